@@ -1,0 +1,126 @@
+"""Schedules: clock -> value. Durations carry their unit in their name and become steps here, once.
+
+The warm-up and cosine arithmetic is that of the published DINO code (Caron et al. 2021, arXiv:2104.14294): a warm-up of
+W steps is `linspace(start, value, W)` with both ends, and the cosine that follows starts at `value` again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from dinodiet.errors import UserError
+from dinodiet.types import Clock
+
+Schedule: TypeAlias = Callable[[Clock], float]
+Scalar: TypeAlias = float | Schedule
+
+
+def at(value: Scalar, clock: Clock) -> float:
+    """Return the value of a number or schedule at the clock's time."""
+    return value(clock) if callable(value) else value
+
+
+def duration(clock: Clock, *, steps: float | None, epochs: float | None, fraction: float | None, name: str) -> int:
+    """Return a duration in steps from whichever of its three units is given (none: 0).
+
+    Raises:
+        UserError: more than one unit is given, or the duration is negative.
+    """
+    given = {f"{name}_steps": steps, f"{name}_epochs": epochs, f"{name}_fraction": fraction}
+    given = {key: value for key, value in given.items() if value is not None}
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} are all set; give one of them")
+    if any(value < 0 for value in given.values() if value is not None):
+        raise UserError(f"{name} duration must not be negative, got {given}")
+    if steps is not None:
+        return round(steps)
+    if epochs is not None:
+        return round(epochs * clock.steps_per_epoch)
+    return round((fraction or 0.0) * clock.total_steps)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up from `start` to `value`, then half a cosine to `final`.
+
+    `per: epoch` holds the value constant within an epoch. `max_warmup_fraction` caps a warm-up given in steps.
+    """
+
+    value: float
+    final: float = 0.0
+    start: float = 0.0
+    warmup_steps: float | None = None
+    warmup_epochs: float | None = None
+    warmup_fraction: float | None = None
+    max_warmup_fraction: float = 1.0
+    per: str = "step"
+
+    def __post_init__(self) -> None:
+        if self.per not in ("step", "epoch"):
+            raise UserError(f"per: {self.per!r}; choose from: step, epoch")
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the clock's step."""
+        step, total = clock.step, clock.total_steps
+        warmup = duration(
+            clock, steps=self.warmup_steps, epochs=self.warmup_epochs, fraction=self.warmup_fraction, name="warmup"
+        )
+        warmup = min(warmup, round(self.max_warmup_fraction * total))
+        if self.per == "epoch":
+            step, total = clock.epoch, math.ceil(clock.total_epochs)
+            warmup = round(warmup / clock.steps_per_epoch)
+        if step < warmup:
+            return self.start + (self.value - self.start) * (step / (warmup - 1) if warmup > 1 else 0.0)
+        progress = (step - warmup) / max(total - warmup, 1)
+        return self.final + (self.value - self.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From `start` to `final` in equal increments, both ends included, then `final`; `per` as in `Cosine`."""
+
+    start: float
+    final: float
+    steps: float | None = None
+    epochs: float | None = None
+    fraction: float | None = None
+    max_fraction: float = 1.0
+    per: str = "step"
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the clock's step."""
+        length = duration(clock, steps=self.steps, epochs=self.epochs, fraction=self.fraction, name="length")
+        length = min(length, round(self.max_fraction * clock.total_steps))
+        step = clock.step
+        if self.per == "epoch":
+            step, length = clock.epoch, round(length / clock.steps_per_epoch)
+        if step >= length:
+            return self.final
+        return self.start + (self.final - self.start) * (step / (length - 1) if length > 1 else 0.0)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Piecewise constant: `values[i]` from the i-th of equally long stages, or up to the fractions in `until`."""
+
+    values: list[float]
+    until: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.values or (self.until is not None and len(self.until) != len(self.values) - 1):
+            raise UserError(f"until: {self.until}; give one fraction fewer than values ({len(self.values)})")
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value of the running stage."""
+        count = len(self.values)
+        until = self.until if self.until is not None else [(i + 1) / count for i in range(count - 1)]
+        stage = sum(clock.step >= fraction * clock.total_steps for fraction in until)
+        return self.values[stage]
+
+
+def total_values(schedule: Scalar, clock: Clock) -> list[float]:
+    """Return the value at every step of the training, for tables and plots."""
+    return [at(schedule, replace(clock, step=step)) for step in range(clock.total_steps)]

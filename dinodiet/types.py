@@ -1,0 +1,219 @@
+"""What the parts hand each other: batches, specifications, embeddings, the clock, and three protocols."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone's weights expect of their input.
+
+    `size` is the side of the square input in pixels, `mean` and `std` are per RGB channel on a 0-1 scale,
+    `crop_fraction` is the part of the shorter side that the evaluation's centre crop keeps, and every crop's
+    side must be a multiple of `divisor` (the patch size of a transformer).
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
+    crop_fraction: float = 1.0
+    divisor: int = 1
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The facts about a dataset that backbones and methods are built from.
+
+    `num_images` counts the images that self-supervised training sees (the pretext split), `num_labels` the classes,
+    or the binary labels of a multi-label set. `image_size` is the side at which the backbone should see the images;
+    None leaves it to the weights. `native_size` is the side of the stored images, None where they differ.
+    """
+
+    name: str
+    num_images: int
+    num_labels: int
+    multilabel: bool = False
+    pretext_labelled: bool = True
+    image_size: int | None = None
+    native_size: int | None = None
+
+
+class Images(Protocol):
+    """A split: decoded images by position, with their labels.
+
+    `labels` is int64 (N,), or (N, L) of 0/1 for a multi-label set, or None where there are none.
+    """
+
+    labels: Tensor | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> Tensor:
+        """Return one image, uint8 (3, H, W)."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash of the content: equal for equal images in equal order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """An opened dataset: `pretext` for self-supervised training; fit on `train`, choose on `val`, report on `test`."""
+
+    spec: DataSpec
+    pretext: Images
+    train: Images
+    val: Images
+    test: Images
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images as they come from the loader: uint8 (B, 3, H, W), or a list of B (3, H, W) where sizes differ.
+
+    `label` is as in `Images.labels`, `index` the int64 (B,) position of each image in the pretext split.
+    """
+
+    images: Tensor | list[Tensor]
+    label: Tensor | None
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        images = self.images
+        return Batch(
+            images=images.to(device, non_blocking=True)
+            if isinstance(images, Tensor)
+            else [image.to(device, non_blocking=True) for image in images],
+            label=None if self.label is None else self.label.to(device, non_blocking=True),
+            index=self.index.to(device, non_blocking=True),
+        )
+
+    def split(self, parts: int) -> Iterator[Batch]:
+        """Yield `parts` equal consecutive batches (gradient accumulation)."""
+        size = -(-len(self) // parts)
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield Batch(self.images[rows], None if self.label is None else self.label[rows], self.index[rows])
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Backbone outputs of a split in sample order: float32 (N, D) on the CPU, with the labels of `Images`."""
+
+    features: Tensor
+    labels: Tensor
+    num_labels: int
+    multilabel: bool = False
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The only source of time, and with the seed the only source of randomness in training.
+
+    `step` counts optimiser steps from 0; `part` is the micro-batch within a step when gradients are accumulated.
+    """
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    seed: int = 0
+    part: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of the running epoch, from 0."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def total_epochs(self) -> float:
+        """Return the length of the training in epochs."""
+        return self.total_steps / self.steps_per_epoch
+
+    def at(self, step: int) -> Clock:
+        """Return this clock at another step."""
+        return replace(self, step=step, part=0)
+
+    def generator(self, stream: str) -> torch.Generator:
+        """Return a CPU generator that depends on (seed, step, part, stream) and on nothing else."""
+        text = f"{self.seed}/{self.step}/{self.part}/{stream}"
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+        return torch.Generator().manual_seed(seed)
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A module (B, 3, size, size) -> (B, embed_dim), built as `factory(image_size=..., in a partial)`.
+
+    `freezable_blocks()` lists, from input to output, the parts that `trainable: last_n_blocks` counts; `tail()` lists
+    the modules after the last of them (final norm, last convolution), which are trained whenever a block is.
+    """
+
+    embed_dim: int
+    input: InputSpec
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def freezable_blocks(self) -> list[list[nn.Module]]:
+        """Return the blocks from input to output, each a list of modules."""
+        ...
+
+    def tail(self) -> list[nn.Module]:
+        """Return the modules after the last block."""
+        ...
+
+
+class Views(Protocol):
+    """Augmented views of a batch, on the batch's device.
+
+    Returns normalised float32 (B, 3, s, s) tensors, global views first; a function of the images and the generator.
+    """
+
+    num_global: int
+
+    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]: ...
+
+
+class Evaluator(Protocol):
+    """Scores embeddings: fits on `train`, chooses on `val` (None: on a part of train), reports on `test`.
+
+    Raises `NotApplicable` where its scores make no sense for the data.
+    """
+
+    def __call__(self, train: Embeddings, test: Embeddings, val: Embeddings | None = None) -> dict[str, float]: ...
+
+
+@dataclass
+class ParamGroup:
+    """Parameters that share an optimiser setting: lr and weight decay are the schedules' values times these factors."""
+
+    name: str
+    params: list[nn.Parameter] = field(default_factory=list)
+    lr_scale: float = 1.0
+    weight_decay_scale: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the group in the form that torch's optimisers take."""
+        return {
+            "params": self.params,
+            "name": self.name,
+            "lr_scale": self.lr_scale,
+            "weight_decay_scale": self.weight_decay_scale,
+        }
