@@ -1,0 +1,119 @@
+"""From a source's official splits to the `Data` of a run: validation split, limit, checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dinodiet.data.images import Subset, TensorImages
+from dinodiet.data.splits import limit as limit_positions
+from dinodiet.data.splits import stratified_split
+from dinodiet.errors import UserError
+from dinodiet.types import Data, DataSpec, Images
+
+
+@dataclass(frozen=True)
+class RawSplits:
+    """What a source returns: the splits as they were published.
+
+    `val` is None where there is no official validation split. `pretext` is a separate split for self-supervised
+    training (its labels may be None); None: the training images serve. `num_labels` and `multilabel` as in `DataSpec`.
+    """
+
+    name: str
+    train: Images
+    test: Images
+    num_labels: int
+    val: Images | None = None
+    pretext: Images | None = None
+    multilabel: bool = False
+
+
+def open_dataset(
+    source: RawSplits,
+    *,
+    limit: int | None = None,
+    balanced: bool = False,
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    image_size: int | None = None,
+) -> Data:
+    """Return the source as a run uses it.
+
+    The validation split is the official one, or `val_fraction` of train, stratified by class; the test split is left
+    as it is. `limit` then takes that many images for self-supervised training. Usually these are training images, and
+    the probes are fitted on the same ones (as DIET-CP, arXiv:2509.06990); a separate pretext split is limited alone
+    and train stays whole. Neither limit nor its seed changes which images are validation images of one `split_seed`.
+
+    Raises:
+        UserError: a value is out of range, or the source's labels are.
+    """
+    if not 0 < val_fraction < 1:
+        raise UserError(f"dataset.val_fraction: {val_fraction}; choose a number between 0 and 1")
+    if not 0 <= split_seed < 2**32:
+        raise UserError(f"dataset.split_seed: {split_seed}; choose a whole number from 0 to 2^32 - 1")
+    if image_size is not None and image_size < 1:
+        raise UserError(f"dataset.image_size: {image_size}; choose a side in pixels, or null for the backbone's own")
+    _check(source)
+    train, val = source.train, source.val
+    if val is None:
+        assert train.labels is not None
+        rest, part = stratified_split(train.labels, val_fraction, split_seed)
+        train, val = Subset(train, rest), Subset(train, part)
+    pretext = train if source.pretext is None else source.pretext
+    if limit is not None:
+        pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
+    train = pretext if source.pretext is None else train
+    spec = DataSpec(
+        name=source.name,
+        num_images=len(pretext),
+        num_labels=source.num_labels,
+        multilabel=source.multilabel,
+        pretext_labelled=pretext.labels is not None,
+        image_size=image_size,
+        native_size=native_size([pretext, train, val, source.test]),
+    )
+    return Data(spec=spec, pretext=pretext, train=train, val=val, test=source.test)
+
+
+def native_size(splits: list[Images]) -> int | None:
+    """Return the one side of all images, None where they are not square, differ, or are files that may differ."""
+    sizes = set()
+    for split in splits:
+        images = split.images if isinstance(split, Subset) else split
+        if not isinstance(images, TensorImages):
+            return None
+        sizes.update(images.images.shape[2:])
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def data_root(root: str) -> Path:
+    """Return the folder of a dataset, with ~ expanded."""
+    return Path(root).expanduser()
+
+
+def _check(source: RawSplits) -> None:
+    if source.num_labels < 2 and not source.multilabel:
+        raise UserError(f"dataset {source.name}: {source.num_labels} class; at least 2 are needed")
+    for split in ("train", "val", "test"):
+        images: Images | None = getattr(source, split)
+        if images is not None:
+            _check_labels(f"dataset {source.name}, split {split}", images, source.num_labels, source.multilabel)
+    if source.pretext is not None and len(source.pretext) == 0:
+        raise UserError(f"dataset {source.name}, split pretext: no images")
+
+
+def _check_labels(where: str, images: Images, num_labels: int, multilabel: bool) -> None:
+    labels = images.labels
+    if len(images) == 0:
+        raise UserError(f"{where}: no images")
+    if labels is None:
+        raise UserError(f"{where}: no labels")
+    shape = (len(images), num_labels) if multilabel else (len(images),)
+    if tuple(labels.shape) != shape or labels.dtype != torch.int64:
+        raise UserError(f"{where}: labels are {labels.dtype} {tuple(labels.shape)}, expected torch.int64 {shape}")
+    low, high, top = int(labels.min()), int(labels.max()), 1 if multilabel else num_labels - 1
+    if low < 0 or high > top:
+        raise UserError(f"{where}: labels from {low} to {high}, expected 0 to {top}")

@@ -1,0 +1,30 @@
+"""Handwritten digits that come with scikit-learn: 1,797 gray images of 8 x 8 pixels, 10 classes, always there."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.images import Subset, TensorImages
+from dinodiet.data.splits import stratified_split
+
+NUM_VAL, NUM_TEST = 200, 597  # of 1,797; there is no official split
+
+
+def digits(split_seed: int = 0) -> RawSplits:
+    """Return train (1,000), val (200) and test (597), stratified by class and drawn with `split_seed`."""
+    bunch = load_digits()
+    # The values are counts from 0 to 16.
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    every = TensorImages(images, torch.from_numpy(bunch.target.astype(np.int64)))
+    rest, test = stratified_split(every.labels, NUM_TEST, split_seed)
+    train, val = stratified_split(every.labels[rest], NUM_VAL, split_seed)
+    return RawSplits(
+        name="digits",
+        train=Subset(every, rest[train]),
+        val=Subset(every, rest[val]),
+        test=Subset(every, test),
+        num_labels=10,
+    )

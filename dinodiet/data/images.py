@@ -1,0 +1,149 @@
+"""Decoded images by position: from a tensor in memory or on disk, from image files, and a selection of either."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dinodiet.errors import UserError
+from dinodiet.types import Images
+
+
+class TensorImages:
+    """Images of one size, held as a uint8 (N, 1 | 3, H, W) tensor of any memory layout, gray or RGB."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
+        assert images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] in (1, 3), "uint8 (N, 1 | 3, H, W)"
+        assert labels is None or len(labels) == len(images), "one label an image"
+        self.images = images
+        self.labels = labels
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> Tensor:
+        """Return one image, uint8 (3, H, W); gray is repeated to three channels."""
+        return self.images[position].expand(3, -1, -1).contiguous()
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """Return the images at these positions, uint8 (B, 3, H, W)."""
+        return self.images[positions].expand(-1, 3, -1, -1).contiguous()
+
+    def fingerprint(self) -> str:
+        """Return a hash of shape and pixels."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(str(tuple(self.images.shape)).encode(), digest_size=16)
+            for chunk in self.images.split(
+                4096
+            ):  # a chunk is copied only where its memory is not in (N, C, H, W) order
+                digest.update(chunk.contiguous().numpy().data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+
+class FileImages:
+    """Images decoded from their files on access; sizes may differ."""
+
+    def __init__(self, paths: Sequence[Path], labels: Tensor | None = None) -> None:
+        assert labels is None or len(labels) == len(paths), "one label an image"
+        self.paths = list(paths)
+        self.labels = labels
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> Tensor:
+        """Return one image, uint8 (3, H, W).
+
+        Raises:
+            UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
+        """
+        return read_image(self.paths[position])
+
+    def fingerprint(self) -> str:
+        """Return a hash of names, sizes and modification times: the pixels of a large folder are not read for it."""
+        if self._fingerprint is None:
+            root = os.path.commonpath(self.paths) if self.paths else "."
+            digest = hashlib.blake2b(digest_size=16)
+            for path in self.paths:
+                stat = path.stat()
+                digest.update(f"{os.path.relpath(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+
+class Subset:
+    """The images of `images` at `positions` (int64), in that order; a subset of a subset is one selection."""
+
+    def __init__(self, images: Images, positions: Tensor) -> None:
+        if isinstance(images, Subset):
+            images, positions = images.images, images.positions[positions]
+        self.images = images
+        self.positions = positions
+        self.labels = None if images.labels is None else images.labels[positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, position: int) -> Tensor:
+        """Return one image, uint8 (3, H, W)."""
+        return self.images[int(self.positions[position])]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the parent's fingerprint and the positions."""
+        digest = hashlib.blake2b(self.images.fingerprint().encode(), digest_size=16)
+        digest.update(self.positions.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def fetch(images: Images, positions: Tensor | Sequence[int]) -> Tensor | list[Tensor]:
+    """Return many images at once: uint8 (B, 3, H, W), or a list of B (3, H, W) where sizes differ."""
+    positions = torch.as_tensor(positions, dtype=torch.int64)
+    if isinstance(images, Subset):
+        return fetch(images.images, images.positions[positions])
+    if isinstance(images, TensorImages):
+        return images.fetch(positions)
+    items = [images[position] for position in positions.tolist()]
+    if len({item.shape for item in items}) == 1:
+        return torch.stack(items)
+    return items
+
+
+def read_image(path: Path) -> Tensor:
+    """Return the image in a file as people see it, uint8 (3, H, W): upright, RGB, transparency over white.
+
+    16-bit gray is scaled to 8 bits; of an animation the first frame is taken.
+
+    Raises:
+        UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            pixels = np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
+        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as an image ({reason}); replace or remove it") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        # Pillow opens 16-bit gray as I;16 or, from some formats, as 32-bit I.
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"pixel type {image.mode} with values {values.min()} to {values.max()}, not 0 to 65535")
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

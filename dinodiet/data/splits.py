@@ -1,0 +1,75 @@
+"""Seeded selections of positions: carve a part from a split, or take a subset of it.
+
+Both draw from numpy's RandomState, the one generator whose stream is frozen across versions and platforms (NEP 19).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dinodiet.errors import UserError
+
+
+def stratified_split(labels: Tensor, part: int | float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split N positions into (rest, part), both sorted: disjoint, together all.
+
+    Args:
+        labels: int64 (N,) classes; of (N, L) multi-label sets the split is plainly random.
+        part: the number of images of the part, or their fraction (rounded, at least 1).
+        seed: two splits with the same labels, part and seed are equal.
+
+    The part holds every class in proportion (Webster's apportionment), and at least one image of each where the part
+    is large enough. The rest keeps at least one image of each class, so the one image of a class stays there.
+
+    Raises:
+        UserError: the part would be empty, or the rest.
+    """
+    total = len(labels)
+    count = max(1, round(part * total)) if isinstance(part, float) else part
+    if not 0 < count < total:
+        raise UserError(f"cannot split off {count} of {total} images: both parts need at least one")
+    shuffled = np.random.RandomState(seed).permutation(total)
+    if labels.ndim == 1:
+        rank, size = _rank_in_class(labels.numpy()[shuffled])
+        seat = np.where(rank == 0, 0.0, (rank + 0.5) / size)
+        seat[rank == size - 1] = np.inf
+        shuffled = shuffled[np.argsort(seat, kind="stable")]
+    return _sorted(shuffled[count:]), _sorted(shuffled[:count])
+
+
+def limit(labels: Tensor | None, total: int, count: int, seed: int, balanced: bool = False) -> Tensor:
+    """Return `count` of `total` positions, sorted; a smaller count of the same seed is a subset of a larger one.
+
+    `balanced` takes equally many of each class of `labels` (N,); a class that is used up leaves its share to others.
+
+    Raises:
+        UserError: more images are asked for than there are, or classes are to be balanced that are not there.
+    """
+    if not 0 < count <= total:
+        raise UserError(f"dataset.limit: {count}; {total} images are available, choose 1 to {total}, or null for all")
+    shuffled = np.random.RandomState(seed).permutation(total)
+    if balanced:
+        if labels is None or labels.ndim != 1:
+            kind = "unlabelled" if labels is None else "multi-label"
+            raise UserError(
+                f"dataset.balanced: true, but the images are {kind}; it needs one class an image, set false"
+            )
+        rank, _ = _rank_in_class(labels.numpy()[shuffled])
+        shuffled = shuffled[np.argsort(rank, kind="stable")]
+    return _sorted(shuffled[:count])
+
+
+def _rank_in_class(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each element how many of its class come before it, and how many there are, both (N,)."""
+    _, inverse, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    rank = np.empty(len(classes), dtype=np.int64)
+    rank[order] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank, sizes[inverse]
+
+
+def _sorted(positions: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.sort(positions).astype(np.int64))
