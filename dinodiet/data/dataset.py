@@ -80,7 +80,7 @@ def open_dataset(
 
 def native_size(splits: list[Images]) -> int | None:
     """Return the one side of all images, None where they are not square, differ, or are files that may differ."""
-    sizes = set()
+    sizes: set[int] = set()
     for split in splits:
         images = split.images if isinstance(split, Subset) else split
         if not isinstance(images, TensorImages):

@@ -10,17 +10,18 @@ from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import Subset, TensorImages
 from dinodiet.data.splits import stratified_split
 
-NUM_VAL, NUM_TEST = 200, 597  # of 1,797; there is no official split
+NUM_VAL, NUM_TEST = 200, 597  # of 1,797; there is no official split, this one is ours
 
 
-def digits(split_seed: int = 0) -> RawSplits:
-    """Return train (1,000), val (200) and test (597), stratified by class and drawn with `split_seed`."""
+def digits() -> RawSplits:
+    """Return train (1,000), val (200) and test (597), stratified by class and always the same."""
     bunch = load_digits()
     # The values are counts from 0 to 16.
     images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    every = TensorImages(images, torch.from_numpy(bunch.target.astype(np.int64)))
-    rest, test = stratified_split(every.labels, NUM_TEST, split_seed)
-    train, val = stratified_split(every.labels[rest], NUM_VAL, split_seed)
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    every = TensorImages(images, labels)
+    rest, test = stratified_split(labels, NUM_TEST, seed=0)
+    train, val = stratified_split(labels[rest], NUM_VAL, seed=0)
     return RawSplits(
         name="digits",
         train=Subset(every, rest[train]),

@@ -41,10 +41,9 @@ class TensorImages:
         """Return a hash of shape and pixels."""
         if self._fingerprint is None:
             digest = hashlib.blake2b(str(tuple(self.images.shape)).encode(), digest_size=16)
-            for chunk in self.images.split(
-                4096
-            ):  # a chunk is copied only where its memory is not in (N, C, H, W) order
-                digest.update(chunk.contiguous().numpy().data)
+            for start in range(0, len(self.images), 4096):
+                # A chunk is copied where its memory is not in (N, C, H, W) order.
+                digest.update(self.images[start : start + 4096].contiguous().numpy().data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -86,8 +85,8 @@ class Subset:
 
     def __init__(self, images: Images, positions: Tensor) -> None:
         if isinstance(images, Subset):
-            images, positions = images.images, images.positions[positions]
-        self.images = images
+            positions, images = images.positions[positions], images.images
+        self.images: Images = images
         self.positions = positions
         self.labels = None if images.labels is None else images.labels[positions]
 
