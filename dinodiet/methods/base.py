@@ -89,16 +89,4 @@ class Method(nn.Module):
         super().train(mode)
         if self._waiting:
             self.backbone.eval()
-        else:
-            eval_frozen(self.backbone)
         return self
-
-
-def eval_frozen(module: nn.Module) -> None:
-    """Put every part of a module whose parameters are all frozen in evaluation mode (BatchNorm, drop path)."""
-    trained = [parameter.requires_grad for parameter in module.parameters()]
-    if trained and not any(trained):
-        module.eval()
-    elif not all(trained):
-        for child in module.children():
-            eval_frozen(child)
