@@ -89,4 +89,5 @@ class Method(nn.Module):
         super().train(mode)
         if self._waiting:
             self.backbone.eval()
+            self.encoder.eval()  # a teacher's backbone waits with the student's
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from dinodiet.backbones.drop_path import set_drop_path
@@ -17,7 +17,7 @@ from dinodiet.methods.base import Method
 from dinodiet.methods.diagnostics import effective_rank
 from dinodiet.methods.dino_head import DINOHead
 from dinodiet.methods.dino_loss import DINOLoss
-from dinodiet.methods.ema import mirror_modes, teacher_of, update_ema_
+from dinodiet.methods.ema import teacher_of, update_ema_
 from dinodiet.schedules import Cosine, Linear, Scalar, at, duration
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 
@@ -26,8 +26,8 @@ class DINO(Method):
     """A student sees all views of an image, its slow teacher the global ones; the student predicts the teacher.
 
     What is None is chosen: `out_dim`, `teacher_temp`, `momentum` (of the teacher) and the freeze of the last layer from
-    the size of the dataset and the length of the training (`dino_defaults`); `drop_path`, the student's, as the backbone
-    has it, else 0.1. `views` is a partial that waits for `input`.
+    the size of the dataset and the length of the training (`dino_defaults`); `drop_path` (of the student) is what the
+    backbone has, else 0.1. `views` is a partial that waits for `input`.
 
     Raises:
         UserError: a value is out of range, or `drop_path` is set for a backbone that has no residual blocks to drop.
@@ -92,7 +92,7 @@ class DINO(Method):
             teacher_logits = self.teacher["head"](embeddings)
         student_logits = self.head(embed_views(lambda images: self.embed(images, clock), views))
         self._embeddings, self._teacher_temp = embeddings[: len(batch)], at(self.teacher_temp, clock)
-        return self.criterion(
+        logs: dict[str, Tensor] = self.criterion(
             student_logits,
             teacher_logits,
             num_global=self.views.num_global,
@@ -100,6 +100,7 @@ class DINO(Method):
             teacher_temp=self._teacher_temp,
             first_part=clock.part == 0,
         )
+        return logs
 
     def before_step(self, clock: Clock) -> None:
         """Drop the last layer's gradients at the start of the training: absent, AdamW neither decays nor counts."""

@@ -43,8 +43,8 @@ class DINOLoss(nn.Module):
         """
         # A sum over student views replaces views x views products: a pair's term is linear in the student's log-probs.
         targets = F.softmax((teacher_logits.detach().float() - self.center) / teacher_temp, dim=-1)
-        targets = targets.unflatten(0, (num_global, -1))  # (global, B, out)
-        student = F.log_softmax(student_logits.float() / student_temp, dim=-1).unflatten(0, (-1, targets.shape[1]))
+        targets = targets.view(num_global, -1, targets.shape[-1])  # (global, B, out)
+        student = F.log_softmax(student_logits.float() / student_temp, dim=-1).view(-1, *targets.shape[1:])
         assert len(student) > 1, "a loss between views needs at least two of them"
         others = student.sum(0) - student[:num_global]  # a view is not compared with itself
         pairs = num_global * (len(student) - 1)

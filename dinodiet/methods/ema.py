@@ -6,13 +6,16 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 
 def teacher_of(student: nn.Module) -> nn.Module:
-    """Return a copy that is never trained by gradients and drops nothing (dropout, drop path)."""
+    """Return a copy that is not trained by gradients and drops nothing (dropout, drop path).
+
+    It stays in training mode: its BatchNorms work with, and keep, statistics of their own.
+    """
     teacher = copy.deepcopy(student).requires_grad_(False)
     for module in teacher.modules():
         # The rates, not the modes: attention reads its dropout's rate and is in training mode with the rest.
@@ -21,12 +24,6 @@ def teacher_of(student: nn.Module) -> nn.Module:
         if isinstance(module, DropPath):
             module.drop_prob = 0.0
     return teacher
-
-
-def mirror_modes(teacher: nn.Module, student: nn.Module) -> None:
-    """Put each part of the teacher in its counterpart's mode: BatchNorm trains on the teacher's own statistics."""
-    for mine, theirs in zip(teacher.modules(), student.modules(), strict=True):
-        mine.training = theirs.training
 
 
 @torch.no_grad()
