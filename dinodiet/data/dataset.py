@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -66,6 +65,8 @@ def open_dataset(
     if limit is not None:
         pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
     train = pretext if source.pretext is None else train
+    if not source.multilabel and train.labels is not None and train.labels.min() == train.labels.max():
+        raise UserError(f"dataset {source.name}: all {len(train)} training images are of one class; 2 are needed")
     spec = DataSpec(
         name=source.name,
         num_images=len(pretext),
@@ -89,14 +90,7 @@ def native_size(splits: list[Images]) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def data_root(root: str) -> Path:
-    """Return the folder of a dataset, with ~ expanded."""
-    return Path(root).expanduser()
-
-
 def _check(source: RawSplits) -> None:
-    if source.num_labels < 2 and not source.multilabel:
-        raise UserError(f"dataset {source.name}: {source.num_labels} class; at least 2 are needed")
     for split in ("train", "val", "test"):
         images: Images | None = getattr(source, split)
         if images is not None:

@@ -1,4 +1,4 @@
-"""Decoded images by position: from a tensor in memory or on disk, from image files, and a selection of either."""
+"""Decoded images by position: from a tensor in memory or mapped from disk, from image files, and selections of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -35,7 +36,7 @@ class TensorImages:
 
     def fetch(self, positions: Tensor) -> Tensor:
         """Return the images at these positions, uint8 (B, 3, H, W)."""
-        return self.images[positions].expand(-1, 3, -1, -1).contiguous()
+        return self.images.index_select(0, positions).expand(-1, 3, -1, -1).contiguous()
 
     def fingerprint(self) -> str:
         """Return a hash of shape and pixels."""
@@ -48,12 +49,31 @@ class TensorImages:
         return self._fingerprint
 
 
+class MappedImages(TensorImages):
+    """Images in an .npy file, (N, H, W) or (N, H, W, 3), read from disk on access: memory holds what is used."""
+
+    def __init__(self, path: Path, labels: Tensor | None = None) -> None:
+        # Copy-on-write: torch warns of arrays that it must not write to.
+        super().__init__(nchw(np.load(path, mmap_mode="c")), labels)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[MappedImages], tuple[Path, Tensor | None]]:
+        """Let a worker process map the file itself instead of receiving the pixels."""
+        return MappedImages, (self.path, self.labels)
+
+    def fingerprint(self) -> str:
+        """Return a hash of shape, file size and modification time: gigabytes are not read for it."""
+        stat = self.path.stat()
+        text = f"{tuple(self.images.shape)} {stat.st_size} {stat.st_mtime_ns}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 class FileImages:
     """Images decoded from their files on access; sizes may differ."""
 
-    def __init__(self, paths: Sequence[Path], labels: Tensor | None = None) -> None:
+    def __init__(self, paths: Sequence[str | Path], labels: Tensor | None = None) -> None:
         assert labels is None or len(labels) == len(paths), "one label an image"
-        self.paths = list(paths)
+        self.paths = [os.fspath(path) for path in paths]
         self.labels = labels
         self._fingerprint: str | None = None
 
@@ -74,7 +94,7 @@ class FileImages:
             root = os.path.commonpath(self.paths) if self.paths else "."
             digest = hashlib.blake2b(digest_size=16)
             for path in self.paths:
-                stat = path.stat()
+                stat = Path(path).stat()
                 digest.update(f"{os.path.relpath(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
@@ -87,7 +107,7 @@ class Subset:
         if isinstance(images, Subset):
             positions, images = images.positions[positions], images.images
         self.images: Images = images
-        self.positions = positions
+        self.positions: Tensor = positions
         self.labels = None if images.labels is None else images.labels[positions]
 
     def __len__(self) -> int:
@@ -117,7 +137,19 @@ def fetch(images: Images, positions: Tensor | Sequence[int]) -> Tensor | list[Te
     return items
 
 
-def read_image(path: Path) -> Tensor:
+def nchw(images: NDArray[np.uint8]) -> Tensor:
+    """Return (N, H, W) or (N, H, W, 3) as a (N, 1 | 3, H, W) tensor on the same memory.
+
+    Raises:
+        ValueError: the array has another type or shape.
+    """
+    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+        raise ValueError(f"{images.dtype} {images.shape} found; images are uint8 (N, H, W) or (N, H, W, 3)")
+    tensor = torch.from_numpy(images)
+    return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+
+
+def read_image(path: str | Path) -> Tensor:
     """Return the image in a file as people see it, uint8 (3, H, W): upright, RGB, transparency over white.
 
     16-bit gray is scaled to 8 bits; of an animation the first frame is taken.
