@@ -1,0 +1,63 @@
+"""Which part of a backbone is trained: all of it, the last n blocks, or none (only the head on top of it)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import MethodType
+
+from torch import nn
+
+from dinodiet.errors import UserError
+from dinodiet.types import Backbone
+
+
+def set_trainable(backbone: Backbone, trainable: str) -> None:
+    """Train `all` of the backbone, its `last_<n>_blocks` with what follows them, or nothing of it (`head_only`).
+
+    Parameters of the rest need no gradient, so autograd records nothing of it, and its modules stay in eval mode
+    whatever `.train()` says: a frozen BatchNorm keeps its statistics and a frozen block drops no path. Deep copies
+    inherit this. May be called again to change the part.
+
+    Raises:
+        UserError: `trainable` is malformed or asks for more blocks than there are.
+    """
+    assert isinstance(backbone, nn.Module)
+    kept = _trained_modules(backbone, trainable)
+    for module in backbone.modules():
+        module.__dict__.pop("train", None)
+    backbone.requires_grad_(trainable == "all")
+    for module in kept:
+        module.requires_grad_(True)
+    for module in _untouched(backbone, set(kept)) if trainable != "all" else ():
+        # A bound method, not a closure: copy.deepcopy binds it to the copy.
+        module.eval()
+        setattr(module, "train", MethodType(_stay_in_eval, module))  # noqa: B010 - a method is shadowed on purpose
+    backbone.train(backbone.training)
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
+
+
+def _trained_modules(backbone: Backbone, trainable: str) -> list[nn.Module]:
+    if trainable in ("all", "head_only"):
+        return []
+    match = re.fullmatch(r"last_(\d+)_blocks", str(trainable))
+    if match is None or int(match[1]) == 0:
+        raise UserError(f"trainable: {trainable!r}; choose from: all, last_<n>_blocks with n > 0, head_only")
+    blocks, count = backbone.freezable_blocks(), int(match[1])
+    if count > len(blocks):
+        raise UserError(f"trainable: {trainable!r}, but the backbone has {len(blocks)} blocks; choose n from 1 to that")
+    return [module for block in blocks[-count:] for module in block] + backbone.tail()
+
+
+def _untouched(module: nn.Module, kept: set[nn.Module]) -> Iterator[nn.Module]:
+    """Yield the largest modules below `module` that neither are nor hold nor lie in a kept one."""
+    for child in module.children():
+        if child in kept:
+            continue
+        if kept.isdisjoint(child.modules()):
+            yield child
+        else:
+            yield from _untouched(child, kept)
