@@ -124,3 +124,16 @@ class Staged:
 def total_values(schedule: Scalar, clock: Clock) -> list[float]:
     """Return the value at every step of the training, for tables and plots."""
     return [at(schedule, replace(clock, step=step)) for step in range(clock.total_steps)]
+
+
+def scale_peak(value: Scalar, factor: float) -> Scalar:
+    """Return a number or `Cosine` with its peak scaled, as by a batch size; a cosine's final value stays.
+
+    Raises:
+        UserError: another kind of schedule, which has no one peak.
+    """
+    if not callable(value):
+        return value * factor
+    if not isinstance(value, Cosine):
+        raise UserError("schedule.lr_reference_batch: only a number or a Cosine can be scaled; set it to null")
+    return replace(value, value=value.value * factor)

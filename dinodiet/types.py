@@ -160,7 +160,7 @@ class Clock:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A module (B, 3, size, size) -> (B, embed_dim), built as `factory(image_size=..., in a partial)`.
+    """A module (B, 3, size, size) -> (B, embed_dim), built as `factory(spec=DataSpec, <settings from YAML>)`.
 
     `freezable_blocks()` lists, from input to output, the parts that `trainable: last_n_blocks` counts; `tail()` lists
     the modules after the last of them (final norm, last convolution), which are trained whenever a block is.
@@ -169,7 +169,9 @@ class Backbone(Protocol):
     embed_dim: int
     input: InputSpec
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the embeddings (B, embed_dim) of normalised images (B, 3, size, size)."""
+        ...
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         """Return the blocks from input to output, each a list of modules."""
@@ -188,7 +190,9 @@ class Views(Protocol):
 
     num_global: int
 
-    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]: ...
+    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Return the views of `Batch.images`."""
+        ...
 
 
 class Evaluator(Protocol):
@@ -197,7 +201,9 @@ class Evaluator(Protocol):
     Raises `NotApplicable` where its scores make no sense for the data.
     """
 
-    def __call__(self, train: Embeddings, test: Embeddings, val: Embeddings | None = None) -> dict[str, float]: ...
+    def __call__(self, train: Embeddings, test: Embeddings, val: Embeddings | None = None) -> dict[str, float]:
+        """Return the metrics by name, without the evaluator's prefix."""
+        ...
 
 
 @dataclass

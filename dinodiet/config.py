@@ -1,0 +1,231 @@
+"""The configuration: schema, checks, identity, and `build()`, the only place that instantiates. Imports no torch."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dinodiet.errors import UserError
+from dinodiet.signature import check_arguments
+
+Mode = Literal["train", "evaluate", "sanity"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+# What a run is done with, and not what it is: these keys do not change its identity.
+NOT_SCIENCE = (
+    *("name", "mode", "checkpoint", "device", "num_workers", "compile", "tracker"),
+    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes"),
+)
+
+
+@dataclass
+class ScheduleConfig:
+    """How long and how fast to train. `lr` and `weight_decay` are numbers or schedules (`dinodiet.schedules`)."""
+
+    epochs: float = 100
+    batch_size: int = 64
+    accumulate: int = 1  # micro-batches a step: the same batch in less memory
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"_target_": "torch.optim.AdamW", "_partial_": True})
+    lr: Any = 1e-3
+    lr_reference_batch: int | None = (
+        None  # lr is meant for this batch size and scales with batch_size; null: as written
+    )
+    weight_decay: Any = 0.05
+    clip_grad: float | None = None
+    clip_mode: str = "global"  # global: the norm over all parameters | per_tensor: each parameter on its own
+
+
+@dataclass
+class RunConfig:
+    """All keys of a run; `conf/config.yaml` gives their values and explains them."""
+
+    name: str = "default"
+    mode: str = "train"
+    checkpoint: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    num_workers: int = 0
+    data_dir: str = "data"
+    outputs_dir: str = "outputs"
+    cache_dir: str | None = None
+    log_every: int = 10
+    checkpoint_minutes: float = 5.0
+    model: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    eval: dict[str, Any] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse unknown keys (also those added with `+`) and values out of range, before anything is imported or built.
+
+    Raises:
+        UserError: one line that names the key, what was found and the valid choices.
+    """
+    _known(cfg, RunConfig, "")
+    _known(cfg.schedule, ScheduleConfig, "schedule.")
+    _one_of("mode", cfg.mode, typing.get_args(Mode))
+    _one_of("precision", cfg.precision, typing.get_args(Precision))
+    _one_of("schedule.clip_mode", cfg.schedule.clip_mode, ("global", "per_tensor"))
+    _at_least("schedule.epochs", cfg.schedule.epochs, 0)
+    for key in ("batch_size", "accumulate"):
+        _at_least(f"schedule.{key}", cfg.schedule[key], 1)
+    if cfg.schedule.batch_size % cfg.schedule.accumulate:
+        raise UserError(
+            f"schedule.accumulate: {cfg.schedule.accumulate} does not divide batch_size={cfg.schedule.batch_size}"
+        )
+    _at_least("num_workers", cfg.num_workers, 0)
+    _at_least("log_every", cfg.log_every, 1)
+    _at_least("seed", cfg.seed, 0)
+    for group in ("model", "dataset", "method", "tracker"):
+        if "_target_" not in cfg[group]:
+            raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
+    _check_name(cfg.name)
+
+
+def _check_name(name: str) -> None:
+    if not name or name.startswith(("/", ".")) or ".." in name:
+        raise UserError(f"name: {name!r} names the folder below outputs_dir; give a plain name such as my_study")
+
+
+def _known(node: DictConfig, schema: type, prefix: str) -> None:
+    known = [entry.name for entry in fields(schema)]
+    for key in map(str, node):
+        if key not in known:
+            raise UserError(f"{prefix}{key}: no such key; choose from: {', '.join(known)}")
+
+
+def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}: {value!r}; choose from: {', '.join(choices)}")
+
+
+def _at_least(key: str, value: float, least: float) -> None:
+    if value < least:
+        raise UserError(f"{key}: {value}; must be at least {least}")
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved configuration without what does not change the science; paths below data_dir are relative."""
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(cfg, False)
+    cfg.data_dir = "data"
+    plain = resolved(cfg)
+    return {key: value for key, value in plain.items() if key not in NOT_SCIENCE}
+
+
+def run_id(identity: dict[str, Any], choices: dict[str, str]) -> str:
+    """Return the run directory's name: readable, and determined by the identity alone."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    size = identity["model"].get("size")
+    model = choices["model"] if size is None or choices["model"].endswith(str(size)) else f"{choices['model']}-{size}"
+    return f"{model}_{choices['dataset']}_{choices['method']}_seed{identity['seed']}_{digest}"
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain Python values, interpolations resolved.
+
+    Raises:
+        UserError: an interpolation cannot be resolved or a mandatory value is missing.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    return typing.cast("dict[str, Any]", plain)
+
+
+# --- build ------------------------------------------------------------------------------------------------------------
+
+
+def build(node: Any, key: str) -> Callable[..., Any]:
+    """Return a node's `_target_` with its values, waiting for the runtime objects: `build(node, key)(**runtime)`.
+
+    Nested nodes with a `_target_` are built first, from the inside out; lists and dictionaries arrive as plain Python.
+    Every node's keys and values are held against the target's signature and annotations before anything is called.
+
+    Raises:
+        UserError: `_target_` cannot be imported, a key is not among its arguments, a value has the wrong type, or the
+            target refused a value; one line with the full key.
+    """
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    assert isinstance(plain, dict)
+    _check_nodes(plain, key)
+    target, arguments = _parts(plain, key)
+    return _guarded(
+        functools.partial(target, **{name: _construct(v, f"{key}.{name}") for name, v in arguments.items()}), key
+    )
+
+
+def _construct(value: Any, key: str) -> Any:
+    if isinstance(value, list):
+        return [_construct(item, f"{key}[{position}]") for position, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if "_target_" not in value:
+        return {name: _construct(item, f"{key}.{name}") for name, item in value.items()}
+    waiting = build(value, key)
+    return waiting if value.get("_partial_") else waiting()
+
+
+def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
+    """Return the function with a user's mistakes named by the key of the node that they are in."""
+
+    def call(**runtime: Any) -> Any:
+        try:
+            return function(**runtime)
+        except UserError as error:
+            text = str(error)
+            raise error if text.startswith(key.split(".", maxsplit=1)[0]) else UserError(f"{key}: {text}") from error
+        except (ValueError, FileNotFoundError) as error:
+            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+
+    return call
+
+
+def _parts(node: dict[Any, Any], key: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    arguments = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
+    return _locate(node["_target_"], f"{key}._target_"), arguments
+
+
+def _locate(path: str, key: str) -> Callable[..., Any]:
+    from hydra.utils import get_object  # noqa: PLC0415 - keeps `import dinodiet.config` light
+
+    try:
+        target = get_object(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"{key}: {path!r} cannot be imported: {reason}") from error
+    if not callable(target):
+        raise UserError(f"{key}: {path!r} is a {type(target).__name__}; a class or function is needed")
+    return typing.cast("Callable[..., Any]", target)
+
+
+def _check_nodes(value: Any, key: str) -> None:
+    """Check every node with a `_target_` below `value` against the target's signature."""
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            _check_nodes(item, f"{key}[{position}]")
+    if not isinstance(value, dict):
+        return
+    for name, item in value.items():
+        _check_nodes(item, f"{key}.{name}")
+    if "_target_" in value:
+        check_arguments(*_parts(value, key), key)

@@ -1,0 +1,73 @@
+"""Training batches in an order that is a function of (seed, epoch), whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dinodiet.data.images import fetch
+from dinodiet.types import Batch, Clock, Images
+
+
+class TrainLoader:
+    """Shuffled batches of the pretext split, without end; the last incomplete batch of an epoch is dropped.
+
+    A set smaller than the batch size gives batches of the whole set. `steps_per_epoch` follows.
+    """
+
+    def __init__(
+        self, images: Images, batch_size: int, seed: int, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self.images = images
+        self.batch_size = min(batch_size, len(images))
+        self.steps_per_epoch = len(images) // self.batch_size
+        self._seed = seed
+        self._num_workers = num_workers
+        self._pin_memory = pin_memory
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """Yield the batches from optimiser step `step` on; a resumed run sees what the first one would have seen."""
+        order = _Order(len(self.images), self.batch_size, self.steps_per_epoch, self._seed, step)
+        loader: DataLoader[Batch] = DataLoader(
+            _Batches(self.images),
+            sampler=order,
+            batch_size=None,  # the sampler yields whole batches of positions
+            num_workers=self._num_workers,
+            pin_memory=self._pin_memory,
+        )
+        yield from loader
+
+
+class _Order(Sampler[Tensor]):
+    """Positions of one batch after another: each epoch a permutation drawn from (seed, epoch)."""
+
+    def __init__(self, num_images: int, batch_size: int, steps_per_epoch: int, seed: int, step: int) -> None:
+        self._num_images, self._batch_size, self._steps_per_epoch = num_images, batch_size, steps_per_epoch
+        self._seed, self._step = seed, step
+
+    def __iter__(self) -> Iterator[Tensor]:
+        epoch, skip = divmod(self._step, self._steps_per_epoch)
+        while True:
+            generator = Clock(epoch, 0, 1, seed=self._seed).generator("order")
+            permutation = torch.randperm(self._num_images, generator=generator)
+            for batch in range(skip, self._steps_per_epoch):
+                yield permutation[batch * self._batch_size : (batch + 1) * self._batch_size]
+            epoch, skip = epoch + 1, 0
+
+
+class _Batches(Dataset[Batch]):
+    """A dataset whose items are whole batches, fetched in one go where the images lie in memory."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        labels = self._images.labels
+        return Batch(
+            images=fetch(self._images, positions),
+            label=None if labels is None else labels[positions],
+            index=positions,
+        )

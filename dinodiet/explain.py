@@ -1,0 +1,69 @@
+"""Errors of Hydra and OmegaConf in one line: the key, what was found, the valid choices. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dinodiet.errors import UserError
+
+
+def explain(error: BaseException, overrides: Sequence[str], conf: Path) -> str:
+    """Return an error as one line.
+
+    `overrides` are the words of the command line and `conf` the folder of the configuration: an unknown key is
+    answered with its neighbours.
+    """
+    if isinstance(error, UserError):
+        return one_line(error)
+    text, cause = str(error), error.__cause__
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        return _unknown_option(option[1], option[2], text)
+    if key := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(key[1], overrides, conf)
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {text.splitlines()[0]}"
+    return one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def _unknown_option(group: str, option: str, text: str) -> str:
+    choices = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+    shown = ", ".join(choice for choice in choices if not choice.startswith("_"))
+    return f"{group}: no choice {option!r}; choose from: {shown}" if shown else f"{group}: no choice {option!r}"
+
+
+def _unknown_key(key: str, overrides: Sequence[str], conf: Path) -> str:
+    parent, _, name = key.rpartition(".")
+    node = _compose(overrides, conf)
+    node = OmegaConf.select(node, parent) if parent and node is not None else node
+    if not isinstance(node, DictConfig):
+        return f"{key}: no such key"
+    choices = sorted(choice for choice in map(str, node) if not choice.startswith("_"))
+    return f"{key}: no such key {name!r} here; choose from: {', '.join(choices)}"
+
+
+def _compose(overrides: Sequence[str], conf: Path) -> DictConfig | None:
+    """Return the configuration with only the group choices of the command line, or None where even these fail."""
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415
+    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
+    from hydra.errors import HydraException  # noqa: PLC0415
+
+    groups = {folder.name for folder in conf.iterdir() if folder.is_dir()}
+    choices = [word for word in overrides if word.split("=")[0] in groups and "," not in word]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            return compose("config", overrides=choices)
+    except (HydraException, OmegaConfBaseException):
+        return None

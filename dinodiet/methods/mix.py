@@ -1,0 +1,68 @@
+"""MixUp (Zhang et al. 2018, arXiv:1710.09412) and CutMix (Yun et al. 2019, arXiv:1905.04899) of a batch of views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinodiet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Images (B, 3, H, W) mixed with a permutation of themselves; `kept` is the weight of an image's own target."""
+
+    images: Tensor
+    partner: Tensor
+    kept: float
+
+    def loss(self, criterion: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
+        """Return the criterion on the mixed target.
+
+        Cross-entropy is linear in its target, so mixing the two losses is mixing the two (smoothed) targets exactly,
+        without writing out one number per class.
+        """
+        if self.kept == 1.0:
+            return criterion(target)
+        return self.kept * criterion(target) + (1 - self.kept) * criterion(target[self.partner])
+
+
+class Mix:
+    """Mixes each batch by MixUp or CutMix, one of the two at random where both are on; alpha 0 turns one off."""
+
+    def __init__(self, mixup_alpha: float, cutmix_alpha: float) -> None:
+        for key, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
+            if alpha < 0:
+                raise UserError(f"{key}: {alpha}; must be at least 0 (0: off)")
+        self.alphas = {"mixup": mixup_alpha, "cutmix": cutmix_alpha}
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Mixed:
+        """Mix a batch as the generator says; with both off, return it as it is."""
+        kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
+        partner = torch.randperm(len(images), generator=generator)
+        if not kinds:
+            return Mixed(images, partner, 1.0)
+        # torch draws no Beta from a generator of its own
+        draw = np.random.default_rng(generator.initial_seed())
+        kind = kinds[int(draw.integers(len(kinds)))]
+        kept = float(draw.beta(self.alphas[kind], self.alphas[kind]))
+        partner = partner.to(images.device)
+        if kind == "mixup":
+            return Mixed(kept * images + (1 - kept) * images[partner], partner, kept)
+        return _cutmix(images, partner, kept, draw)
+
+
+def _cutmix(images: Tensor, partner: Tensor, kept: float, draw: np.random.Generator) -> Mixed:
+    """Paste a box of area (1 - kept) from the partner, cut off at the border; `kept` becomes what really is left."""
+    height, width = images.shape[-2:]
+    side = (1 - kept) ** 0.5
+    centre_y, centre_x = draw.integers(height), draw.integers(width)
+    top, bottom = (int(np.clip(centre_y + sign * side * height / 2, 0, height)) for sign in (-1, 1))
+    left, right = (int(np.clip(centre_x + sign * side * width / 2, 0, width)) for sign in (-1, 1))
+    mixed = images.clone()
+    mixed[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
+    return Mixed(mixed, partner, 1 - (bottom - top) * (right - left) / (height * width))

@@ -1,0 +1,151 @@
+"""The parts of a run, built from its configuration before the first step, so that mistakes show in the first seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
+
+from dinodiet import environment, report
+from dinodiet.config import build
+from dinodiet.data.loader import TrainLoader
+from dinodiet.errors import UserError
+from dinodiet.evals.embed import EmbeddingCache
+from dinodiet.evals.scores import Scorer
+from dinodiet.methods.base import Method
+from dinodiet.rundir import RunDir
+from dinodiet.schedules import Scalar, scale_peak
+from dinodiet.trackers import Tracker
+from dinodiet.train import Recipe
+from dinodiet.types import Backbone, Clock, Data
+
+EVAL_SETTINGS = ("every_epochs", "batch_size", "validation")  # keys of `eval` that are not evaluators
+
+
+@dataclass
+class Parts:
+    """Everything a run consists of."""
+
+    device: torch.device
+    data: Data
+    backbone: Backbone
+    method: Method
+    loader: TrainLoader
+    optimizer: Optimizer
+    recipe: Recipe
+    clock: Clock
+    scorer: Scorer
+    tracker: Tracker
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Build data, backbone, evaluators, method, optimiser and tracker, in that order.
+
+    Raises:
+        UserError: one of them refuses its settings.
+    """
+    device = environment.pick_device(cfg.device)
+    tracker: Tracker = build(cfg.tracker, "tracker")()
+    torch.manual_seed(cfg.seed)  # of heads, and of backbones that start from scratch
+    data: Data = build(cfg.dataset, "dataset")()
+    backbone: Backbone = build(cfg.model, "model")(spec=data.spec)
+    scorer = build_scorer(cfg, data, backbone, device)
+    method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
+    method.to(device)
+    prefer_channels_last(method)
+    loader = TrainLoader(data.pretext, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
+    recipe, optimizer = build_recipe(cfg, method)
+    clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
+    if cfg.compile:
+        for module in {method.backbone, method.encoder}:
+            module.compile()
+    return Parts(device, data, backbone, method, loader, optimizer, recipe, clock, scorer, tracker)
+
+
+def prefer_channels_last(module: nn.Module) -> None:
+    """Lay convolutional networks out channels-last: faster on CPUs (3-5 x for small ones) and on GPUs alike.
+
+    A transformer's single patch convolution gains nothing and is left alone.
+    """
+    if sum(isinstance(part, nn.Conv2d) for part in module.modules()) > 2:
+        module.to(memory_format=torch.channels_last)
+
+
+def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.device) -> Scorer:
+    """Return what evaluates an encoder: all evaluators of the `eval` group, with the embedding cache."""
+    evaluators = {
+        str(name): build(node, f"eval.{name}")() for name, node in cfg.eval.items() if name not in EVAL_SETTINGS
+    }
+    if not evaluators:
+        raise UserError("eval: no evaluator is chosen; choose from: knn, kmeans, linear (eval=[knn,linear])")
+    folder = Path(cfg.cache_dir or Path(cfg.outputs_dir) / ".cache").expanduser()
+    return Scorer(
+        evaluators,
+        data,
+        backbone.input,
+        device=device,
+        batch_size=cfg.eval.batch_size,
+        precision=cfg.precision,
+        num_workers=cfg.num_workers,
+        validation=cfg.eval.validation,
+        cache=EmbeddingCache(folder / "embeddings"),
+    )
+
+
+def build_recipe(cfg: DictConfig, method: Method) -> tuple[Recipe, Optimizer]:
+    """Return the loop's settings and the optimiser over the method's parameter groups."""
+    schedule = cfg.schedule
+    lr = _scalar(schedule.lr, "schedule.lr")
+    if schedule.lr_reference_batch is not None:
+        lr = scale_peak(lr, schedule.batch_size / schedule.lr_reference_batch)
+    recipe = Recipe(
+        lr=lr,
+        weight_decay=_scalar(schedule.weight_decay, "schedule.weight_decay"),
+        clip_grad=schedule.clip_grad,
+        clip_mode=schedule.clip_mode,
+        accumulate=schedule.accumulate,
+        precision=cfg.precision,
+    )
+    groups = [group.as_dict() for group in method.param_groups()]
+    if not groups:
+        raise UserError("method.trainable: nothing is left to train")
+    optimizer: Optimizer = build(schedule.optimizer, "schedule.optimizer")(params=groups)
+    return recipe, optimizer
+
+
+def _scalar(value: Any, key: str) -> Scalar:
+    """Return a number, or the schedule that a node describes."""
+    if isinstance(value, DictConfig):
+        schedule: Scalar = build(value, key)()
+        return schedule
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f"{key}: {value!r}; must be a number or a schedule (a node with a _target_)")
+    return float(value)
+
+
+def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: RunDir) -> str:
+    """Return the block that a run prints before it starts."""
+    spec, clock, data = parts.data.spec, parts.clock, parts.data
+    parameters = list(parts.method.backbone.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in parameters)
+    chosen = {"trainable": cfg.method.get("trainable"), **parts.method.describe()}
+    return report.block(
+        f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {cfg.seed}",
+        {
+            "backbone": f"{parts.backbone.embed_dim} features, {report.count(total)} parameters, "
+            f"{report.count(trained)} trained, {parts.backbone.input.size} px",
+            "data": f"{spec.name}: {len(data.pretext):,} pictures to train on, {len(data.train):,} train / "
+            f"{len(data.val):,} val / {len(data.test):,} test, {spec.num_labels} {'labels' if spec.multilabel else 'classes'}",
+            "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
+            "schedule": f"{cfg.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {parts.loader.batch_size}",
+            "device": f"{environment.describe_device(parts.device)}, {cfg.precision}",
+            "evaluation": ", ".join(parts.scorer.evaluators),
+            "writes to": str(run_dir.path),
+        },
+    )

@@ -1,0 +1,175 @@
+"""One run: build everything, evaluate, train, evaluate, write the results."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+
+from dinodiet import checkpoint, environment, report
+from dinodiet.config import check, identity, resolved, run_id
+from dinodiet.errors import UserError
+from dinodiet.evals.scores import Scores
+from dinodiet.methods.base import Method
+from dinodiet.monitor import Monitor
+from dinodiet.parts import Parts, build_parts, describe
+from dinodiet.rundir import RunDir, read_json, write_json
+from dinodiet.status import Status
+from dinodiet.train import fit
+from dinodiet.types import Clock
+
+FORMAT = 1  # of results.json
+
+
+def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Do the run that the configuration describes, or what is missing of it; return its results.
+
+    `choices` are the names of the chosen group files (model, dataset, method). A finished run returns its results at
+    once; an interrupted one goes on from its checkpoint.
+
+    Raises:
+        UserError: a mistake in the configuration, the data or the weights.
+        Preempted: a signal asked the process to leave; a checkpoint is written.
+        NonFiniteLossError: the training diverged.
+    """
+    check(cfg)
+    what = identity(cfg)
+    run_dir = RunDir(Path(cfg.outputs_dir).expanduser() / cfg.name / run_id(what, dict(choices)))
+    results = read_json(run_dir.results)
+    if results is None:
+        with exclusive(run_dir), Status(run_dir) as status:
+            results = _run(cfg, dict(choices), what, run_dir, status)
+    else:
+        print(f"{run_dir.path.name} is done already")
+    print(report.closing(results, run_dir.path), flush=True)
+    return results
+
+
+def _run(
+    cfg: DictConfig, choices: dict[str, str], what: dict[str, Any], run_dir: RunDir, status: Status
+) -> dict[str, Any]:
+    status.update(phase="building")
+    parts = build_parts(cfg)
+    print(describe(cfg, choices, parts, run_dir), flush=True)
+    OmegaConf.save(OmegaConf.create(resolved(cfg)), run_dir.config)
+    parts.tracker.start(run_dir.path.name, resolved(cfg), run_dir.path)
+    exit_code = 1
+    summary: dict[str, float] = {}
+    try:
+        results = _train_and_evaluate(cfg, what, run_dir, status, parts)
+        results = {"format": FORMAT, "run_id": run_dir.path.name, "choices": choices, "seed": cfg.seed} | results
+        results |= {"config": resolved(cfg), "finished": time.time()}
+        write_json(run_dir.results, results)
+        run_dir.previous_checkpoint.unlink(missing_ok=True)
+        exit_code = 0
+        summary = {f"{phase}/{name}": v for phase in ("initial", "final") for name, v in results[phase].items()}
+    finally:
+        parts.tracker.finish(summary, exit_code)
+    return results
+
+
+def _train_and_evaluate(
+    cfg: DictConfig, what: dict[str, Any], run_dir: RunDir, status: Status, parts: Parts
+) -> dict[str, Any]:
+    method, scaler = parts.method, torch.amp.GradScaler(parts.device.type, enabled=cfg.precision == "fp16")
+    state = checkpoint.load(run_dir, what)
+    status.update(phase="initial evaluation")
+    initial = parts.scorer(method.encoder, cached=True) if state is None else Scores(**state["initial"])
+
+    def save(step: int) -> None:
+        content = {"identity": what, "step": step, "initial": initial.as_dict(), "monitor": monitor.state()}
+        content |= {"method": method.state_dict(), "optimizer": parts.optimizer.state_dict()}
+        content |= {"scaler": scaler.state_dict(), "encoder": _path_of(method.encoder, method)}
+        checkpoint.save(run_dir, content)
+
+    every = cfg.eval.get("every_epochs")
+    monitor = Monitor(
+        run_dir=run_dir,
+        method=method,
+        optimizer=parts.optimizer,
+        tracker=parts.tracker,
+        status=status,
+        log_every=cfg.log_every,
+        checkpoint_seconds=60 * cfg.checkpoint_minutes,
+        every_steps=None if every is None else max(round(every * parts.clock.steps_per_epoch), 1),
+        validate=lambda: parts.scorer.validate(method.encoder),
+        save=save,
+        batch_size=parts.loader.batch_size,
+    )
+    clock = parts.clock
+    if state is not None:
+        clock = restore(state, method, parts.optimizer, scaler, monitor, clock)
+        print(f"continuing from step {clock.step} of {clock.total_steps}", flush=True)
+    run_dir.keep_metrics_until(clock.step)
+    with monitor.watching(clock):
+        batches = parts.loader.batches(clock.step)
+        fit(method, batches, parts.optimizer, scaler, parts.recipe, clock, device=parts.device, on_step=monitor.on_step)
+    status.update(phase="final evaluation", step=clock.total_steps)
+    final = parts.scorer(method.encoder)
+    return _results(parts, run_dir, initial, final, monitor.train_seconds)
+
+
+@contextlib.contextmanager
+def exclusive(run_dir: RunDir) -> Iterator[None]:
+    """Hold the run directory; two processes never work on one run.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run_dir.lock, timeout=0):
+            yield
+    except Timeout as error:
+        owner = read_json(run_dir.status) or {}
+        where = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+        raise UserError(f"{run_dir.path.name}: {where} is working on this run; wait for it or stop it first") from error
+
+
+def restore(
+    state: dict[str, Any],
+    method: Method,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    monitor: Monitor,
+    clock: Clock,
+) -> Clock:
+    """Put everything back as the checkpoint says and return the clock at its step."""
+    method.load_state_dict(state["method"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    monitor.restore(state["monitor"])
+    return clock.at(state["step"])
+
+
+def _path_of(module: nn.Module, root: nn.Module) -> str:
+    """Return the dotted name of a module below `root`: where the encoder's weights lie in the checkpoint."""
+    return next(name for name, candidate in root.named_modules() if candidate is module)
+
+
+def _results(parts: Parts, run_dir: RunDir, initial: Scores, final: Scores, seconds: float) -> dict[str, Any]:
+    images = parts.clock.total_steps * parts.loader.batch_size
+    parameters = list(parts.method.backbone.parameters())
+    return {
+        "initial": initial.test,
+        "final": final.test,
+        "validation": {"initial": initial.val, "final": final.val},
+        "skipped": final.skipped,
+        "epochs": [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)],
+        "steps": parts.clock.total_steps,
+        "train_seconds": seconds,
+        "images_per_second": images / seconds if seconds else None,
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "embed_dim": parts.backbone.embed_dim,
+        "peak_memory_mb": environment.peak_memory_mb(parts.device),
+        **environment.facts(parts.device),
+    }

@@ -1,0 +1,90 @@
+"""Holds plain values from YAML against the signature of what they are for."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from dinodiet.errors import UserError
+
+
+def check_arguments(target: Callable[..., Any], arguments: dict[str, Any], key: str) -> None:
+    """Refuse keys that are not among the target's arguments, and values that its annotations exclude.
+
+    Raises:
+        UserError: one line that names the key, what was found and the valid choices.
+    """
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    try:
+        hints = typing.get_type_hints(
+            inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
+        )
+    except (NameError, TypeError):  # a target from elsewhere whose annotations cannot be evaluated
+        hints = {}
+    for name, value in arguments.items():
+        if name not in parameters:
+            raise UserError(f"{key}.{name}: no such key; choose from: {', '.join(_configurable(parameters))}")
+        if name in hints and not fits(value, hints[name]):
+            raise UserError(f"{key}.{name}: {value!r}; must be {describe(hints[name])}")
+
+
+def _configurable(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Return the arguments that YAML gives: the keyword-only ones where there are any, as in all of dinodiet."""
+    keyword_only = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    return keyword_only or list(parameters)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether a plain value from YAML can be what the annotation says; a nested `_target_` always can."""
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or (isinstance(value, dict) and "_target_" in value):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, choice) for choice in choices)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in choices)
+    if origin in (list, tuple) or getattr(origin, "__name__", "") in ("Sequence", "Iterable"):
+        return isinstance(value, list) and all(
+            any(fits(item, choice) for choice in choices if choice is not ...) for item in value
+        )
+    if origin is dict or getattr(origin, "__name__", "") == "Mapping":
+        return isinstance(value, dict) and all(fits(item, choices[1]) for item in value.values())
+    if hint in (None, type(None)):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool, list, dict):
+        return isinstance(value, hint)
+    return getattr(hint, "__name__", "") in ("Path", "PathLike") and isinstance(value, str)
+
+
+_NAMES: dict[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def describe(hint: Any) -> str:
+    """Return an annotation in words for an error message."""
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if hint in _NAMES:
+        return _NAMES[hint]
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(choice) for choice in choices)
+    if origin is Literal:
+        return f"one of: {', '.join(map(str, choices))}"
+    if origin in (list, tuple):
+        return f"a list of {describe(choices[0])}"
+    if origin is dict:
+        return f"keys with {describe(choices[1])}"
+    return "a node with a _target_"

@@ -1,0 +1,91 @@
+"""`status.json`: the state of a run, kept fresh by a heartbeat. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import traceback
+from enum import Enum
+from types import TracebackType
+from typing import Any
+
+from dinodiet.errors import UserError
+from dinodiet.rundir import RunDir, write_json
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class State(str, Enum):
+    """The states of a run."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    PREEMPTED = "preempted"
+
+
+class Preempted(SystemExit):
+    """The run was told to stop, wrote a checkpoint and leaves; the same command continues it."""
+
+    EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+    def __init__(self, signal_name: str, step: int) -> None:
+        super().__init__(self.EXIT_CODE)
+        self.signal_name = signal_name
+        self.step = step
+
+
+class Status:
+    """A context that records how the run inside it fares.
+
+    Entering writes `running`; a thread renews the heartbeat every `HEARTBEAT_SECONDS` seconds, also while the main
+    thread computes; leaving writes `done`, `preempted`, or `failed` with the traceback. The exception goes on.
+    """
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._content: dict[str, Any] = {}
+        self._write_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Status:
+        self._content = {
+            "state": State.RUNNING.value,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "started": time.time(),
+        }
+        self._write()
+        self._thread.start()
+        return self
+
+    def update(self, **progress: Any) -> None:
+        """Note the progress (step, total_steps, phase ...); it is written with the next heartbeat."""
+        self._content = {**self._content, **progress}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if error is None:
+            self.update(state=State.DONE.value)
+        elif isinstance(error, Preempted):
+            self.update(state=State.PREEMPTED.value, reason=f"{error.signal_name} at step {error.step}")
+        else:
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            text = "".join(traceback.format_exception(kind, error, trace))
+            self.update(state=State.FAILED.value, reason=reason, traceback=text)
+        self._write()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._write()
+
+    def _write(self) -> None:
+        with self._write_lock:
+            write_json(self._run_dir.status, {**self._content, "heartbeat": time.time()})
