@@ -10,13 +10,14 @@ import timm
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entrypoint
 from torch import Tensor, nn
 
+from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.weights import load_weights
 from dinodiet.errors import UserError
 from dinodiet.types import DataSpec, InputSpec
 
 Feature = Literal["cls", "mean_patch", "pooled"]
 
-_BLOCKS = re.compile(r"blocks|stages|layers|(layer\d+)")  # timm's names: containers of blocks, or (a ResNet) a block
+_BLOCKS = re.compile(r"blocks|stages|layers|(layer\d+|s\d+)")  # timm's names: containers of blocks, or single stages
 _ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their transformers can take several input sizes
 
 
@@ -106,7 +107,8 @@ def timm_backbone(
     name, cfg = _resolve(str(size), names)
     side = _side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
-    model: Any = timm.create_model(name, num_classes=0, drop_path_rate=drop_path, **args)
+    model: Any = timm.create_model(name, num_classes=0, **args)
+    set_drop_path(model, drop_path)
     _check_feature(model, name, feature)
     input_spec = _input_spec(spec, cfg, side, model, weights)
     load_weights(model, weights, resize_patches=patch_size is not None)

@@ -18,4 +18,5 @@ def set_drop_path(module: nn.Module, rate: float) -> None:
         probability = rate * position / max(len(blocks) - 1, 1)
         for name in _NAMES:
             if hasattr(block, name):
-                setattr(block, name, DropPath(probability) if probability > 0 else nn.Identity())
+                drop = DropPath(probability) if probability > 0 else nn.Identity()
+                setattr(block, name, drop.train(block.training))

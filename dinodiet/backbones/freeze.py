@@ -47,6 +47,8 @@ def _trained_modules(backbone: Backbone, trainable: str) -> list[nn.Module]:
     if match is None or int(match[1]) == 0:
         raise UserError(f"trainable: {trainable!r}; choose from: all, last_<n>_blocks with n > 0, head_only")
     blocks, count = backbone.freezable_blocks(), int(match[1])
+    if not blocks:
+        raise UserError(f"trainable: {trainable!r}, but this backbone has no blocks; choose from: all, head_only")
     if count > len(blocks):
         raise UserError(f"trainable: {trainable!r}, but the backbone has {len(blocks)} blocks; choose n from 1 to that")
     return [module for block in blocks[-count:] for module in block] + backbone.tail()

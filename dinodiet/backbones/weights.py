@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE
 from timm.models import clean_state_dict, load_state_dict, load_state_dict_from_hf
 from torch import Tensor, nn
 
 from dinodiet.backbones import packaged
 from dinodiet.errors import UserError
 
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's order of preference
 # Where publishers keep the encoder in a training checkpoint. Teachers come first: they are what the papers evaluate.
 _CONTAINERS = ("target_encoder", "teacher", "state_dict_ema", "model_ema", "state_dict", "model")
 # What a feature extractor has no place for: classifiers, self-distillation and projection heads, decoders.
@@ -66,16 +71,30 @@ def _from_hub(model: nn.Module) -> tuple[str, dict[str, Any]]:
             f"model.weights: hub, but {cfg['architecture']} has no released weights; choose from: none, or a file"
         )
     try:
-        if hub_id:
-            file = {"filename": cfg["hf_hub_filename"]} if cfg.get("hf_hub_filename") else {}
-            return hub_id, load_state_dict_from_hf(hub_id, weights_only=True, **file)
-        return url, torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
+        if not hub_id:
+            return url, torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
+        files = [cfg["hf_hub_filename"]] if cfg.get("hf_hub_filename") else list(_HUB_FILES)
+        for file in files:
+            # Released weights do not change: a cached file is used without asking the hub.
+            if isinstance(cached := try_to_load_from_cache(hub_id, file), str):
+                return hub_id, _from_file(Path(cached))
+        _check_connection(ENDPOINT)
+        return hub_id, load_state_dict_from_hf(hub_id, filename=files[-1], weights_only=True)
     except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
         cache = f"{HF_HUB_CACHE} (set by HF_HOME)" if hub_id else f"{torch.hub.get_dir()} (set by TORCH_HOME)"
         raise UserError(
             f"model.weights: hub, but {hub_id or url} is neither in the cache {cache} nor could it be fetched "
             f"({_first_line(error)}); a copy of it is used with model.weights=/path/to/file"
         ) from error
+
+
+def _check_connection(url: str) -> None:
+    """Fail at once where there is no network, which the hub's client finds out after a minute of retries."""
+    if HF_HUB_OFFLINE:
+        raise ConnectionError("HF_HUB_OFFLINE is set")
+    host = urlsplit(url).hostname
+    if host is not None and not getproxies():  # a proxy may reach what this machine cannot
+        socket.create_connection((host, urlsplit(url).port or 443), timeout=10).close()
 
 
 def _first_line(error: Exception) -> str:
@@ -132,4 +151,4 @@ def _check_patches(own: dict[str, Tensor], state: dict[str, Any], problem: str, 
         return
     found, expected = state[key].shape[-1], own[key].shape[-1]
     if found != expected:
-        raise UserError(f"{problem}: its patch size is {found}, the model's {expected}; model.patch_size resizes it")
+        raise UserError(f"{problem}: its patch size is {found}, the model's {expected}; choose the size that has it")
