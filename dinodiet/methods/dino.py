@@ -77,6 +77,7 @@ class DINO(Method):
         )
         self.teacher = nn.ModuleDict({"backbone": teacher_of(self.backbone), "head": teacher_of(self.head)})
         self.criterion = DINOLoss(self.out_dim, center_momentum=center_momentum)
+        self._last: tuple[Tensor, float] | None = None
 
     @property
     def encoder(self) -> nn.Module:
@@ -91,13 +92,14 @@ class DINO(Method):
             embeddings = embed_views(self.teacher["backbone"], views[: self.views.num_global])
             teacher_logits = self.teacher["head"](embeddings)
         student_logits = self.head(embed_views(lambda images: self.embed(images, clock), views))
-        self._embeddings, self._teacher_temp = embeddings[: len(batch)], at(self.teacher_temp, clock)
+        teacher_temp = at(self.teacher_temp, clock)
+        self._last = embeddings[: len(batch)], teacher_temp
         logs: dict[str, Tensor] = self.criterion(
             student_logits,
             teacher_logits,
             num_global=self.views.num_global,
             student_temp=self.student_temp,
-            teacher_temp=self._teacher_temp,
+            teacher_temp=teacher_temp,
             first_part=clock.part == 0,
         )
         return logs
@@ -111,9 +113,8 @@ class DINO(Method):
     def after_step(self, clock: Clock) -> None:
         """Move the centre, and the teacher towards the student as it is now: its parameters, not its buffers."""
         self.criterion.update_center()
-        self._momentum = at(self.momentum, clock)
         student = itertools.chain(self.backbone.parameters(), self.head.parameters())
-        update_ema_(self.teacher.parameters(), student, self._momentum)
+        update_ema_(self.teacher.parameters(), student, at(self.momentum, clock))
 
     def frozen_last_layer_steps(self, clock: Clock) -> int:
         """Return for how many steps the last layer is not trained."""
@@ -124,12 +125,11 @@ class DINO(Method):
         )
 
     def diagnostics(self) -> dict[str, float]:
-        """Return the effective rank of the teacher's embeddings of the first global view, and the schedules' values."""
-        return {
-            "effective_rank": effective_rank(self._embeddings),
-            "teacher_temp": self._teacher_temp,
-            "teacher_momentum": self._momentum,
-        }
+        """Return the effective rank of the teacher's embeddings of the first global view, and its temperature."""
+        if self._last is None:
+            return {}
+        embeddings, teacher_temp = self._last
+        return {"effective_rank": effective_rank(embeddings), "teacher_temp": teacher_temp}
 
     def describe(self) -> dict[str, Any]:
         """Return what may have been chosen: prototypes, the ends of the teacher's schedules, drop path."""

@@ -13,7 +13,7 @@ class DINOLoss(nn.Module):
     """The loss, and the centre of the teacher's logits (a buffer (1, out_dim), from 0).
 
     The centre moves after the loss is computed, once per step however many parts the step's batch is split into:
-    `forward` takes the logits in, `update_center` moves the centre towards their mean.
+    `forward` sums the logits up (from anew in a step's first part), `update_center` moves the centre.
     """
 
     center: Tensor
@@ -22,7 +22,7 @@ class DINOLoss(nn.Module):
         super().__init__()
         self.center_momentum = center_momentum
         self.register_buffer("center", torch.zeros(1, out_dim))
-        self._seen: list[Tensor] = []
+        self._sum, self._rows = torch.zeros(()), 0
 
     def forward(
         self,
@@ -50,8 +50,9 @@ class DINOLoss(nn.Module):
         pairs = num_global * (len(student) - 1)
         loss = -(targets * others).sum() / (pairs * targets.shape[1])
 
-        self._seen = [] if first_part else self._seen
-        self._seen.append(teacher_logits.detach().float())
+        seen = teacher_logits.detach().sum(0, keepdim=True, dtype=torch.float32)
+        self._sum, self._rows = (seen, 0) if first_part else (self._sum + seen, self._rows)
+        self._rows += len(teacher_logits)
         teacher_entropy = entropy(targets).mean()
         return {
             "loss": loss,
@@ -62,7 +63,5 @@ class DINOLoss(nn.Module):
 
     @torch.no_grad()
     def update_center(self) -> None:
-        """Move the centre towards the mean of the logits that came since the last call."""
-        mean = torch.cat(self._seen).mean(0, keepdim=True)
-        self.center.mul_(self.center_momentum).add_(mean, alpha=1 - self.center_momentum)
-        self._seen = []
+        """Move the centre towards the mean of the teacher's logits over the step's parts."""
+        self.center.mul_(self.center_momentum).add_(self._sum / self._rows, alpha=1 - self.center_momentum)

@@ -1,0 +1,200 @@
+import copy
+import functools
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.layers.drop import DropPath
+from torch import nn
+
+from dinodiet.errors import UserError
+from dinodiet.methods.dino import DINO, choose_drop_path
+from dinodiet.schedules import Linear
+from dinodiet.types import Clock, DataSpec
+
+from .small import SPEC, CutViews, Encoder, FixedViews, batch
+
+CLOCK = Clock(0, 8, 4)
+
+
+def dino(views: Any = FixedViews, spec: DataSpec = SPEC, **settings: Any) -> DINO:
+    torch.manual_seed(0)
+    small = {"out_dim": 16, "hidden_dim": 24, "bottleneck_dim": 8, "drop_path": 0.0}
+    method = DINO(Encoder(), spec, views=views, **(small | settings))
+    method.train()
+    return method
+
+
+def step(method: DINO, optimizer: torch.optim.Optimizer, clock: Clock, parts: int = 1) -> None:
+    for part, micro in enumerate(batch().split(parts)):
+        torch.autograd.backward(method.loss(micro, replace(clock, part=part))["loss"] / parts)
+    method.before_step(clock)
+    optimizer.step()
+    method.after_step(clock)
+    optimizer.zero_grad(set_to_none=True)
+
+
+def adamw(method: DINO) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([group.as_dict() for group in method.param_groups()], lr=0.01)
+
+
+def count(method: DINO, optimizer: torch.optim.Optimizer, name: str) -> int:
+    """Return how many steps AdamW counted for a parameter."""
+    state = optimizer.state.get(dict(method.named_parameters())[name], {})
+    return int(state["step"]) if "step" in state else 0
+
+
+def encoder(module: nn.Module) -> Encoder:
+    assert isinstance(module, Encoder)
+    return module
+
+
+def test_there_is_one_forward_pass_per_resolution_and_the_teacher_sees_global_views_only() -> None:
+    method = dino(functools.partial(FixedViews, local=6))
+    method.loss(batch(), CLOCK)
+    assert encoder(method.backbone).inputs == [(8, 3, 16, 16), (24, 3, 8, 8)]
+    assert encoder(method.encoder).inputs == [(8, 3, 16, 16)]
+
+
+def test_a_frozen_last_layer_has_no_gradient_and_does_not_count_as_trained() -> None:
+    method = dino(freeze_last_layer_epochs=0.5)
+    optimizer = adamw(method)
+    before = method.head.last_layer.weight_v.detach().clone()
+    for at in range(4):
+        step(method, optimizer, CLOCK.at(at))
+        assert torch.equal(method.head.last_layer.weight_v, before) is (at < 2)
+    assert count(method, optimizer, "head.last_layer.weight_v") == 2
+    assert count(method, optimizer, "head.mlp.0.weight") == 4
+
+
+def test_a_waiting_backbone_moves_in_nothing_and_its_teacher_waits_too() -> None:
+    method = dino(head_only_fraction=0.25)
+    optimizer = adamw(method)
+    start = {name: value.clone() for name, value in method.state_dict().items()}
+    for at in range(3):
+        step(method, optimizer, CLOCK.at(at))
+        state = method.state_dict()
+        for part in ("backbone.", "teacher.backbone."):
+            moved = {name for name in state if name.startswith(part) and not torch.equal(state[name], start[name])}
+            assert bool(moved) is (at == 2), (at, moved)
+    assert count(method, optimizer, "backbone.conv.weight") == 1
+
+
+def test_blocks_that_are_not_trained_stay_the_same_in_student_and_teacher() -> None:
+    method = dino(trainable="last_1_blocks")
+    optimizer = adamw(method)
+    start = {name: value.clone() for name, value in method.state_dict().items()}
+    step(method, optimizer, CLOCK)
+    state = method.state_dict()
+    moved = {name for name in state if not torch.equal(state[name], start[name])}
+    assert {name for name in moved if ".conv." in name or ".norm." in name} == set()
+    assert {"backbone.linear.weight", "teacher.backbone.linear.weight", "criterion.center"} <= moved
+
+
+def test_batchnorm_statistics_of_the_teacher_are_its_own() -> None:
+    method = dino()
+    step(method, adamw(method), CLOCK)
+    student, teacher = encoder(method.backbone).norm, encoder(method.encoder).norm
+    globals_ = torch.cat(FixedViews(encoder(method.encoder).input).crops[:2])
+    fresh = dino()  # the teacher as it was: its statistics are those of its own pass over the global views
+    encoder(fresh.encoder)(globals_)
+    torch.testing.assert_close(teacher.running_mean, encoder(fresh.encoder).norm.running_mean)
+    assert student.num_batches_tracked == 2
+    assert teacher.num_batches_tracked == 1
+
+
+def test_gradient_accumulation_moves_centre_and_teacher_once_from_the_whole_batch() -> None:
+    whole, parts = dino(CutViews), dino(CutViews)
+    for method, count in ((whole, 1), (parts, 2)):
+        for norm in (encoder(method.backbone).norm, encoder(method.encoder).norm):
+            norm.eval()  # batch statistics depend on the parts, the rest must not
+        step(method, adamw(method), CLOCK, count)
+    torch.testing.assert_close(parts.criterion.center, whole.criterion.center)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_resumed_training_is_the_uninterrupted_one() -> None:
+    """Centre, teacher and statistics are in the state dict; nothing else is carried from step to step."""
+    method, resumed = dino(), dino()
+    optimizer = adamw(method)
+    for at in range(2):
+        step(method, optimizer, CLOCK.at(at))
+    resumed.load_state_dict(copy.deepcopy(method.state_dict()))
+    resumed_optimizer = adamw(resumed)
+    resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for run, its_optimizer in ((method, optimizer), (resumed, resumed_optimizer)):
+        for at in range(2, 4):
+            step(run, its_optimizer, CLOCK.at(at))
+    for name, value in method.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_teacher_is_what_is_evaluated_and_no_gradient_reaches_it() -> None:
+    method = dino()
+    torch.autograd.backward(method.loss(batch(), CLOCK)["loss"])
+    assert method.encoder is method.teacher["backbone"]
+    assert all(parameter.grad is None for parameter in method.teacher.parameters())
+    assert not {id(p) for p in method.teacher.parameters()} & {id(p) for g in method.param_groups() for p in g.params}
+
+
+def test_logs_are_detached_and_diagnostics_are_numbers() -> None:
+    method = dino(teacher_temp=Linear(0.04, 0.07, epochs=2, per="epoch"))
+    assert method.diagnostics() == {}
+    logs = method.loss(batch(), CLOCK.at(4))
+    assert [name for name, value in logs.items() if value.requires_grad] == ["loss"]
+    assert all(value.ndim == 0 for value in logs.values())
+    diagnostics = method.diagnostics()
+    assert 1 <= diagnostics["effective_rank"] <= 4
+    assert diagnostics["teacher_temp"] == 0.07
+
+
+def test_what_is_not_set_is_chosen_from_the_size_of_the_dataset() -> None:
+    small = dino(out_dim=None, drop_path=None)
+    assert small.describe() == {
+        "out_dim": 1024,
+        "teacher_temp": "0.02 -> 0.02",
+        "teacher_momentum": "0.99 -> 1",
+        "drop_path": 0.0,
+    }
+    assert small.frozen_last_layer_steps(Clock(0, 1000, 10)) == 10
+    large = DataSpec("large", num_images=1_281_167, num_labels=2)
+    chosen = dino(spec=large, momentum=0.9).describe()
+    assert (chosen["teacher_temp"], chosen["teacher_momentum"]) == ("0.04 -> 0.07", "0.9")
+
+
+def test_drop_path_is_the_students_and_grows_over_the_blocks() -> None:
+    vit = timm.create_model("vit_tiny_patch16_224", depth=3, embed_dim=24, num_heads=3, num_classes=0)
+    assert choose_drop_path(vit, None) == pytest.approx(0.1)
+    rates = [module.drop_prob for module in vit.modules() if isinstance(module, DropPath)]
+    assert rates == pytest.approx([0.05, 0.05, 0.1, 0.1])
+    assert choose_drop_path(vit, 0.3) == pytest.approx(0.3)
+    assert choose_drop_path(vit, None) == pytest.approx(0.3)  # what the backbone has is kept
+    assert choose_drop_path(vit, 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"drop_path": 0.2}, "drop_path: 0.2, but this backbone has no residual blocks"),
+        ({"out_dim": 0}, "out_dim: 0"),
+        ({"student_temp": -0.1}, "student_temp: -0.1"),
+        ({"teacher_temp": 0.0}, "teacher_temp: 0.0"),
+        ({"freeze_last_layer_epochs": 1.0, "freeze_last_layer_steps": 5}, "freeze_last_layer_steps and freeze_last"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dino(**settings)
+
+
+def test_half_precision_gives_nearly_the_same_loss() -> None:
+    method = dino()
+    exact = method.loss(batch(), CLOCK)["loss"].item()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = method.loss(batch(), CLOCK)["loss"]
+    assert half.dtype == torch.float32
+    assert math.isclose(half.item(), exact, rel_tol=0.02)
