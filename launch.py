@@ -56,7 +56,7 @@ def cli() -> int:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(CONF))
         return 0
-    sys.path.append(os.getcwd())  # parts of your own beside where you work can be named in _target_
+    sys.path.append(str(Path.cwd()))  # parts of your own beside where you work can be named in _target_
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:

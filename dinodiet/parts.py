@@ -1,4 +1,4 @@
-"""The parts of a run, built from its configuration before the first step, so that mistakes show in the first seconds."""
+"""The parts of a run, built from its configuration before the first step: mistakes show in the first seconds."""
 
 from __future__ import annotations
 
@@ -134,6 +134,7 @@ def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: Ru
     parameters = list(parts.method.backbone.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
+    kind = "labels" if spec.multilabel else "classes"
     chosen = {"trainable": cfg.method.get("trainable"), **parts.method.describe()}
     return report.block(
         f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {cfg.seed}",
@@ -141,7 +142,7 @@ def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: Ru
             "backbone": f"{parts.backbone.embed_dim} features, {report.count(total)} parameters, "
             f"{report.count(trained)} trained, {parts.backbone.input.size} px",
             "data": f"{spec.name}: {len(data.pretext):,} pictures to train on, {len(data.train):,} train / "
-            f"{len(data.val):,} val / {len(data.test):,} test, {spec.num_labels} {'labels' if spec.multilabel else 'classes'}",
+            f"{len(data.val):,} val / {len(data.test):,} test, {spec.num_labels} {kind}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
             "schedule": f"{cfg.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {parts.loader.batch_size}",
             "device": f"{environment.describe_device(parts.device)}, {cfg.precision}",
