@@ -51,13 +51,10 @@ def build_parts(cfg: DictConfig) -> Parts:
     """
     device = environment.pick_device(cfg.device)
     tracker: Tracker = build(cfg.tracker, "tracker")()
-    torch.manual_seed(cfg.seed)  # of heads, and of backbones that start from scratch
-    data: Data = build(cfg.dataset, "dataset")()
-    backbone: Backbone = build(cfg.model, "model")(spec=data.spec)
+    data, backbone = open_backbone(cfg)
     scorer = build_scorer(cfg, data, backbone, device)
     method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
     method.to(device)
-    prefer_channels_last(method)
     loader = TrainLoader(data.pretext, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
     recipe, optimizer = build_recipe(cfg, method)
     clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
@@ -65,6 +62,20 @@ def build_parts(cfg: DictConfig) -> Parts:
         for module in {method.backbone, method.encoder}:
             module.compile()
     return Parts(device, data, backbone, method, loader, optimizer, recipe, clock, scorer, tracker)
+
+
+def open_backbone(cfg: DictConfig) -> tuple[Data, Backbone]:
+    """Open the dataset and build the backbone for it.
+
+    Raises:
+        UserError: one of them refuses its settings, or its files are missing or broken.
+    """
+    data: Data = build(cfg.dataset, "dataset")()
+    torch.manual_seed(cfg.seed)  # of a backbone that starts from scratch, and of the heads that follow
+    backbone: Backbone = build(cfg.model, "model")(spec=data.spec)
+    assert isinstance(backbone, nn.Module)
+    prefer_channels_last(backbone)
+    return data, backbone
 
 
 def prefer_channels_last(module: nn.Module) -> None:

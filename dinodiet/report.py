@@ -25,12 +25,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     lines = [f"  {'test score':<{width}}  initial    final   change  relative"]
     lines += [f"  {name:<{width}}  {_cells(_number(initial.get(name)), _number(final[name]))}" for name in rows]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
-    settings = [
-        f"{name}={final[name]:g}" for name in final if name.split("/")[-1] in SETTINGS and final[name] is not None
-    ]
-    if settings:
-        lines.append(f"  ({', '.join(settings)})")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_settings(final)])
 
 
 def _cells(initial: float, final: float) -> str:
@@ -55,7 +50,7 @@ def closing(results: Mapping[str, Any], folder: Path) -> str:
     """Return the last lines of a run: the table, the cost, and where everything lies."""
     cost = (
         f"  {results['steps']:,} steps in {duration(results['train_seconds'])}, "
-        f"{results['images_per_second']:.0f} images/s, peak memory {results['peak_memory_mb']:,.0f} MiB"
+        f"{results['images_per_second'] or 0:.0f} images/s, peak memory {results['peak_memory_mb']:,.0f} MiB"
     )
     return f"\n{results['run_id']}\n{results_table(results)}\n{cost}\n  results in {folder}/results.json"
 
@@ -75,20 +70,25 @@ def count(number: int) -> str:
     return str(number)
 
 
-def sanity_table(
-    model: str, dataset: str, scores: Mapping[str, float], published: Mapping[str, float]
-) -> tuple[str, bool]:
-    """Return the frozen backbone's scores against the published thresholds, and whether all are reached."""
-    lines, passed = [f"{model} frozen on {dataset}"], True
+def scores_table(
+    title: str, scores: Mapping[str, float], skipped: Mapping[str, str], published: Mapping[str, float] | None = None
+) -> str:
+    """Return the scores of one encoder, with the published thresholds beside them where `published` has any."""
+    lines = [title]
+    width = max(map(len, scores), default=5)
     for name, value in scores.items():
-        if name.split("/")[-1] in SETTINGS:
-            continue
-        least = published.get(name)
-        verdict = (
-            "" if least is None else f"   published: at least {least:.2f}   {'pass' if value >= least else 'FAIL'}"
-        )
-        passed = passed and (least is None or value >= least)
-        lines.append(f"  {name:<18} {_score(value)}{verdict}")
-    if not published:
-        lines.append(f"  no published threshold for {dataset}")
-    return "\n".join(lines), passed
+        if name.split("/")[-1] not in SETTINGS:
+            lines.append(f"  {name:<{width}}  {_score(value)}{_verdict(value, (published or {}).get(name))}")
+    lines += [f"  {name} is left out: {reason}" for name, reason in skipped.items()]
+    if published is not None and not published:
+        lines.append("  no published threshold is known for this backbone and dataset")
+    return "\n".join([*lines, *_settings(scores)])
+
+
+def _verdict(value: float, least: float | None) -> str:
+    return "" if least is None else f"   published: at least {least:.2f}   {'pass' if value >= least else 'FAIL'}"
+
+
+def _settings(scores: Mapping[str, Any]) -> list[str]:
+    names = [name for name in scores if name.split("/")[-1] in SETTINGS and scores[name] is not None]
+    return [f"  ({', '.join(f'{name}={scores[name]:g}' for name in names)})"] if names else []

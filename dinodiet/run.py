@@ -19,6 +19,7 @@ from dinodiet.config import check, identity, resolved, run_id
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
 from dinodiet.methods.base import Method
+from dinodiet.modes import evaluate, sanity
 from dinodiet.monitor import Monitor
 from dinodiet.parts import Parts, build_parts, describe
 from dinodiet.rundir import RunDir, read_json, write_json
@@ -41,8 +42,12 @@ def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
         NonFiniteLossError: the training diverged.
     """
     check(cfg)
+    if cfg.mode == "sanity":
+        return sanity(cfg, choices)
     what = identity(cfg)
     run_dir = RunDir(Path(cfg.outputs_dir).expanduser() / cfg.name / run_id(what, dict(choices)))
+    if cfg.mode == "evaluate":
+        return evaluate(cfg, choices, Path(cfg.checkpoint).expanduser() if cfg.checkpoint else run_dir.checkpoint)
     results = read_json(run_dir.results)
     if results is None:
         with exclusive(run_dir), Status(run_dir) as status:
@@ -152,7 +157,8 @@ def restore(
 
 def _path_of(module: nn.Module, root: nn.Module) -> str:
     """Return the dotted name of a module below `root`: where the encoder's weights lie in the checkpoint."""
-    return next(name for name, candidate in root.named_modules() if candidate is module)
+    names: list[str] = [name for name, candidate in root.named_modules() if candidate is module]
+    return names[0]
 
 
 def _results(parts: Parts, run_dir: RunDir, initial: Scores, final: Scores, seconds: float) -> dict[str, Any]:
