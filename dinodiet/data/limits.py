@@ -1,0 +1,67 @@
+"""What values the settings of the views may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+from dinodiet.errors import UserError
+from dinodiet.types import InputSpec
+
+Range = tuple[float, float]
+
+_UNIT: Range = (0, 1)
+_RANGES: dict[str, list[Range]] = {  # of what is not one number from 0 to 1
+    "crop_scale": [_UNIT] * 2,
+    "global_scale": [_UNIT] * 2,
+    "local_scale": [_UNIT] * 2,
+    "jitter": [(0, inf), (0, inf), (0, inf), (0, 0.5)],
+    "blur_sigma": [(0.001, inf)] * 2,
+    "affine_degrees": [(0, 180)],
+    "view_blur": [_UNIT] * 3,
+    "view_solarize": [_UNIT] * 3,
+}
+_ASCENDING = ("crop_scale", "global_scale", "local_scale", "blur_sigma")
+
+
+def checked(**settings: float | Sequence[float] | None) -> dict[str, Any]:
+    """Return the settings that are not None, lists as tuples.
+
+    Raises:
+        UserError: a number is out of its range, or a list has another length than it should.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    return {key: _checked(key, value) for key, value in given.items()}
+
+
+def _checked(key: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
+    ranges = _RANGES.get(key, [_UNIT])
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    fits = len(values) == len(ranges) and all(low <= v <= high for v, (low, high) in zip(values, ranges, strict=True))
+    if not fits or (key in _ASCENDING and values[0] > values[1]):
+        what = "a number" if len(ranges) == 1 else f"{len(ranges)} numbers"
+        order = ", the smaller first" if key in _ASCENDING else ""
+        bounds = ", ".join(dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges))
+        raise UserError(f"views.{key.removeprefix('view_')}: {value}; give {what} from {bounds}{order}")
+    return values if isinstance(value, Sequence) else value
+
+
+def check_size(key: str, size: int, input: InputSpec) -> None:
+    """Refuse views that the backbone cannot take, or that are larger than what it is evaluated on.
+
+    Raises:
+        UserError: naming the key, the size, and the nearest sizes that would do.
+    """
+    divisor = input.divisor
+    if size < 1 or size % divisor:
+        below = size // divisor * divisor
+        near = " or ".join(str(choice) for choice in (below, below + divisor) if choice > 0)
+        raise UserError(
+            f"views.{key}: {size} pixels is no multiple of {divisor}, the backbone's divisor; choose {near}"
+        )
+    if size > input.size:
+        raise UserError(
+            f"views.{key}: {size} pixels is more than the backbone's input of {input.size}; "
+            f"choose at most {input.size}, or raise dataset.image_size"
+        )
