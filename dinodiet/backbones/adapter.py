@@ -107,7 +107,7 @@ def timm_backbone(
     name, cfg = _resolve(str(size), names)
     side = _side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
-    model: Any = timm.create_model(name, num_classes=0, **args)
+    model = _create(name, args)
     set_drop_path(model, drop_path)
     _check_feature(model, name, feature)
     input_spec = _input_spec(spec, cfg, side, model, weights)
@@ -124,17 +124,21 @@ def _resolve(size: str, names: dict[str, str | None]) -> tuple[str, PretrainedCf
     name = names[size]
     if name is None:
         raise UserError(f"model.size: {size!r} of this family was never released; choose from: {released}")
-    cfg = get_pretrained_cfg(name) if is_model(name) else None
+    try:
+        cfg = get_pretrained_cfg(name) if is_model(name) else None
+    except RuntimeError:  # the model exists, but not with this tag of weights
+        cfg = None
     if cfg is None:
-        raise UserError(f"model.names.{size}: {name!r} is not a model of timm {timm.__version__}; see timm.list_models")
+        raise UserError(f"model.names.{size}: timm {timm.__version__} has no {name!r}; see timm.list_pretrained()")
     return name, cfg
 
 
 def _side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:
-    if spec.image_size is not None:
-        return spec.image_size
-    if image_size is not None:
-        return image_size
+    for key, side in (("dataset.image_size", spec.image_size), ("model.image_size", image_size)):
+        if side is not None:
+            if side <= 0:
+                raise UserError(f"{key}: {side}; must be positive")
+            return side
     if weights != "none":
         return int(cfg.input_size[-1])
     # From scratch: the stored size, not below what a network that shrinks its input 32-fold can use.
@@ -150,12 +154,21 @@ def _transformer_args(
         if patch_size is not None:
             raise UserError(f"model.patch_size: {patch_size}, but {name} has no patches; leave it null")
         return {}
+    if patch_size is not None and patch_size != "auto" and patch_size <= 0:
+        raise UserError(f"model.patch_size: {patch_size}; must be positive, auto or null")
     if patch_size == "auto":
         patch_size = 4 if side < 64 else 8 if side < 128 else 16
     args: dict[str, Any] = {"img_size": side} | ({"patch_size": patch_size} if patch_size is not None else {})
     if model_entrypoint(name).__module__ in _ANY_SIZE:
         args["dynamic_img_size"] = True  # multi-crop training mixes sizes
     return args
+
+
+def _create(name: str, args: dict[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, num_classes=0, **args)
+    except TypeError as error:
+        raise UserError(f"model.model_args: {name} refuses {', '.join(args)}: {error}") from error
 
 
 def _check_feature(model: Any, name: str, feature: str) -> None:
@@ -172,10 +185,11 @@ def _input_spec(spec: DataSpec, cfg: PretrainedCfg, side: int, model: Any, weigh
     Images of a dataset that stores them all at one size are framed already: no centre crop on top of that.
     """
     divisor = int(model.patch_embed.patch_size[0]) if cfg.fixed_input_size else 1
-    if side % divisor or side <= 0:
+    if side % divisor:
+        key = "model.image_size" if spec.image_size is None else "dataset.image_size"
         below = max(side // divisor, 1) * divisor
         raise UserError(
-            f"image_size: {side} is not a multiple of the patch size {divisor}; nearest: {below}, {below + divisor}"
+            f"{key}: {side} is not a multiple of the patch size {divisor}; nearest: {below}, {below + divisor}"
         )
     framed = weights == "none" or spec.native_size is not None
     return InputSpec(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from timm.layers.drop import DropPath
 from torch import nn
 
+from dinodiet.errors import UserError
+
 _NAMES = ("drop_path", "drop_path1", "drop_path2")  # what timm's residual blocks call their places for it
 
 
@@ -12,8 +14,15 @@ def set_drop_path(module: nn.Module, rate: float) -> None:
     """Let the rate of stochastic depth rise linearly over the residual blocks, from 0 in the first to `rate`.
 
     Huang et al. 2016 (arXiv:1603.09382), with the spacing of the DINO code. `rate` 0 switches it off.
+
+    Raises:
+        UserError: the rate is not in [0, 1), or there are no residual blocks that timm could drop.
     """
+    if not 0 <= rate < 1:
+        raise UserError(f"model.drop_path: {rate}; must be at least 0 and below 1")
     blocks = [block for block in module.modules() if any(hasattr(block, name) for name in _NAMES)]
+    if rate > 0 and not blocks:
+        raise UserError(f"model.drop_path: {rate}, but this model has no stochastic depth; leave it 0")
     for position, block in enumerate(blocks):
         probability = rate * position / max(len(blocks) - 1, 1)
         for name in _NAMES:

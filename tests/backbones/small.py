@@ -1,0 +1,49 @@
+"""The model files of the repository, built small: their own architecture, a few narrow blocks."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dinodiet.backbones import TimmBackbone, timm_backbone
+from dinodiet.types import DataSpec
+
+MODELS = Path(__file__).parents[2] / "conf" / "model"
+DATA = DataSpec("photos", num_images=10, num_labels=2)
+
+_VIT = {"depth": 3, "embed_dim": 48, "num_heads": 3}
+# A small member of each family: file, changes of its settings.
+SMALL: dict[str, dict[str, Any]] = {
+    "resnet18": {"image_size": 64},
+    "dino": {"image_size": 32, "model_args": _VIT},
+    "dinov2": {"image_size": 42, "size": "small_reg", "model_args": _VIT},
+    "dinov3": {"image_size": 32, "model_args": {**_VIT, "num_heads": 2}},
+    "dinov3_convnext": {"image_size": 64, "model_args": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}},
+    "mae": {"image_size": 32, "model_args": _VIT},
+    "ijepa": {"image_size": 42, "model_args": _VIT},
+    "aimv2": {"image_size": 42, "model_args": _VIT},
+    "vit_tiny": {"image_size": 32, "model_args": _VIT},
+    "mobilevit_xxs": {"image_size": 64},
+    "mobilenetv2_035": {"image_size": 64},
+    "efficientnet_lite0": {"image_size": 64},
+}
+
+
+def read(model: str) -> dict[str, Any]:
+    """Return a model file's settings, its defaults included."""
+    settings = yaml.safe_load((MODELS / f"{model}.yaml").read_text())
+    parents = [name for name in settings.pop("defaults", []) if name != "_self_"]
+    for parent in parents:
+        settings = {**read(parent), **settings}
+    assert settings.pop("_target_", "dinodiet.backbones.timm_backbone") == "dinodiet.backbones.timm_backbone"
+    return dict(settings)
+
+
+def build(model: str, *, spec: DataSpec = DATA, **changes: Any) -> TimmBackbone:
+    """Build what a model file describes, without weights, with some settings changed."""
+    return timm_backbone(spec, **{**read(model), "weights": "none", **changes})
+
+
+def build_small(model: str, **changes: Any) -> TimmBackbone:
+    """Build the small member of a family."""
+    return build(model, **{**SMALL[model], **changes})

@@ -1,0 +1,210 @@
+import copy
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dinodiet.backbones import TimmBackbone, set_trainable
+from dinodiet.errors import UserError
+
+from .small import SMALL, build_small
+
+# Parameters of the last two blocks and of what follows them, by the names that timm gives them.
+LAST_TWO = {
+    "resnet18": r"layer[34]\.",
+    "dinov3_convnext": r"stages\.[23]\.|head\.norm\.",
+    "mobilevit_xxs": r"stages\.[34]\.|final_conv\.",
+    "mobilenetv2_035": r"blocks\.[56]\.|conv_head\.|bn2\.",
+    "efficientnet_lite0": r"blocks\.[56]\.|conv_head\.|bn2\.",
+}
+TRANSFORMER = r"blocks\.[12]\.|norm\."  # of three blocks
+
+
+def images(backbone: TimmBackbone, count: int = 4) -> Tensor:
+    side = backbone.input.size
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def wake_branches(backbone: TimmBackbone) -> None:
+    """Move every parameter a little: some start at zero, which stops the gradient of those before them."""
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.01)
+
+
+def backward(backbone: TimmBackbone) -> set[str]:
+    """Return the parameters that a random direction of the embedding has a gradient in."""
+    embeddings = backbone(images(backbone))
+    direction = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(1))
+    if embeddings.requires_grad:
+        (embeddings * direction).sum().backward()
+    return {name for name, p in backbone.model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_exactly_the_chosen_parameters_get_a_gradient(model: str) -> None:
+    names = {name for name, _ in build_small(model).model.named_parameters()}
+    pattern = LAST_TWO.get(model, TRANSFORMER)
+    expected = {
+        "all": names,
+        "last_2_blocks": {name for name in names if re.match(pattern, name)},
+        "head_only": set[str](),
+    }
+    assert expected["last_2_blocks"]
+    for trainable, chosen in expected.items():
+        torch.manual_seed(0)
+        backbone = build_small(model)
+        wake_branches(backbone)
+        set_trainable(backbone, trainable)
+        backbone.train()
+        assert {name for name, p in backbone.model.named_parameters() if p.requires_grad} == chosen, trainable
+        assert backward(backbone) == chosen, trainable
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_autograd_records_nothing_of_the_frozen_part(model: str) -> None:
+    backbone = build_small(model)
+    set_trainable(backbone, "last_2_blocks")
+    recorded: list[bool] = []
+    for block in backbone.freezable_blocks():
+        block[-1].register_forward_hook(lambda *call: recorded.append(call[-1].requires_grad))
+    backbone.train()(images(backbone))
+    frozen = len(recorded) - 2
+    assert recorded == [False] * frozen + [True] * 2
+    set_trainable(backbone, "head_only")
+    assert not backbone(images(backbone)).requires_grad
+
+
+def saved_bytes(backbone: TimmBackbone) -> int:
+    sizes: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone(images(backbone))
+    return sum(sizes)
+
+
+def test_freezing_saves_the_memory_of_the_frozen_part() -> None:
+    memory = []
+    for trainable in ("head_only", "last_1_blocks", "last_2_blocks", "all"):
+        backbone = build_small("vit_tiny").train()
+        set_trainable(backbone, trainable)
+        memory.append(saved_bytes(backbone))
+    assert memory[0] == 0
+    assert 0 < memory[1] < 0.6 * memory[2] < 0.45 * memory[3]
+
+
+def statistics(module: nn.Module) -> list[Tensor]:
+    return [value.clone() for name, value in module.named_buffers() if name.endswith("running_mean")]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "efficientnet_lite0", "mobilevit_xxs"])
+def test_frozen_batchnorm_stands_still_after_train_and_in_a_deep_copy(model: str) -> None:
+    original = build_small(model)
+    set_trainable(original, "last_2_blocks")
+    for backbone in (original, copy.deepcopy(original)):
+        backbone.train()
+        frozen = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d) and not m.weight.requires_grad]
+        trained = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d) and m.weight.requires_grad]
+        assert frozen and not any(m.training for m in frozen)
+        assert trained and all(m.training for m in trained)
+        before = [statistics(m)[0] for m in frozen], [statistics(m)[0] for m in trained]
+        backbone(images(backbone))
+        assert all(torch.equal(a, statistics(m)[0]) for a, m in zip(before[0], frozen, strict=True))
+        assert all(not torch.equal(a, statistics(m)[0]) for a, m in zip(before[1], trained, strict=True))
+
+
+def test_a_copy_is_frozen_on_its_own() -> None:
+    original = build_small("resnet18")
+    set_trainable(original, "head_only")
+    twin = copy.deepcopy(original)
+    set_trainable(twin, "all")
+    twin.train()
+    original.train()
+    assert twin.model.layer1.training
+    assert not original.model.layer1.training
+
+
+def test_frozen_blocks_drop_no_paths() -> None:
+    backbone = build_small("vit_tiny", drop_path=0.9)
+    set_trainable(backbone, "head_only")
+    backbone.train()
+    x = images(backbone)
+    assert torch.equal(backbone(x), backbone(x))
+    set_trainable(backbone, "all")
+    assert not torch.equal(backbone(x), backbone(x))
+
+
+def test_the_choice_can_be_changed_and_leaves_the_mode_alone() -> None:
+    backbone = build_small("resnet18").train()
+    set_trainable(backbone, "head_only")
+    assert backbone.training
+    assert not backbone.model.layer4.training
+    set_trainable(backbone, "last_1_blocks")
+    assert backbone.model.layer4.training
+    assert not backbone.model.layer3.training
+    set_trainable(backbone, "all")
+    assert all(module.training for module in backbone.modules())
+    assert all(p.requires_grad for p in backbone.parameters())
+    assert not any(module.training for module in backbone.eval().modules())
+
+
+@pytest.mark.parametrize(
+    ("trainable", "message"),
+    [
+        ("last_9_blocks", r"trainable: 'last_9_blocks', but the backbone has 3 blocks; choose n from 1 to that$"),
+        ("last_0_blocks", r"trainable: 'last_0_blocks'; choose from: all, last_<n>_blocks with n > 0, head_only$"),
+        ("last_two_blocks", r"choose from: all, last_<n>_blocks"),
+        ("everything", r"trainable: 'everything'; choose from"),
+        (None, r"trainable: None; choose from"),
+    ],
+)
+def test_malformed_choices_are_refused_and_change_nothing(trainable: Any, message: str) -> None:
+    backbone = build_small("vit_tiny")
+    set_trainable(backbone, "last_1_blocks")
+    before = [p.requires_grad for p in backbone.parameters()]
+    with pytest.raises(UserError, match=message):
+        set_trainable(backbone, trainable)
+    assert [p.requires_grad for p in backbone.parameters()] == before
+
+
+class Plain(nn.Module):
+    """A backbone that knows nothing of this package: nested blocks, a parameter of its own, no dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1))
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+        self.embed_dim, self.input = 4, None
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.body(images + self.token).mean(dim=(2, 3))
+        return pooled
+
+    def freezable_blocks(self) -> list[list[nn.Module]]:
+        return [[self.body[0], self.body[1]], [self.body[2], self.body[3]]]
+
+    def tail(self) -> list[nn.Module]:
+        return []
+
+
+def test_any_module_with_blocks_can_be_frozen() -> None:
+    backbone: Any = Plain()
+    set_trainable(backbone, "last_1_blocks")
+    backbone.train()
+    assert [m.training for m in backbone.body] == [False, False, True, True]
+    assert {name for name, p in backbone.named_parameters() if p.requires_grad} == {
+        *("body.2.weight", "body.2.bias", "body.3.weight", "body.3.bias"),
+    }
+
+
+def test_a_backbone_without_blocks_says_so() -> None:
+    backbone: Any = Plain()
+    backbone.freezable_blocks = list
+    with pytest.raises(UserError, match=r"this backbone has no blocks; choose from: all, head_only"):
+        set_trainable(backbone, "last_1_blocks")
