@@ -98,7 +98,8 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     hue -= (hue / 6).floor_().mul_(6)
     # Over the circle each channel is a trapezium: red is lowest about 3; green highest about 2, blue about 4.
     centre, slope, offset = _trapezia(images.device)
-    return (hue - centre).abs_().mul_(slope).add_(offset).clamp_(0, 1).mul_(chroma).add_(low)
+    trapezium = (hue - centre).abs_().mul_(slope).add_(offset).clamp_(0, 1)
+    return torch.addcmul(low, trapezium, chroma)
 
 
 @lru_cache(maxsize=16)

@@ -18,7 +18,8 @@ def by_torchvision(image: Tensor, shorter: int, spec: InputSpec) -> Tensor:
     mode = InterpolationMode(spec.interpolation)
     pixels = tvf.resize(image.float() / 255, [shorter], mode, antialias=True)
     pixels = tvf.center_crop(pixels, [spec.size]).clamp(0, 1)
-    return tvf.normalize(pixels, list(spec.mean), list(spec.std))
+    normalized: Tensor = tvf.normalize(pixels, list(spec.mean), list(spec.std))
+    return normalized
 
 
 @pytest.mark.parametrize(
