@@ -1,0 +1,65 @@
+"""Runs for tests: the real command line and the real thing, tiny."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from dinodiet.config import RunConfig
+
+ROOT = Path(__file__).parent.parent
+CHOICES = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
+# A transformer of two narrow blocks on a few digits: a step takes milliseconds.
+TINY = (
+    "model=vit_tiny",
+    "dataset=digits",
+    "dataset.limit=64",
+    "+model.model_args={depth: 2, embed_dim: 24, num_heads: 2}",
+    "model.patch_size=8",
+    "schedule.epochs=3",
+    "schedule.batch_size=16",
+    "eval=knn",
+    "log_every=2",
+    "device=cpu",
+)
+
+
+def composed(tmp_path: Path, *overrides: str) -> DictConfig:
+    """Return the configuration of a tiny run that writes below tmp_path."""
+    ConfigStore.instance().store("schema", RunConfig)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=[*TINY, f"outputs_dir={tmp_path}", *overrides])
+
+
+def command(tmp_path: Path, *overrides: str) -> list[str]:
+    """Return the command line of a run that writes below tmp_path."""
+    return [sys.executable, "-W", "error", str(ROOT / "launch.py"), *overrides, f"outputs_dir={tmp_path}"]
+
+
+def launch(tmp_path: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run launch.py with one thread to its end and return what it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    arguments = command(tmp_path, *overrides)
+    return subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=timeout
+    )
+
+
+def results_in(tmp_path: Path) -> dict[str, Any]:
+    """Return the results of the one run below tmp_path."""
+    (path,) = tmp_path.glob("*/*/results.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def scores(results: dict[str, Any]) -> dict[str, Any]:
+    """Return what must not depend on interruptions, workers or time."""
+    return {key: results[key] for key in ("initial", "final", "validation", "epochs", "steps", "skipped")}
