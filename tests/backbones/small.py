@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.types import DataSpec
@@ -31,7 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def read(model: str) -> dict[str, Any]:
     """Return a model file's settings, its defaults included."""
-    settings = yaml.safe_load((MODELS / f"{model}.yaml").read_text())
+    settings: Any = OmegaConf.to_container(OmegaConf.load(MODELS / f"{model}.yaml"))
     parents = [name for name in settings.pop("defaults", []) if name != "_self_"]
     for parent in parents:
         settings = {**read(parent), **settings}

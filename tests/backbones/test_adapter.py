@@ -109,7 +109,8 @@ def test_models_without_class_token_average_normalised_patches_as_published(mode
 def test_pooled_is_what_timm_feeds_the_classifier(model: str) -> None:
     backbone = build_small(model).eval()
     x = images(64)
-    with_classifier = timm.create_model(read(model)["names"][read(model)["size"]], num_classes=5).eval()
+    with_classifier: Any = timm.create_model(read(model)["names"][read(model)["size"]], num_classes=5)
+    with_classifier.eval()
     with_classifier.load_state_dict(backbone.model.state_dict(), strict=False)
     expected = with_classifier.forward_head(with_classifier.forward_features(x), pre_logits=True)
     torch.testing.assert_close(backbone(x), expected)
