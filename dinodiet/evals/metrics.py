@@ -1,0 +1,57 @@
+"""Scores of predictions against labels: accuracy, macro-F1 and macro AUROC. What is undefined is NaN, never 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+
+
+def score(scores: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the metrics of scores (N, num_labels), where larger means likelier.
+
+    Labels (N,) are classes: `accuracy` and `f1` of the class with the largest score, and `auroc`. Labels
+    (N, num_labels) are 0 or 1, several to an image: only `auroc`, since there is no threshold to predict with.
+    """
+    auroc = {"auroc": macro_auroc(scores, labels)}
+    if labels.ndim == 2:
+        return auroc
+    if len(labels) == 0 or not scores.isfinite().all():
+        return {"accuracy": math.nan, "f1": math.nan, "auroc": math.nan}
+    truth, predicted = labels.numpy(force=True), scores.argmax(dim=1).numpy(force=True)
+    return {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        # Over the classes that occur in the test set or are predicted; one that is only predicted counts as 0.
+        "f1": float(f1_score(truth, predicted, average="macro", zero_division=0.0)),
+        **auroc,
+    }
+
+
+def macro_auroc(scores: Tensor, labels: Tensor) -> float:
+    """Return the mean one-vs-rest AUROC over the labels that have both positives and negatives; NaN if none has.
+
+    Of two classes it is the AUROC of the second, as the first's is the same. Arguments as in `score`.
+    """
+    columns = range(scores.shape[1])
+    if labels.ndim == 1 and len(columns) == 2:
+        columns = columns[1:]
+    values, truth = scores.double().numpy(force=True), labels.numpy(force=True)
+    areas = []
+    for column in columns:
+        positive = truth[:, column] == 1 if truth.ndim == 2 else truth == column
+        if 0 < positive.sum() < len(positive):
+            areas.append(_auroc(values[:, column], positive))
+    return float(np.mean(areas)) if areas else math.nan
+
+
+def _auroc(scores: NDArray[Any], positive: NDArray[Any]) -> float:
+    """Return the share of (positive, negative) pairs in the right order, ties counting half (Mann-Whitney)."""
+    num_positive = int(positive.sum())
+    num_pairs = num_positive * (len(positive) - num_positive)
+    rank_sum = float(rankdata(scores)[positive].sum())  # one sort a label: scikit-learn's builds the whole curve
+    return (rank_sum - num_positive * (num_positive + 1) / 2) / num_pairs
