@@ -22,7 +22,7 @@ from dinodiet.types import InputSpec
 Pair = tuple[float, float]
 
 # Pixels (of one channel) worked on at once: what a CPU's cache holds, and what leaves a GPU's memory to the training.
-_CPU_PIXELS, _GPU_PIXELS = 2**17, 2**24
+_CPU_PIXELS, _GPU_PIXELS = 2**17, 2**22
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Draw:
 
 def draw(recipes: Sequence[Recipe], heights: Tensor, widths: Tensor, size: int, generator: torch.Generator) -> Draw:
     """Draw for views of `size` pixels of B images of (B,) `heights` and `widths`; rows run over views, then images."""
-    settings = torch.tensor([_numbers(recipe) for recipe in recipes]).repeat_interleave(len(heights), 0).T
+    settings = torch.tensor([_numbers(recipe) for recipe in recipes], dtype=torch.float32)
+    settings = settings.repeat_interleave(len(heights), 0).T
     flip, angle, shift, zoom, jitter, gray, blur, solarize = settings[:8]
     strength, sigma = settings[8:12], settings[12:]
     u = torch.rand(18, len(recipes) * len(heights), generator=generator)
@@ -129,12 +130,14 @@ def make_views(
     rows = torch.arange(len(images)).repeat(len(recipes))
     views = torch.empty(len(rows), 3, spec.size, spec.size, device=device)
     budget = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
-    step = max(1, budget // max(int((heights * widths).max()), spec.size**2))
+    stored = images[0, 0].numel() if isinstance(images, Tensor) else 0  # images in a list are cropped one by one
+    step = max(1, budget // max(stored, spec.size**2))
     with torch.autocast(device.type, enabled=False):  # half precision would show in the pixels
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            pixels = _cropped(_take(images, rows[part]), drawn[part].boxes, spec, grid_size)
-            views[part] = normalize(apply(pixels, drawn[part], kernel_size), spec)
+            happens = drawn[part]
+            pixels = _cropped(_take(images, rows[part]), happens.boxes, spec, grid_size)
+            views[part] = normalize(apply(pixels, happens, kernel_size), spec)
     return list(views.view(len(recipes), len(images), *views.shape[1:]))
 
 
