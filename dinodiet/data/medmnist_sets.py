@@ -70,7 +70,7 @@ def medmnist_set(
 
 
 def _split(path: Path, split: str, size: int, multilabel: bool, unpack: bool) -> TensorImages:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         stored = arrays[f"{split}_labels"].astype(np.int64)
     labels = torch.from_numpy(stored if multilabel else stored.reshape(-1))
     images = _images(path, f"{split}_images", unpack)
@@ -87,7 +87,7 @@ def _images(path: Path, key: str, unpack: bool) -> TensorImages:
         num_bytes = archive.getinfo(f"{key}.npy").file_size
     if unpack and num_bytes > UNPACK_BYTES:
         return MappedImages(_unpacked(path, key, num_bytes))
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         return TensorImages(nchw(arrays[key]))
 
 

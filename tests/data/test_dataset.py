@@ -1,0 +1,142 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from torch import Tensor
+
+from dinodiet.data.dataset import RawSplits, native_size, open_dataset
+from dinodiet.data.images import FileImages, Subset, TensorImages
+from dinodiet.errors import UserError
+from dinodiet.types import Images
+
+CONF = Path(__file__).parents[2] / "conf" / "dataset"
+
+
+def images(count: int, num_labels: int = 4, size: int = 6) -> TensorImages:
+    generator = torch.Generator().manual_seed(count)
+    pixels = torch.randint(0, 256, (count, 1, size, size), dtype=torch.uint8, generator=generator)
+    return TensorImages(pixels, torch.arange(count) % num_labels)
+
+
+def unlabelled(count: int) -> TensorImages:
+    return TensorImages(images(count).images)
+
+
+def raw(**changes: Any) -> RawSplits:
+    return RawSplits(**{"name": "small", "train": images(100), "test": images(20), "num_labels": 4, **changes})
+
+
+def positions(split: Images) -> set[int]:
+    assert isinstance(split, Subset)
+    return set(split.positions.tolist())
+
+
+class TestSplits:
+    def test_validation_is_carved_from_train(self) -> None:
+        source = raw()
+        data = open_dataset(source, val_fraction=0.2)
+        assert positions(data.train) | positions(data.val) == set(range(100))
+        assert len(data.val) == 20
+        assert not positions(data.train) & positions(data.val)
+        assert data.test is source.test
+        assert data.pretext is data.train
+
+    def test_official_validation_is_kept(self) -> None:
+        source = raw(val=images(30))
+        data = open_dataset(source)
+        assert (data.train, data.val) == (source.train, source.val)
+
+    def test_limit_takes_one_subset_for_pretext_and_probe(self) -> None:
+        data = open_dataset(raw(), limit=10)
+        assert len(data.train) == 10
+        assert data.pretext is data.train
+        assert data.spec.num_images == 10
+
+    def test_limit_leaves_validation_and_test_as_they_are(self) -> None:
+        whole, part = open_dataset(raw()), open_dataset(raw(), limit=10)
+        assert positions(part.val) == positions(whole.val)
+        assert positions(part.train) < positions(whole.train)
+        assert len(part.test) == 20
+
+    def test_balanced_limit(self) -> None:
+        labels = open_dataset(raw(), limit=12, balanced=True).train.labels
+        assert labels is not None
+        assert labels.bincount().tolist() == [3, 3, 3, 3]
+
+    def test_split_seed_draws_anew(self) -> None:
+        one, two = open_dataset(raw(), limit=10), open_dataset(raw(), limit=10, split_seed=1)
+        assert positions(one.val) != positions(two.val)
+        assert positions(one.train) != positions(two.train)
+
+    def test_separate_pretext_is_limited_alone(self) -> None:
+        data = open_dataset(raw(pretext=unlabelled(500)), limit=200)
+        assert len(data.pretext) == data.spec.num_images == 200
+        assert not data.spec.pretext_labelled
+        assert len(data.train) == 90
+
+
+class TestSpec:
+    def test_says_what_there_is(self) -> None:
+        spec = open_dataset(raw(), image_size=32).spec
+        assert (spec.name, spec.num_images, spec.num_labels) == ("small", 90, 4)
+        assert (spec.multilabel, spec.pretext_labelled) == (False, True)
+        assert (spec.image_size, spec.native_size) == (32, 6)
+
+    def test_native_size_is_none_where_sizes_differ(self) -> None:
+        wide = TensorImages(torch.zeros(2, 1, 4, 6, dtype=torch.uint8))
+        assert native_size([images(2), Subset(images(3), torch.tensor([0]))]) == 6
+        assert native_size([images(2), images(2, size=8)]) is None
+        assert native_size([wide]) is None
+        assert native_size([FileImages([])]) is None
+
+    def test_multilabel(self) -> None:
+        labels = torch.zeros(50, 14, dtype=torch.int64)
+        labels[::3, 2] = 1
+        split = TensorImages(images(50).images, labels)
+        data = open_dataset(raw(train=split, test=split, num_labels=14, multilabel=True), limit=30)
+        assert data.spec.multilabel
+        assert data.train.labels is not None
+        assert data.train.labels.shape == (30, 14)
+
+
+def labelled(labels: Tensor) -> TensorImages:
+    return TensorImages(images(len(labels)).images, labels)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ({}, {"limit": 91}, "dataset.limit: 91; 90 images are available"),
+        ({}, {"limit": 0}, "dataset.limit: 0"),
+        ({"pretext": unlabelled(50)}, {"limit": 5, "balanced": True}, "dataset.balanced: true"),
+        ({}, {"val_fraction": 0.0}, "dataset.val_fraction: 0.0"),
+        ({}, {"val_fraction": 1.5}, "dataset.val_fraction: 1.5"),
+        ({}, {"split_seed": -1}, "dataset.split_seed: -1"),
+        ({}, {"image_size": 0}, "dataset.image_size: 0"),
+        ({"num_labels": 3}, {}, "dataset small, split train: labels from 0 to 3, expected 0 to 2"),
+        ({"test": labelled(torch.tensor([-1, 0]))}, {}, "split test: labels from -1 to 0"),
+        ({"val": labelled(torch.tensor([0.0, 1.0]))}, {}, "split val: labels are torch.float32"),
+        ({"test": unlabelled(5)}, {}, "split test: no labels"),
+        ({"test": images(0)}, {}, "split test: no images"),
+        ({"pretext": images(0)}, {}, "split pretext: no images"),
+        ({"train": labelled(torch.zeros(9, dtype=torch.int64))}, {}, "all 8 training images are of one class"),
+        ({"multilabel": True}, {}, r"expected torch.int64 \(100, 4\)"),
+    ],
+)
+def test_mistakes_are_named(source: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        open_dataset(raw(**source), **options)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("[!_]*.yaml")), ids=lambda path: path.stem)
+def test_every_dataset_file_fits_its_source(path: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(path.stem)
+    assert get_object(config._target_) is open_dataset
+    source = get_object(config.source._target_)
+    settings = {key for key in config.source if key != "_target_"}
+    assert settings <= set(source.__kwdefaults__ or {}) | set(source.__annotations__)
+    assert path.read_text().startswith("# ")
