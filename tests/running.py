@@ -48,6 +48,7 @@ def launch(tmp_path: Path, *overrides: str, timeout: float = 300) -> subprocess.
     """Run launch.py with one thread to its end and return what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     arguments = command(tmp_path, *overrides)
+    tmp_path.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
         arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=timeout
     )

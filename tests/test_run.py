@@ -6,8 +6,8 @@ import torch
 
 from dinodiet import checkpoint
 from dinodiet.errors import UserError
-from dinodiet.rundir import RunDir
 from dinodiet.run import exclusive, run
+from dinodiet.rundir import RunDir
 from tests.running import CHOICES, composed, results_in, scores
 
 

@@ -115,17 +115,17 @@ def test_k_steps_and_then_k_more_are_2k_steps_bit_for_bit() -> None:
     twice.load_state_dict(once.state_dict())
     train(steps=6, method=once, lr=Cosine(0.01))
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(clock: Clock, logs: dict[str, Tensor]) -> None:
         if clock.step == 3:
-            raise Stop
+            raise StopError
 
     optimizer = torch.optim.SGD([group.as_dict() for group in twice.param_groups()], lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     recipe = Recipe(lr=Cosine(0.01), weight_decay=0.0)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         fit(twice, batches(), optimizer, scaler, recipe, Clock(0, 6, 2), device=CPU, on_step=stop)
     torch.randn(100)  # whatever happened between the two halves
     train(steps=6, start=3, method=twice, lr=Cosine(0.01))
