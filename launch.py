@@ -13,12 +13,13 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in on
 
 import hydra  # noqa: E402
 from hydra.core.config_store import ConfigStore  # noqa: E402
+from hydra.core.global_hydra import GlobalHydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from dinodiet.config import RunConfig  # noqa: E402
+from dinodiet.config import RunConfig, check, check_tuned  # noqa: E402
 from dinodiet.errors import UserError  # noqa: E402
 from dinodiet.explain import explain  # noqa: E402
 from dinodiet.help import help_text  # noqa: E402
@@ -33,10 +34,13 @@ FAILURES: list[str] = []
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> dict[str, Any] | None:
     """Do one run. A failure is told and noted, not raised: in a grid, one bad cell costs one cell."""
-    from dinodiet.run import run  # noqa: PLC0415 - `--help` and refusals need no torch
-
+    choices = HydraConfig.get().runtime.choices
     try:
-        return run(cfg, HydraConfig.get().runtime.choices)
+        check(cfg)
+        check_tuned(choices, GlobalHydra.instance().config_loader().get_group_options("tuned"))
+        from dinodiet.run import run  # noqa: PLC0415 - `--help` and refusals need no torch
+
+        return run(cfg, choices)
     except Exception as error:
         FAILURES.append(tell(error))
         return None

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -94,6 +94,22 @@ def check(cfg: DictConfig) -> None:
         if "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
     _check_name(cfg.name)
+
+
+def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
+    """Refuse a `tuned` choice that does not exist (Hydra passes over it), or one made for another schedule.
+
+    Raises:
+        UserError: names the choice and what to do.
+    """
+    tuned, default = choices["tuned"], f"{choices['dataset']}_{choices['method']}"
+    if tuned not in (*options, default):
+        raise UserError(f"tuned: no choice {tuned!r}; choose from: {', '.join(options)}")
+    if tuned == default and tuned in options and choices["schedule"] != choices["method"]:
+        raise UserError(
+            f"schedule: {choices['schedule']!r} would be mixed with tuned={tuned}, made for schedule={choices['method']}; "
+            "add tuned=none"
+        )
 
 
 def _check_name(name: str) -> None:

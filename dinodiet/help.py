@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-GROUPS = ("model", "dataset", "method", "schedule", "eval", "tracker")
+GROUPS = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")
 
 TEXT = """\
 dinodiet: does self-supervised training on these pictures make a backbone's features better?
@@ -25,7 +25,8 @@ What you can choose (group=choice):
 {groups}
 
 Every value below a choice is a key: method.label_smoothing=0.1 schedule.epochs=50 dataset.limit=1000 model.size=large
-eval takes several: eval=[knn,linear]. The schedule follows the method unless you choose one.
+eval takes several: eval=[knn,linear]. The schedule follows the method unless you choose one; tuned holds settings
+found for one dataset with one method and is applied where it exists (tuned=none: the recipe as published).
 
 A run writes outputs/<name>/<run id>/; the same command again continues it, or returns its results.
 Parts of your own: --config-dir FOLDER, with FOLDER/model/mine.yaml naming your class in _target_, then model=mine.

@@ -115,5 +115,5 @@ def _how(cls: Any, path: Path | None) -> str:
     """Return where to get a file by hand, and where to put it."""
     if hasattr(cls, "url"):
         return f"get {cls.url} and unpack it in data_dir"
-    name = next(name for name, _ in cls.resources if path is None or Path(name).stem == path.name)
-    return f"get {cls.mirrors[0]}{name} and put it there"
+    names = [name for name, _ in cls.resources if path is not None and Path(name).stem == path.name]
+    return f"get {cls.mirrors[0]}{names[0] if names else ''} and put it there"

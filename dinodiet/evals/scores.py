@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.embed import EmbeddingCache, embed
@@ -69,8 +70,8 @@ class Scorer:
 
     def __call__(self, encoder: nn.Module, *, cached: bool = False) -> Scores:
         """Return the scores; `cached` keeps the embeddings on disk for other runs of the same frozen encoder."""
-        train, test = self._embed(encoder, self._data.train, cached), self._embed(encoder, self._data.test, cached)
-        val = self._embed(encoder, self._data.val, cached)
+        train, test = self._embed(encoder, "train", cached), self._embed(encoder, "test", cached)
+        val = self._embed(encoder, "val", cached)
         scores = Scores(skipped=dict(self.skipped))
         scores.test = self._evaluate(train, test, val, scores.skipped)
         if self._validation:
@@ -79,7 +80,7 @@ class Scorer:
 
     def validate(self, encoder: nn.Module) -> dict[str, float]:
         """Return the scores on val alone."""
-        train, val = self._embed(encoder, self._data.train, False), self._embed(encoder, self._data.val, False)
+        train, val = self._embed(encoder, "train", False), self._embed(encoder, "val", False)
         return self._evaluate(train, val, None, {})
 
     def _evaluate(
@@ -95,7 +96,14 @@ class Scorer:
                 metrics |= {f"{name}/{metric}": value for metric, value in found.items()}
         return metrics
 
-    def _embed(self, encoder: nn.Module, images: Images, cached: bool) -> Embeddings:
+    def _embed(self, encoder: nn.Module, split: str, cached: bool) -> Embeddings:
+        images: Images = getattr(self._data, split)
+        with tqdm(total=len(images), desc=f"embedding {split}", unit="img", leave=False, delay=2) as bar:
+            return self._embed_images(encoder, images, cached, bar.update)
+
+    def _embed_images(
+        self, encoder: nn.Module, images: Images, cached: bool, progress: Callable[[int], object]
+    ) -> Embeddings:
         return embed(
             encoder,
             images,
@@ -106,5 +114,6 @@ class Scorer:
             batch_size=self._batch_size,
             precision=self._precision,
             num_workers=self._num_workers,
+            progress=progress,
             cache=self._cache if cached else None,
         )
