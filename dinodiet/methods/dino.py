@@ -148,14 +148,16 @@ def embed_views(backbone: Callable[[Tensor], Tensor], views: list[Tensor]) -> Te
 
 
 def choose_drop_path(backbone: nn.Module, rate: float | None) -> float:
-    """Set the student's drop path, and return its largest rate; None keeps what the backbone has, else 0.1 (DINO)."""
+    """Set the student's drop path, and return its largest rate; None: what the backbone has, else 0.1 if it can."""
     if rate is None and (present := _drop_path_rate(backbone)) > 0:
         return present
-    set_drop_path(backbone, 0.1 if rate is None else rate)
-    found = _drop_path_rate(backbone)
-    if rate and not found:
-        raise UserError(f"drop_path: {rate}, but this backbone has no residual blocks to drop; set it to 0")
-    return found
+    try:
+        set_drop_path(backbone, 0.1 if rate is None else rate)
+    except UserError as error:
+        if rate is None:
+            return 0.0
+        raise UserError(str(error).removeprefix("model.")) from error  # it is the method's key here
+    return _drop_path_rate(backbone)
 
 
 def _drop_path_rate(backbone: nn.Module) -> float:
