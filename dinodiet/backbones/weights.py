@@ -70,14 +70,14 @@ def _from_hub(model: nn.Module) -> tuple[str, dict[str, Any]]:
         raise UserError(
             f"model.weights: hub, but {cfg['architecture']} has no released weights; choose from: none, or a file"
         )
+    # Released weights do not change: a cached file is used without asking the hub.
+    files = [cfg["hf_hub_filename"]] if cfg.get("hf_hub_filename") else list(_HUB_FILES)
+    for file in files if hub_id else ():
+        if isinstance(cached := try_to_load_from_cache(hub_id, file), str):
+            return hub_id, _from_file(Path(cached))
     try:
         if not hub_id:
             return url, torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
-        files = [cfg["hf_hub_filename"]] if cfg.get("hf_hub_filename") else list(_HUB_FILES)
-        for file in files:
-            # Released weights do not change: a cached file is used without asking the hub.
-            if isinstance(cached := try_to_load_from_cache(hub_id, file), str):
-                return hub_id, _from_file(Path(cached))
         _check_connection(ENDPOINT)
         return hub_id, load_state_dict_from_hf(hub_id, filename=files[-1], weights_only=True)
     except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
@@ -92,9 +92,10 @@ def _check_connection(url: str) -> None:
     """Fail at once where there is no network, which the hub's client finds out after a minute of retries."""
     if HF_HUB_OFFLINE:
         raise ConnectionError("HF_HUB_OFFLINE is set")
-    host = urlsplit(url).hostname
-    if host is not None and not getproxies():  # a proxy may reach what this machine cannot
-        socket.create_connection((host, urlsplit(url).port or 443), timeout=10).close()
+    parts = urlsplit(url)
+    if parts.hostname is not None and not getproxies():  # a proxy may reach what this machine cannot
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname, port), timeout=10).close()
 
 
 def _first_line(error: Exception) -> str:
