@@ -42,7 +42,7 @@ def _checked(key: str, value: float | Sequence[float]) -> float | tuple[float, .
     if not fits or (key in _ASCENDING and values[0] > values[1]):
         what = "a number" if len(ranges) == 1 else f"{len(ranges)} numbers"
         order = ", the smaller first" if key in _ASCENDING else ""
-        bounds = ", ".join(dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges))
+        bounds = ", ".join(f"{low:g} to {high:g}" for low, high in (ranges if len(set(ranges)) > 1 else ranges[:1]))
         raise UserError(f"views.{key.removeprefix('view_')}: {value}; give {what} from {bounds}{order}")
     return values if isinstance(value, Sequence) else value
 

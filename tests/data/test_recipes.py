@@ -124,6 +124,14 @@ def test_frequencies_and_ranges() -> None:
         assert values.mean() == pytest.approx((least + most) / 2, abs=0.03 * (most - least)), name
 
 
+def test_draws_are_independent() -> None:
+    drawn = draw_many(EVERYTHING)
+    names = ("flip", "angle", "translate", "scale", "jitter", "factors", "gray", "blur", "sigma", "solarize")
+    columns = torch.cat([getattr(drawn, name).float().view(4000, -1) for name in names], 1)
+    correlation = torch.corrcoef(columns.T) - torch.eye(columns.shape[1])
+    assert correlation.abs().max() < 0.08  # standard deviation 0.016
+
+
 def test_strong_brightness_is_cut_at_black() -> None:
     drawn = draw_many(Recipe(jitter=(3.0, 0.0, 0.0, 0.0), jitter_probability=1.0))
     assert drawn.factors[:, 0].min() == pytest.approx(0.0, abs=0.01)
