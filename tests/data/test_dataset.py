@@ -71,6 +71,10 @@ class TestSplits:
         assert positions(one.val) != positions(two.val)
         assert positions(one.train) != positions(two.train)
 
+    def test_split_seed_draws_the_limit_too(self) -> None:
+        one, two = (open_dataset(raw(val=images(30)), limit=10, split_seed=seed) for seed in (0, 1))
+        assert positions(one.train) != positions(two.train)
+
     def test_separate_pretext_is_limited_alone(self) -> None:
         data = open_dataset(raw(pretext=unlabelled(500)), limit=200)
         assert len(data.pretext) == data.spec.num_images == 200

@@ -126,7 +126,9 @@ def test_download_puts_the_files_in_their_place(tmp_path: Path, monkeypatch: pyt
         small.url = f"{address}{archive.name}"
         assert len(open_class(small, root, download=True).train) == 20
     assert [path.name for path in root.iterdir()] == [small.base_folder]
+    before = root.stat().st_mtime_ns
     assert len(open_class(small, root, download=True).train) == 20  # the server is gone
+    assert root.stat().st_mtime_ns == before  # nothing was written
 
 
 def test_mnist_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +179,13 @@ def test_broken_idx_file_is_named(tmp_path: Path, name: str, damage: Callable[[P
     damage(folder / name)
     with pytest.raises(UserError, match=f"MNIST: {folder / name} is broken"):
         torchvision_set(dataset="MNIST", root=str(tmp_path), download=True)
+
+
+def test_images_and_labels_that_disagree(tmp_path: Path) -> None:
+    folder = write_mnist(tmp_path)
+    (folder / NAMES[1]).write_bytes(idx(np.zeros(29, np.uint8)))
+    with pytest.raises(UserError, match=f"MNIST: {tmp_path} is broken .one label an image"):
+        torchvision_set(dataset="MNIST", root=str(tmp_path))
 
 
 def test_broken_packed_file_is_named(tmp_path: Path) -> None:
