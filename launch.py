@@ -31,7 +31,7 @@ ConfigStore.instance().store("schema", RunConfig)
 FAILURES: list[str] = []
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> dict[str, Any] | None:
     """Do one run. A failure is told and noted, not raised: in a grid, one bad cell costs one cell."""
     choices = HydraConfig.get().runtime.choices

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import inspect
 import json
 import typing
 from collections.abc import Callable, Mapping
@@ -107,8 +108,8 @@ def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
         raise UserError(f"tuned: no choice {tuned!r}; choose from: {', '.join(options)}")
     if tuned == default and tuned in options and choices["schedule"] != choices["method"]:
         raise UserError(
-            f"schedule: {choices['schedule']!r} would be mixed with tuned={tuned}, made for schedule={choices['method']}; "
-            "add tuned=none"
+            f"schedule: {choices['schedule']!r} would be mixed with tuned={tuned}, made for "
+            f"schedule={choices['method']}; add tuned=none"
         )
 
 
@@ -202,18 +203,26 @@ def _construct(value: Any, key: str) -> Any:
 
 
 def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
-    """Return the function with a user's mistakes named by the key of the node that they are in."""
+    """Return the function with a user's mistakes told under the full key that they are in."""
 
     def call(**runtime: Any) -> Any:
         try:
             return function(**runtime)
-        except UserError as error:
-            text = str(error)
-            raise error if text.startswith(key.split(".", maxsplit=1)[0]) else UserError(f"{key}: {text}") from error
         except (ValueError, FileNotFoundError) as error:
-            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+            raise UserError(
+                _with_key(" ".join(str(error).split()), key, inspect.signature(function).parameters)
+            ) from error
 
     return call
+
+
+def _with_key(text: str, key: str, arguments: Mapping[str, Any]) -> str:
+    """Return an error's text under a full key: `rate: 3; ...` of the node `method` becomes `method.rate: 3; ...`."""
+    first = text.partition(":")[0].partition(".")[0]
+    path = key.split(".")
+    if first in path:  # it names a node above, or is told in full already
+        return ".".join([*path[: path.index(first)], text])
+    return f"{key}.{text}" if first in arguments else f"{key}: {text}"
 
 
 def _parts(node: dict[Any, Any], key: str) -> tuple[Callable[..., Any], dict[str, Any]]:

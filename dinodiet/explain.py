@@ -29,6 +29,8 @@ def explain(error: BaseException, overrides: Sequence[str], conf: Path) -> str:
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {text.splitlines()[0]}"
+    if override := getattr(error, "override", None):
+        return f"{override}: cannot be read as key=value; quote values with special characters: 'key=\"value\"'"
     return one_line(error)
 
 

@@ -24,6 +24,7 @@ TINY = (
     "dataset.limit=64",
     "+model.model_args={depth: 2, embed_dim: 24, num_heads: 2}",
     "model.patch_size=8",
+    "tuned=none",
     "schedule.epochs=3",
     "schedule.batch_size=16",
     "eval=knn",
@@ -46,7 +47,7 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
 
 def launch(tmp_path: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run launch.py with one thread to its end and return what it printed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HYDRA_FULL_ERROR": "0"}
     arguments = command(tmp_path, *overrides)
     tmp_path.mkdir(parents=True, exist_ok=True)
     return subprocess.run(

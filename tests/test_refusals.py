@@ -1,0 +1,147 @@
+"""Wrong inputs: one clear line, an exit code that is not 0, no traceback, and nothing written but the status."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+import launch as entry
+from tests.running import TINY, launch
+
+
+def broken_file(folder: Path) -> str:
+    path = folder / "broken.pth"
+    path.write_bytes(b"PK\x03\x04 cut short")
+    return str(path)
+
+
+def other_weights(folder: Path) -> str:
+    path = folder / "other.pth"
+    torch.save({"layer.weight": torch.zeros(2, 2)}, path)
+    return str(path)
+
+
+def broken_npz(folder: Path) -> str:
+    (folder / "pathmnist.npz").write_bytes(b"PK\x03\x04 cut short")
+    return str(folder)
+
+
+def one_class(folder: Path) -> str:
+    (folder / "pictures" / "train" / "cat").mkdir(parents=True)
+    return str(folder / "pictures")
+
+
+# overrides, what the line must name; a callable makes a file and gives its path for {}
+CASES: list[tuple[str, str, Callable[[Path], str] | None]] = [
+    ("model=mea", "model: no choice 'mea'; choose from:", None),
+    ("dataset=cifar11", "dataset: no choice 'cifar11'; choose from:", None),
+    ("method=dieet", "method: no choice 'dieet'; choose from: diet", None),
+    ("schedule=fast", "schedule: no choice 'fast'", None),
+    ("tuned=fast", "tuned: no choice 'fast'", None),
+    ("eval=knm", "eval: no choice 'knm'; choose from: kmeans, knn, linear", None),
+    ("tracker=mlflow", "tracker: no choice 'mlflow'; choose from: none, wandb", None),
+    ("modle=mae", "modle: no such key", None),
+    ("+typo=1", "typo: no such key; choose from: name, mode", None),
+    ("method.typo=1", "method.typo: no such key", None),
+    ("+method.typo=1", "method.typo: no such key; choose from: views, trainable", None),
+    ("+schedule.typo=1", "schedule.typo: no such key; choose from: epochs", None),
+    ("method.views.strenght=1", "method.views.strenght: no such key", None),
+    ("+method.views.strenght=1", "method.views.strenght: no such key", None),
+    ("x=[", "x=[", None),
+    ("seed=ten", "seed: Value 'ten'", None),
+    ("seed=-1", "seed: -1; must be at least 0", None),
+    ("mode=trian", "mode: 'trian'; choose from: train, evaluate, sanity", None),
+    ("name=../elsewhere", "name: '../elsewhere'", None),
+    ("precision=fp8", "precision: 'fp8'; choose from: fp32, bf16, fp16", None),
+    ("device=gpu", "device: 'gpu'; choose from: auto, cpu, cuda", None),
+    ("device=cuda:7", "device: 'cuda:7'; this machine has", None),
+    ("log_every=0", "log_every: 0; must be at least 1", None),
+    ("schedule.epochs=ten", "schedule.epochs: Value 'ten'", None),
+    ("schedule.epochs=-1", "schedule.epochs: -1.0; must be at least 0", None),
+    ("schedule.batch_size=0", "schedule.batch_size: 0; must be at least 1", None),
+    ("schedule.accumulate=3", "schedule.accumulate: 3 does not divide", None),
+    ("schedule.clip_mode=norm", "schedule.clip_mode: 'norm'; choose from: global, per_tensor", None),
+    ("schedule.lr=fast", "schedule.lr: 'fast'; must be a number or a schedule", None),
+    ("schedule.optimizer._target_=torch.optim.AdamX", "schedule.optimizer._target_: 'torch.optim.AdamX' cannot", None),
+    ("+schedule.optimizer.rate=1", "schedule.optimizer.rate: no such key", None),
+    ("method.trainable=some", "method.trainable: 'some'", None),
+    ("method.trainable=last_9_blocks", "method.trainable: 'last_9_blocks'", None),
+    ("method.label_smoothing=much", "method.label_smoothing: 'much'; must be a number", None),
+    ("method.label_smoothing=1.5", "method.label_smoothing: 1.5", None),
+    ("method.targets=labels", "method.targets: 'labels'; must be one of: index, random", None),
+    ("method.targets=random", "method.num_classes: None", None),
+    ("method.views.strength=7", "method.views.strength: 7; choose from: 0, 1, 2, 3", None),
+    ("+method.views.size=33", "method.views.size: 33", None),
+    ("model.size=huge", "model.size: 'huge'; choose from: tiny", None),
+    ("model.weights=/no/such/file.pth", "/no/such/file.pth", None),
+    ("model.weights={}", "broken.pth", broken_file),
+    ("model.weights={}", "layer.weight", other_weights),
+    ("dataset.image_size=33", "dataset.image_size: 33", None),
+    ("dataset.limit=100000", "dataset.limit: 100000", None),
+    ("dataset.val_fraction=1.5", "dataset.val_fraction: 1.5", None),
+    ("dataset=cifar10 dataset.source.download=false data_dir={}", "CIFAR10", str),
+    ("dataset=pathmnist dataset.source.download=false data_dir={}", "pathmnist.npz", broken_npz),
+    ("dataset=folder dataset.source.root=/no/such/folder", "/no/such/folder", None),
+    ("dataset=folder dataset.source.root={}", "cat", one_class),
+    ("eval.knn.k=5000", "eval.knn.k: 5000", None),
+    ("eval.knn.temperature=0", "eval.knn.temperature: 0", None),
+    ("method=dino method.views.crops=2y224", "views.crops: '2y224'", None),
+    ("method=dino method.views.crops=2x30", "views.crops: ", None),
+    ("method=dino method.views.crops=2x500", "views.crops: ", None),
+    ("tracker=wandb tracker.mode=sometimes", "tracker.mode: 'sometimes'; must be one of: online", None),
+    ("mode=evaluate checkpoint=/no/such/checkpoint.pt", "checkpoint: /no/such/checkpoint.pt does not exist", None),
+    ("mode=evaluate checkpoint={}", "broken.pth cannot be read", broken_file),
+]
+
+
+def refuse(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> tuple[int, list[str]]:
+    """Return the exit code of the command line and the lines it wrote to stderr."""
+    monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+    monkeypatch.setattr(entry, "FAILURES", [])
+    capfd.readouterr()
+    code = entry.cli()
+    GlobalHydra.instance().clear()
+    return code, capfd.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(("overrides", "words", "make"), CASES, ids=[case[0] for case in CASES])
+def test_wrong_input_is_one_line(
+    overrides: str,
+    words: str,
+    make: Callable[[Path], str] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    inputs.mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = [word.replace("{}", make(inputs)) if make and "{}" in word else word for word in overrides.split(" ")]
+    before = sorted(inputs.rglob("*"))
+    code, lines = refuse([*TINY, f"outputs_dir={outputs}", *given], monkeypatch, capfd)
+    assert code == 1
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert words in lines[0]
+    written = [path.name for path in outputs.rglob("*") if path.is_file()]
+    assert set(written) <= {"status.json", "run.lock"}
+    assert sorted(inputs.rglob("*")) == before
+
+
+def test_a_refusal_of_the_real_process(tmp_path: Path) -> None:
+    done: subprocess.CompletedProcess[str] = launch(tmp_path, *TINY, "method.label_smoothing=3")
+    assert done.returncode == 1
+    assert done.stderr == "error: method.label_smoothing: 3; must be at least 0 and below 1\n"
+
+
+def test_one_bad_cell_of_a_grid_costs_one_cell(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-m", *TINY, "schedule.epochs=0", "method.label_smoothing=0.1,3,0.2")
+    assert done.returncode == 1
+    assert "error: method.label_smoothing: 3" in done.stderr
+    assert len(list(tmp_path.glob("*/*/results.json"))) == 2
