@@ -91,13 +91,14 @@ def test_the_steps_are_plain_sgd() -> None:
     method, _ = train(steps=3, weight_decay=0.1)
     torch.manual_seed(0)
     plain = ToyBackbone()
-    optimizer = torch.optim.SGD([{"params": [plain.weight], "weight_decay": 0.1}, {"params": [plain.bias]}], lr=0.01)
+    groups: list[dict[str, Any]] = [{"params": [plain.weight], "weight_decay": 0.1}, {"params": [plain.bias]}]
+    optimizer = torch.optim.SGD(groups, lr=0.01)
     for batch in itertools.islice(batches(), 3):
         optimizer.zero_grad()
         assert isinstance(batch.images, Tensor)
         ((plain(batch.images.float().flatten(1)).sum(1) - batch.index) ** 2).mean().backward()
         optimizer.step()
-    assert torch.equal(method.backbone.weight, plain.weight)
+    assert torch.equal(method.backbone.get_parameter("weight"), plain.weight)
 
 
 @pytest.mark.parametrize("parts", [2, 4])
@@ -129,7 +130,7 @@ def test_k_steps_and_then_k_more_are_2k_steps_bit_for_bit() -> None:
         fit(twice, batches(), optimizer, scaler, recipe, Clock(0, 6, 2), device=CPU, on_step=stop)
     torch.randn(100)  # whatever happened between the two halves
     train(steps=6, start=3, method=twice, lr=Cosine(0.01))
-    assert torch.equal(once.backbone.weight, twice.backbone.weight)
+    assert torch.equal(once.backbone.get_parameter("weight"), twice.backbone.get_parameter("weight"))
 
 
 def test_rates_follow_the_schedules_and_the_groups() -> None:
