@@ -113,8 +113,10 @@ def test_links_are_followed(tmp_path: Path) -> None:
     tree(tmp_path / "elsewhere", "train", "test")
     (tmp_path / "here" / "train").mkdir(parents=True)
     (tmp_path / "here" / "test").symlink_to(tmp_path / "elsewhere" / "test")
-    for name in ("ant", "bee", "cat"):
+    for name in ("ant", "bee"):
         (tmp_path / "here" / "train" / name).symlink_to(tmp_path / "elsewhere" / "train" / name)
+    (tmp_path / "here" / "train" / "cat").mkdir()
+    (tmp_path / "here" / "train" / "cat" / "deeper").symlink_to(tmp_path / "elsewhere" / "train" / "cat")
     assert len(open_folder(tmp_path / "here").train) == 30
 
 
