@@ -91,12 +91,15 @@ def test_given_settings_replace_the_presets() -> None:
     recipe = SingleView(SPEC, 3, resize_first=False, blur_sigma=[0.5, 3.0], **settings).recipe
     expected = replace(SingleView(SPEC, 3).recipe, resize_first=False, blur_sigma=(0.5, 3.0))
     assert recipe == replace(expected, crop_scale=(1, 1), flip=0, jitter=(0.1, 0.2, 0.3, 0.4), affine_degrees=10.0)
-    views = MultiCrop(SPEC, "3+1", [0.3, 0.9], [0.1, 0.3], blur=[0.3, 0.2, 0.1], solarize=[0.0, 0.5, 1.0], gray=0.0)
+    views = MultiCrop(
+        SPEC, "3+1", [0.3, 0.9], [0.1, 0.3], blur=[0.3, 0.2, 0.1], solarize=[0.0, 0.5, 1.0], blur_sigma=[0.5, 3.0]
+    )
     made = [r for _, recipes in views.groups for r in recipes]
     assert [r.crop_scale for r in made] == [(0.3, 0.9)] * 3 + [(0.1, 0.3)]
     assert [r.blur for r in made] == [0.3, 0.2, 0.2, 0.1]
     assert [r.solarize for r in made] == [0.0, 0.5, 0.5, 1.0]
-    assert {r.gray for r in made} == {0.0}
+    assert {r.blur_sigma for r in made} == {(0.5, 3.0)}
+    assert MultiCrop(SPEC, gray=0.0).groups[1][1][0].gray == 0.0
 
 
 def test_blur_of_small_views_is_smaller() -> None:
