@@ -52,7 +52,7 @@ class LogisticRegression:
         """
         start = self._weight
         _, gradient, spread = self._loss(start, C)
-        scale = (self._penalty + C * max(spread, 1e-8) * self._squares).rsqrt()
+        scale = (self._penalty + C * spread * self._squares).rsqrt()
         scale = scale * (gradient * scale).norm().clamp(min=1e-12)  # L-BFGS-B's first step has norm 1: make it Newton's
 
         def objective(variables: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -54,6 +55,12 @@ def test_the_official_accuracy_of_several_k_in_one_pass(reference: dict[str, Any
     assert {name: alone[name] for name in ("accuracy", "f1", "auroc")} == {
         name: metrics[f"{name}_k10"] for name in ("accuracy", "f1", "auroc")
     }
+
+
+def test_auroc_is_of_the_share_of_votes(reference: dict[str, Any]) -> None:
+    votes = reference["votes_k20"]
+    expected = roc_auc_score(reference["test_labels"], votes / votes.sum(1, keepdims=True), multi_class="ovr")
+    assert KNN(k=20)(*splits(reference))["auroc"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_cosine_similarity_ignores_the_length_of_features() -> None:

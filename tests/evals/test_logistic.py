@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression as Sklearn
 from torch import Tensor
 
 from dinodiet.evals import logistic
-from dinodiet.evals.logistic import LogisticRegression
+from dinodiet.evals.logistic import LogisticRegression, _principal_axes
 from tests.evals.synthetic import blobs, tags
 
 
@@ -42,6 +42,17 @@ def test_softmax_solution_is_scikit_learns(count: int, C: float) -> None:  # noq
     np.testing.assert_allclose(weight, expected_weight, atol=2e-3 * float(expected_weight.abs().max()))
     # A softmax is the same for intercepts that differ by a constant.
     np.testing.assert_allclose(intercept - intercept.mean(), expected_intercept - expected_intercept.mean(), atol=2e-2)
+
+
+@pytest.mark.parametrize("count", [30, 6])
+def test_principal_axes_are_a_rotation_and_no_more_than_images(count: int) -> None:
+    centred = blobs(count, dim=10).features.double()
+    centred -= centred.mean(dim=0)
+    coordinates, axes, squares = _principal_axes(centred)
+    assert axes.shape == (10, min(count, 10))
+    np.testing.assert_allclose(axes.T @ axes, np.eye(len(squares)), atol=1e-10)
+    np.testing.assert_allclose(coordinates @ axes.T, centred, atol=1e-10)
+    np.testing.assert_allclose(coordinates.T @ coordinates, squares.diag(), atol=1e-9)
 
 
 @pytest.mark.parametrize("C", [0.01, 1.0, 100.0])

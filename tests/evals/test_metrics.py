@@ -40,7 +40,7 @@ def test_binary_auroc_is_that_of_the_second_class() -> None:
 
 def test_tied_scores_count_half() -> None:
     scores = torch.tensor([[0.5, 0.5]] * 3 + [[0.2, 0.8]])
-    labels = torch.tensor([0, 1, 0, 1])
+    labels = torch.tensor([1, 0, 0, 1])
     assert macro_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores[:, 1])) == pytest.approx(0.75)
 
 
