@@ -1,4 +1,4 @@
-"""Our evaluators against scikit-learn's: time for the same work, both sides in one process, in turn, one thread each."""
+"""Our evaluators against scikit-learn's: time for the same work, in one process, in turn, one thread each."""
 
 from __future__ import annotations
 
