@@ -237,6 +237,7 @@ def test_signature_tells_forward_passes_apart() -> None:
     ]
     signatures = [build_small("mae", **change).signature for change in changes]
     assert len(set(signatures)) == len(changes)
+    assert build_small("resnet18", image_size=32).signature != build_small("resnet18").signature
     assert build_small("mae", drop_path=0.1).signature == signatures[0]  # it plays no part in evaluation
 
 

@@ -128,6 +128,8 @@ def test_a_copy_is_frozen_on_its_own() -> None:
     original.train()
     assert twin.model.layer1.training
     assert not original.model.layer1.training
+    again = copy.deepcopy(original).model
+    assert again.train() is again
 
 
 def test_frozen_blocks_drop_no_paths() -> None:

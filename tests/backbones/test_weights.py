@@ -203,7 +203,7 @@ def test_files_that_hold_code_are_refused(tmp_path: Path) -> None:
 
 def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise OSError("Network is unreachable")
+        raise OSError("Network is unreachable\nand more that fills the screen")
 
     monkeypatch.setattr(module, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(module, "getproxies", dict)
