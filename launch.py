@@ -10,6 +10,8 @@ from typing import Any
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in one line
+# Threads that wait should sleep: on a shared machine spinning ones make small steps several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hydra  # noqa: E402
 from hydra.core.config_store import ConfigStore  # noqa: E402

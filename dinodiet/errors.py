@@ -1,4 +1,4 @@
-"""The one exception that is shown to people as a single line."""
+"""Exceptions that are shown to people as a single line, and that line."""
 
 
 class UserError(ValueError):
@@ -10,3 +10,11 @@ class UserError(ValueError):
 
 class NotApplicable(Exception):  # noqa: N818 - a statement about the data, not a failure
     """An evaluator's word that its scores make no sense for this data; the message says why."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message without line breaks; from a loader's worker, the message and not its traceback."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return " ".join(text.split())

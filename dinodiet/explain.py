@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 
 
 def explain(error: BaseException, overrides: Sequence[str], conf: Path) -> str:
@@ -32,11 +32,6 @@ def explain(error: BaseException, overrides: Sequence[str], conf: Path) -> str:
     if override := getattr(error, "override", None):
         return f"{override}: cannot be read as key=value; quote values with special characters: 'key=\"value\"'"
     return one_line(error)
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's message without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def _unknown_option(group: str, option: str, text: str) -> str:

@@ -11,7 +11,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.rundir import RunDir, write_json
 
 HEARTBEAT_SECONDS = 10.0
@@ -77,7 +77,7 @@ class Status:
         elif isinstance(error, Preempted):
             self.update(state=State.PREEMPTED.value, reason=f"{error.signal_name} at step {error.step}")
         else:
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            reason = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(kind, error, trace))
             self.update(state=State.FAILED.value, reason=reason, traceback=text)
         self._write()

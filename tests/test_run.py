@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dinodiet import checkpoint
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.run import exclusive, run
 from dinodiet.rundir import RunDir
 from tests.running import CHOICES, composed, results_in, scores
@@ -135,3 +137,24 @@ def test_low_precision_and_accumulation_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
     run(composed(tmp_path, "precision=bf16", "schedule.accumulate=2", "schedule.epochs=1"), CHOICES)
     assert results_in(tmp_path)["config"]["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
+    picture = Image.fromarray(np.full((40, 40, 3), 90, dtype=np.uint8))
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / "train" / name).mkdir(parents=True)
+        for number in range(20):
+            picture.save(tmp_path / "pictures" / "train" / name / f"{number}.png")
+    broken = tmp_path / "pictures" / "train" / "dog" / "7.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    overrides = (
+        "dataset=folder",
+        f"dataset.source.root={tmp_path / 'pictures'}",
+        f"num_workers={workers}",
+        "eval.knn.k=3",
+    )
+    with pytest.raises(UserError) as refusal:
+        run(composed(tmp_path, *overrides, "dataset.limit=null"), {**CHOICES, "dataset": "folder"})
+    assert "dog/7.png: cannot be read as an image" in one_line(refusal.value)
+    assert "Traceback" not in one_line(refusal.value)
