@@ -13,18 +13,22 @@ Axes without variance are dropped when there are fewer images than features: the
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 LOGITS_AT_ONCE = 2**23  # 64 MiB in float64
+SMALL = 2**24  # multiplications in the logits, about a millisecond
 
 
 class LogisticRegression:
@@ -62,7 +66,8 @@ class LogisticRegression:
 
         options = {"ftol": tolerance, "gtol": 0.0, "maxiter": max_iter, "maxfun": 10 * max_iter}
         first = (start / scale).flatten().numpy(force=True)
-        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
+        with _threads_for(self._inputs.numel() * len(start)):
+            found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
         if found.nit >= max_iter:
             log.warning("logistic regression with C=%g has not converged in %d iterations", C, max_iter)
         self._weight = torch.from_numpy(found.x).to(start.device).view_as(start) * scale
@@ -80,6 +85,18 @@ class LogisticRegression:
             gradient = gradient + C * (residual.T @ inputs)
             spread += float(variance)
         return float(loss), gradient, spread / (len(self._inputs) * len(weight))
+
+
+@contextlib.contextmanager
+def _threads_for(multiplications: int) -> Iterator[None]:
+    """Keep small problems and scipy's vectors on one thread: waiting for others costs more, on busy machines much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if multiplications < SMALL else threads)
+    try:
+        with threadpool_limits(1, user_api="blas"):  # scipy's; torch's own is not touched
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _pointwise(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

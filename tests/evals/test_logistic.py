@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression as Sklearn
+from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 from torch import Tensor
 
 from dinodiet.evals import logistic
@@ -103,6 +104,30 @@ def test_chunks_do_not_change_the_solution(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(logistic, "LOGITS_AT_ONCE", 21)
     chunked = LogisticRegression(data.features, data.labels).fit(1.0)
     np.testing.assert_allclose(chunked[0], whole[0], atol=1e-8)
+
+
+def test_small_problems_run_on_one_thread_and_give_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, before = blobs(30), torch.get_num_threads()
+    seen: list[int] = []
+    blas: list[int] = []
+
+    def record(*arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        seen.append(torch.get_num_threads())
+        blas.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
+        return pointwise(*arguments)
+
+    pointwise = logistic._pointwise
+    monkeypatch.setattr(logistic, "_pointwise", record)
+    torch.set_num_threads(2)
+    try:
+        LogisticRegression(data.features, data.labels).fit(1.0)
+        assert set(seen[1:]) == set(blas[1:]) == {1} and torch.get_num_threads() == 2
+        monkeypatch.setattr(logistic, "SMALL", 1)
+        seen.clear()
+        LogisticRegression(data.features, data.labels).fit(1.0)
+        assert set(seen) == {2}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_separable_data_without_much_penalty_stays_finite() -> None:
