@@ -142,7 +142,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration without what does not change the science; paths below data_dir are relative."""
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_readonly(cfg, False)
-    cfg.data_dir = "data"
+    cfg.data_dir, cfg.device = "data", "auto"  # whatever refers to them by interpolation follows
     plain = resolved(cfg)
     return {key: value for key, value in plain.items() if key not in NOT_SCIENCE}
 

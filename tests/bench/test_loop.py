@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def build() -> tuple[DIET, torch.optim.Optimizer, TrainLoader]:
     torch.manual_seed(0)
     data = open_dataset(digits(), image_size=32)
-    names = {"lite0": "tf_efficientnet_lite0.in1k"}
+    names: dict[str, str | None] = {"lite0": "tf_efficientnet_lite0.in1k"}
     backbone = timm_backbone(data.spec, size="lite0", names=names, feature="pooled", weights="none")
     method = DIET(backbone, data.spec, views=partial(SingleView, strength=2), head_only_fraction=0.0)
     method.to(memory_format=torch.channels_last)

@@ -18,7 +18,8 @@ FILES = sorted((Path(__file__).parents[2] / "conf" / "eval").glob("*.yaml"))
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_states_the_defaults_of_its_class(file: Path) -> None:
     assert file.read_text().startswith(f"# @package eval.{file.stem}\n")
-    node: dict[str, Any] = OmegaConf.to_object(OmegaConf.load(file))  # type: ignore[assignment]
+    loaded = OmegaConf.merge({"device": "auto"}, {"node": OmegaConf.load(file)}).node  # ${device} is the run's own
+    node: dict[str, Any] = OmegaConf.to_container(loaded, resolve=True)  # type: ignore[assignment]
     path, _, name = node.pop("_target_").rpartition(".")
     target = getattr(import_module(path), name)
     check_arguments(target, node, f"eval.{file.stem}")
