@@ -47,7 +47,8 @@ def _unknown_key(key: str, overrides: Sequence[str], conf: Path) -> str:
     if not isinstance(node, DictConfig):
         return f"{key}: no such key"
     choices = sorted(choice for choice in map(str, node) if not choice.startswith("_"))
-    return f"{key}: no such key {name!r} here; choose from: {', '.join(choices)}"
+    more = f" (an argument of its _target_ that the file leaves out: +{key}=...)" if "_target_" in node else ""
+    return f"{key}: no such key {name!r} here; choose from: {', '.join(choices)}{more}"
 
 
 def _compose(overrides: Sequence[str], conf: Path) -> DictConfig | None:
