@@ -1,14 +1,12 @@
-"""The configuration: schema, checks, identity, and `build()`, the only place that instantiates. Imports no torch."""
+"""The configuration of a run: schema, checks, and what identifies the run. Imports no torch."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
-import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -16,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.errors import UserError
-from dinodiet.signature import check_arguments
 
 Mode = Literal["train", "evaluate", "sanity"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -135,9 +132,6 @@ def _at_least(key: str, value: float, least: float) -> None:
         raise UserError(f"{key}: {value}; must be at least {least}")
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------
-
-
 def identity(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration without what does not change the science; paths below data_dir are relative."""
     cfg = copy.deepcopy(cfg)
@@ -167,90 +161,3 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return typing.cast("dict[str, Any]", plain)
-
-
-# --- build ------------------------------------------------------------------------------------------------------------
-
-
-def build(node: Any, key: str) -> Callable[..., Any]:
-    """Return a node's `_target_` with its values, waiting for the runtime objects: `build(node, key)(**runtime)`.
-
-    Nested nodes with a `_target_` are built first, from the inside out; lists and dictionaries arrive as plain Python.
-    Every node's keys and values are held against the target's signature and annotations before anything is called.
-
-    Raises:
-        UserError: `_target_` cannot be imported, a key is not among its arguments, a value has the wrong type, or the
-            target refused a value; one line with the full key.
-    """
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    assert isinstance(plain, dict)
-    _check_nodes(plain, key)
-    target, arguments = _parts(plain, key)
-    return _guarded(
-        functools.partial(target, **{name: _construct(v, f"{key}.{name}") for name, v in arguments.items()}), key
-    )
-
-
-def _construct(value: Any, key: str) -> Any:
-    if isinstance(value, list):
-        return [_construct(item, f"{key}[{position}]") for position, item in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    if "_target_" not in value:
-        return {name: _construct(item, f"{key}.{name}") for name, item in value.items()}
-    waiting = build(value, key)
-    return waiting if value.get("_partial_") else waiting()
-
-
-def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
-    """Return the function with a user's mistakes told under the full key that they are in."""
-
-    def call(**runtime: Any) -> Any:
-        try:
-            return function(**runtime)
-        except (ValueError, FileNotFoundError) as error:
-            raise UserError(
-                _with_key(" ".join(str(error).split()), key, inspect.signature(function).parameters)
-            ) from error
-
-    return call
-
-
-def _with_key(text: str, key: str, arguments: Mapping[str, Any]) -> str:
-    """Return an error's text under a full key: `rate: 3; ...` of the node `method` becomes `method.rate: 3; ...`."""
-    first = text.partition(":")[0].partition(".")[0]
-    path = key.split(".")
-    if first in path:  # it names a node above, or is told in full already
-        return ".".join([*path[: path.index(first)], text])
-    return f"{key}.{text}" if first in arguments else f"{key}: {text}"
-
-
-def _parts(node: dict[Any, Any], key: str) -> tuple[Callable[..., Any], dict[str, Any]]:
-    arguments = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
-    return _locate(node["_target_"], f"{key}._target_"), arguments
-
-
-def _locate(path: str, key: str) -> Callable[..., Any]:
-    from hydra.utils import get_object  # noqa: PLC0415 - keeps `import dinodiet.config` light
-
-    try:
-        target = get_object(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"{key}: {path!r} cannot be imported: {reason}") from error
-    if not callable(target):
-        raise UserError(f"{key}: {path!r} is a {type(target).__name__}; a class or function is needed")
-    return typing.cast("Callable[..., Any]", target)
-
-
-def _check_nodes(value: Any, key: str) -> None:
-    """Check every node with a `_target_` below `value` against the target's signature."""
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            _check_nodes(item, f"{key}[{position}]")
-    if not isinstance(value, dict):
-        return
-    for name, item in value.items():
-        _check_nodes(item, f"{key}.{name}")
-    if "_target_" in value:
-        check_arguments(*_parts(value, key), key)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet import environment, report
-from dinodiet.config import build
+from dinodiet.build import build
 from dinodiet.data.loader import TrainLoader
 from dinodiet.errors import UserError
 from dinodiet.evals.embed import EmbeddingCache

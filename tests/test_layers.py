@@ -15,7 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "types", "rundir"},
     {"status", "signature", "schedules", "environment", "optim", "trackers", "report", "explain", "help"},
-    {"checkpoint", "config", "backbones", "data"},
+    {"checkpoint", "build", "config", "backbones", "data"},
     {"evals"},
     {"methods"},
     {"train"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"modes"},
     {"run"},
 ]
-HYDRA = {"config", "explain", "parts", "modes", "run"}
+HYDRA = {"build", "config", "explain", "parts", "modes", "run"}
 
 
 def layer_of(path: Path) -> str:
