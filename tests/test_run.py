@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,3 +159,38 @@ def test_a_broken_picture_is_named_in_one_line(tmp_path: Path, workers: int) -> 
         run(composed(tmp_path, *overrides, "dataset.limit=null"), {**CHOICES, "dataset": "folder"})
     assert "dog/7.png: cannot be read as an image" in one_line(refusal.value)
     assert "Traceback" not in one_line(refusal.value)
+
+
+def test_a_multilabel_set_is_scored_by_auroc_and_what_makes_no_sense_is_left_out_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, number in (("train", 60), ("val", 20), ("test", 30)):
+        arrays[f"{split}_images"] = draw.integers(0, 256, (number, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = draw.integers(0, 2, (number, 14), dtype=np.uint8)
+    np.savez(tmp_path / "chestmnist.npz", **arrays)
+    chest = ("dataset=chestmnist", f"data_dir={tmp_path}", "+dataset.source.check_counts=false", "dataset.limit=40")
+    results = run(
+        composed(tmp_path, *chest, "eval=[knn,kmeans,linear]", "model.patch_size=4", "schedule.epochs=1"),
+        {**CHOICES, "dataset": "chestmnist"},
+    )
+    assert set(results["final"]) == {"knn/auroc", "knn/k", "knn/temperature", "linear/auroc", "linear/C"}
+    assert set(results["skipped"]) == {"kmeans"}
+    assert "kmeans is left out: " in capsys.readouterr().out
+
+
+def test_pictures_of_different_sizes_train_both_methods(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / "train" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = draw.integers(0, 256, (30 + number, 70 - number, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / "train" / name / f"{number}.jpg")
+    folder = ("dataset=folder", f"dataset.source.root={tmp_path / 'pictures'}", "dataset.limit=null", "eval.knn.k=3")
+    size = ("dataset.image_size=32", "schedule.epochs=2", "schedule.batch_size=16", "schedule.lr=0.01")
+    for method, more in (("diet", ()), ("dino", ("method.views.crops=2x32+2x16",))):
+        cfg = composed(tmp_path, *folder, *size, f"method={method}", *more)
+        results = run(cfg, {**CHOICES, "dataset": "folder", "method": method})
+        assert results["steps"] >= 2
+        assert results["final"] != results["initial"]
