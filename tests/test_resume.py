@@ -26,6 +26,7 @@ DINO = (
     "schedule.epochs=6",
 )
 EVERY_STEP = "checkpoint_minutes=0"
+LONG = ("schedule.epochs=200", "eval.every_epochs=40", "log_every=1")
 
 
 def undisturbed(tmp_path: Path, *overrides: str) -> dict[str, Any]:
@@ -58,26 +59,30 @@ def step_of(tmp_path: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "kills"), [(DIET, 20), (DINO, 5)], ids=["diet", "dino"])
 def test_killed_at_random_moments(tmp_path: Path, overrides: tuple[str, ...], kills: int) -> None:
+    whole, killed = tmp_path / "undisturbed", tmp_path / "killed"
     begun = time.monotonic()
-    expected = undisturbed(tmp_path, *overrides)
-    length = time.monotonic() - begun
-    moments = random.Random(0)
-    killed_at = []
+    process = start(whole, *overrides, *LONG)
+    wait_for(lambda: step_of(whole) > 0, process)
+    starting = time.monotonic() - begun
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    training = time.monotonic() - begun - starting
+    moments, killed_at = random.Random(0), []
     for _ in range(kills):
-        process = start(tmp_path / "killed", *overrides, EVERY_STEP)
+        # While Python starts, parts are built, frozen features scored, steps taken, checkpoints written.
+        moment = moments.uniform(0.5 * starting, starting + training / kills)
+        process = start(killed, *overrides, *LONG, EVERY_STEP)
         try:
-            process.wait(timeout=moments.uniform(0.3, 1.0) * length)
+            process.wait(timeout=moment)
         except subprocess.TimeoutExpired:
             process.kill()
-            killed_at.append(step_of(tmp_path / "killed"))
+            killed_at.append(step_of(killed))
         process.communicate()
-        if list((tmp_path / "killed").glob("*/*/results.json")):
-            break
-    done = launch(tmp_path / "killed", *overrides, EVERY_STEP)
-    assert done.returncode == 0, done.stderr
-    print(f"killed at steps {killed_at}")
-    assert len(set(killed_at)) > 1
-    assert scores(results_in(tmp_path / "killed")) == expected
+    assert launch(killed, *overrides, *LONG, EVERY_STEP).returncode == 0
+    print(f"killed after steps {killed_at} of {results_in(whole)['steps']}")
+    assert len(killed_at) == kills
+    assert max(killed_at) > 0
+    assert scores(results_in(killed)) == scores(results_in(whole))
 
 
 @pytest.mark.slow
