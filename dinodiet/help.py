@@ -15,7 +15,7 @@ usage: python launch.py [group=choice ...] [key=value ...]
   python launch.py                                             the embedded demo: about two minutes on two CPU cores
   python launch.py model=mae dataset=pathmnist method=diet     one run: score, train, score again
   python launch.py -m model=mae,dinov2 method=diet,dino seed=0,1,2   every combination, one after another
-  python launch.py model=dinov2 model.size=base dataset=folder dataset.source.root=~/pictures
+  python launch.py model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/pictures
   python launch.py mode=sanity model=dinov2 dataset=cifar10    the frozen backbone against published scores
   python launch.py mode=evaluate checkpoint=outputs/.../checkpoint.pt dataset=cifar10 model=mae
   python launch.py model=mae --cfg job                         print every key and value of a run, and stop
