@@ -12,8 +12,8 @@ ClipMode = Literal["per_tensor", "global"]
 
 
 @torch.no_grad()
-def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float | None, mode: ClipMode) -> Tensor:
-    """Clip gradients in place (`max_norm` None: leave them) and return their global norm before clipping.
+def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float, mode: ClipMode) -> Tensor:
+    """Clip gradients in place and return their global norm before clipping.
 
     The arithmetic of `torch.nn.utils.clip_grad_norm_`: a factor max_norm / (norm + 1e-6) where that is below 1.
     Nothing waits for the device.
@@ -23,9 +23,8 @@ def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float | None, 
         return torch.zeros(())
     norms = torch.stack(torch._foreach_norm(gradients))
     total: Tensor = torch.linalg.vector_norm(norms)
-    if max_norm is not None:
-        limited = norms if mode == "per_tensor" else total.expand_as(norms)
-        torch._foreach_mul_(gradients, (max_norm / (limited + 1e-6)).clamp(max=1.0).unbind())
+    limited = norms if mode == "per_tensor" else total.expand_as(norms)
+    torch._foreach_mul_(gradients, (max_norm / (limited + 1e-6)).clamp(max=1.0).unbind())
     return total
 
 

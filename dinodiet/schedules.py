@@ -121,11 +121,6 @@ class Staged:
         return self.values[stage]
 
 
-def total_values(schedule: Scalar, clock: Clock) -> list[float]:
-    """Return the value at every step of the training, for tables and plots."""
-    return [at(schedule, replace(clock, step=step)) for step in range(clock.total_steps)]
-
-
 def scale_peak(value: Scalar, factor: float) -> Scalar:
     """Return a number or `Cosine` with its peak scaled, as by a batch size; a cosine's final value stays.
 

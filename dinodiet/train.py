@@ -66,7 +66,8 @@ def fit(
         if not math.isfinite(logs["loss"].item()):
             raise NonFiniteLossError(_non_finite(logs, optimizer, clock))
         scaler.unscale_(optimizer)
-        clip_gradients_(parameters, recipe.clip_grad, recipe.clip_mode)
+        if recipe.clip_grad is not None:
+            clip_gradients_(parameters, recipe.clip_grad, recipe.clip_mode)
         method.before_step(clock)
         scaler.step(optimizer)
         scaler.update()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,15 @@ import numpy as np
 import pytest
 
 from dinodiet.errors import UserError
-from dinodiet.schedules import Cosine, Linear, Staged, at, duration, total_values
+from dinodiet.schedules import Cosine, Linear, Scalar, Staged, at, duration
 from dinodiet.types import Clock
 
 REFERENCE = np.load(Path(__file__).parent / "reference" / "schedules.npz")
 SETTINGS: dict[str, dict[str, Any]] = json.loads(str(REFERENCE["settings_json"]))
+
+
+def total_values(schedule: Scalar, clock: Clock) -> list[float]:
+    return [at(schedule, replace(clock, step=step)) for step in range(clock.total_steps)]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -1,3 +1,4 @@
+import time
 import warnings
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 from dinodiet.errors import UserError
 from dinodiet.trackers import NoTracker, Wandb
 from tests.running import TINY, launch, results_in
+
+LAST_RECORD = "final/knn/accuracy"
 
 
 def test_no_tracker_takes_everything(tmp_path: Path) -> None:
@@ -17,9 +20,12 @@ def test_no_tracker_takes_everything(tmp_path: Path) -> None:
 
 
 def read_back(folder: Path) -> str:
-    """Return the raw records of the one offline run below a folder."""
+    """Return the raw records of the one finished offline run below a folder, written by a process of W&B's own."""
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    return path.read_bytes().decode("latin-1")
+    deadline = time.monotonic() + 30
+    while LAST_RECORD not in (records := path.read_bytes().decode("latin-1")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return records
 
 
 def test_a_real_offline_run_keeps_metrics_configuration_and_scores(tmp_path: Path) -> None:
