@@ -101,6 +101,11 @@ class RunDir:
         return self.path / "results.json"
 
     @property
+    def log(self) -> Path:
+        """What the run prints, where it has no terminal: every start of it, one after the other."""
+        return self.path / "log.txt"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that works on the run."""
         return self.path / "run.lock"

@@ -20,6 +20,7 @@ HEARTBEAT_SECONDS = 10.0
 class State(str, Enum):
     """The states of a run."""
 
+    QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
