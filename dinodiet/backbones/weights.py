@@ -50,7 +50,7 @@ def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False
         source, state = str(path), packaged.to_timm(_from_file(path))
     else:
         source, state = weights, _from_file(Path(weights).expanduser())
-    _load(model, _unwrap(state), f"model.weights: {source} does not fit {name}", resize_patches)
+    _load(model, unwrap(state), f"model.weights: {source} does not fit {name}", resize_patches)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
-        raise UserError(f"model.weights: {path} cannot be read as a checkpoint ({_first_line(error)})") from error
+        raise UserError(f"model.weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
     return state
 
 
@@ -78,17 +78,17 @@ def _from_hub(model: nn.Module) -> tuple[str, dict[str, Any]]:
     try:
         if not hub_id:
             return url, torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
-        _check_connection(ENDPOINT)
+        check_connection(ENDPOINT)
         return hub_id, load_state_dict_from_hf(hub_id, filename=files[-1], weights_only=True)
     except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
         cache = f"{HF_HUB_CACHE} (set by HF_HOME)" if hub_id else f"{torch.hub.get_dir()} (set by TORCH_HOME)"
         raise UserError(
             f"model.weights: hub, but {hub_id or url} is neither in the cache {cache} nor could it be fetched "
-            f"({_first_line(error)}); a copy of it is used with model.weights=/path/to/file"
+            f"({first_line(error)}); a copy of it is used with model.weights=/path/to/file"
         ) from error
 
 
-def _check_connection(url: str) -> None:
+def check_connection(url: str) -> None:
     """Fail at once where there is no network, which the hub's client finds out after a minute of retries."""
     if HF_HUB_OFFLINE:
         raise ConnectionError("HF_HUB_OFFLINE is set")
@@ -98,11 +98,12 @@ def _check_connection(url: str) -> None:
         socket.create_connection((parts.hostname, port), timeout=10).close()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return an error's type and the first line of its text."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-def _unwrap(state: Mapping[str, Any]) -> dict[str, Any]:
+def unwrap(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the encoder's state dict from a training checkpoint, without the prefixes of wrappers."""
     while nested := [key for key in _CONTAINERS if isinstance(state.get(key), Mapping)]:
         state = state[nested[0]]
@@ -115,20 +116,31 @@ def _load(model: nn.Module, state: dict[str, Any], problem: str, resize_patches:
     try:
         state = _filter(model, state)
     except Exception as error:  # a filter stumbles over a foreign layout in ways of its own
-        raise UserError(f"{problem}: not a layout that timm knows for it ({_first_line(error)})") from error
+        raise UserError(f"{problem}: not a layout that timm knows for it ({first_line(error)})") from error
     state = {key: value for key, value in state.items() if key in own or not key.startswith(_HEADS)}
+    refuse_misfit(
+        {key: value.shape for key, value in own.items()}, {key: value.shape for key, value in state.items()}, problem
+    )
+    model.load_state_dict(state, strict=True)
+
+
+def refuse_misfit(expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size], problem: str) -> None:
+    """Refuse a state dict whose keys and shapes are not exactly the expected ones.
+
+    Raises:
+        UserError: `problem`, and the first keys that are missing, unexpected or of another shape.
+    """
     faults = {
-        "missing": [key for key in own if key not in state],
-        "unexpected": [key for key in state if key not in own],
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
         "of another shape": [
-            f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
-            for key, value in state.items()
-            if key in own and own[key].shape != value.shape
+            f"{key} {tuple(shape)} instead of {tuple(expected[key])}"
+            for key, shape in found.items()
+            if key in expected and expected[key] != shape
         ],
     }
     if any(faults.values()):
         raise UserError(f"{problem}: " + "; ".join(_summary(kind, keys) for kind, keys in faults.items() if keys))
-    model.load_state_dict(state, strict=True)
 
 
 def _summary(kind: str, keys: list[str], shown: int = 3) -> str:
