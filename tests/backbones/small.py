@@ -30,12 +30,19 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def read(model: str) -> dict[str, Any]:
-    """Return a model file's settings, its defaults included."""
+    """Return a model file's settings, its defaults included, without what builds it."""
+    return {key: value for key, value in _merged(model).items() if key != "_target_"}
+
+
+def target(model: str) -> str:
+    """Return what a model file builds: the last part of its `_target_`."""
+    return str(_merged(model)["_target_"]).rpartition(".")[2]
+
+
+def _merged(model: str) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(OmegaConf.load(MODELS / f"{model}.yaml"))
-    parents = [name for name in settings.pop("defaults", []) if name != "_self_"]
-    for parent in parents:
-        settings = {**read(parent), **settings}
-    assert settings.pop("_target_", "dinodiet.backbones.timm_backbone") == "dinodiet.backbones.timm_backbone"
+    for parent in (name for name in settings.pop("defaults", []) if name != "_self_"):
+        settings = {**_merged(parent), **settings}
     return dict(settings)
 
 

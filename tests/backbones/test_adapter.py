@@ -11,9 +11,9 @@ from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone, DataSpec
 
-from .small import DATA, MODELS, SMALL, build, build_small, read
+from .small import DATA, MODELS, SMALL, build, build_small, read, target
 
-FILES = sorted(path.stem for path in MODELS.glob("*.yaml"))
+FILES = sorted(path.stem for path in MODELS.glob("*.yaml") if target(path.stem) == "timm_backbone")
 FAMILIES = [file for file in FILES if "defaults" not in (MODELS / f"{file}.yaml").read_text()]
 
 
