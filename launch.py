@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole, to be told in on
 # Threads that wait should sleep: on a shared machine spinning ones make small steps several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+ROOT = Path(__file__).resolve().parent
+os.environ["DINODIET_ROOT"] = str(ROOT)  # conf/config.yaml finds sweeps/ by it
+
 import hydra  # noqa: E402
 from hydra.core.config_store import ConfigStore  # noqa: E402
 from hydra.core.global_hydra import GlobalHydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.core.plugins import Plugins  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
@@ -25,10 +30,13 @@ from dinodiet.config import RunConfig, check, check_tuned  # noqa: E402
 from dinodiet.errors import UserError  # noqa: E402
 from dinodiet.explain import explain  # noqa: E402
 from dinodiet.help import help_text  # noqa: E402
+from dinodiet.sweep.slurm_schema import SlurmConfig  # noqa: E402
+from dinodiet.sweep.sweeper import GridSweeper  # noqa: E402
 
-CONF = Path(__file__).resolve().parent / "conf"
+CONF = ROOT / "conf"
 ConfigStore.instance().store("schema", RunConfig)
-
+ConfigStore.instance().store("slurm_schema", SlurmConfig, group="hydra/launcher")
+Plugins.instance().register(GridSweeper)
 
 FAILURES: list[str] = []
 
@@ -40,12 +48,34 @@ def main(cfg: DictConfig) -> dict[str, Any] | None:
     try:
         check(cfg)
         check_tuned(choices, GlobalHydra.instance().config_loader().get_group_options("tuned"))
+        check_alone(choices)
+        if cfg.mode == "plan":
+            from dinodiet.sweep.plan import plan  # noqa: PLC0415
+
+            from dinodiet.sweep.task import task_of  # noqa: PLC0415
+
+            print(plan([task_of(cfg, choices)]))
+            return None
         from dinodiet.run import run  # noqa: PLC0415 - `--help` and refusals need no torch
 
         return run(cfg, choices)
     except Exception as error:
         FAILURES.append(tell(error))
         return None
+
+
+def check_alone(choices: Mapping[str, str | None]) -> None:
+    """Refuse, for a single run, what only means something for a grid.
+
+    Raises:
+        UserError: says that -m is missing.
+    """
+    if choices["sweeps"] is not None:
+        raise UserError(
+            f"sweeps: {choices['sweeps']} is a grid; python launch.py -m sweeps={choices['sweeps']} runs it"
+        )
+    if choices["hydra/launcher"] != "local":
+        raise UserError(f"hydra/launcher: {choices['hydra/launcher']} launches grids; add -m, also for a single run")
 
 
 def tell(error: Exception) -> str:
@@ -62,6 +92,8 @@ def cli() -> int:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(CONF))
         return 0
+    words = sys.argv[1:]
+    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse wants the words together
     sys.path.append(str(Path.cwd()))  # parts of your own beside where you work can be named in _target_
     try:
         main()

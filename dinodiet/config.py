@@ -15,13 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.errors import UserError
 
-Mode = Literal["train", "evaluate", "sanity"]
+Mode = Literal["train", "evaluate", "sanity", "plan"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 # What a run is done with, and not what it is: these keys do not change its identity.
 NOT_SCIENCE = (
     *("name", "mode", "checkpoint", "device", "num_workers", "compile", "tracker"),
-    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes"),
+    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes", "retry", "detach"),
 )
 
 
@@ -59,6 +59,8 @@ class RunConfig:
     cache_dir: str | None = None
     log_every: int = 10
     checkpoint_minutes: float = 5.0
+    retry: str | None = None
+    detach: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +79,7 @@ def check(cfg: DictConfig) -> None:
     _known(cfg.schedule, ScheduleConfig, "schedule.")
     _one_of("mode", cfg.mode, typing.get_args(Mode))
     _one_of("precision", cfg.precision, typing.get_args(Precision))
+    _one_of("retry", cfg.retry, ("failed", None))
     _one_of("schedule.clip_mode", cfg.schedule.clip_mode, ("global", "per_tensor"))
     _at_least("schedule.epochs", cfg.schedule.epochs, 0)
     for key in ("batch_size", "accumulate"):
@@ -122,9 +125,9 @@ def _known(node: DictConfig, schema: type, prefix: str) -> None:
             raise UserError(f"{prefix}{key}: no such key; choose from: {', '.join(known)}")
 
 
-def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
+def _one_of(key: str, value: Any, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
-        raise UserError(f"{key}: {value!r}; choose from: {', '.join(choices)}")
+        raise UserError(f"{key}: {value!r}; choose from: {', '.join(choice or 'null' for choice in choices)}")
 
 
 def _at_least(key: str, value: float, least: float) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,14 +23,15 @@ from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
 from dinodiet.methods.base import Method
 from dinodiet.modes import evaluate, sanity
-from dinodiet.monitor import Monitor
+from dinodiet.monitor import SIGNALS, Monitor
 from dinodiet.parts import Parts, build_parts, describe
 from dinodiet.rundir import RunDir, read_json, write_json
-from dinodiet.status import Status
+from dinodiet.status import Preempted, Status, slurm_job
 from dinodiet.train import fit
 from dinodiet.types import Clock
 
 FORMAT = 1  # of results.json
+REQUEUE_SECONDS = 300.0
 
 
 def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -50,8 +54,8 @@ def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
         return evaluate(cfg, choices, Path(cfg.checkpoint).expanduser() if cfg.checkpoint else run_dir.checkpoint)
     results = read_json(run_dir.results)
     if results is None:
-        with exclusive(run_dir), Status(run_dir) as status:
-            results = _run(cfg, dict(choices), what, run_dir, status)
+        with exclusive(run_dir), Status(run_dir) as status, leaving_on_signals():
+            results = read_json(run_dir.results) or _run(cfg, dict(choices), what, run_dir, status)
     else:
         print(f"{run_dir.path.name} is done already")
     print(report.closing(results, run_dir.path), flush=True)
@@ -122,21 +126,47 @@ def _train_and_evaluate(
     return _results(parts, run_dir, initial, final, monitor.train_seconds)
 
 
+class BusyError(UserError):
+    """Another process works on the run."""
+
+
 @contextlib.contextmanager
 def exclusive(run_dir: RunDir) -> Iterator[None]:
     """Hold the run directory; two processes never work on one run.
 
+    A requeued SLURM job waits for the process of its earlier start to end, which may outlive its node's connection.
+
     Raises:
-        UserError: another process holds it.
+        BusyError: another process holds it.
     """
     run_dir.path.mkdir(parents=True, exist_ok=True)
+    owner = read_json(run_dir.status) or {}
+    requeued = slurm_job() is not None and owner.get("slurm_job") == slurm_job()
     try:
-        with FileLock(run_dir.lock, timeout=0):
+        with FileLock(run_dir.lock, timeout=REQUEUE_SECONDS if requeued else 0):
             yield
     except Timeout as error:
         owner = read_json(run_dir.status) or {}
         where = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
-        raise UserError(f"{run_dir.path.name}: {where} is working on this run; wait for it or stop it first") from error
+        raise BusyError(f"{run_dir.path.name}: {where} is working on this run; wait for it or stop it first") from error
+
+
+@contextlib.contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """Leave at once on a signal, where there is nothing to save: while parts are built and embeddings computed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Preempted(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def restore(

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.rundir import RunDir, write_json
+from dinodiet.rundir import RunDir, read_json, write_json
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -25,17 +25,24 @@ class State(str, Enum):
     DONE = "done"
     FAILED = "failed"
     PREEMPTED = "preempted"
+    KILLED = "killed"  # written by the sweep that found it dead
 
 
 class Preempted(SystemExit):
-    """The run was told to stop, wrote a checkpoint and leaves; the same command continues it."""
+    """The run was told to stop and leaves; the same command continues it. `step` is None outside the training."""
 
     EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
 
-    def __init__(self, signal_name: str, step: int) -> None:
+    def __init__(self, signal_name: str, step: int | None = None) -> None:
         super().__init__(self.EXIT_CODE)
         self.signal_name = signal_name
         self.step = step
+
+
+def slurm_job() -> str | None:
+    """Return the id of the SLURM job this process belongs to, such as 12 or, in an array, 12_3."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 class Status:
@@ -53,11 +60,14 @@ class Status:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Status:
+        before = read_json(self._run_dir.status) or {}
         self._content = {
             "state": State.RUNNING.value,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "slurm_job": slurm_job(),
+            "starts": 1 + before.get("starts", 0),
+            "requeued_at": before.get("requeued_at", []),
             "started": time.time(),
         }
         self._write()
@@ -76,7 +86,8 @@ class Status:
         if error is None:
             self.update(state=State.DONE.value)
         elif isinstance(error, Preempted):
-            self.update(state=State.PREEMPTED.value, reason=f"{error.signal_name} at step {error.step}")
+            where = "" if error.step is None else f" at step {error.step}"
+            self.update(state=State.PREEMPTED.value, reason=f"told to stop by {error.signal_name}{where}")
         else:
             reason = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(kind, error, trace))

@@ -54,4 +54,4 @@ def test_preempted_is_not_failed(tmp_path: Path) -> None:
         raise Preempted("SIGTERM", 12)
     assert leaving.value.code == 75
     assert content(tmp_path)["state"] == "preempted"
-    assert content(tmp_path)["reason"] == "SIGTERM at step 12"
+    assert content(tmp_path)["reason"] == "told to stop by SIGTERM at step 12"

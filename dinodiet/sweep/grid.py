@@ -41,3 +41,18 @@ def read_grid(study: Path) -> list[Cell]:
     """Return the cells of the newest grid; none where there is no grid, or a half-written one."""
     content = read_json(grid_path(study)) or {}
     return [Cell(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in content.get("cells", [])]
+
+
+def jobs_path(study: Path) -> Path:
+    """Return where the SLURM jobs of a study's cells are kept."""
+    return study / ".sweep" / "jobs.json"
+
+
+def read_jobs(study: Path) -> dict[str, str]:
+    """Return the newest SLURM job (such as 12_3) of each cell that was ever submitted, by run id."""
+    return dict(read_json(jobs_path(study)) or {})
+
+
+def write_jobs(study: Path, jobs: dict[str, str]) -> None:
+    """Keep the SLURM jobs of cells beside those kept already."""
+    write_json(jobs_path(study), {**read_jobs(study), **jobs})

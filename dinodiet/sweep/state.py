@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import Any
 
 from dinodiet.rundir import RunDir, read_json
 from dinodiet.status import HEARTBEAT_SECONDS, State
-from dinodiet.sweep.grid import read_grid
+from dinodiet.sweep.grid import read_grid, read_jobs
 
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
 
@@ -49,15 +51,18 @@ class CellStatus:
     slurm_job: str | None = None
 
 
-def states(study: Path, *, jobs: Collection[str] | None = None, now: float | None = None) -> list[CellStatus]:
+def states(study: Path, *, active: Collection[str] | None = None, now: float | None = None) -> list[CellStatus]:
     """Return how every cell of a study stands: those of its newest grid first, then other run directories.
 
     Args:
         study: `outputs/<name>`.
-        jobs: ids of the SLURM jobs that are queued or running; None: SLURM was not asked, and jobs are believed.
+        active: ids of the SLURM jobs that wait or run; None: SLURM was not asked, and the files are believed.
         now: seconds since the epoch; None: the clock's.
     """
-    return [state_of(RunDir(study / run_id), jobs=jobs, now=now) for run_id in _run_ids(study)]
+    jobs = read_jobs(study)
+    return [
+        state_of(RunDir(study / run_id), job=jobs.get(run_id), active=active, now=now) for run_id in _run_ids(study)
+    ]
 
 
 def _run_ids(study: Path) -> Iterator[str]:
@@ -74,35 +79,52 @@ def _is_run(run_dir: RunDir) -> bool:
     return run_dir.results.exists() or run_dir.status.exists()
 
 
-def state_of(run_dir: RunDir, *, jobs: Collection[str] | None = None, now: float | None = None) -> CellStatus:
-    """Return how the run in a directory stands; see `states`."""
+def state_of(
+    run_dir: RunDir, *, job: str | None = None, active: Collection[str] | None = None, now: float | None = None
+) -> CellStatus:
+    """Return how the run in a directory stands; `job` is the SLURM job it was handed to, for the rest see `states`."""
+    name = run_dir.path.name
     if run_dir.results.exists():
-        return CellStatus(run_dir.path.name, CellState.DONE, run_dir.path)
+        return CellStatus(name, CellState.DONE, run_dir.path, slurm_job=job)
     status = read_json(run_dir.status)
     if status is None:
-        return CellStatus(run_dir.path.name, CellState.MISSING, run_dir.path)
-    state, reason = _judge(status, jobs, time.time() if now is None else now)
-    return CellStatus(
-        run_dir.path.name,
-        state,
-        run_dir.path,
-        reason,
-        status.get("step"),
-        status.get("total_steps"),
-        status.get("slurm_job"),
-    )
+        return CellStatus(name, CellState.MISSING, run_dir.path, slurm_job=job)
+    job = job or status.get("slurm_job")
+    waits = job is not None and (active is None or job in active)
+    state, reason = _judge(status, waits, active is not None, time.time() if now is None else now)
+    return CellStatus(name, state, run_dir.path, reason, status.get("step"), status.get("total_steps"), job)
 
 
-def _judge(status: dict[str, Any], jobs: Collection[str] | None, now: float) -> tuple[CellState, str | None]:
-    reason, job = status.get("reason"), status.get("slurm_job")
-    if status["state"] == State.FAILED.value:
+def _judge(status: dict[str, Any], waits: bool, asked: bool, now: float) -> tuple[CellState, str | None]:
+    """Return the state that `status.json` means; `waits`: SLURM has its job, `asked`: this is SLURM's own word."""
+    state, reason = status["state"], status.get("reason")
+    if state == State.FAILED.value:
         return CellState.FAILED, reason
-    silent = now - status.get("heartbeat", 0.0)
-    in_queue = job is not None and (jobs is None or job in jobs)
-    if status["state"] == State.RUNNING.value and silent <= SILENT_SECONDS:
-        return CellState.RUNNING, None
-    if in_queue and (jobs is not None or status["state"] == State.QUEUED.value):
+    if state == State.RUNNING.value:
+        death = _death(status, now)
+        if death is None and (waits or not asked or status.get("slurm_job") is None):
+            return CellState.RUNNING, None
+        reason = death or f"its SLURM job {status.get('slurm_job')} is gone"
+    if waits and (asked or state == State.QUEUED.value):
         return CellState.QUEUED, reason
-    if status["state"] == State.QUEUED.value:
-        return CellState.STOPPED, reason or f"its job {job} is gone"
-    return CellState.STOPPED, reason or f"killed: not heard of for {silent:.0f} s"
+    return CellState.STOPPED, reason or "its SLURM job is gone"
+
+
+def _death(status: dict[str, Any], now: float) -> str | None:
+    """Return why a run that calls itself running is dead, or None where it may live."""
+    silent = now - status.get("heartbeat", 0.0)
+    if silent > SILENT_SECONDS:
+        return f"killed: not heard of for {silent:.0f} s"
+    if status.get("host") == socket.gethostname() and not _alive(status.get("pid")):
+        return f"killed: process {status.get('pid')} is gone"
+    return None
+
+
+def _alive(pid: Any) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, TypeError):
+        return True
+    return True

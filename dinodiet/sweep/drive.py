@@ -1,0 +1,75 @@
+"""Bring a sweep to its end: what is done stays done, what is missing is run, what others work on is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dinodiet.rundir import RunDir, read_json, write_json
+from dinodiet.status import State
+from dinodiet.sweep.grid import read_jobs, write_grid
+from dinodiet.sweep.progress import Progress
+from dinodiet.sweep.slurm_queue import active_jobs
+from dinodiet.sweep.state import CellState, CellStatus, state_of
+from dinodiet.sweep.task import Task
+
+IN_WORK = (CellState.RUNNING, CellState.QUEUED)
+
+
+class Launcher(Protocol):
+    """Brings tasks to an end; how they ended is read from their directories, never from a return value."""
+
+    def run(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Run the tasks. Each failure costs one task; none is raised.
+
+        Raises:
+            Preempted: the user or the system asked to stop.
+            UserError: nothing can be run, such as a partition that does not exist.
+        """
+        ...
+
+
+def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> list[CellStatus]:
+    """Run what is missing of a grid and return how every cell stands. All tasks lie in one study.
+
+    Raises:
+        Preempted, UserError: as `Launcher.run`.
+    """
+    study = tasks[0].study
+    write_grid(study, [task.cell for task in tasks])
+    before = standing(tasks)
+    again = (CellState.FAILED,) if retry_failed else ()
+    open_states = (CellState.MISSING, CellState.STOPPED, *IN_WORK, *again)
+    todo = [task for task, status in zip(tasks, before, strict=True) if status.state in open_states]
+    for task in todo:
+        _forget_failure(task.run_dir)
+    if todo:
+        with Progress(len(tasks), len(tasks) - len(todo)) as progress:
+            launcher.run(todo, progress)
+    return standing(tasks)
+
+
+def standing(tasks: Sequence[Task]) -> list[CellStatus]:
+    """Return how the cells of a grid stand; SLURM is asked where one of them was submitted."""
+    jobs = read_jobs(tasks[0].study)
+    submitted = any(task.cell.run_id in jobs for task in tasks)
+    active = active_jobs() if submitted else None
+    return [state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active) for task in tasks]
+
+
+def status_of(task: Task) -> CellStatus:
+    """Return how one cell stands, by the word of its directory alone."""
+    return state_of(task.run_dir)
+
+
+def note_death(run_dir: RunDir, reason: str) -> None:
+    """Write into a run directory that its process died without a word."""
+    status = read_json(run_dir.status) or {"state": State.KILLED.value}
+    write_json(run_dir.status, {**status, "state": State.KILLED.value, "reason": reason})
+
+
+def _forget_failure(run_dir: RunDir) -> None:
+    """Take back a recorded failure: the cell is about to run again."""
+    status = read_json(run_dir.status)
+    if status is not None and status["state"] == State.FAILED.value:
+        note_death(run_dir, f"to be retried after: {status.get('reason')}")

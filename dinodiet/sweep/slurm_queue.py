@@ -1,0 +1,55 @@
+"""SLURM's word on jobs: which wait or run (squeue), and how those that are gone ended (sacct, where it works)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+
+SECONDS = 60  # SLURM's clients retry for long where the controller is away
+
+
+def active_jobs() -> set[str] | None:
+    """Return the ids (12, or 12_3 in an array) of this user's jobs that wait or run; None where SLURM cannot say."""
+    out = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i")
+    return None if out is None else set(out.split())
+
+
+def endings(jobs: Iterable[str]) -> dict[str, str]:
+    """Return how jobs ended by sacct, such as OUT_OF_MEMORY or CANCELLED; those it does not know are left out."""
+    wanted = sorted(jobs)
+    if not wanted:
+        return {}
+    which = ("--allocations", "--format=JobID,State", f"--jobs={','.join(wanted)}")
+    rows = [line.split("|") for line in (_ask("sacct", "--noheader", "--parsable2", *which) or "").splitlines()]
+    return {row[0]: row[1].split()[0] for row in rows if len(row) == 2 and row[0] in wanted and row[1]}
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Ask SLURM to cancel jobs; those that ended meanwhile do not matter."""
+    if wanted := sorted(jobs):
+        _ask("scancel", *wanted)
+
+
+def requeue(job: str) -> bool:
+    """Ask SLURM to put a running job back into the queue; return whether it did."""
+    return _ask("scontrol", "requeue", job) is not None
+
+
+def max_array_size() -> int:
+    """Return how many tasks an array of this cluster may have."""
+    for line in (_ask("scontrol", "show", "config") or "").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize":
+            return int(value)
+    return 1001  # SLURM's own default
+
+
+def _ask(*command: str) -> str | None:
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS).stdout
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,152 @@
+"""Hydra's side of a sweep: what the command line and a sweep file say becomes a list of composed, checked cells."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dinodiet.build import build
+from dinodiet.config import check_tuned
+from dinodiet.errors import UserError, one_line
+from dinodiet.sweep.drive import Launcher, drive, standing
+from dinodiet.sweep.progress import summary
+from dinodiet.sweep.state import CellState
+from dinodiet.sweep.task import Task, task_of
+
+LAUNCHERS = ("local", "parallel", "slurm")
+
+
+class GridSweeper(Sweeper):
+    """Expands a grid, composes every cell, and brings the sweep to its end.
+
+    It differs from Hydra's basic sweeper: keys of the command line replace those of a sweep file, all cells are checked
+    before anything starts, what is done is not run again, and one failure neither hides nor stops the others.
+    """
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = params or {}
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over; the launcher is dinodiet's own and built when there is something to run."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the grid, or in mode=plan print it.
+
+        Raises:
+            UserError: a cell cannot be composed or is refused, or runs did not finish: all are named.
+            Preempted: the command was asked to stop.
+        """
+        assert self.config is not None
+        tasks = self.tasks(self.expand(arguments))
+        first = tasks[0].config
+        if first["mode"] == "plan":
+            from dinodiet.sweep.plan import plan  # noqa: PLC0415 - it builds models: needs torch
+
+            print(plan(tasks), flush=True)
+            return
+        run_grid(tasks, self._launcher(), retry=first["retry"])
+
+    def expand(self, arguments: Sequence[str]) -> list[list[str]]:
+        """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        given = parser.parse_overrides(list(arguments))
+        named = {override.get_key_element().lstrip("+~") for override in given}
+        filed = parser.parse_overrides([f"{key}={value}" for key, value in self.params.items()])
+        filed = [override for override in filed if override.get_key_element().lstrip("+~") not in named]
+        axes = [list(_values(override)) for override in [*filed, *given]]
+        return [list(cell) for cell in itertools.product(*axes)]
+
+    def tasks(self, grid: Sequence[Sequence[str]]) -> list[Task]:
+        """Compose every cell; cells that come out as the same run are one.
+
+        Raises:
+            UserError: names every cell that cannot be composed or is refused, and why.
+        """
+        tasks: dict[str, Task] = {}
+        refused = []
+        for overrides in grid:
+            try:
+                task = self._task(overrides)
+            except (UserError, HydraException, OmegaConfBaseException) as error:
+                refused.append(f"{' '.join(overrides)}: {one_line(error)}")
+                continue
+            tasks.setdefault(task.cell.run_id, task)
+        if refused:
+            raise UserError(f"{len(refused)} of {len(grid)} runs are refused, nothing is started: {'; '.join(refused)}")
+        if len(studies := {str(task.study) for task in tasks.values()}) > 1:
+            raise UserError(f"name, outputs_dir: a sweep lies in one study, this grid in {', '.join(sorted(studies))}")
+        return list(tasks.values())
+
+    def _task(self, overrides: Sequence[str]) -> Task:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        loader = self.hydra_context.config_loader
+        composed = loader.load_sweep_config(self.config, list(overrides))
+        choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        check_tuned(choices, loader.get_group_options("tuned"))
+        return task_of(composed, choices, overrides)
+
+    def _launcher(self) -> Launcher:
+        assert self.config is not None
+        name = self.config.hydra.runtime.choices["hydra/launcher"]
+        if name not in LAUNCHERS:
+            raise UserError(f"hydra/launcher: {name!r}; choose from: {', '.join(LAUNCHERS)}")
+        launcher: Launcher = build(self.config.hydra.launcher, "hydra.launcher")()
+        return launcher
+
+
+# Hydra takes plugins from this namespace only, and looks for them by name.
+GridSweeper.__module__ = "hydra_plugins.dinodiet"
+sys.modules[GridSweeper.__module__] = sys.modules[__name__]
+
+
+def _values(override: Override) -> Iterator[str]:
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        yield f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else str(override.input_line)
+        return
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line}: an interval is no grid; list its values, or range(start,stop,step)")
+    for value in override.sweep_string_iterator():
+        yield f"{key}={value}"
+
+
+def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) -> None:
+    """Run what is missing of a grid, then print how the sweep stands and its main table, also when it was stopped.
+
+    Raises:
+        UserError: runs did not finish; the printed summary names them.
+        Preempted: the command was asked to stop.
+    """
+    study = tasks[0].study
+    try:
+        statuses = drive(tasks, launcher, retry_failed=retry == "failed")
+    except BaseException:
+        print(summary(str(study), standing(tasks)), flush=True)
+        raise
+    print(f"\n{summary(str(study), statuses)}", flush=True)
+    if any(status.state is CellState.DONE for status in statuses):
+        from dinodiet.results import main_table  # noqa: PLC0415 - pandas, where there is a table
+
+        print(f"\n{main_table(study)}", flush=True)
+    lost = [status for status in statuses if status.state in (CellState.FAILED, CellState.STOPPED, CellState.MISSING)]
+    if lost:
+        how = "the same command continues those that stopped" + (
+            "; retry=failed runs failed ones again" if any(s.state is CellState.FAILED for s in lost) else ""
+        )
+        raise UserError(f"{len(lost)} of {len(statuses)} runs did not finish: {how}")
