@@ -6,12 +6,15 @@ format allows it, and what is mapped becomes the parameter itself. Nothing in a 
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -19,7 +22,7 @@ from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dinodiet.backbones.weights import check_connection, first_line, refuse_misfit, unwrap
+from dinodiet.backbones.weights import CONTAINERS, check_connection, first_line, refuse_misfit, unwrap
 from dinodiet.errors import UserError
 
 _INDEX = ".index.json"  # Hugging Face's list of the shards that hold a model
@@ -105,6 +108,7 @@ def fill(
     dtype: torch.dtype = torch.float32,
     ignored: Collection[str] = (),
     rename: Callable[[str], str] = str,
+    containers: Sequence[str] = CONTAINERS,
 ) -> None:
     """Give a model, built on the meta device, the tensors of a checkpoint, floating-point ones as `dtype`.
 
@@ -115,6 +119,7 @@ def fill(
         dtype: of the model's parameters; without a conversion they are views of the mapped file.
         ignored: keys of the file that have no place in the model.
         rename: from the file's key names, without the prefixes of wrappers, to the model's.
+        containers: where in a training checkpoint the weights are, in order of preference.
 
     Raises:
         UserError: the file cannot be read, or a key is missing, unexpected or of another shape.
@@ -122,7 +127,7 @@ def fill(
     expected = {key: value.shape for key, value in model.state_dict().items()}
     found: dict[str, torch.Size] = {}
     for shard in _shards(path):
-        state = {rename(key): value for key, value in _without_wrapper(unwrap(_read(shard))).items()}
+        state = {rename(key): value for key, value in _without_wrapper(unwrap(_read(shard), containers)).items()}
         state = {key: value for key, value in state.items() if key not in ignored and isinstance(value, Tensor)}
         found |= {key: value.shape for key, value in state.items()}
         fitting = [key for key, value in state.items() if expected.get(key) == value.shape]
@@ -155,14 +160,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state: dict[str, Tensor] = torch.load(
-            path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
-        )
+        with _training_arguments():
+            state: dict[str, Tensor] = torch.load(
+                path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
+            )
     except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
         raise UserError(f"model.weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"model.weights: {path} holds a {type(state).__name__}, not a checkpoint")
     return state
+
+
+def _training_arguments() -> contextlib.AbstractContextManager[Any]:
+    """Let training checkpoints bring the parsed arguments that many hold; torch before 2.5 refuses them."""
+    allowed: Any = getattr(torch.serialization, "safe_globals", None)
+    return contextlib.nullcontext() if allowed is None else allowed([argparse.Namespace])
 
 
 def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import contextlib
 import io
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from dinodiet.errors import UserError
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's order of preference
 # Where publishers keep the encoder in a training checkpoint. Teachers come first: they are what the papers evaluate.
-_CONTAINERS = ("target_encoder", "teacher", "state_dict_ema", "model_ema", "state_dict", "model")
+CONTAINERS = ("target_encoder", "teacher", "state_dict_ema", "model_ema", "state_dict", "model")
 # What a feature extractor has no place for: classifiers, self-distillation and projection heads, decoders.
 _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "dino_head.", "ibot_head.", "decoder_", "mask_token")
 
@@ -103,9 +103,12 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-def unwrap(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the encoder's state dict from a training checkpoint, without the prefixes of wrappers."""
-    while nested := [key for key in _CONTAINERS if isinstance(state.get(key), Mapping)]:
+def unwrap(state: Mapping[str, Any], containers: Sequence[str] = CONTAINERS) -> dict[str, Any]:
+    """Return the encoder's state dict from a training checkpoint, without the prefixes of wrappers.
+
+    It lies under the first of `containers` that is there, or is the checkpoint itself.
+    """
+    while nested := [key for key in containers if isinstance(state.get(key), Mapping)]:
         state = state[nested[0]]
     return {key.removeprefix("backbone."): value for key, value in clean_state_dict(dict(state)).items()}
 
