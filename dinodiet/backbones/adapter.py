@@ -105,12 +105,13 @@ def timm_backbone(
         UserError: a size, feature, weights or image size that does not exist or does not fit.
     """
     name, cfg = _resolve(str(size), names)
-    side = _side(spec, image_size, cfg, weights)
+    side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
     model = _create(name, args)
     set_drop_path(model, drop_path)
     _check_feature(model, name, feature)
-    input_spec = _input_spec(spec, cfg, side, model, weights)
+    divisor = int(model.patch_embed.patch_size[0]) if cfg.fixed_input_size else 1
+    input_spec = expected_input(spec, cfg, side, divisor, weights)
     load_weights(model, weights, resize_patches=patch_size is not None)
     signature = json.dumps([name, feature, side, args], sort_keys=True)
     return TimmBackbone(model, feature=feature, input=input_spec, signature=signature, published=published)
@@ -133,7 +134,12 @@ def _resolve(size: str, names: dict[str, str | None]) -> tuple[str, PretrainedCf
     return name, cfg
 
 
-def _side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:
+def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:
+    """Return the side of the input: the dataset's, the model file's, or what the weights were trained with.
+
+    Raises:
+        UserError: it is not positive.
+    """
     for key, side in (("dataset.image_size", spec.image_size), ("model.image_size", image_size)):
         if side is not None:
             if side <= 0:
@@ -179,12 +185,14 @@ def _check_feature(model: Any, name: str, feature: str) -> None:
         raise UserError(f"model.feature: {feature!r} does not exist for {name}; choose from: {', '.join(choices)}")
 
 
-def _input_spec(spec: DataSpec, cfg: PretrainedCfg, side: int, model: Any, weights: str) -> InputSpec:
+def expected_input(spec: DataSpec, cfg: PretrainedCfg, side: int, divisor: int, weights: str) -> InputSpec:
     """Return what the weights were trained to see, for another size.
 
     Images of a dataset that stores them all at one size are framed already: no centre crop on top of that.
+
+    Raises:
+        UserError: the side is not a multiple of `divisor`, the patch size.
     """
-    divisor = int(model.patch_embed.patch_size[0]) if cfg.fixed_input_size else 1
     if side % divisor:
         key = "model.image_size" if spec.image_size is None else "dataset.image_size"
         below = max(side // divisor, 1) * divisor
