@@ -25,6 +25,17 @@ NOT_SCIENCE = (
 )
 
 
+CHOICES = (
+    "model",
+    "dataset",
+    "method",
+    "schedule",
+    "tuned",
+    "eval",
+    "tracker",
+)  # groups of `conf/` that a run consists of
+
+
 @dataclass
 class ScheduleConfig:
     """How long and how fast to train. `lr` and `weight_decay` are numbers or schedules (`dinodiet.schedules`)."""
@@ -111,6 +122,11 @@ def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
             f"schedule: {choices['schedule']!r} would be mixed with tuned={tuned}, made for "
             f"schedule={choices['method']}; add tuned=none"
         )
+
+
+def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the chosen group files that make up a run, without Hydra's own groups."""
+    return {group: str(choices[group]) for group in CHOICES if group in choices}
 
 
 def _check_name(name: str) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet import checkpoint, environment, report
-from dinodiet.config import check, identity, resolved, run_id
+from dinodiet.config import check, identity, own_choices, resolved, run_id
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
 from dinodiet.methods.base import Method
@@ -46,16 +46,17 @@ def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
         NonFiniteLossError: the training diverged.
     """
     check(cfg)
+    choices = own_choices(choices)
     if cfg.mode == "sanity":
         return sanity(cfg, choices)
     what = identity(cfg)
-    run_dir = RunDir(Path(cfg.outputs_dir).expanduser() / cfg.name / run_id(what, dict(choices)))
+    run_dir = RunDir(Path(cfg.outputs_dir).expanduser() / cfg.name / run_id(what, choices))
     if cfg.mode == "evaluate":
         return evaluate(cfg, choices, Path(cfg.checkpoint).expanduser() if cfg.checkpoint else run_dir.checkpoint)
     results = read_json(run_dir.results)
     if results is None:
         with exclusive(run_dir), Status(run_dir) as status, leaving_on_signals():
-            results = read_json(run_dir.results) or _run(cfg, dict(choices), what, run_dir, status)
+            results = read_json(run_dir.results) or _run(cfg, choices, what, run_dir, status)
     else:
         print(f"{run_dir.path.name} is done already")
     print(report.closing(results, run_dir.path), flush=True)

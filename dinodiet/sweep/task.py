@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config import check, identity, run_id
+from dinodiet.config import check, identity, own_choices, run_id
 from dinodiet.rundir import RunDir
 from dinodiet.sweep.grid import Cell
 
@@ -44,7 +44,8 @@ def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequenc
         UserError: see `dinodiet.config.check`.
     """
     check(composed)
-    cell = Cell(run_id(identity(composed), dict(choices)), tuple(overrides), dict(choices), composed.seed)
+    own = own_choices(choices)
+    cell = Cell(run_id(identity(composed), own), tuple(overrides), own, composed.seed)
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
     study = Path(composed.outputs_dir).expanduser() / composed.name
