@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.rundir import RunDir, read_json, write_json
-from dinodiet.status import State
+from dinodiet.status import Preempted, State
 from dinodiet.sweep import slurm_queue
 from dinodiet.sweep.drive import IN_WORK, note_death, standing
 from dinodiet.sweep.grid import read_jobs, write_jobs
@@ -102,9 +102,9 @@ class Slurm:
             return
         try:
             self._watch([_Watched(task, jobs.get(task.cell.run_id)) for task in tasks], progress)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self._interrupted(tasks, progress)
-            raise
+            raise Preempted("SIGINT") from error
 
     def _submit(self, study: Path, tasks: Sequence[Task], progress: Progress) -> None:
         before = [read_json(task.run_dir.status) for task in tasks]
