@@ -1,0 +1,232 @@
+"""MambaVision (Hatamizadeh & Kautz 2024, arXiv:2407.08083) in all published sizes, with the published weights.
+
+Two stages of convolutions, then two of Mamba mixers followed by attention, within windows that do not overlap or shift.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from dinodiet.backbones.adapter import expected_input, input_side
+from dinodiet.backbones.drop_path import set_drop_path
+from dinodiet.backbones.hub import HubFile, fill, weights_file
+from dinodiet.backbones.mambavision_layers import (
+    Attention,
+    Block,
+    ConvBlock,
+    Downsample,
+    MambaMixer,
+    PatchEmbed,
+    from_windows,
+    to_windows,
+)
+from dinodiet.errors import UserError
+from dinodiet.types import DataSpec, InputSpec
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a MambaVision: `depths`, `num_heads` and `window_size` by stage (the first two use no windows).
+
+    Stage i is `dim` x 2^i wide, the stem `in_dim`; `layer_scale` is the start of the residual branches' factors.
+    """
+
+    depths: Sequence[int]
+    num_heads: Sequence[int]
+    window_size: Sequence[int]
+    dim: int
+    in_dim: int = 64
+    layer_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published size: its architecture, where its weights are, and what they were trained to see."""
+
+    architecture: Architecture
+    repository: str
+    file: str
+    crop_fraction: float = 1.0
+    resolution: int = 224
+
+
+_HEADS, _WIDE_HEADS = (2, 4, 8, 16), (4, 8, 16, 32)
+_T = Architecture((1, 3, 8, 4), _HEADS, (8, 8, 14, 7), 80, in_dim=32)
+_B = Architecture((3, 3, 10, 5), _HEADS, (8, 8, 14, 7), 128, layer_scale=1e-5)
+_L = replace(_B, num_heads=_WIDE_HEADS, dim=196)
+_L2 = replace(_L, depths=(3, 3, 12, 5))
+_L3 = replace(_L, depths=(3, 3, 20, 10), dim=256, window_size=(8, 8, 16, 8))
+_AT_512 = (8, 8, 32, 16)
+SIZES = {
+    "T": Release(_T, "MambaVision-T-1K", "mambavision_tiny_1k"),
+    "T2": Release(replace(_T, depths=(1, 3, 11, 4)), "MambaVision-T2-1K", "mambavision_tiny2_1k", 0.98),
+    "S": Release(replace(_T, depths=(3, 3, 7, 5), dim=96, in_dim=64), "MambaVision-S-1K", "mambavision_small_1k", 0.93),
+    "B": Release(_B, "MambaVision-B-1K", "mambavision_base_1k"),
+    "B_21k": Release(_B, "MambaVision-B-21K", "mambavision_base_21k"),
+    "L": Release(_L, "MambaVision-L-1K", "mambavision_large_1k"),
+    "L_21k": Release(_L, "MambaVision-L-21K", "mambavision_large_21k"),
+    "L2": Release(_L2, "MambaVision-L2-1K", "mambavision_large2_1k"),
+    "L2_512_21k": Release(
+        replace(_L2, window_size=_AT_512), "MambaVision-L2-512-21K", "mambavision_L2_21k_240m_512", 0.93, 512
+    ),
+    "L3_256_21k": Release(_L3, "MambaVision-L3-256-21K", "mambavision_L3_21k_740m_256", 1.0, 256),
+    "L3_512_21k": Release(
+        replace(_L3, window_size=_AT_512), "MambaVision-L3-512-21K", "mambavision_L3_21k_740m_512", 0.93, 512
+    ),
+}
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, and the step to the next: the second half of a windowed stage's blocks attends."""
+
+    def __init__(self, architecture: Architecture, index: int) -> None:
+        super().__init__()
+        dim, depth = architecture.dim * 2**index, architecture.depths[index]
+        self.window = architecture.window_size[index] if index >= 2 else None
+        if self.window is None:
+            self.blocks = nn.ModuleList(ConvBlock(dim) for _ in range(depth))
+        else:
+            scale, heads, mambas = architecture.layer_scale, architecture.num_heads[index], (depth + 1) // 2
+            mixers = [MambaMixer(dim) if i < mambas else Attention(dim, heads) for i in range(depth)]
+            self.blocks = nn.ModuleList(Block(dim, mixer, scale) for mixer in mixers)
+        self.downsample = Downsample(dim) if index < 3 else None
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the maps (B, dim, H, W) after the blocks, halved where there is a next stage."""
+        height, width = maps.shape[2:]
+        hidden = maps if self.window is None else to_windows(maps, self.window)
+        for block in self.blocks:
+            hidden = block(hidden)
+        maps = hidden if self.window is None else from_windows(hidden, self.window, height, width)
+        return maps if self.downsample is None else self.downsample(maps)
+
+
+class MambaVision(nn.Module):
+    """Normalised images (B, 3, H, W) of any size -> logits (B, num_classes), or with 0 of them embeddings (B, 8 dim).
+
+    The embedding is the mean over the last stage's map after its BatchNorm: what the published classifier is fed.
+    """
+
+    def __init__(self, architecture: Architecture, num_classes: int = 0) -> None:
+        super().__init__()
+        self.embed_dim = architecture.dim * 8
+        self.patch_embed = PatchEmbed(architecture.in_dim, architecture.dim)
+        self.levels = nn.Sequential(*(Stage(architecture, index) for index in range(4)))
+        self.norm = nn.BatchNorm2d(self.embed_dim)
+        self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits or embeddings."""
+        maps = self.levels(self.patch_embed(images))
+        output: Tensor = self.head(self.norm(maps).mean(dim=(2, 3)))
+        return output
+
+
+class MambaVisionBackbone(nn.Module):
+    """A MambaVision without classifier: normalised images (B, 3, s, s) -> embeddings (B, embed_dim)."""
+
+    def __init__(
+        self,
+        model: MambaVision,
+        *,
+        input: InputSpec,
+        signature: str,
+        published: dict[str, dict[str, float]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.input = input
+        self.signature = signature
+        self.published = published or {}
+        self.embed_dim = model.embed_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings (B, embed_dim) of normalised images (B, 3, s, s) of any size."""
+        embeddings: Tensor = self.model(images)
+        return embeddings
+
+    def freezable_blocks(self) -> list[list[nn.Module]]:
+        """Return the convolution, Mamba and attention blocks; a stage's last one brings the downsampling after it."""
+        blocks: list[list[nn.Module]] = []
+        for stage in self.model.levels:
+            assert isinstance(stage, Stage)
+            blocks += [[block] for block in stage.blocks]
+            if stage.downsample is not None:
+                blocks[-1].append(stage.downsample)
+        return blocks
+
+    def tail(self) -> list[nn.Module]:
+        """Return the final norm."""
+        return [self.model.norm]
+
+
+def mambavision(
+    spec: DataSpec,
+    *,
+    size: str,
+    weights: str = "hub",
+    image_size: int | None = None,
+    drop_path: float = 0.0,
+    model_args: dict[str, Any] | None = None,
+    published: dict[str, dict[str, float]] | None = None,
+) -> MambaVisionBackbone:
+    """Build one size of MambaVision for a dataset.
+
+    Args:
+        spec: the dataset; its `image_size`, where set, decides the side of the input.
+        size: a key of `SIZES`.
+        weights: `hub`, `none`, or a local file in the publisher's layout or that of Hugging Face.
+        image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
+            dataset's stored size between 32 and 224. Maps that windows do not tile are zero-padded.
+        drop_path: rate of stochastic depth in the last block while training.
+        model_args: changes of the architecture, such as `{depths: [1, 1, 2, 2]}`.
+        published: frozen scores to check an installation against, by dataset and metric.
+
+    Raises:
+        UserError: a size or weights that do not exist or do not fit.
+    """
+    if size not in SIZES:
+        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
+    release = SIZES[size]
+    architecture = _changed(release.architecture, model_args or {})
+    name = f"mambavision_{size}"
+    file = HubFile(f"nvidia/{release.repository}", f"{release.file}.pth.tar")
+    cfg = PretrainedCfg(input_size=(3, release.resolution, release.resolution), crop_pct=release.crop_fraction)
+    side = input_side(spec, image_size, cfg, weights)
+    path = None if weights == "none" else weights_file(weights, file, name)
+    with contextlib.nullcontext() if path is None else torch.device("meta"):
+        model = MambaVision(architecture)
+    if path is not None:
+        # As its publisher loads it: not the averaged weights that a training checkpoint may hold besides.
+        fill(model, path, name=name, ignored=("head.weight", "head.bias"), containers=("state_dict", "model"))
+    set_drop_path(model, drop_path)
+    return MambaVisionBackbone(
+        model,
+        input=expected_input(spec, cfg, side, 1, weights),
+        signature=json.dumps([name, side, asdict(architecture)], sort_keys=True),
+        published=published,
+    )
+
+
+def _changed(architecture: Architecture, changes: dict[str, Any]) -> Architecture:
+    choices = [field.name for field in fields(Architecture)]
+    if unknown := [name for name in changes if name not in choices]:
+        raise UserError(f"model.model_args: MambaVision has no {', '.join(unknown)}; choose from: {', '.join(choices)}")
+    changed = replace(architecture, **changes)
+    for name in ("depths", "num_heads", "window_size"):
+        if len(found := getattr(changed, name)) != 4:
+            raise UserError(f"model.model_args.{name}: {list(found)}; must be four numbers, one a stage")
+    return changed
