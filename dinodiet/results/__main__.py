@@ -1,0 +1,194 @@
+"""The command: `python -m dinodiet.results PATH... [options]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+
+from dinodiet.errors import UserError
+from dinodiet.results.compare import compare, notes, report
+from dinodiet.results.curves import curves
+from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map
+from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
+from dinodiet.results.runs import Found, Run, read
+from dinodiet.results.summary import MOST, cells_of, setting_notes, status
+from dinodiet.results.table import default_metric, layout
+from dinodiet.results.tidy import select, tidy
+
+EXAMPLES = """examples:
+  python -m dinodiet.results outputs/study                       how far it is, and the main table
+  python -m dinodiet.results outputs/study --status              only how far it is, with every name
+  python -m dinodiet.results outputs/study --rows method.label_smoothing --metric linear/accuracy --phase change
+  python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
+  python -m dinodiet.results outputs/study --compare method=diet,dino
+  python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
+  python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
+  python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
+
+Columns: study, model, dataset, method, seed, and every setting by its key (its last part, where that is enough).
+A column that differs and is neither in --rows, --cols nor --over is put before the rows: nothing is averaged unseen.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise UserError(f"{message}; see --help")
+
+
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    made = Parser(
+        prog="python -m dinodiet.results",
+        description="How far studies are, and their tables. Also while they run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("paths", nargs="+", metavar="PATH", help="outputs/<name>, a run directory, or a folder of studies")
+    add("--status", action="store_true", help="only the states, naming every run that is not done")
+    add("--rows", type=names, default=["model"], metavar="COLUMN,...", help="default: model")
+    add("--cols", type=names, default=["dataset"], metavar="COLUMN,...", help="default: dataset")
+    add("--over", type=names, default=["seed"], metavar="COLUMN,...", help="averaged over; default: seed")
+    add("--metric", type=names, default=[], metavar="METRIC,...", help="default: knn/accuracy; val/... on validation")
+    add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
+    add("--compare", metavar="COLUMN[=VALUE,...]", help="paired tests between the values of a column, and mean ranks")
+    add(
+        "--curves",
+        type=Path,
+        metavar="FILE",
+        help="validation score, or what is logged (loss), by epoch: .png .svg .csv",
+    )
+    add("--heatmap", type=Path, metavar="FILE", help="changes, rows x columns, as colours: .png .svg")
+    add("--out", type=Path, metavar="FILE", help="the table or comparison: .csv .parquet .md .tex .txt")
+    add("--tidy", type=Path, metavar="FILE", help="all scores, one a row: .csv .parquet")
+    return made
+
+
+def names(value: str) -> list[str]:
+    """Return the parts of a comma list."""
+    return [name for name in value.split(",") if name]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 for a mistake, which is told in one line."""
+    try:
+        run(parser().parse_args(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line says."""
+    _check_files(args)
+    where = dict(_filter(text) for text in args.where)
+    found = read(args.paths)
+    for message in found.messages():
+        print(f"warning: {message}", file=sys.stderr)
+    drawing = args.curves or args.heatmap or args.tidy
+    if args.status or not (args.compare or drawing):
+        for study in found.studies:
+            print(status(study, found, None if args.status else MOST))
+    if args.status:
+        return
+    runs = select(found.runs, where)
+    if not runs:
+        print("no finished run yet: no table")
+    elif args.compare:
+        _compare(args, runs)
+    elif args.out or not drawing:
+        _table(args, found, where)
+    if runs and drawing:
+        _draw(args, found, runs, where)
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    for path, valid in (
+        (args.out, (*FRAMES, *TEXTS)),
+        (args.tidy, FRAMES),
+        (args.curves, (*SUFFIXES, ".csv")),
+        (args.heatmap, SUFFIXES),
+    ):
+        if path is not None:
+            check_suffix(path, valid)
+
+
+def _filter(text: str) -> tuple[str, list[str]]:
+    key, found, values = text.partition("=")
+    if not found or not values:
+        raise UserError(f"--where {text}: give COLUMN=VALUE or COLUMN=VALUE,VALUE")
+    return key, values.split(",")
+
+
+def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
+    cells, plan, notes = cells_of(found, where, metrics=args.metric, phases=args.phase, **_sides(args))
+    print(f"\n{tables(cells, plan)}")
+    _print_notes(notes)
+    _write(args.out, cells, lambda style: tables(cells, plan, style))
+
+
+def _sides(args: argparse.Namespace) -> dict[str, list[str]]:
+    return {"rows": args.rows, "cols": args.cols, "over": args.over}
+
+
+def _compare(args: argparse.Namespace, runs: list[Run]) -> None:
+    key, _, values = args.compare.partition("=")
+    metrics, phases = args.metric or [default_metric(runs)], args.phase or ["final"]
+    plan = layout(runs, over=args.over, metrics=metrics, phases=phases)
+    results = [
+        compare(runs, key, names(values), metric=metric, phase=phase, over=plan.over)
+        for metric in metrics
+        for phase in phases
+    ]
+    print("\n\n".join(report(one) for one in results))
+    _print_notes([*dict.fromkeys(note for one in results for note in [*setting_notes(runs, plan), *notes(one)])])
+    frames = [one.pairs.assign(metric=one.metric, phase=one.phase) for one in results]
+    _write(args.out, pd.concat(frames), lambda style: "\n\n".join(report(one, style) for one in results))
+
+
+def _draw(args: argparse.Namespace, found: Found, runs: list[Run], where: dict[str, list[str]]) -> None:
+    if args.curves:
+        metric = (args.metric or [default_metric(runs)])[0]
+        plan = layout(runs, (), **_sides(args))
+        data = curves(runs, metric, plan)
+        if args.curves.suffix == ".csv":
+            write_frame(data, args.curves)
+        else:
+            draw_curves(data, metric, plan, args.curves)
+    if args.heatmap:
+        cells, plan, remarks = cells_of(found, where, metrics=args.metric, phases=["change"], **_sides(args))
+        draw_heat_map(cells, plan, args.heatmap)
+        _print_notes(remarks)
+    if args.tidy:
+        write_frame(tidy(runs), args.tidy)
+    for path in filter(None, (args.curves, args.heatmap, args.tidy)):
+        print(f"wrote {path}")
+
+
+def _print_notes(lines: list[str]) -> None:
+    for line in lines:
+        print(f"note: {line}")
+
+
+def _write(path: Path | None, frame: pd.DataFrame, drawn: Callable[[Style], str]) -> None:
+    if path is None:
+        return
+    if path.suffix in FRAMES:
+        write_frame(frame, path)
+    else:
+        write_text(drawn(TEXTS[path.suffix]), path)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Settings compared on equal terms: paired by cell and seed, tested, corrected for the number of tests, and ranked.
+
+Within a cell (model x dataset ...) the seeds are the pairs. Over the grid the cells are (their mean differences, one a
+cell: Demsar 2006, JMLR 7), as the seeds of one cell say nothing about another. Tests are scipy's, Holm's correction is
+that of statsmodels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dinodiet.errors import UserError
+from dinodiet.results.render import Style, grid, number, titled
+from dinodiet.results.runs import Run
+from dinodiet.results.table import as_text, less_is_better
+from dinodiet.results.tidy import matches, resolve, run_frame, text, tidy
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+ALL_CELLS = "all cells"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` finds.
+
+    Attributes:
+        key, values: the compared column and its values; differences are second - first of each pair of values.
+        metric, phase, over: what was compared; `over` tells the pairs within a cell apart (the seed).
+        cells: the columns that name a cell.
+        pairs: one row per pair of values and cell, and one over all cells: n, the two means, difference, low and high
+            (95 % interval), p_t and p_wilcoxon, both also after Holm's correction, wins, ties, losses (of the second).
+        ranks: mean rank of each value over the cells that have all values; 1 is best.
+        friedman: p of Friedman's test on those ranks; NaN for fewer than three values or cells.
+        unpaired: runs without a partner.
+    """
+
+    key: str
+    values: tuple[str, ...]
+    metric: str
+    phase: str
+    over: tuple[str, ...]
+    cells: tuple[str, ...]
+    pairs: pd.DataFrame
+    ranks: pd.DataFrame
+    friedman: float
+    unpaired: list[str]
+
+
+def compare(
+    runs: Sequence[Run],
+    key: str,
+    values: Sequence[Any] = (),
+    *,
+    metric: str,
+    phase: str = "final",
+    over: Iterable[str] = ("seed",),
+) -> Comparison:
+    """Compare the values of a column (all of them, if none are given), pair by pair.
+
+    Raises:
+        UserError: no such column, fewer than two of its values have runs, or no runs to pair.
+    """
+    key, over = resolve(key, runs), tuple(resolve(name, runs) for name in over)
+    chosen = _values(runs, key, values)
+    kept = [run for run in runs if matches(run.record.get(key), chosen)]
+    frame = run_frame(kept, [*dict.fromkeys([*run_frame(kept).columns, key, *over])])
+    cells = [name for name in frame.columns if name not in ("run", key, *over)]
+    cells = [name for name in cells if frame[name].nunique(dropna=False) > 1] or ["dataset"]
+    scores = tidy(kept, [metric], [*cells, key, *over])
+    scores = as_text(scores[(scores["phase"] == phase) & scores["value"].notna()], [*cells, key, *over])
+    wide = scores.pivot_table(index=[*cells, *over], columns=key, values="value", sort=False).reindex(columns=chosen)
+    rows = [row for pair in itertools.combinations(chosen, 2) for row in _pair_rows(wide, pair, cells, metric)]
+    if not rows:
+        others = ", ".join(cells)
+        raise UserError(f"{key}: no two runs differ in it alone (same {others}, {', '.join(over)}); narrow by --where")
+    means = wide.groupby(level=cells, sort=False).mean().dropna()
+    alone = wide[wide.isna().any(axis=1)]
+    unpaired = scores.set_index([*cells, *over]).loc[alone.index.unique(), "run"].tolist() if len(alone) else []
+    return Comparison(
+        key, tuple(chosen), metric, phase, over, tuple(cells), _corrected(pd.DataFrame(rows)),
+        _ranks(means, metric), _friedman(means), unpaired,
+    )  # fmt: skip
+
+
+def _values(runs: Sequence[Run], key: str, values: Sequence[Any]) -> list[str]:
+    there = list(dict.fromkeys(text(run.record.get(key)) for run in runs))
+    chosen = [next((one for one in there if matches(one, [value])), text(value)) for value in values] or there
+    if len(set(chosen) & set(there)) < max(len(chosen), 2):
+        raise UserError(f"{key}: compare needs two of its values or more; there are: {', '.join(there)}")
+    return chosen
+
+
+def _pair_rows(wide: pd.DataFrame, pair: tuple[str, str], cells: list[str], metric: str) -> list[dict[str, Any]]:
+    """Return a row for each cell that has pairs, and one over all cells where there are several."""
+    both = wide[list(pair)].dropna()
+    sign = -1 if less_is_better(metric) else 1
+    rows, means = [], []
+    for cell, part in both.groupby(level=cells, sort=False):
+        first, second = part[pair[0]].to_numpy(), part[pair[1]].to_numpy()
+        names = cell if isinstance(cell, tuple) else (cell,)
+        rows.append({"pair": _name(pair), **dict(zip(cells, names, strict=True)), **statistics(first, second, sign)})
+        means.append((first.mean(), second.mean()))
+    if len(rows) > 1:
+        first, second = np.array(means).T
+        rows.append({"pair": _name(pair), **dict.fromkeys(cells, ALL_CELLS), **statistics(first, second, sign)})
+    return rows
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return f"{pair[1]} - {pair[0]}"
+
+
+def statistics(first: Array, second: Array, sign: int = 1) -> dict[str, float]:
+    """Return the statistics of paired values, second - first; NaN where they do not exist.
+
+    One pair has no test. Where all differences are equal there is no t; where all are 0 there is no Wilcoxon either.
+    `sign` -1: less is better, for wins and losses.
+    """
+    from scipy import stats  # noqa: PLC0415 - takes a second
+
+    difference = second - first
+    found = {"n": len(difference), "first": first.mean(), "second": second.mean(), "difference": difference.mean()}
+    found |= dict.fromkeys(("low", "high", "p_t", "p_wilcoxon"), math.nan)
+    if len(difference) > 1 and np.ptp(difference) > 1e-12:
+        test = stats.ttest_rel(second, first)
+        low, high = test.confidence_interval(LEVEL)
+        found |= {"low": low, "high": high, "p_t": test.pvalue}
+    rounded = difference.round(12)  # equal differences are ties, whatever the last bit says
+    if len(difference) > 1 and rounded.any():
+        found["p_wilcoxon"] = stats.wilcoxon(rounded).pvalue
+    wins, losses = int((sign * rounded > 0).sum()), int((sign * rounded < 0).sum())
+    return found | {"wins": wins, "ties": len(difference) - wins - losses, "losses": losses}
+
+
+def _corrected(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Add Holm's p: over all cells and pairs of values; the rows over all cells are a family of their own."""
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415 - takes a second
+
+    overall = pairs.iloc[:, 1] == ALL_CELLS
+    for name in ("p_t", "p_wilcoxon"):
+        pairs[f"{name}_holm"] = math.nan
+        for family in (overall, ~overall):
+            tested = family & pairs[name].notna()
+            if tested.any():
+                pairs.loc[tested, f"{name}_holm"] = multipletests(pairs.loc[tested, name], method="holm")[1]
+    return pairs
+
+
+def _ranks(means: pd.DataFrame, metric: str) -> pd.DataFrame:
+    from scipy import stats  # noqa: PLC0415
+
+    sign = 1 if less_is_better(metric) else -1
+    ranks = stats.rankdata(sign * means.to_numpy().round(12), axis=1)
+    return pd.DataFrame(
+        {"value": means.columns, "mean_rank": ranks.mean(axis=0) if len(means) else math.nan, "cells": len(means)}
+    )
+
+
+def _friedman(means: pd.DataFrame) -> float:
+    from scipy import stats  # noqa: PLC0415
+
+    if means.shape[1] < 3 or len(means) < 3:
+        return math.nan
+    return float(stats.friedmanchisquare(*means.to_numpy().T).pvalue)
+
+
+def report(found: Comparison, style: Style = "text") -> str:
+    """Return a comparison as tables."""
+    over = ", ".join(found.over)
+    title = (
+        f"{found.metric}, {found.phase}: {found.key}, paired by {', '.join(found.cells)} and {over}; "
+        f"mean difference with {LEVEL:.0%} interval, p after Holm's correction"
+    )
+    header = ["pair", *found.cells, "pairs", "first", "second", "difference", "interval", "paired t", "Wilcoxon"]
+    rows = [_row(row, found) for row in found.pairs.to_dict("records")]
+    parts = [titled(title, grid([*header, "wins/ties/losses"], rows, style), style)]
+    ranks = [[str(row.value), number(float(str(row.mean_rank)))] for row in found.ranks.itertuples()]
+    friedman = "" if math.isnan(found.friedman) else f"; Friedman p = {_p(found.friedman)}"
+    title = f"mean rank over {found.ranks['cells'].iloc[0]} cells (1 is best){friedman}"
+    parts.append(titled(title, grid([found.key, "mean rank"], ranks, style), style))
+    return "\n\n".join(parts)
+
+
+def _row(row: dict[Any, Any], found: Comparison) -> list[str]:
+    interval = (
+        "-" if math.isnan(row["low"]) else f"{number(row['low'], signed=True)} to {number(row['high'], signed=True)}"
+    )
+    values = [number(row["first"]), number(row["second"]), number(row["difference"], signed=True), interval]
+    tests = [_p(row["p_t_holm"], row["n"]), _p(row["p_wilcoxon_holm"], row["n"])]
+    cell = [str(row[name]) for name in found.cells]
+    count = f"{row['n']}" if ALL_CELLS not in cell else f"{row['n']} cells"
+    return [row["pair"], *cell, count, *values, *tests, f"{row['wins']}/{row['ties']}/{row['losses']}"]
+
+
+def _p(value: float, pairs: int = 2) -> str:
+    if math.isnan(value):
+        return "no test: 1 pair" if pairs < 2 else "no test: all equal"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def notes(found: Comparison) -> list[str]:
+    """Say what a reader should know: runs without partner, and numbers of pairs that cannot be significant."""
+    said = []
+    if found.unpaired:
+        said.append(f"without a partner, and left out: {', '.join(found.unpaired)}")
+    most = int(found.pairs.loc[found.pairs[found.cells[0]] != ALL_CELLS, "n"].max())
+    if 2 <= most < 6:
+        said.append(f"Wilcoxon's p of {most} pairs is at least {2 / 2**most:g}: within a cell it cannot be significant")
+    return said

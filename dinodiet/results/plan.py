@@ -1,0 +1,63 @@
+"""What the newest grid of a study wants beside what is done: its unfinished cells as runs without scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dinodiet.results.cache import Record, Scalar
+from dinodiet.results.runs import NOT_SCIENCE, Run, is_choice, model_label
+from dinodiet.sweep.grid import Cell, read_grid
+
+
+def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run], set[Path]]:
+    """Return the unfinished cells of the studies' grids, and the directories of all cells.
+
+    What an unfinished cell does not say about itself is taken from the finished runs of the same overrides, or of the
+    same model, dataset and method.
+    """
+    waiting: list[Run] = []
+    wanted: set[Path] = set()
+    for study, label in studies.items():
+        cells = read_grid(study)
+        finished = {run.path.name: run.record for run in done if run.study == study}
+        alike: dict[Any, Record] = {}
+        for cell in cells:
+            wanted.add(study / cell.run_id)
+            if record := finished.get(cell.run_id):
+                alike.setdefault(_overrides(cell), record)
+                alike.setdefault(_what(cell), record)
+        for cell in cells:
+            if cell.run_id not in finished:
+                known = alike.get(_overrides(cell)) or alike.get(_what(cell)) or {}
+                waiting.append(Run(study, study / cell.run_id, {**_record(cell, known), "study": label}))
+    return waiting, wanted
+
+
+def _overrides(cell: Cell) -> frozenset[str]:
+    return frozenset(override for override in cell.overrides if not override.startswith("seed="))
+
+
+def _what(cell: Cell) -> tuple[str, str, str]:
+    return model_label(cell.run_id, cell.choices), cell.choices["dataset"], cell.choices["method"]
+
+
+def _record(cell: Cell, known: Record) -> Record:
+    record: Record = {key: value for key, value in known.items() if is_choice(key)}
+    for override in cell.overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if "." in key and key.partition(".")[0] not in (*NOT_SCIENCE, "hydra"):
+            record[key] = _value(value)
+    model, dataset, method = _what(cell)
+    return record | {"run": cell.run_id, "model": model, "dataset": dataset, "method": method, "seed": cell.seed}
+
+
+def _value(value: str) -> Scalar:
+    """Return the value of an override as it will stand in the results."""
+    try:
+        parsed = json.loads(value.lower() if value in ("True", "False", "None", "Null") else value)
+    except ValueError:
+        return value.strip("'\"")
+    return parsed if parsed is None or isinstance(parsed, (str, int, float, bool)) else json.dumps(parsed)

@@ -1,0 +1,142 @@
+"""Tables as text, Markdown and LaTeX (booktabs), and frames as CSV and Parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+import pandas as pd
+
+from dinodiet.errors import UserError
+from dinodiet.results.table import Layout
+from dinodiet.results.tidy import text
+from dinodiet.rundir import write_atomically
+
+Style = Literal["text", "markdown", "latex"]
+FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs"}
+FRAMES = (".csv", ".parquet")
+TEXTS: dict[str, Style] = {".md": "markdown", ".tex": "latex", ".txt": "text"}
+# What stands around the text of a cell. LaTeX's commands come after tabulate's escapes: until then, private letters.
+MARKS: Mapping[Style, Mapping[str, tuple[str, str]]] = {
+    "text": {"best": ("", " *"), "tie": ("", " ~"), "": ("", "  ")},
+    "markdown": {"best": ("**", "**"), "tie": ("_", "_"), "": ("", "")},
+    "latex": {"best": ("\ue000", "\ue002"), "tie": ("\ue001", "\ue002"), "": ("", "")},
+}
+LATEX = {"\ue000": r"\textbf{", "\ue001": r"\underline{", "\ue002": "}", "±": r"$\pm$"}
+LEGEND: Mapping[Style, str] = {
+    "text": "* best of its column, ~ within one sd of the best",
+    "markdown": "**best** of its column, _within one sd_ of the best",
+    "latex": "best of its column in bold, those within one sd of the best underlined",
+}
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Return a score with three decimals, large numbers with fewer; missing is said."""
+    if math.isnan(value):
+        return "missing"
+    sign = "+" if signed else ""
+    return (
+        f"{value:{sign}.3f}"
+        if abs(value) < 10
+        else f"{value:{sign},.1f}"
+        if abs(value) < 1000
+        else f"{value:{sign},.0f}"
+    )
+
+
+def tables(cells: pd.DataFrame, plan: Layout, style: Style = "text") -> str:
+    """Return a table for each phase, with what they show above and the marks explained."""
+    over = ", ".join(plan.over)
+    metric = "" if "metric" in plan.keys else f"{plan.metrics[0]}, "
+    parts = []
+    for phase, part in cells.groupby("phase", observed=True, sort=False):
+        title = f"{metric}{phase}: mean ± sd over {over} (n); {LEGEND[style]}"
+        parts.append(titled(title, _table(part, plan, str(phase), style), style))
+    return "\n\n".join(parts)
+
+
+def titled(title: str, table: str, style: Style) -> str:
+    """Return a table below its title."""
+    above = {"text": f"{title}\n", "markdown": f"{title}\n\n", "latex": f"% {title}\n"}
+    return above[style] + table
+
+
+def _table(part: pd.DataFrame, plan: Layout, phase: str, style: Style) -> str:
+    texts = part.assign(text=[_cell(cell, phase, style) for cell in part.itertuples()])
+    names = [" / ".join(labels) for labels in texts[list(plan.cols)].itertuples(index=False)] if plan.cols else phase
+    texts["column"] = names
+    wide: dict[tuple[str, ...], dict[str, str]] = {}
+    for row, column, content in zip(
+        texts[list(plan.rows)].itertuples(index=False, name=None), texts["column"], texts["text"], strict=True
+    ):
+        wide.setdefault(row, {})[column] = content
+    header = [*plan.rows, *dict.fromkeys(texts["column"])]
+    return grid(header, [[*row, *cells.values()] for row, cells in wide.items()], style)
+
+
+def _cell(cell: object, phase: str, style: Style) -> str:
+    state, mark = str(getattr(cell, "state")), str(getattr(cell, "mark"))  # noqa: B009
+    if state != "done":
+        return state
+    mean, sd, n, planned = (getattr(cell, name) for name in ("mean", "sd", "n", "planned"))
+    spread = "" if math.isnan(sd) else f" ± {number(sd)}"
+    count = f"{n} of {planned}" if planned is not pd.NA and n < planned else f"{n}"
+    content = f"{number(mean, signed=phase == 'change')}{spread} ({count})"
+    before, after = MARKS[style][mark]
+    return f"{before}{content}{after}"
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:
+    """Return rows of text as a table."""
+    from tabulate import tabulate  # noqa: PLC0415 - a command without a table need not wait for it
+
+    drawn = tabulate([list(row) for row in rows], headers=list(header), tablefmt=FORMATS[style], disable_numparse=True)
+    if style == "latex":
+        for letter, command in LATEX.items():
+            drawn = drawn.replace(letter, command)
+    return drawn
+
+
+def check_suffix(path: Path, valid: Sequence[str]) -> None:
+    """Refuse a file whose ending says nothing that can be written.
+
+    Raises:
+        UserError: lists the valid endings.
+    """
+    if path.suffix not in valid:
+        raise UserError(f"{path}: ends in {path.suffix or 'nothing'!r}; choose from: {', '.join(valid)}")
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as CSV or Parquet, by the file's ending.
+
+    Raises:
+        UserError: Parquet without pyarrow.
+    """
+    if path.suffix == ".csv":
+        content = frame.to_csv(index=False).encode()
+    else:
+        try:
+            content = bytes(numeric(frame).to_parquet(index=False))
+        except ImportError as error:
+            raise UserError(f"{path}: Parquet needs pyarrow: pip install 'dinodiet[parquet]'") from error
+    write_atomically(path, lambda stream: _write(stream, content))
+
+
+def numeric(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose columns of mixed kinds are text, as Parquet knows one type a column."""
+    frame = frame.copy()
+    for name in frame.columns[[dtype == "object" for dtype in frame.dtypes]]:
+        frame[name] = frame[name].map(text).astype("string")
+    return frame
+
+
+def write_text(content: str, path: Path) -> None:
+    """Write text atomically."""
+    write_atomically(path, lambda stream: _write(stream, (content + "\n").encode()))
+
+
+def _write(stream: IO[bytes], content: bytes) -> None:
+    stream.write(content)

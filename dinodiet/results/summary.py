@@ -1,0 +1,138 @@
+"""How far a study is, and its main table: what `python -m dinodiet.results STUDY` and a finished sweep print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dinodiet.errors import UserError
+from dinodiet.results.plan import planned
+from dinodiet.results.render import Style, tables
+from dinodiet.results.runs import Found, Run, is_setting, named, read
+from dinodiet.results.table import Layout, aggregate, as_text, layout
+from dinodiet.results.tidy import Where, run_frame, select, text, tidy
+from dinodiet.rundir import RunDir
+from dinodiet.sweep.state import CellState, CellStatus, states
+
+CHOSEN_BY_RUNS = ("C",)  # a setting that each run chooses on its validation split
+MOST = 20  # names a state, unless all are asked for
+
+
+def main_table(study: Path) -> str:
+    """Return the main table of a study, with what should be known about it; one line where nothing is finished."""
+    try:
+        found = read([study])
+        content, notes = table(found)
+    except UserError as error:
+        return str(error)
+    return "\n".join([content, *(f"note: {note}" for note in [*found.messages(), *notes])])
+
+
+def table(
+    found: Found, where: Where | None = None, style: Style = "text", **options: Iterable[str]
+) -> tuple[str, list[str]]:
+    """Return the main table of what was found and notes on it; `options` are those of `layout`."""
+    cells, plan, notes = cells_of(found, where, **options)
+    return tables(cells, plan, style), notes
+
+
+def cells_of(
+    found: Found, where: Where | None = None, **options: Iterable[str]
+) -> tuple[pd.DataFrame, Layout, list[str]]:
+    """Return the cells of a table, its layout, and what should be known about it.
+
+    Raises:
+        UserError: nothing is finished; an unknown column, metric, phase or filter.
+    """
+    if not found.runs:
+        raise UserError(f"no finished run in {named(found.studies)}")
+    waiting, wanted = planned(found.studies, found.runs)
+    waiting_now = select([*found.runs, *waiting], where or {})
+    done = [run for run in waiting_now if "final/steps" in run.record]
+    waiting = [run for run in waiting_now if "final/steps" not in run.record]
+    plan = layout(done, waiting, **options)
+    cells = aggregate(done, waiting, [run for run in done if run.path in wanted], plan)
+    return cells, plan, [*setting_notes(done, plan), *gap_notes(done, plan)]
+
+
+def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
+    """Name the settings of the shown scores that differ between runs: shown apart, or averaged over after all."""
+    notes = []
+    evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
+    frame = run_frame(runs)
+    for name in frame.columns:
+        if name.startswith(tuple(f"eval.{one}." for one in evals)) and name not in plan.over:
+            values = ", ".join(as_text(frame, [name])[name].unique())
+            notes.append(f"scores were measured with different settings, which are kept apart: {name} = {values}")
+    keys = dict.fromkeys(key.removeprefix("final/") for run in runs for key in run.record if key.startswith("final/"))
+    for name in filter(is_setting, keys):
+        group, _, setting = name.rpartition("/")
+        if group in evals and setting not in CHOSEN_BY_RUNS:
+            notes += _mixed(runs, plan, name)
+    return notes
+
+
+def _mixed(runs: Sequence[Run], plan: Layout, setting: str) -> list[str]:
+    """Name the cells whose runs were scored with different values of a setting."""
+    beside = run_frame(runs, plan.choices)
+    beside["setting"] = [text(run.record.get(f"final/{setting}")) for run in runs]
+    beside = as_text(beside, plan.choices)
+    mixed = beside.groupby(plan.choices)["setting"].nunique() > 1
+    if not mixed.any():
+        return []
+    cells = "; ".join(", ".join(cell if isinstance(cell, tuple) else (cell,)) for cell in mixed.index[mixed])
+    return [f"scores with different {setting} ({', '.join(beside['setting'].unique())}) are averaged in: {cells}"]
+
+
+def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
+    """Say which values were not finite, and which scores were left out by an evaluator."""
+    notes = []
+    scores = tidy(runs, plan.metrics)
+    scores = scores[scores["phase"].isin(plan.phases) & (scores["phase"] != "change")]
+    lost = scores.loc[scores["value"].isna(), "run"].unique()
+    if len(lost):
+        notes.append(f"no finite {', '.join(plan.metrics)} in {named(map(Path, lost))}: not in the means")
+    evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
+    reasons = {
+        (name, str(run.record["dataset"]), str(run.record[f"skipped/{name}"]))
+        for run in runs
+        for name in evals
+        if f"skipped/{name}" in run.record
+    }
+    return notes + [f"{name} is left out on {dataset}: {reason}" for name, dataset, reason in sorted(reasons)]
+
+
+def status(study: Path, found: Found, most: int | None = MOST) -> str:
+    """Return the count of each state, and by name the cells that are not done, with reason and log."""
+    unreadable = {file.parent: reason for reason, files in found.problems.items() for file in files}
+    cells = states(study)
+    broken = [cell for cell in cells if cell.directory in unreadable]
+    others = [cell for cell in cells if cell.directory not in unreadable]
+    counts = Counter(cell.state for cell in others)
+    parts = [f"{counts[state]} {state.value}" for state in CellState if counts[state] or state is CellState.DONE]
+    parts += [f"{len(broken)} unreadable"] if broken else []
+    lines = [f"{study}: {len(cells)} runs: {', '.join(parts)}"]
+    for state in CellState:
+        if state is not CellState.DONE:
+            lines += _lines(state.value, [(cell, _about(cell)) for cell in others if cell.state is state], most)
+    lines += _lines("unreadable", [(cell, unreadable[cell.directory]) for cell in broken], most)
+    return "\n".join(lines)
+
+
+def _lines(state: str, cells: list[tuple[CellStatus, str]], most: int | None) -> list[str]:
+    shown = cells if most is None else cells[:most]
+    lines = [f"  {state:<10} {cell.run_id}{about and f'  {about}'}" for cell, about in shown]
+    rest = len(cells) - len(shown)
+    return [*lines, f"  {state:<10} and {rest} more; --status names all"] if rest else lines
+
+
+def _about(cell: CellStatus) -> str:
+    """Return the progress, the reason and where to read more."""
+    run_dir = RunDir(cell.directory)
+    progress = f"step {cell.step:,} of {cell.total_steps:,}" if cell.step is not None and cell.total_steps else ""
+    job = f"job {cell.slurm_job}" if cell.slurm_job and cell.state in (CellState.QUEUED, CellState.RUNNING) else ""
+    log = next((str(path) for path in (run_dir.log, run_dir.status) if path.exists()), "")
+    return "; ".join(part for part in (job, progress, cell.reason, log) if part)

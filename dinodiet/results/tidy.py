@@ -1,0 +1,178 @@
+"""Runs as a tidy frame: one row per run, metric and phase, with a column for every choice that differs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dinodiet.errors import UserError
+from dinodiet.results.cache import Record
+from dinodiet.results.runs import COSTS, Run, is_choice, is_setting, read
+
+PHASES = ("initial", "final", "change")
+ALWAYS = ("study", "run", "model", "dataset", "method", "seed")
+Where = Mapping[str, Any]
+
+
+def collect(*paths: Path | str, where: Where | None = None) -> pd.DataFrame:
+    """Return all scores of the finished runs below the paths: one row per run, metric and phase.
+
+    Columns: study, run, model (with its size), dataset, method, seed; every other choice and every configuration key
+    (`method.label_smoothing`) that differs and does not follow from the choices already there; metric, phase, value.
+    Metrics are those of the test split; `val/` precedes those of the validation split; costs such as train_seconds
+    have the phase `final`. `change` is final - initial. A value that was not finite is NaN.
+
+    `where` keeps runs by column or configuration key: {"method": ["diet", "dino"], "label_smoothing": 0.2}.
+
+    Broken results, and those of another version, are left out with a warning that names them.
+
+    Raises:
+        UserError: no such path; an unknown key in `where`.
+    """
+    found = read(paths)
+    for message in found.messages():
+        warnings.warn(message, stacklevel=2)
+    return tidy(select(found.runs, where or {}))
+
+
+def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterable[str] | None = None) -> pd.DataFrame:
+    """Return the scores of runs as `collect` does: all metrics or the named ones, `keys` or the choices that differ."""
+    records = [run.record for run in runs]
+    names = metric_names(runs) if metrics is None else list(metrics)
+    values = np.full((len(records), len(names), len(PHASES)), np.nan)
+    present = np.zeros(values.shape, dtype=bool)
+    for i, record in enumerate(records):
+        for j, name in enumerate(names):
+            for phase in (0, 1):
+                key = f"{PHASES[phase]}/{name}"
+                if key in record:
+                    present[i, j, phase] = True
+                    value = record[key]
+                    values[i, j, phase] = np.nan if value is None else value
+    values[:, :, 2] = values[:, :, 1] - values[:, :, 0]
+    present[:, :, 2] = present[:, :, 0] & present[:, :, 1]
+    rows, columns, phases = np.nonzero(present)
+    frame: pd.DataFrame = run_frame(runs, keys).take(rows).reset_index(drop=True)
+    frame["metric"] = pd.Categorical.from_codes(columns, categories=pd.Index(names))
+    frame["phase"] = pd.Categorical.from_codes(phases, categories=pd.Index(PHASES), ordered=True)
+    frame["value"] = values[present]
+    return frame
+
+
+def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None) -> pd.DataFrame:
+    """Return one row per run: the columns always there, and the named keys, or else the choices that differ."""
+    records = [run.record for run in runs]
+    names = dict.fromkeys([*ALWAYS, *(differing(records) if keys is None else keys)])
+    return pd.DataFrame({name: _column(records, name) for name in names})
+
+
+def differing(records: Sequence[Record]) -> list[str]:
+    """Return the choices and configuration keys that differ, without those that follow from others.
+
+    A key follows where it is a function of model, dataset, method and the choices found so far (method.out_dim exists
+    for DINO alone), or equals the run's seed. Group choices come before configuration keys.
+    """
+    keys = [key for key in dict.fromkeys(key for record in records for key in record) if is_choice(key)]
+    keys = [key for key in keys if key not in ALWAYS]
+    groups = _codes(list(zip(*(_column(records, key) for key in ("model", "dataset", "method")), strict=True)))
+    seeds = _column(records, "seed")
+    found = []
+    for key in sorted(keys, key=lambda key: "." in key):
+        column = _column(records, key)
+        if len(set(column)) == 1 or _follows(column, groups) or _is_the_seed(column, seeds):
+            continue
+        found.append(key)
+        if "." not in key:
+            groups = _codes(list(zip(groups, column, strict=True)))
+    return found
+
+
+def _column(records: Sequence[Record], key: str) -> list[Any]:
+    return [record.get(key) for record in records]
+
+
+def _codes(values: list[Any]) -> list[int]:
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(value, len(numbers)) for value in values]
+
+
+def _is_the_seed(column: list[Any], seeds: list[Any]) -> bool:
+    return all(value is None or value == seed for value, seed in zip(column, seeds, strict=True))
+
+
+def _follows(column: list[Any], groups: list[int]) -> bool:
+    return len(set(zip(groups, column, strict=True))) == len(set(groups))
+
+
+def metric_names(runs: Sequence[Run]) -> list[str]:
+    """Return the metrics of the runs: test, then validation, then costs; settings of scores are none."""
+    keys = dict.fromkeys(key for run in runs for key in run.record)
+    names = [key.removeprefix("final/") for key in keys if key.startswith("final/")]
+    names = [name for name in names if not is_setting(name)]
+    return sorted(names, key=lambda name: (name in COSTS) * 2 + name.startswith("val/"))
+
+
+def select(runs: Sequence[Run], where: Where) -> list[Run]:
+    """Return the runs whose choices have one of the wanted values.
+
+    Raises:
+        UserError: an unknown key (the valid ones are listed) or a value that no run has.
+    """
+    kept = list(runs)
+    if not kept:
+        return []
+    for name, wanted in where.items():
+        key = resolve(name, runs)
+        values = wanted if isinstance(wanted, (list, tuple, set)) else [wanted]
+        kept_now = [run for run in kept if matches(run.record.get(key), values)]
+        if not kept_now:
+            there = sorted({text(run.record.get(key)) for run in kept})
+            raise UserError(f"{name}: no run has {', '.join(map(text, values))}; there are: {', '.join(there)}")
+        kept = kept_now
+    return kept
+
+
+def resolve(name: str, runs: Sequence[Run]) -> str:
+    """Return the column or key that a name means: itself, or the one key that ends with it.
+
+    Raises:
+        UserError: there is none, or more than one; the columns are listed.
+    """
+    keys = {key: None for run in runs for key in run.record if is_choice(key)}
+    if name in keys:
+        return name
+    ending = [key for key in keys if key.endswith(f".{name}")]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise UserError(f"{name}: more than one key ends so; choose from: {', '.join(ending)}")
+    columns = [*ALWAYS, *differing([run.record for run in runs])]
+    raise UserError(f"{name}: no such column; choose from: {', '.join(columns)}, or any key of the configuration")
+
+
+def matches(value: Any, wanted: Iterable[Any]) -> bool:
+    """Return whether a value is one of those wanted, which may be text from the command line."""
+    return any(value == one or text(value) == text(one) or _same_number(value, one) for one in wanted)
+
+
+def _same_number(value: Any, wanted: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and float(value) == float(wanted)
+    except (TypeError, ValueError):
+        return False
+
+
+def text(value: Any) -> str:
+    """Return a choice as one writes it on the command line: null, true, 0.2, 10."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "null"
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    if isinstance(value, (int, float, np.number)):
+        return f"{value:.10g}"
+    return str(value)
