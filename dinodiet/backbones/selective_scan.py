@@ -14,6 +14,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import itertools
 import math
 import warnings
 from typing import Any
@@ -131,15 +132,13 @@ def _segment_gradients(
     states = _advance(decay.clone(), _drive(u, delta, B), start)
     grad_C = _over_channels(states, grad_y)
     # The gradient in the states obeys the same recurrence, backwards in time: g_t = C_t grad_y_t + decay_(t+1) g_(t+1).
-    source = C[..., None] * grad_y[..., None, :]
-    source[-1] += carry
-    grad_states = _advance(
-        torch.cat([decay[1:], torch.zeros_like(decay[:1])]).flip(0), source.flip(0), torch.zeros_like(carry)
-    ).flip(0)
+    later = torch.cat([decay[1:], torch.ones_like(decay[:1])])  # `carry` has its decay already
+    grad_states = _advance(later, C[..., None] * grad_y[..., None, :], carry, backwards=True)
     carry = decay[0] * grad_states[0]
     grad_drive = _over_states(B, grad_states)
-    previous = torch.cat([start[None], states[:-1]])
-    grad_exponent = decay.mul_(grad_states).mul_(previous)
+    grad_exponent = decay.mul_(grad_states)
+    grad_exponent[0] *= start
+    grad_exponent[1:] *= states[:-1]
     grad_delta = u * grad_drive + (grad_exponent * rates).sum(dim=2)
     grad_rates = (grad_exponent * delta[..., None, :]).sum(dim=(0, 1))
     return delta * grad_drive, grad_delta, _over_channels(grad_states, delta * u), grad_C, grad_rates, carry
@@ -166,18 +165,26 @@ def _over_channels(states: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("tbnc,tbc->tbn", states, weights)
 
 
-def _advance(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
-    """Return the states h_t = decay_t h_(t-1) + drive_t from h_0 = start, in place of `drive`; `decay` is used up."""
-    length = max(math.isqrt(len(drive)), 1)  # of a chunk
-    whole = len(drive) // length * length
-    decays, drives = (tensor[:whole].unflatten(0, (-1, length)) for tensor in (decay, drive))
-    for before, after in zip(range(length - 1), range(1, length), strict=True):
-        drives[:, after].addcmul_(decays[:, after], drives[:, before])
-        decays[:, after] *= decays[:, before]
-    state = start
-    for chunk, reach in zip(drives, decays, strict=True):  # reach: what is left of the chunk's first state
-        chunk.addcmul_(reach, state)
-        state = chunk[-1]
-    for step in range(whole, len(drive)):
-        state = drive[step].addcmul_(decay[step], state)
+def _advance(decay: Tensor, drive: Tensor, start: Tensor, *, backwards: bool = False) -> Tensor:
+    """Return the states h_t = decay_t h_(t-1) + drive_t (backwards: h_(t+1)), in place of `drive`; spoils `decay`.
+
+    `start` is the state before the first step (backwards: after the last).
+    """
+    order = -1 if backwards else 1
+    length = math.isqrt(len(drive))  # of a chunk
+    rest = len(drive) % length
+    body, remainder = slice(0, len(drive) - rest), slice(len(drive) - rest, None)
+    if backwards:
+        body, remainder = slice(rest, None), slice(0, rest)
+    decays, drives = (tensor[body].unflatten(0, (-1, length)) for tensor in (decay, drive))
+    columns = list(zip(decays.unbind(1)[::order], drives.unbind(1)[::order], strict=True))
+    for (reach, state), (next_reach, next_state) in itertools.pairwise(columns):
+        next_state.addcmul_(next_reach, state)
+        next_reach.mul_(reach)
+    state, last = start, columns[-1][1].unbind(0)[::order]
+    for reach, chunk, end in zip(decays.unbind(0)[::order], drives.unbind(0)[::order], last, strict=True):
+        chunk.addcmul_(reach, state)  # reach: what each step of the chunk keeps of the state before it
+        state = end
+    for factor, step in zip(decay[remainder].unbind(0)[::order], drive[remainder].unbind(0)[::order], strict=True):
+        state = step.addcmul_(factor, state)
     return drive

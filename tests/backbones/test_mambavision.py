@@ -105,7 +105,7 @@ def test_every_array_is_the_published_one(name: str, picture: str) -> None:
 
 def expanded(size: str) -> dict[str, tuple[int, ...]]:
     """Return all keys and shapes of a published state dict."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for key, entry in SHAPES[size]["keys"].items():
         kind = re.search(r"\{(\w+)\}", key)
         stage = re.match(r"levels\.(\d)", key)
