@@ -75,8 +75,11 @@ class Status:
         return self
 
     def update(self, **progress: Any) -> None:
-        """Note the progress (step, total_steps, phase ...); it is written with the next heartbeat."""
+        """Note the progress (step, total_steps, phase ...); a new phase is written at once, all else with the heartbeat."""
+        new_phase = progress.get("phase", self._content.get("phase")) != self._content.get("phase")
         self._content = {**self._content, **progress}
+        if new_phase:
+            self._write()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -5,15 +5,16 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.running import TINY, command, launch, results_in, scores
+from tests.forking import finish, printed, start
+from tests.running import TINY, launch, results_in, scores
 
 # Everything that draws random numbers or keeps state: drop path, MixUp, the head-only phase, validation scores.
 DIET = (*TINY, "model.drop_path=0.1", "method.mixup_alpha=0.5", "eval.every_epochs=2", "schedule.epochs=10")
@@ -30,21 +31,14 @@ EVERY_STEP = "checkpoint_minutes=0"
 LONG = ("schedule.epochs=200", "eval.every_epochs=40", "log_every=1")
 
 
-def undisturbed(tmp_path: Path, *overrides: str) -> dict[str, Any]:
-    done = launch(tmp_path / "undisturbed", *overrides)
-    assert done.returncode == 0, done.stderr
-    return scores(results_in(tmp_path / "undisturbed"))
+def whole(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Return the scores of a run to its end: an undisturbed one, or what is left of another."""
+    assert finish(start(folder, *overrides)) == 0, printed(folder)
+    return scores(results_in(folder))
 
 
-def start(tmp_path: Path, *overrides: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command(tmp_path, *overrides), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    while process.poll() is None and not condition():
+def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
+    while process.is_alive() and not condition():
         time.sleep(0.01)
 
 
@@ -58,54 +52,59 @@ def step_of(tmp_path: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("overrides", "kills"), [(DIET, 20), (DINO, 5)], ids=["diet", "dino"])
+@pytest.mark.parametrize(("overrides", "kills"), [(DIET, 20), (DINO, 6)], ids=["diet", "dino"])
 def test_killed_at_random_moments(tmp_path: Path, overrides: tuple[str, ...], kills: int) -> None:
-    whole, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    begun = time.monotonic()
-    process = start(whole, *overrides, *LONG)
-    wait_for(lambda: step_of(whole) > 0, process)
-    starting = time.monotonic() - begun
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    steps = results_in(whole)["steps"]
+    expected = whole(tmp_path / "undisturbed", *overrides, *LONG)
+    steps, killed = results_in(tmp_path / "undisturbed")["steps"], tmp_path / "killed"
     draw, killed_at = random.Random(0), []
     for attempt in range(kills):
         process = start(killed, *overrides, *LONG, EVERY_STEP)
-        if attempt % 4 == 0:  # while Python starts and parts are built
-            time.sleep(draw.uniform(0.1, 0.6) * starting)
+        if attempt % 4 == 0:  # while parts are built, and before the first step
+            time.sleep(draw.uniform(0.0, 1.0))
         else:  # between two steps, in one, or while a checkpoint is written, as it comes
             target = step_of(killed) + draw.randrange(1, steps // (2 * kills))
             wait_for(functools.partial(lambda least: step_of(killed) >= least, target), process)
             time.sleep(draw.uniform(0, 0.05))
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.is_alive(), f"the run ended before it could be killed: {printed(killed)}"
         process.kill()
-        process.communicate()
+        process.join()
         killed_at.append(step_of(killed))
-    assert launch(killed, *overrides, *LONG, EVERY_STEP).returncode == 0
     print(f"killed after steps {killed_at} of {steps}")
     assert len(set(killed_at)) > kills // 2
-    assert scores(results_in(killed)) == scores(results_in(whole))
+    assert whole(killed, *overrides, *LONG, EVERY_STEP) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
-    expected = undisturbed(tmp_path, *DIET)
-    process = start(tmp_path / "told", *DIET)
-    wait_for(lambda: step_of(tmp_path / "told") >= 4, process)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75, errors
-    assert "Traceback" not in errors
-    (status,) = (tmp_path / "told").glob("*/*/status.json")
+    expected = whole(tmp_path / "undisturbed", *DIET)
+    told = tmp_path / "told"
+    process = start(told, *DIET)
+    wait_for(lambda: step_of(told) >= 4, process)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    assert finish(process) == 75, printed(told)
+    assert "Traceback" not in printed(told)
+    (status,) = told.glob("*/*/status.json")
     assert json.loads(status.read_text())["state"] == "preempted"
-    done = launch(tmp_path / "told", *DIET)
-    assert "continuing from step" in done.stdout
-    assert scores(results_in(tmp_path / "told")) == expected
+    assert whole(told, *DIET) == expected
+    assert "continuing from step" in printed(told)
+
+
+@pytest.mark.slow
+def test_told_to_stop_before_the_first_step(tmp_path: Path) -> None:
+    process = start(tmp_path, *DIET, "dataset.limit=null", "eval=[knn,linear]")
+    wait_for(lambda: any("initial" in path.read_text() for path in tmp_path.glob("*/*/status.json")), process)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process) == 75, printed(tmp_path)
+    (status,) = tmp_path.glob("*/*/status.json")
+    assert json.loads(status.read_text())["reason"] == "told to stop by SIGTERM"
 
 
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
-    expected = undisturbed(tmp_path, *DIET)
-    assert launch(tmp_path / "helped", *DIET, "num_workers=2").returncode == 0
+    expected = whole(tmp_path / "alone", *DIET)
+    done = launch(tmp_path / "helped", *DIET, "num_workers=2")
+    assert done.returncode == 0, done.stderr
     assert scores(results_in(tmp_path / "helped")) == expected

@@ -71,7 +71,7 @@ class Sweep:
         return [
             int(json.loads(line)["step"])
             for path in self.folder.glob("sweep/*/metrics.jsonl")
-            if (line := ([""] + path.read_text().splitlines())[-1]).endswith("}")
+            if (line := ["", *path.read_text().splitlines()][-1]).endswith("}")
         ]
 
     def all_train(self, runs: int) -> bool:
@@ -169,7 +169,7 @@ def test_runs_survive_a_node_that_fails(cluster: Cluster, folder: Path) -> None:
     wait_until(lambda: sweep.all_train(2))
     cluster.node("kill", "n2")
     try:
-        wait_until(lambda: "PD" in cluster("squeue", "--noheader", "--format=%t"))
+        wait_until(lambda: cluster("squeue", "--noheader", "--array", "--format=%t").split() == ["PD", "PD"])
     finally:
         cluster.node("start", "n2")
     code, output = finish(process)
