@@ -10,6 +10,7 @@ import timm
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entrypoint
 from torch import Tensor, nn
 
+from dinodiet.backbones import resnets  # noqa: F401 - adds to timm's models
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.weights import load_weights
 from dinodiet.errors import UserError

@@ -67,8 +67,9 @@ def _from_hub(model: nn.Module) -> tuple[str, dict[str, Any]]:
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     hub_id, url = str(cfg.get("hf_hub_id") or ""), str(cfg.get("url") or "")
     if not (hub_id or url):
+        how = "".join(f" ({note})" for note in cfg.get("notes") or ())
         raise UserError(
-            f"model.weights: hub, but {cfg['architecture']} has no released weights; choose from: none, or a file"
+            f"model.weights: hub, but {cfg['architecture']} has no released weights; choose from: none, or a file{how}"
         )
     # Released weights do not change: a cached file is used without asking the hub.
     files = [cfg["hf_hub_filename"]] if cfg.get("hf_hub_filename") else list(_HUB_FILES)

@@ -15,6 +15,7 @@ _VIT = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 # A small member of each family: file, changes of its settings.
 SMALL: dict[str, dict[str, Any]] = {
     "resnet18": {"image_size": 64},
+    "resnet5m": {"image_size": 64},
     "dino": {"image_size": 32, "model_args": _VIT},
     "dinov2": {"image_size": 42, "size": "small_reg", "model_args": _VIT},
     "dinov3": {"image_size": 32, "model_args": {**_VIT, "num_heads": 2}},

@@ -14,6 +14,7 @@ from .small import SMALL, build_small
 # Parameters of the last two blocks and of what follows them, by the names that timm gives them.
 LAST_TWO = {
     "resnet18": r"layer[34]\.",
+    "resnet5m": r"layer[23]\.",
     "dinov3_convnext": r"stages\.[23]\.|head\.norm\.",
     "mobilevit_xxs": r"stages\.[34]\.|final_conv\.",
     "mobilenetv2_035": r"blocks\.[56]\.|conv_head\.|bn2\.",

@@ -30,6 +30,7 @@ OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, An
     ("aimv2", {}, layouts.aimv2),
     ("vit_tiny", {}, layouts.classifier("head")),
     ("resnet18", {}, layouts.classifier("fc")),
+    ("resnet5m", {}, layouts.classifier("fc")),
     ("mobilevit_xxs", {}, layouts.classifier("head.fc")),
     ("mobilenetv2_035", {}, layouts.classifier("classifier")),
     ("efficientnet_lite0", {}, layouts.classifier("classifier")),

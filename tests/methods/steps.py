@@ -33,6 +33,11 @@ def moved(backbone: Backbone, method: Literal["diet", "dino"], trainable: str, l
             backbone, SPEC, views=crops, trainable=trainable, out_dim=8, hidden_dim=16, bottleneck_dim=8, momentum=0.5
         )
     trained.train()
+    with torch.no_grad():
+        for parameter in trained.parameters():  # some start at zero, which stops the gradient of those before them
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())), alpha=0.01
+            )
     before = {key: value.clone() for key, value in trained.state_dict().items()}
     _step(trained, side)
     after = trained.state_dict()
