@@ -35,8 +35,8 @@ def curves(runs: Sequence[Run], metric: str, plan: Layout) -> pd.DataFrame:
     frame = as_text(frame, plan.choices).assign(epoch=[round(epoch, 4) for epoch in epochs], value=values)
     groups = frame.groupby([*plan.choices, "epoch"], sort=False)["value"]
     by_epoch: pd.DataFrame = groups.agg(mean="mean", sd="std", n="count").reset_index()
-    by_epoch.sort_values("epoch", kind="stable", inplace=True)
-    return by_epoch
+    ordered: pd.DataFrame = by_epoch.sort_values("epoch", kind="stable")
+    return ordered
 
 
 def points(run: Run, name: str) -> Iterator[Point]:

@@ -65,7 +65,7 @@ def titled(title: str, table: str, style: Style) -> str:
 
 def _table(part: pd.DataFrame, plan: Layout, phase: str, style: Style) -> str:
     texts = part.assign(text=[_cell(cell, phase, style) for cell in part.itertuples()])
-    names = [" / ".join(labels) for labels in texts[list(plan.cols)].itertuples(index=False)] if plan.cols else phase
+    names = [" / ".join(labels) for labels in texts[list(plan.cols)].itertuples(index=False)]
     texts["column"] = names
     wide: dict[tuple[str, ...], dict[str, str]] = {}
     for row, column, content in zip(

@@ -15,6 +15,8 @@ from dinodiet.results.runs import Found, Run, is_setting, named, read
 from dinodiet.results.table import Layout, aggregate, as_text, layout
 from dinodiet.results.tidy import Where, run_frame, select, text, tidy
 from dinodiet.rundir import RunDir
+from dinodiet.sweep.grid import read_jobs
+from dinodiet.sweep.slurm_queue import active_jobs
 from dinodiet.sweep.state import CellState, CellStatus, states
 
 CHOSEN_BY_RUNS = ("C",)  # a setting that each run chooses on its validation split
@@ -108,7 +110,7 @@ def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
 def status(study: Path, found: Found, most: int | None = MOST) -> str:
     """Return the count of each state, and by name the cells that are not done, with reason and log."""
     unreadable = {file.parent: reason for reason, files in found.problems.items() for file in files}
-    cells = states(study)
+    cells = states(study, active=active_jobs() if read_jobs(study) else None)
     broken = [cell for cell in cells if cell.directory in unreadable]
     others = [cell for cell in cells if cell.directory not in unreadable]
     counts = Counter(cell.state for cell in others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,9 @@ def layout(
     """
     everything = [*runs, *waiting]
     rows, cols, over = (tuple(_columns(names, everything)) for names in (rows, cols, over))
+    twice = [name for name, count in Counter((*rows, *cols, *over)).items() if count > 1]
+    if twice or not rows or not cols:
+        raise UserError(f"{twice[0] if twice else 'rows and cols'}: give each column one place, and both at least one")
     metrics, phases = tuple(metrics) or (default_metric(runs),), tuple(phases) or PHASES
     _known("metric", metrics, metric_names(runs))
     _known("phase", phases, PHASES)
@@ -110,18 +114,19 @@ def aggregate(runs: Sequence[Run], waiting: Sequence[Run], wanted: Sequence[Run]
     scores = scores[scores["phase"].isin(plan.phases)]
     groups = scores.groupby([*plan.keys, "phase"], observed=True, sort=False)["value"]
     found = groups.agg(mean="mean", sd="std", n="count")
-    phases = [phase for phase in plan.phases if found["n"].groupby(level="phase", observed=True).sum().get(phase, 0)]
-    counts = _counts([*wanted, *waiting], plan)
-    cells = _product([found.index.droplevel("phase").to_frame(index=False), counts.reset_index()], plan, phases)
+    finite = found["n"].groupby(level="phase", observed=True).sum()
+    phases = [phase for phase in plan.phases if finite.get(phase, 0)] or list(plan.phases)
+    there, counts = _counts(runs, plan), _counts([*wanted, *waiting], plan)
+    cells = _product([*there.index, *counts.index], plan, phases)
     cells = cells.join(found, on=[*plan.keys, "phase"]).join(counts, on=plan.keys)
     cells["n"] = cells["n"].fillna(0).astype(int)
-    known = len(counts) > 0
-    cells["planned"] = cells["planned"].fillna(0).astype("Int64") if known else pd.array([pd.NA] * len(cells), "Int64")
-    cells["state"] = "done"
-    cells.loc[cells["n"] == 0, "state"] = "missing"
-    if known:
-        in_grid_or_run = cells[plan.keys].apply(tuple, axis=1).isin(set(found.index.droplevel("phase")))
-        cells.loc[(cells["n"] == 0) & (cells["planned"] == 0) & ~in_grid_or_run, "state"] = "-"
+    cells["planned"] = cells["planned"].astype("Int64").fillna(0) if len(counts) else pd.array([pd.NA] * len(cells))
+    expected = {*there.index, *counts.index} if len(counts) else None
+    names = cells[plan.keys].itertuples(index=False, name=None)
+    cells["state"] = [
+        "done" if n else "missing" if expected is None or name in expected else "-"
+        for name, n in zip(names, cells["n"], strict=True)
+    ]
     return _marked(cells, plan)
 
 
@@ -136,7 +141,7 @@ def as_text(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
 
 
 def _counts(runs: Sequence[Run], plan: Layout) -> pd.Series[int]:
-    """Return the number of planned runs of each cell."""
+    """Return the number of runs of each cell, finished or not."""
     frame = run_frame(runs, plan.choices)
     if "metric" in plan.keys:
         frame = frame.merge(pd.DataFrame({"metric": plan.metrics}), how="cross")
@@ -145,9 +150,9 @@ def _counts(runs: Sequence[Run], plan: Layout) -> pd.Series[int]:
     return counts
 
 
-def _product(cells: list[pd.DataFrame], plan: Layout, phases: list[str]) -> pd.DataFrame:
+def _product(cells: Iterable[tuple[str, ...]], plan: Layout, phases: list[str]) -> pd.DataFrame:
     """Return all combinations of the rows and the columns that occur, sorted."""
-    there = pd.concat([frame[plan.keys] for frame in cells if len(frame)], ignore_index=True)
+    there = pd.DataFrame(list(dict.fromkeys(cells)), columns=plan.keys)
     sides = [_ordered(there[list(names)].drop_duplicates()) for names in (plan.rows, plan.cols)]
     order = pd.DataFrame({"phase": pd.Categorical(phases, categories=list(PHASES), ordered=True)})
     combined: pd.DataFrame = sides[0].merge(sides[1], how="cross").merge(order, how="cross")
@@ -161,7 +166,8 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
         unique = sorted(column.unique(), key=lambda value: (not _is_number(value), _number(value), value))
         return column.map({value: number for number, value in enumerate(unique)})
 
-    return frame.sort_values(list(frame.columns), key=rank, ignore_index=True) if len(frame.columns) else frame
+    ordered: pd.DataFrame = frame.sort_values(list(frame.columns), key=rank, ignore_index=True)
+    return ordered
 
 
 def _is_number(value: str) -> bool:

@@ -110,7 +110,7 @@ def _config(model: str, dataset: str, method: str, seed: int) -> dict[str, Any]:
 
 def write(study: Path, content: Mapping[str, Any]) -> Path:
     """Write the run directory of a finished run and return it."""
-    directory = study / content["run_id"]
+    directory = study / str(content["run_id"])
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(content, indent=1))
     return directory

@@ -1,0 +1,164 @@
+"""Paired comparisons against scipy called by hand and Holm's rule written out."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dinodiet.errors import UserError
+from dinodiet.results.compare import ALL_CELLS, Comparison, compare, notes, report, statistics
+from dinodiet.results.runs import Run, read
+from tests.results import studies
+
+CELLS = [(model, dataset) for model in ("dinov2-base", "mae", "resnet50") for dataset in ("dermamnist", "pathmnist")]
+
+
+def runs_of(study: Path, seeds: int = 8) -> list[Run]:
+    studies.grid(study, seeds=range(seeds))
+    return read([study]).runs
+
+
+def scores(runs: list[Run], model: str, dataset: str, method: str) -> np.ndarray:
+    chosen = (one.record for one in runs)
+    found = [r for r in chosen if (r["model"], r["dataset"], r["method"]) == (model, dataset, method)]
+    return np.array([r["final/knn/accuracy"] for r in sorted(found, key=lambda r: int(str(r["seed"])))], dtype=float)
+
+
+def holm(values: list[float]) -> list[float]:
+    """Return p times the number of tests not yet done, from the smallest on, never decreasing, at most 1."""
+    corrected, largest = [0.0] * len(values), 0.0
+    for done, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, values[place] * (len(values) - done)))
+        corrected[place] = largest
+    return corrected
+
+
+def compared(runs: list[Run], **options: str) -> Comparison:
+    return compare(runs, "method", ["diet", "dino"], metric="knn/accuracy", **options)
+
+
+def test_every_cell_is_tested_as_by_hand(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path)
+    pairs = compared(runs).pairs.set_index(["model", "dataset"])
+    t_values, wilcoxon_values = [], []
+    for model, dataset in CELLS:
+        diet, dino = (scores(runs, model, dataset, method) for method in ("diet", "dino"))
+        difference, row = dino - diet, pairs.loc[(model, dataset)]
+        assert (row["n"], row["difference"]) == (8, pytest.approx(difference.mean()))
+        half = stats.t.ppf(0.975, 7) * difference.std(ddof=1) / math.sqrt(8)
+        assert (row["low"], row["high"]) == pytest.approx((difference.mean() - half, difference.mean() + half))
+        t = difference.mean() / (difference.std(ddof=1) / math.sqrt(8))
+        t_values.append(2 * stats.t.sf(abs(t), 7))
+        assert row["p_t"] == pytest.approx(t_values[-1])
+        wilcoxon_values.append(stats.wilcoxon(difference.round(12)).pvalue)
+        assert row["p_wilcoxon"] == pytest.approx(wilcoxon_values[-1])
+        assert (row["wins"], row["losses"]) == ((difference > 0).sum(), (difference < 0).sum())
+    cells = pairs.loc[CELLS]
+    assert cells["p_t_holm"].tolist() == pytest.approx(holm(t_values))
+    assert cells["p_wilcoxon_holm"].tolist() == pytest.approx(holm(wilcoxon_values))
+
+
+def test_over_the_grid_the_cells_are_the_pairs(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path)
+    found = compared(runs)
+    means = np.array([[scores(runs, *cell, method).mean() for method in ("diet", "dino")] for cell in CELLS])
+    row = found.pairs[found.pairs["model"] == ALL_CELLS].iloc[0]
+    assert row["n"] == 6
+    assert row["p_t"] == row["p_t_holm"] == pytest.approx(stats.ttest_rel(means[:, 1], means[:, 0]).pvalue)
+    ranks = (1 + (means[:, 0] < means[:, 1]).mean(), 1 + (means[:, 1] < means[:, 0]).mean())
+    assert found.ranks["value"].tolist() == ["diet", "dino"]
+    assert found.ranks["mean_rank"].tolist() == pytest.approx(ranks)
+
+
+def test_more_than_two_values_are_compared_pair_by_pair_and_ranked(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, seeds=3)
+    found = compare(runs, "model", metric="knn/accuracy")
+    assert found.pairs["pair"].unique().tolist() == ["mae - dinov2-base", "resnet50 - dinov2-base", "resnet50 - mae"]
+    cells = [(dataset, method) for dataset in ("dermamnist", "pathmnist") for method in ("diet", "dino")]
+    means = np.array(
+        [[scores(runs, model, *cell).mean() for model in ("dinov2-base", "mae", "resnet50")] for cell in cells]
+    )
+    by_hand = (means[:, :, None] < means[:, None, :]).sum(axis=2).mean(axis=0) + 1
+    assert found.ranks["mean_rank"].tolist() == pytest.approx(by_hand)
+    assert found.friedman == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
+    tests = found.pairs[found.pairs["dataset"] != ALL_CELLS]
+    assert len(tests) == 12
+    assert tests["p_t_holm"].tolist() == pytest.approx(holm(tests["p_t"].tolist()))
+
+
+def test_order_and_sign(tmp_path: Path) -> None:
+    for seed in range(3):
+        studies.write(tmp_path, studies.results(method="diet", seed=seed, final=0.9 + 0.01 * seed))
+        studies.write(tmp_path, studies.results(method="dino", seed=seed, final=0.8))
+    runs = read([tmp_path]).runs
+    row = compared(runs).pairs.iloc[0]
+    assert row["difference"] == pytest.approx(-0.11)
+    assert (row["wins"], row["ties"], row["losses"]) == (0, 0, 3)
+    turned = compare(runs, "method", ["dino", "diet"], metric="knn/accuracy").pairs.iloc[0]
+    assert (turned["difference"], turned["wins"]) == (pytest.approx(0.11), 3)
+
+
+def test_less_is_better_for_costs() -> None:
+    found = statistics(np.array([10.0, 20.0]), np.array([9.0, 25.0]), sign=-1)
+    assert (found["wins"], found["losses"]) == (1, 1)
+    found = statistics(np.array([10.0, 20.0]), np.array([9.0, 19.5]), sign=-1)
+    assert (found["wins"], found["losses"]) == (2, 0)
+
+
+def test_where_there_is_no_test_it_is_said(tmp_path: Path) -> None:
+    for dataset, seeds in (("alone", 1), ("equal", 3), ("shifted", 3)):
+        for seed in range(seeds):
+            studies.write(tmp_path, studies.results(dataset=dataset, seed=seed, final=0.8 + 0.01 * seed))
+            better = 0.1 if dataset == "shifted" else 0.0
+            content = studies.results(dataset=dataset, method="dino", seed=seed, final=0.8 + 0.01 * seed + better)
+            studies.write(tmp_path, content)
+    found = compared(read([tmp_path]).runs)
+    pairs = found.pairs.set_index("dataset")
+    assert pairs.loc[["alone", "equal", "shifted"], ["low", "p_t", "p_t_holm"]].isna().all(axis=None)
+    assert pairs["p_wilcoxon"].notna().to_dict() == {"alone": False, "equal": False, "shifted": True, ALL_CELLS: True}
+    assert (pairs.loc["equal", "ties"], pairs.loc["shifted", "wins"]) == (3, 3)
+    text = report(found)
+    assert text.count("no test: 1 pair") == 2
+    assert text.count("no test: all equal") == 3
+    assert "Wilcoxon's p of 3 pairs is at least 0.25" in notes(found)[0]
+
+
+def test_runs_without_partner_are_named(tmp_path: Path) -> None:
+    for seed in range(3):
+        studies.write(tmp_path, studies.results(seed=seed))
+    for seed in (0, 1):
+        studies.write(tmp_path, studies.results(method="dino", seed=seed))
+    found = compared(read([tmp_path]).runs)
+    assert found.pairs["n"].tolist() == [2]
+    assert len(found.unpaired) == 1 and "diet_seed2" in found.unpaired[0]
+
+
+def test_settings_of_a_method_are_compared(tmp_path: Path) -> None:
+    for smoothing, final in ((0.0, 0.8), (0.2, 0.9)):
+        for seed in (0, 1):
+            content = studies.results(seed=seed, final=final + seed * smoothing / 10)
+            content["config"]["method"]["label_smoothing"] = smoothing
+            content["run_id"] += f"{smoothing}"
+            studies.write(tmp_path, content)
+    found = compare(read([tmp_path]).runs, "label_smoothing", [0, 0.2], metric="knn/accuracy")
+    assert found.key == "method.label_smoothing"
+    assert found.pairs["difference"].tolist() == pytest.approx([0.11])
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("method", ["diet", "byol"], "method: compare needs two of its values or more; there are: diet, dino"),
+        ("method", ["diet"], "method: compare needs two"),
+        ("dataset", [], "dataset: compare needs two"),
+        ("colour", [], "colour: no such column"),
+        ("method", [], "method: no two runs differ in it alone"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(key: str, values: list[str], message: str, tmp_path: Path) -> None:
+    studies.write(tmp_path, studies.results(seed=0))
+    studies.write(tmp_path, studies.results(seed=1, method="dino"))
+    with pytest.raises(UserError, match=message):
+        compare(read([tmp_path]).runs, key, values, metric="knn/accuracy")

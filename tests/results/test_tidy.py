@@ -1,0 +1,157 @@
+"""Runs on disk as a tidy frame: what is a column, what is a row, what is left out."""
+
+import ast
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dinodiet import config
+from dinodiet.errors import UserError
+from dinodiet.results import collect
+from dinodiet.results.runs import NOT_SCIENCE, READS
+from tests.results import studies
+
+PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
+
+
+def value(frame: pd.DataFrame, **where: object) -> float:
+    for column, wanted in where.items():
+        frame = frame[frame[column] == wanted]
+    assert len(frame) == 1
+    return float(frame["value"].iloc[0])
+
+
+def test_a_row_per_run_metric_and_phase(tmp_path: Path) -> None:
+    contents = studies.grid(tmp_path / "study")
+    frame = collect(tmp_path / "study")
+    assert list(frame.columns) == PLAIN  # device, folders, what follows from method or seed: none of them a column
+    assert set(frame["phase"]) == {"initial", "final", "change"}
+    assert frame["model"].unique().tolist() == ["dinov2-base", "mae", "resnet50"]
+    scores = frame[~frame["metric"].isin(["train_seconds", "steps"])]
+    assert len(scores[scores["metric"] == "knn/accuracy"]) == len(contents) * 3
+    for content in contents:
+        run = frame[frame["run"] == content["run_id"]]
+        assert value(run, metric="kmeans/nmi", phase="final") == content["final"]["kmeans/nmi"]
+        assert value(run, metric="val/knn/f1", phase="initial") == content["validation"]["initial"]["knn/f1"]
+        change = content["final"]["knn/f1"] - content["initial"]["knn/f1"]
+        assert value(run, metric="knn/f1", phase="change") == pytest.approx(change)
+        assert value(run, metric="train_seconds", phase="final") == 61.5
+    assert not frame["metric"].isin(["knn/k", "knn/temperature", "linear/C"]).any()
+
+
+def test_what_differs_is_a_column(tmp_path: Path) -> None:
+    for smoothing in (0.0, 0.2):
+        studies.write(tmp_path, studies.results(overrides={"method.label_smoothing": smoothing}))
+    studies.write(tmp_path, studies.results(method="dino"))
+    studies.write(tmp_path, studies.results(method="dino", overrides={"method.views.global_scale": [0.1, 1.0]}))
+    frame = collect(tmp_path).drop_duplicates("run")
+    assert [name for name in frame.columns if name not in PLAIN] == [
+        "method.label_smoothing",
+        "method.views.global_scale",
+    ]
+    diet = frame[frame["method"] == "diet"]
+    assert sorted(diet["method.label_smoothing"]) == [0.0, 0.2]
+    assert frame[frame["method"] == "dino"]["method.label_smoothing"].isna().all()
+    assert set(frame["method.views.global_scale"].dropna()) == {"[0.4, 1.0]", "[0.1, 1.0]"}
+
+
+def test_several_studies(tmp_path: Path) -> None:
+    studies.write(tmp_path / "one", studies.results())
+    studies.write(tmp_path / "two", studies.results())
+    assert collect(tmp_path)["study"].unique().tolist() == ["one", "two"]
+    assert collect(tmp_path / "one", tmp_path / "two").equals(collect(tmp_path))
+    (run,) = (tmp_path / "two").glob("d*")
+    assert collect(run)["study"].unique().tolist() == ["two"]
+    assert not (tmp_path / "two" / ".sweep" / "results.json.lock").exists()
+
+
+def test_a_value_that_was_not_finite_is_missing(tmp_path: Path) -> None:
+    content = studies.results()
+    content["final"]["knn/accuracy"] = None
+    studies.write(tmp_path, content)
+    frame = collect(tmp_path)
+    found = frame[frame["metric"] == "knn/accuracy"].set_index("phase")["value"]
+    assert found["initial"] == 0.8
+    assert found[["final", "change"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("where", "runs"),
+    [
+        ({"method": "diet"}, 3),
+        ({"model": ["mae", "resnet50"]}, 2),
+        ({"label_smoothing": "0.20"}, 1),
+        ({"method.label_smoothing": [0, "null"]}, 3),
+        ({"seed": "0", "schedule.epochs": 3}, 4),
+    ],
+)
+def test_filters(where: dict[str, object], runs: int, tmp_path: Path) -> None:
+    studies.write(tmp_path, studies.results())
+    studies.write(tmp_path, studies.results(model="mae", overrides={"method.label_smoothing": 0.0}))
+    studies.write(tmp_path, studies.results(model="resnet50", overrides={"method.label_smoothing": 0.0}))
+    studies.write(tmp_path, studies.results(method="dino"))
+    assert collect(tmp_path, where=where)["run"].nunique() == runs
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (
+            {"colour": "red"},
+            "colour: no such column; choose from: study, run, model, dataset, method, seed, or any key",
+        ),
+        ({"method": "byol"}, "method: no run has byol; there are: diet, dino"),
+        ({"_target_": "x"}, "_target_: more than one key ends so; choose from: model._target_, "),
+    ],
+)
+def test_a_wrong_filter_is_told(where: dict[str, object], message: str, tmp_path: Path) -> None:
+    studies.write(tmp_path, studies.results())
+    studies.write(tmp_path, studies.results(method="dino"))
+    with pytest.raises(UserError) as raised:
+        collect(tmp_path, where=where)
+    assert str(raised.value).startswith(message)
+
+
+def test_no_such_folder_and_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        collect(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no runs there"):
+        collect(tmp_path)
+
+
+def test_broken_results_and_other_versions_are_named_and_left_out(tmp_path: Path) -> None:
+    studies.write(tmp_path, studies.results())
+    for seed, written in ((1, 0), (2, 0), (3, 7)):
+        studies.write(tmp_path, studies.results(seed=seed) | {"format": written})
+    half = studies.write(tmp_path, studies.results(seed=4))
+    (half / "results.json").write_text(json.dumps(studies.results(seed=4))[:500])
+    empty = studies.write(tmp_path, studies.results(seed=5))
+    (empty / "results.json").write_text("[]")
+    with pytest.warns(UserWarning) as warned:
+        frame = collect(tmp_path)
+    assert frame["seed"].unique().tolist() == [0]
+    older, newer, *broken = (str(one.message) for one in warned)
+    assert "written by an older version (format 0; this one reads 1)" in older
+    assert "_seed1_" in older and "_seed2_" in older
+    assert "written by a newer version (format 7; this one reads 1)" in newer
+    assert half.name in broken[0] and "run the same command again" in broken[0]
+    assert empty.name in broken[1]
+
+
+def test_the_same_keys_are_no_science_as_for_a_run() -> None:
+    assert NOT_SCIENCE == config.NOT_SCIENCE
+
+
+def test_the_format_is_the_one_that_runs_write() -> None:
+    source = ast.parse((Path(config.__file__).parent / "run.py").read_text())
+    (written,) = (
+        node.value.value
+        for node in source.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "FORMAT"
+        and isinstance(node.value, ast.Constant)
+    )
+    assert written == READS
