@@ -55,7 +55,7 @@ def gradients(scan: Any, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("kind", ["plain", "full"])
 def test_outputs_are_the_published_ones(kind: str, segment: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEGMENT", segment)
-    arguments = {name: reference(f"{kind}_{name}") for name in ("u", "delta", "A", "B", "C")}
+    arguments: dict[str, Any] = {name: reference(f"{kind}_{name}") for name in ("u", "delta", "A", "B", "C")}
     options: dict[str, Any] = {}
     if kind == "full":
         options = {"D": reference("full_D"), "delta_bias": reference("full_delta_bias"), "delta_softplus": True}
@@ -64,7 +64,7 @@ def test_outputs_are_the_published_ones(kind: str, segment: int, monkeypatch: py
 
 @pytest.mark.parametrize("kind", ["plain", "full"])
 def test_the_last_state_is_the_published_one(kind: str) -> None:
-    arguments = {name: reference(f"{kind}_{name}") for name in ("u", "delta", "A", "B")}
+    arguments: dict[str, Any] = {name: reference(f"{kind}_{name}") for name in ("u", "delta", "A", "B")}
     options: dict[str, Any] = {}
     if kind == "full":
         options = {"delta_bias": reference("full_delta_bias"), "delta_softplus": True}
