@@ -93,7 +93,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 400) -> tuple[int, s
 def read(study: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return what training and chance decide, by what the grids here vary."""
     found = {}
-    for path in study.glob("*/results.json"):
+    for path in study.glob("[!.]*/results.json"):
         results = json.loads(path.read_text())
         found[results["choices"]["method"], results["seed"], results["config"]["model"]["model_args"]["num_heads"]] = (
             scores(results)
