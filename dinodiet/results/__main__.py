@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,9 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 1 for a mistake, which is told in one line."""
     try:
         run(parser().parse_args(arguments))
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader (head) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

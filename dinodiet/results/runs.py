@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -194,6 +195,11 @@ def _scores(prefix: str, scores: dict[str, float | None]) -> Record:
 def is_setting(metric: str) -> bool:
     """Return whether this is a setting that stands beside the scores (knn/k)."""
     return metric.rpartition("/")[2] in SETTINGS
+
+
+def keys_of(records: Iterable[Record]) -> dict[str, None]:
+    """Return the keys that occur, in order."""
+    return dict.fromkeys(itertools.chain.from_iterable(records))
 
 
 def is_choice(key: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import pandas as pd
 from dinodiet.errors import UserError
 from dinodiet.results.plan import planned
 from dinodiet.results.render import Style, tables
-from dinodiet.results.runs import Found, Run, is_setting, named, read
-from dinodiet.results.table import Layout, aggregate, as_text, layout
-from dinodiet.results.tidy import Where, run_frame, select, text, tidy
+from dinodiet.results.runs import Found, Run, is_setting, keys_of, named, read
+from dinodiet.results.table import Layout, aggregate, layout
+from dinodiet.results.tidy import Where, select, text, tidy
 from dinodiet.rundir import RunDir
 from dinodiet.sweep.grid import read_jobs
 from dinodiet.sweep.slurm_queue import active_jobs
@@ -64,13 +64,13 @@ def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
     """Name the settings of the shown scores that differ between runs: shown apart, or averaged over after all."""
     notes = []
     evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
-    frame = run_frame(runs)
-    for name in frame.columns:
-        if name.startswith(tuple(f"eval.{one}." for one in evals)) and name not in plan.over:
-            values = ", ".join(as_text(frame, [name])[name].unique())
-            notes.append(f"scores were measured with different settings, which are kept apart: {name} = {values}")
-    keys = dict.fromkeys(key.removeprefix("final/") for run in runs for key in run.record if key.startswith("final/"))
-    for name in filter(is_setting, keys):
+    for name in plan.choices:
+        values = list(dict.fromkeys(text(run.record.get(name)) for run in runs))
+        if name.startswith(tuple(f"eval.{one}." for one in evals)) and len(values) > 1:
+            told = f"{name} = {', '.join(values)}"
+            notes.append(f"scores were measured with different settings, which are kept apart: {told}")
+    keys = [key for key in keys_of(run.record for run in runs) if key.startswith("final/")]
+    for name in filter(is_setting, (key.removeprefix("final/") for key in keys)):
         group, _, setting = name.rpartition("/")
         if group in evals and setting not in CHOSEN_BY_RUNS:
             notes += _mixed(runs, plan, name)
@@ -79,20 +79,20 @@ def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
 
 def _mixed(runs: Sequence[Run], plan: Layout, setting: str) -> list[str]:
     """Name the cells whose runs were scored with different values of a setting."""
-    beside = run_frame(runs, plan.choices)
-    beside["setting"] = [text(run.record.get(f"final/{setting}")) for run in runs]
-    beside = as_text(beside, plan.choices)
-    mixed = beside.groupby(plan.choices)["setting"].nunique() > 1
-    if not mixed.any():
+    used: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for run in runs:
+        used[tuple(text(run.record.get(key)) for key in plan.choices)].add(text(run.record.get(f"final/{setting}")))
+    mixed = {cell: values for cell, values in used.items() if len(values) > 1}
+    if not mixed:
         return []
-    cells = "; ".join(", ".join(cell if isinstance(cell, tuple) else (cell,)) for cell in mixed.index[mixed])
-    return [f"scores with different {setting} ({', '.join(beside['setting'].unique())}) are averaged in: {cells}"]
+    values, cells = sorted(set.union(*mixed.values())), "; ".join(map(", ".join, mixed))
+    return [f"scores with different {setting} ({', '.join(values)}) are averaged in: {cells}"]
 
 
 def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
     """Say which values were not finite, and which scores were left out by an evaluator."""
     notes = []
-    scores = tidy(runs, plan.metrics)
+    scores = tidy(runs, plan.metrics, [])
     scores = scores[scores["phase"].isin(plan.phases) & (scores["phase"] != "change")]
     lost = scores.loc[scores["value"].isna(), "run"].unique()
     if len(lost):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from dinodiet.errors import UserError
@@ -134,9 +135,9 @@ def as_text(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
     """Return a frame whose key columns are text, as one writes them on the command line."""
     frame = frame.copy()
     for key in keys:
-        column = frame[key]
-        texts = {value: text(value) for value in column.unique()}
-        frame[key] = pd.Series([texts.get(value, "null") for value in column], index=frame.index, dtype=object)
+        codes, values = pd.factorize(frame[key], use_na_sentinel=False)
+        texts = np.array([text(value) for value in values], dtype=object)
+        frame[key] = pd.Series(texts[codes], index=frame.index, dtype=object)
     return frame
 
 

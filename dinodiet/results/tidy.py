@@ -12,7 +12,7 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.cache import Record
-from dinodiet.results.runs import COSTS, Run, is_choice, is_setting, read
+from dinodiet.results.runs import COSTS, Run, is_choice, is_setting, keys_of, read
 
 PHASES = ("initial", "final", "change")
 ALWAYS = ("study", "run", "model", "dataset", "method", "seed")
@@ -77,8 +77,7 @@ def differing(records: Sequence[Record]) -> list[str]:
     A key follows where it is a function of model, dataset, method and the choices found so far (method.out_dim exists
     for DINO alone), or equals the run's seed. Group choices come before configuration keys.
     """
-    keys = [key for key in dict.fromkeys(key for record in records for key in record) if is_choice(key)]
-    keys = [key for key in keys if key not in ALWAYS]
+    keys = [key for key in keys_of(records) if is_choice(key) and key not in ALWAYS]
     groups = _codes(list(zip(*(_column(records, key) for key in ("model", "dataset", "method")), strict=True)))
     seeds = _column(records, "seed")
     found = []
@@ -111,7 +110,7 @@ def _follows(column: list[Any], groups: list[int]) -> bool:
 
 def metric_names(runs: Sequence[Run]) -> list[str]:
     """Return the metrics of the runs: test, then validation, then costs; settings of scores are none."""
-    keys = dict.fromkeys(key for run in runs for key in run.record)
+    keys = keys_of(run.record for run in runs)
     names = [key.removeprefix("final/") for key in keys if key.startswith("final/")]
     names = [name for name in names if not is_setting(name)]
     return sorted(names, key=lambda name: (name in COSTS) * 2 + name.startswith("val/"))
@@ -143,7 +142,9 @@ def resolve(name: str, runs: Sequence[Run]) -> str:
     Raises:
         UserError: there is none, or more than one; the columns are listed.
     """
-    keys = {key: None for run in runs for key in run.record if is_choice(key)}
+    if name in ALWAYS:
+        return name
+    keys = [key for key in keys_of(run.record for run in runs) if is_choice(key)]
     if name in keys:
         return name
     ending = [key for key in keys if key.endswith(f".{name}")]

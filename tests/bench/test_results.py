@@ -1,0 +1,92 @@
+"""10,000 run directories collected and tabulated, cold and from the cache.
+
+`python -m tests.bench.test_results FOLDER` only makes them.
+"""
+
+import itertools
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dinodiet.sweep.grid import write_grid
+from tests.results import studies
+
+RUNS = 10_000
+MODELS = [f"{name}-{size}" for name in ("dinov2", "mae", "ijepa", "aimv2", "vit") for size in ("small", "base")]
+DATASETS = (
+    "pathmnist",
+    "dermamnist",
+    "octmnist",
+    "bloodmnist",
+    "organamnist",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "mnist",
+    "folder",
+)
+
+
+def generate(study: Path) -> None:
+    """Write a study: 10 models x 10 datasets x 2 methods x 5 smoothings x 10 seeds, scores at 10 epochs."""
+    cells = []
+    grid = itertools.product(MODELS, DATASETS, ("diet", "dino"), (0.0, 0.1, 0.2, 0.3, 0.4), range(10))
+    for number, (model, dataset, method, value, seed) in enumerate(grid):
+        key = "method.label_smoothing" if method == "diet" else "method.student_temp"
+        final = 0.8 + (number * 7919 % 1000) / 10_000
+        content = studies.results(model, dataset, method, seed, 0.8, final, {key: value}, epochs=10)
+        studies.write(study, content)
+        cells.append(studies.cell(content, f"{key}={value}"))
+    assert len(cells) == RUNS
+    write_grid(study, cells)
+
+
+@dataclass
+class Cost:
+    """A command from its start to its end: seconds on the clock and of the CPU, and its peak memory."""
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.cpu_seconds:.1f} CPU seconds, {self.megabytes:.0f} MB)"
+
+
+def measure(*arguments: str) -> tuple[Cost, str]:
+    """Return the cost of a command and what it printed."""
+    script = (
+        "import resource, sys; from dinodiet.results.__main__ import main; code = main(sys.argv[1:]); "
+        "used = resource.getrusage(resource.RUSAGE_SELF); "
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024); sys.exit(code)"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - begun
+    printed, _, used = done.stdout.rstrip().rpartition("\n")
+    return Cost(seconds, *map(float, used.split())), printed
+
+
+@pytest.mark.bench
+def test_ten_thousand_runs(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    generate(study)
+    cold, first = measure(str(study))
+    (cached, again), (other, _) = measure(str(study)), measure(str(study))
+    tidy, _ = measure(str(study), "--tidy", str(tmp_path / "scores.csv"))
+    print(f"\n{RUNS:,} runs tabulated: cold {cold}, cached {cached} and {other}; all scores as CSV {tidy}")
+    assert f"{RUNS} runs: {RUNS} done" in first
+    assert first.count(" (10)") == 3000
+    assert first == again
+    # On the clock these are the same where nothing else runs.
+    assert cold.cpu_seconds < 10
+    assert min(cached.cpu_seconds, other.cpu_seconds) < 2
+    assert max(cold.megabytes, tidy.megabytes) < 1000
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]))
