@@ -64,7 +64,7 @@ def selective_scan(
             delta = delta + delta_bias[:, None]
         if delta_softplus:
             delta = F.softplus(delta)
-        y = _Scan.apply(x, delta, A, B, C)
+        y = _scan(x, delta, A, B, C)
         return (y if D is None else y + D[:, None] * x).to(u.dtype)
 
 
@@ -85,6 +85,12 @@ def _without_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
     return (
         torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
     )
+
+
+@torch.compiler.disable  # type: ignore[misc]  # unrolled, its loops would take minutes to compile
+def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    y: Tensor = _Scan.apply(u, delta, A, B, C)
+    return y
 
 
 class _Scan(torch.autograd.Function):
