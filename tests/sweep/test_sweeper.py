@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import TINY, launch
+
+
+def grid_of(tmp_path: Path) -> list[dict[str, Any]]:
+    (path,) = tmp_path.glob("*/.sweep/grid.json")
+    cells: list[dict[str, Any]] = json.loads(path.read_text())["cells"]
+    return cells
+
+
+REFUSED = {
+    "unknown option": (["model=mae,nomodel"], "1 of 2 runs are refused, nothing is started: model=nomodel"),
+    "bad value": (["schedule.batch_size=8,0,-1"], "2 of 3 runs are refused"),
+    "an interval": (["schedule.lr=interval(0,1)"], "an interval is no grid"),
+    "two studies": (["name=a,b"], "a sweep lies in one study"),
+    "a launcher from elsewhere": (["hydra/launcher=basic", "seed=0,1"], "choose from: local, parallel, slurm"),
+    "retry": (["retry=all", "seed=0,1"], "retry: 'all'; choose from: failed, null"),
+    "a short limit": (
+        ["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.timeout_min=2"],
+        "hydra.launcher.signal_delay_s: 120 s before a limit of 2 min",
+    ),
+    "an unknown launcher key": (["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.queue=x"], "queue"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_impossible_grid_is_refused_whole(tmp_path: Path, case: str) -> None:
+    overrides, says = REFUSED[case]
+    done = launch(tmp_path, "-m", *overrides)
+    assert done.returncode == 1
+    assert says in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*/*/*"))
+
+
+def test_without_m_a_sweep_and_its_launcher_are_refused(tmp_path: Path) -> None:
+    done = launch(tmp_path, "sweeps=smoke")
+    assert done.returncode == 1
+    assert "python launch.py -m sweeps=smoke" in done.stderr
+    done = launch(tmp_path, "hydra/launcher=parallel")
+    assert done.returncode == 1
+    assert "add -m" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_file_and_the_command_line(tmp_path: Path) -> None:
+    """The command line replaces keys of the file, adds others; doubled cells are one; the file is found from anywhere."""
+    extra = ("model=vit_tiny,vit_tiny", "seed=range(2)", "method=diet", "name=mine")
+    tiny = [word for word in TINY if not word.startswith("model=")]
+    done = launch(tmp_path, "-m", "sweeps=smoke", *extra, *tiny)
+    assert done.returncode == 0, done.stderr
+    assert [(cell["choices"]["model"], cell["choices"]["method"], cell["seed"]) for cell in grid_of(tmp_path)] == [
+        ("vit_tiny", "diet", 0),
+        ("vit_tiny", "diet", 1),
+    ]
+    assert "2 runs: 2 done" in done.stdout
+    assert "knn/accuracy" in done.stdout.rpartition("2 runs")[2]
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("mine/[!.]*/results.json")]
+    assert {found["config"]["dataset"]["limit"] for found in results} == {64}
