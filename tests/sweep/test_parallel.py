@@ -36,7 +36,8 @@ def running_pids(grid: list[Task]) -> list[int]:
 def test_hard_kills_of_workers_cost_nothing_but_time(tmp_path: Path) -> None:
     grid, whole = seeds(tmp_path / "killed", 3, *LONG), seeds(tmp_path / "whole", 3, *LONG)
     drive(whole, Local(), retry_failed=False)
-    draw, killed, over = random.Random(0), [], threading.Event()
+    draw, over = random.Random(0), threading.Event()
+    killed: list[int] = []
 
     def kill() -> None:
         while len(killed) < KILLS and not over.is_set():

@@ -49,7 +49,7 @@ def test_without_m_a_sweep_and_its_launcher_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_file_and_the_command_line(tmp_path: Path) -> None:
-    """The command line replaces keys of the file, adds others; doubled cells are one; the file is found from anywhere."""
+    """The command line replaces keys of the file, adds others; and doubled cells are one."""
     extra = ("model=vit_tiny,vit_tiny", "seed=range(2)", "method=diet", "name=mine")
     tiny = [word for word in TINY if not word.startswith("model=")]
     done = launch(tmp_path, "-m", "sweeps=smoke", *extra, *tiny)
