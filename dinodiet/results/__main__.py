@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -195,4 +196,5 @@ def _write(path: Path | None, frame: pd.DataFrame, drawn: Callable[[Style], str]
 
 
 if __name__ == "__main__":
+    gc.disable()  # a short life with many small objects, none of them in cycles: a sixth of the time
     sys.exit(main())

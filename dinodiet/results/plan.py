@@ -12,20 +12,20 @@ from dinodiet.results.runs import NOT_SCIENCE, Run, is_choice, model_label
 from dinodiet.sweep.grid import Cell, read_grid
 
 
-def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run], set[Path]]:
-    """Return the unfinished cells of the studies' grids, and the directories of all cells.
+def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run], set[tuple[Path, str]]]:
+    """Return the unfinished cells of the studies' grids, and the studies and names of all cells.
 
     What an unfinished cell does not say about itself is taken from the finished runs of the same overrides, or of the
     same model, dataset and method.
     """
     waiting: list[Run] = []
-    wanted: set[Path] = set()
+    wanted: set[tuple[Path, str]] = set()
     for study, label in studies.items():
         cells = read_grid(study)
         finished = {run.path.name: run.record for run in done if run.study == study}
         alike: dict[Any, Record] = {}
         for cell in cells:
-            wanted.add(study / cell.run_id)
+            wanted.add((study, cell.run_id))
             if record := finished.get(cell.run_id):
                 alike.setdefault(_overrides(cell), record)
                 alike.setdefault(_what(cell), record)

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,11 @@ def read(paths: Iterable[Path | str]) -> Found:
     found = Found(studies={study: labels[study] for study in whole})
     for study, names in whole.items():
         cache = Cache(study)
-        _read_runs(study, names, cache, found)
+        _read_runs(study, labels[study], names, cache, found)
         cache.save()
     for study, names in single.items():
         if study not in whole:
-            _read_runs(study, names, Cache(study), found)
-    found.runs = [replace(run, record={"study": labels[run.study], **run.record}) for run in found.runs]
+            _read_runs(study, labels[study], names, Cache(study), found)
     return found
 
 
@@ -128,11 +127,11 @@ def _is_run(path: str) -> bool:
     return any(os.path.exists(f"{path}/{name}") for name in ("results.json", "status.json"))  # noqa: PTH110 - speed
 
 
-def _read_runs(study: Path, names: list[str], cache: Cache, found: Found) -> None:
+def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: Found) -> None:
     for name in names:
         run_dir = RunDir(study / name)
         try:
-            stat = run_dir.results.stat()
+            stat = os.stat(f"{study}/{name}/results.json")  # noqa: PTH116 - speed
         except OSError:
             continue  # not finished
         record = cache.get(name, stat.st_mtime_ns, stat.st_size)
@@ -143,7 +142,7 @@ def _read_runs(study: Path, names: list[str], cache: Cache, found: Found) -> Non
                 found.problems.setdefault(_reason(error), []).append(run_dir.results)
                 continue
             cache.put(name, Entry(stat.st_mtime_ns, stat.st_size, record))
-        found.runs.append(Run(study, run_dir.path, record))
+        found.runs.append(Run(study, run_dir.path, {"study": label, **record}))
 
 
 class OtherFormatError(ValueError):

@@ -56,7 +56,7 @@ def cells_of(
     done = [run for run in waiting_now if "final/steps" in run.record]
     waiting = [run for run in waiting_now if "final/steps" not in run.record]
     plan = layout(done, waiting, **options)
-    cells = aggregate(done, waiting, [run for run in done if run.path in wanted], plan)
+    cells = aggregate(done, waiting, [run for run in done if (run.study, run.path.name) in wanted], plan)
     return cells, plan, [*setting_notes(done, plan), *gap_notes(done, plan)]
 
 
@@ -79,14 +79,14 @@ def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
 
 def _mixed(runs: Sequence[Run], plan: Layout, setting: str) -> list[str]:
     """Name the cells whose runs were scored with different values of a setting."""
-    used: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    key, used = f"final/{setting}", defaultdict(set)
     for run in runs:
-        used[tuple(text(run.record.get(key)) for key in plan.choices)].add(text(run.record.get(f"final/{setting}")))
-    mixed = {cell: values for cell, values in used.items() if len(values) > 1}
+        used[tuple(map(run.record.get, plan.choices))].add(run.record.get(key))
+    mixed = {", ".join(map(text, cell)): set(map(text, values)) for cell, values in used.items() if len(values) > 1}
     if not mixed:
         return []
-    values, cells = sorted(set.union(*mixed.values())), "; ".join(map(", ".join, mixed))
-    return [f"scores with different {setting} ({', '.join(values)}) are averaged in: {cells}"]
+    values = sorted(set.union(*mixed.values()))
+    return [f"scores with different {setting} ({', '.join(values)}) are averaged in: {'; '.join(mixed)}"]
 
 
 def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
