@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -75,7 +76,7 @@ class GridSweeper(Sweeper):
         Raises:
             UserError: names every cell that cannot be composed or is refused, and why.
         """
-        tasks: dict[str, Task] = {}
+        tasks: dict[tuple[Path, str], Task] = {}
         refused = []
         for overrides in grid:
             try:
@@ -83,7 +84,7 @@ class GridSweeper(Sweeper):
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 refused.append(f"{' '.join(overrides)}: {one_line(error)}")
                 continue
-            tasks.setdefault(task.cell.run_id, task)
+            tasks.setdefault((task.study, task.cell.run_id), task)
         if refused:
             raise UserError(f"{len(refused)} of {len(grid)} runs are refused, nothing is started: {'; '.join(refused)}")
         if len(studies := {str(task.study) for task in tasks.values()}) > 1:

@@ -17,7 +17,7 @@ REFUSED = {
     "unknown option": (["model=mae,nomodel"], "1 of 2 runs are refused, nothing is started: model=nomodel"),
     "bad value": (["schedule.batch_size=8,0,-1"], "2 of 3 runs are refused"),
     "an interval": (["schedule.lr=interval(0,1)"], "an interval is no grid"),
-    "two studies": (["name=a,b"], "a sweep lies in one study"),
+    "two studies": (["name=a,b", "schedule.epochs=0"], "a sweep lies in one study"),
     "a launcher from elsewhere": (["hydra/launcher=basic", "seed=0,1"], "choose from: local, parallel, slurm"),
     "retry": (["retry=all", "seed=0,1"], "retry: 'all'; choose from: failed, null"),
     "a short limit": (
