@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dinodiet.results.cache import Record, Scalar
-from dinodiet.results.runs import NOT_SCIENCE, Run, is_choice, model_label
+from dinodiet.results.runs import NOT_SCIENCE, Run, is_choice, keys_of, model_label
+from dinodiet.results.tidy import is_the_seed
 from dinodiet.sweep.grid import Cell, read_grid
 
 
@@ -18,6 +19,7 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
     What an unfinished cell does not say about itself is taken from the finished runs of the same overrides, or of the
     same model, dataset and method.
     """
+    follows = _following([run.record for run in done])
     waiting: list[Run] = []
     wanted: set[tuple[Path, str]] = set()
     for study, label in studies.items():
@@ -32,7 +34,7 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
         for cell in cells:
             if cell.run_id not in finished:
                 known = alike.get(_overrides(cell)) or alike.get(_what(cell)) or {}
-                waiting.append(Run(study, study / cell.run_id, {**_record(cell, known), "study": label}))
+                waiting.append(Run(study, study / cell.run_id, {**_record(cell, known, follows), "study": label}))
     return waiting, wanted
 
 
@@ -44,8 +46,16 @@ def _what(cell: Cell) -> tuple[str, str, str]:
     return model_label(cell.run_id, cell.choices), cell.choices["dataset"], cell.choices["method"]
 
 
-def _record(cell: Cell, known: Record) -> Record:
+def _following(records: Sequence[Record]) -> list[str]:
+    """Return the settings that are each run's seed (method.target_seed)."""
+    seeds = [record["seed"] for record in records]
+    keys = [key for key in keys_of(records) if "." in key and key.endswith("seed")]
+    return [key for key in keys if is_the_seed([record.get(key) for record in records], seeds)]
+
+
+def _record(cell: Cell, known: Record, follows: Sequence[str]) -> Record:
     record: Record = {key: value for key, value in known.items() if is_choice(key)}
+    record |= {key: cell.seed for key in follows if record.get(key) is not None}
     for override in cell.overrides:
         key, _, value = override.lstrip("+").partition("=")
         if "." in key and key.partition(".")[0] not in (*NOT_SCIENCE, "hydra"):

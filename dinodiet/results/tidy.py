@@ -83,7 +83,7 @@ def differing(records: Sequence[Record]) -> list[str]:
     found = []
     for key in sorted(keys, key=lambda key: "." in key):
         column = _column(records, key)
-        if len(set(column)) == 1 or _follows(column, groups) or _is_the_seed(column, seeds):
+        if len(set(column)) == 1 or _follows(column, groups) or is_the_seed(column, seeds):
             continue
         found.append(key)
         if "." not in key:
@@ -100,7 +100,8 @@ def _codes(values: list[Any]) -> list[int]:
     return [numbers.setdefault(value, len(numbers)) for value in values]
 
 
-def _is_the_seed(column: list[Any], seeds: list[Any]) -> bool:
+def is_the_seed(column: Sequence[Any], seeds: Sequence[Any]) -> bool:
+    """Return whether a setting is the seed of each run that has it."""
     return all(value is None or value == seed for value, seed in zip(column, seeds, strict=True))
 
 
