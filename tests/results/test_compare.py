@@ -162,3 +162,11 @@ def test_what_cannot_be_compared_is_told(key: str, values: list[str], message: s
     studies.write(tmp_path, studies.results(seed=1, method="dino"))
     with pytest.raises(UserError, match=message):
         compare(read([tmp_path]).runs, key, values, metric="knn/accuracy")
+
+
+def test_the_cheapest_has_the_first_rank(tmp_path: Path) -> None:
+    for method, seconds in (("diet", 10.0), ("dino", 20.0)):
+        studies.write(tmp_path, studies.results(method=method) | {"train_seconds": seconds})
+    found = compare(read([tmp_path]).runs, "method", metric="train_seconds")
+    assert found.ranks.set_index("value")["mean_rank"].to_dict() == {"diet": 1.0, "dino": 2.0}
+    assert found.pairs["losses"].tolist() == [1]
