@@ -51,7 +51,6 @@ def main(cfg: DictConfig) -> dict[str, Any] | None:
         check_alone(choices)
         if cfg.mode == "plan":
             from dinodiet.sweep.plan import plan  # noqa: PLC0415
-
             from dinodiet.sweep.task import task_of  # noqa: PLC0415
 
             print(plan([task_of(cfg, choices)]))
@@ -80,11 +79,21 @@ def check_alone(choices: Mapping[str, str | None]) -> None:
 
 def tell(error: Exception) -> str:
     """Print an error, a user's mistake as one line and anything else with its traceback; return the line."""
-    line = explain(error, sys.argv[1:], CONF)
+    line = explain(error, [*sys.argv[1:], *GridSweeper.words], CONF)
     if SHOW_TRACEBACKS or not isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         traceback.print_exception(error)
     print(f"error: {line}", file=sys.stderr, flush=True)
     return line
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what Hydra itself is to see of the command line, and what is only for the cells of a grid."""
+    options = [word for word in words if word in ("-m", "--multirun")]
+    rest = [word for word in words if word not in options]
+    if not options or {"--cfg", "-c", "--info", "-i"} & set(words):
+        return [*options, *rest], []  # argparse wants the overrides together
+    cells = [word for word in rest if "=" in word and not word.startswith(("-", "+hydra", "hydra", "sweeps="))]
+    return [*options, *(word for word in rest if word not in cells)], cells
 
 
 def cli() -> int:
@@ -92,8 +101,7 @@ def cli() -> int:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(CONF))
         return 0
-    words = sys.argv[1:]
-    sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse wants the words together
+    sys.argv[1:], GridSweeper.words = split_words(sys.argv[1:])
     sys.path.append(str(Path.cwd()))  # parts of your own beside where you work can be named in _target_
     try:
         main()

@@ -22,8 +22,9 @@ LAYERS = [
     {"monitor", "parts"},
     {"modes"},
     {"run"},
+    {"results", "sweep"},
 ]
-HYDRA = {"build", "config", "explain", "parts", "modes", "run"}
+HYDRA = {"build", "config", "explain", "parts", "modes", "run", "sweep"}
 
 
 def layer_of(path: Path) -> str:

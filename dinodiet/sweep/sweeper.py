@@ -6,22 +6,24 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.build import build
-from dinodiet.config import check_tuned
 from dinodiet.errors import UserError, one_line
+from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.drive import Launcher, drive, standing
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.state import CellState
-from dinodiet.sweep.task import Task, task_of
+from dinodiet.sweep.task import Task
 
 LAUNCHERS = ("local", "parallel", "slurm")
 
@@ -31,16 +33,23 @@ class GridSweeper(Sweeper):
 
     It differs from Hydra's basic sweeper: keys of the command line replace those of a sweep file, all cells are checked
     before anything starts, what is done is not run again, and one failure neither hides nor stops the others.
+
+    Attributes:
+        words: overrides that are the cells' alone. Hydra first composes a configuration for the sweep itself, and keys
+            of a swept model would be unknown to its default model.
     """
+
+    words: ClassVar[list[str]] = []
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         self.params = params or {}
-        self.hydra_context: HydraContext | None = None
-        self.config: DictConfig | None = None
+        self.loader: ConfigLoader | None = None
+        self.composer: Composer | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over; the launcher is dinodiet's own and built when there is something to run."""
-        self.hydra_context, self.config = hydra_context, config
+        self.loader = hydra_context.config_loader
+        self.composer = Composer(self.loader, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the grid, or in mode=plan print it.
@@ -49,20 +58,21 @@ class GridSweeper(Sweeper):
             UserError: a cell cannot be composed or is refused, or runs did not finish: all are named.
             Preempted: the command was asked to stop.
         """
-        assert self.config is not None
-        tasks = self.tasks(self.expand(arguments))
+        grid = self.expand([*arguments, *self.words])
+        launcher = self._launcher(grid[0])
+        tasks = self.tasks(grid)
         first = tasks[0].config
         if first["mode"] == "plan":
             from dinodiet.sweep.plan import plan  # noqa: PLC0415 - it builds models: needs torch
 
             print(plan(tasks), flush=True)
             return
-        run_grid(tasks, self._launcher(), retry=first["retry"])
+        run_grid(tasks, launcher, retry=first["retry"])
 
     def expand(self, arguments: Sequence[str]) -> list[list[str]]:
         """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        assert self.loader is not None
+        parser = OverridesParser.create(config_loader=self.loader)
         given = parser.parse_overrides(list(arguments))
         named = {override.get_key_element().lstrip("+~") for override in given}
         filed = parser.parse_overrides([f"{key}={value}" for key, value in self.params.items()])
@@ -76,11 +86,12 @@ class GridSweeper(Sweeper):
         Raises:
             UserError: names every cell that cannot be composed or is refused, and why.
         """
+        assert self.composer is not None
         tasks: dict[tuple[Path, str], Task] = {}
         refused = []
         for overrides in grid:
             try:
-                task = self._task(overrides)
+                task = self.composer.task(overrides)
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 refused.append(f"{' '.join(overrides)}: {one_line(error)}")
                 continue
@@ -91,23 +102,13 @@ class GridSweeper(Sweeper):
             raise UserError(f"name, outputs_dir: a sweep lies in one study, this grid in {', '.join(sorted(studies))}")
         return list(tasks.values())
 
-    def _task(self, overrides: Sequence[str]) -> Task:
-        assert self.hydra_context is not None
-        assert self.config is not None
-        loader = self.hydra_context.config_loader
-        composed = loader.load_sweep_config(self.config, list(overrides))
-        choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
-        OmegaConf.set_struct(composed, False)
-        del composed["hydra"]
-        check_tuned(choices, loader.get_group_options("tuned"))
-        return task_of(composed, choices, overrides)
-
-    def _launcher(self) -> Launcher:
-        assert self.config is not None
-        name = self.config.hydra.runtime.choices["hydra/launcher"]
+    def _launcher(self, overrides: Sequence[str]) -> Launcher:
+        assert self.composer is not None
+        hydra = self.composer.compose(overrides).hydra
+        name = hydra.runtime.choices["hydra/launcher"]
         if name not in LAUNCHERS:
             raise UserError(f"hydra/launcher: {name!r}; choose from: {', '.join(LAUNCHERS)}")
-        launcher: Launcher = build(self.config.hydra.launcher, "hydra.launcher")()
+        launcher: Launcher = build(hydra.launcher, "hydra.launcher")()
         return launcher
 
 

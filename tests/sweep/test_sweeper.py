@@ -51,7 +51,7 @@ def test_without_m_a_sweep_and_its_launcher_are_refused(tmp_path: Path) -> None:
 def test_a_sweep_file_and_the_command_line(tmp_path: Path) -> None:
     """The command line replaces keys of the file, adds others; and doubled cells are one."""
     extra = ("model=vit_tiny,vit_tiny", "seed=range(2)", "method=diet", "name=mine")
-    tiny = [word for word in TINY if not word.startswith("model=")]
+    tiny = [word for word in TINY if not word.startswith("model=")]  # model.patch_size is unknown to the default model
     done = launch(tmp_path, "-m", "sweeps=smoke", *extra, *tiny)
     assert done.returncode == 0, done.stderr
     assert [(cell["choices"]["model"], cell["choices"]["method"], cell["seed"]) for cell in grid_of(tmp_path)] == [
