@@ -25,16 +25,16 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
     for study, label in studies.items():
         cells = read_grid(study)
         finished = {run.path.name: run.record for run in done if run.study == study}
+        wanted |= {(study, cell.run_id) for cell in cells}
+        missing = [cell for cell in cells if cell.run_id not in finished]
         alike: dict[Any, Record] = {}
-        for cell in cells:
-            wanted.add((study, cell.run_id))
+        for cell in cells if missing else []:
             if record := finished.get(cell.run_id):
                 alike.setdefault(_overrides(cell), record)
                 alike.setdefault(_what(cell), record)
-        for cell in cells:
-            if cell.run_id not in finished:
-                known = alike.get(_overrides(cell)) or alike.get(_what(cell)) or {}
-                waiting.append(Run(study, study / cell.run_id, {**_record(cell, known, follows), "study": label}))
+        for cell in missing:
+            known = alike.get(_overrides(cell)) or alike.get(_what(cell)) or {}
+            waiting.append(Run(study, study / cell.run_id, {**_record(cell, known, follows), "study": label}))
     return waiting, wanted
 
 
