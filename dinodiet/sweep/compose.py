@@ -25,7 +25,7 @@ class Composer:
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
         self._loader, self._config = loader, config
         self._parser = OverridesParser.create(config_loader=loader)
-        self._groups = {str(group) for group in config.hydra.runtime.choices}
+        self._groups = {*loader.list_groups(""), *map(str, config.hydra.runtime.choices)}
         self._tuned = loader.get_group_options("tuned")
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 

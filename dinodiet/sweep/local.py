@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections import deque
@@ -47,6 +48,6 @@ def attempt(task: Task) -> None:
     try:
         execute(task)
     except UserError as error:
-        print(f"error: {one_line(error)}", flush=True)
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
     except Exception:
         traceback.print_exc()

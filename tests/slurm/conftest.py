@@ -37,7 +37,8 @@ class Cluster:
 
     def submitted(self) -> int:
         """Return how many jobs were ever submitted; tasks of an array count one by one once they have started."""
-        return len(self("sacct", "--noheader", "--allocations", "--name=dinodiet", "--format=JobID", "-S2020-01-01").split())
+        which = ("--name=dinodiet", "--format=JobID", "--starttime=2020-01-01")
+        return len(self("sacct", "--noheader", "--allocations", *which).split())
 
 
 @pytest.fixture(scope="session")
