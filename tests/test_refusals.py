@@ -144,4 +144,4 @@ def test_one_bad_cell_of_a_grid_costs_one_cell(tmp_path: Path) -> None:
     done = launch(tmp_path, "-m", *TINY, "schedule.epochs=0", "method.label_smoothing=0.1,3,0.2")
     assert done.returncode == 1
     assert "error: method.label_smoothing: 3" in done.stderr
-    assert len(list(tmp_path.glob("*/*/results.json"))) == 2
+    assert len(list(tmp_path.glob("*/[!.]*/results.json"))) == 2

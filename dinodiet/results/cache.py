@@ -1,4 +1,4 @@
-"""Parsed results kept in a study's `.sweep/results.json`, so that only new and changed runs are read again.
+"""Parsed results kept in a study's `.sweep/collected.json`, so that only new and changed runs are read again.
 
 Disposable: wrong, old and unwritable caches are passed over. A run's entry holds while its results.json has the same
 modification time and size. What all runs share is stored once.
@@ -33,7 +33,7 @@ class Cache:
     """The records of one study, by run directory."""
 
     def __init__(self, study: Path) -> None:
-        self._path = study / ".sweep" / "results.json"
+        self._path = study / ".sweep" / "collected.json"
         try:
             self._old = _unpack(json.loads(self._path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -24,7 +24,7 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
     wanted: set[tuple[Path, str]] = set()
     for study, label in studies.items():
         cells = read_grid(study)
-        finished = {run.path.name: run.record for run in done if run.study == study}
+        finished = {run.name: run.record for run in done if run.study == study}
         wanted |= {(study, cell.run_id) for cell in cells}
         missing = [cell for cell in cells if cell.run_id not in finished]
         alike: dict[Any, Record] = {}
@@ -34,7 +34,7 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
                 alike.setdefault(_what(cell), record)
         for cell in missing:
             known = alike.get(_overrides(cell)) or alike.get(_what(cell)) or {}
-            waiting.append(Run(study, study / cell.run_id, {**_record(cell, known, follows), "study": label}))
+            waiting.append(Run(study, cell.run_id, {**_record(cell, known, follows), "study": label}))
     return waiting, wanted
 
 

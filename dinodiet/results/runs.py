@@ -35,15 +35,20 @@ class Run:
 
     Attributes:
         study: the folder that holds the run directory.
-        path: the run directory.
+        name: the name of the run directory.
         record: study, model, dataset, method, seed and other group choices by name; the configuration by dotted key;
             scores as `initial/<metric>` and `final/<metric>`, those on validation with `val/` before the metric;
             `skipped/<eval>` with the reason.
     """
 
     study: Path
-    path: Path
+    name: str
     record: Record
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.study / self.name
 
 
 @dataclass
@@ -129,7 +134,6 @@ def _is_run(path: str) -> bool:
 
 def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: Found) -> None:
     for name in names:
-        run_dir = RunDir(study / name)
         try:
             stat = os.stat(f"{study}/{name}/results.json")  # noqa: PTH116 - speed
         except OSError:
@@ -137,12 +141,12 @@ def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: F
         record = cache.get(name, stat.st_mtime_ns, stat.st_size)
         if record is None:
             try:
-                record = parse(json.loads(run_dir.results.read_bytes()), name)
+                record = parse(json.loads(RunDir(study / name).results.read_bytes()), name)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                found.problems.setdefault(_reason(error), []).append(run_dir.results)
+                found.problems.setdefault(_reason(error), []).append(RunDir(study / name).results)
                 continue
             cache.put(name, Entry(stat.st_mtime_ns, stat.st_size, record))
-        found.runs.append(Run(study, run_dir.path, {"study": label, **record}))
+        found.runs.append(Run(study, name, {"study": label, **record}))
 
 
 class OtherFormatError(ValueError):

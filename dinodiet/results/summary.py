@@ -56,7 +56,7 @@ def cells_of(
     done = [run for run in waiting_now if "final/steps" in run.record]
     waiting = [run for run in waiting_now if "final/steps" not in run.record]
     plan = layout(done, waiting, **options)
-    cells = aggregate(done, waiting, [run for run in done if (run.study, run.path.name) in wanted], plan)
+    cells = aggregate(done, waiting, [run for run in done if (run.study, run.name) in wanted], plan)
     return cells, plan, [*setting_notes(done, plan), *gap_notes(done, plan)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from dinodiet.rundir import RunDir, read_json, write_json
@@ -54,12 +55,14 @@ def standing(tasks: Sequence[Task]) -> list[CellStatus]:
     jobs = read_jobs(tasks[0].study)
     submitted = any(task.cell.run_id in jobs for task in tasks)
     active = active_jobs() if submitted else None
-    return [state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active) for task in tasks]
+    return [_readable(task, state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active)) for task in tasks]
 
 
-def status_of(task: Task) -> CellStatus:
-    """Return how one cell stands, by the word of its directory alone."""
-    return state_of(task.run_dir)
+def _readable(task: Task, status: CellStatus) -> CellStatus:
+    """Return the status, or `stopped` where the results cannot be read: the run is then done again."""
+    if status.state is CellState.DONE and read_json(task.run_dir.results) is None:
+        return replace(status, state=CellState.STOPPED, reason=f"{task.run_dir.results} cannot be read")
+    return status
 
 
 def note_death(run_dir: RunDir, reason: str) -> None:

@@ -49,7 +49,7 @@ def test_a_run_that_is_gone_is_gone(tmp_path: Path) -> None:
 def test_a_broken_cache_is_passed_over(content: str, tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     first = collect(tmp_path)
-    (tmp_path / ".sweep" / "results.json").write_text(content)
+    (tmp_path / ".sweep" / "collected.json").write_text(content)
     assert collect(tmp_path).equals(first)
 
 
@@ -65,7 +65,7 @@ def test_kinds_of_values_come_back(tmp_path: Path) -> None:
     for number, record in enumerate(records):
         cache.put(str(number), Entry(number, 10, record))
     cache.save()
-    json.loads((tmp_path / ".sweep" / "results.json").read_text())
+    json.loads((tmp_path / ".sweep" / "collected.json").read_text())
     again = Cache(tmp_path)
     for number, record in enumerate(records):
         found = again.get(str(number), number, 10)
