@@ -75,7 +75,7 @@ class Status:
         return self
 
     def update(self, **progress: Any) -> None:
-        """Note the progress (step, total_steps, phase ...). A new phase is written at once, the rest by the heartbeat."""
+        """Note the progress (step, phase ...). A new phase is written at once, the rest by the heartbeat."""
         new_phase = progress.get("phase", self._content.get("phase")) != self._content.get("phase")
         self._content = {**self._content, **progress}
         if new_phase:

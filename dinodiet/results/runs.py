@@ -202,7 +202,8 @@ def is_setting(metric: str) -> bool:
 
 def keys_of(records: Iterable[Record]) -> dict[str, None]:
     """Return the keys that occur, in order."""
-    return dict.fromkeys(itertools.chain.from_iterable(records))
+    kinds = dict.fromkeys(tuple(record) for record in records)  # few among thousands of runs
+    return dict.fromkeys(itertools.chain.from_iterable(kinds))
 
 
 def is_choice(key: str) -> bool:

@@ -64,9 +64,9 @@ def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
     """Name the settings of the shown scores that differ between runs: shown apart, or averaged over after all."""
     notes = []
     evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
-    for name in plan.choices:
+    for name in filter(lambda name: name.startswith(tuple(f"eval.{one}." for one in evals)), plan.choices):
         values = list(dict.fromkeys(text(run.record.get(name)) for run in runs))
-        if name.startswith(tuple(f"eval.{one}." for one in evals)) and len(values) > 1:
+        if len(values) > 1:
             told = f"{name} = {', '.join(values)}"
             notes.append(f"scores were measured with different settings, which are kept apart: {told}")
     keys = [key for key in keys_of(run.record for run in runs) if key.startswith("final/")]

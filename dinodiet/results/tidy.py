@@ -82,13 +82,20 @@ def differing(records: Sequence[Record]) -> list[str]:
     seeds = _column(records, "seed")
     found = []
     for key in sorted(keys, key=lambda key: "." in key):
+        if _constant(records, key):
+            continue
         column = _column(records, key)
-        if len(set(column)) == 1 or _follows(column, groups) or is_the_seed(column, seeds):
+        if _follows(column, groups) or is_the_seed(column, seeds):
             continue
         found.append(key)
         if "." not in key:
             groups = _codes(list(zip(groups, column, strict=True)))
     return found
+
+
+def _constant(records: Sequence[Record], key: str) -> bool:
+    first = records[0].get(key)
+    return all(record.get(key) == first for record in records)
 
 
 def _column(records: Sequence[Record], key: str) -> list[Any]:
