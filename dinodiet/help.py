@@ -14,7 +14,10 @@ usage: python launch.py [group=choice ...] [key=value ...]
 
   python launch.py                                             the embedded demo: about two minutes on two CPU cores
   python launch.py model=mae dataset=pathmnist method=diet     one run: score, train, score again
-  python launch.py -m model=mae,dinov2 method=diet,dino seed=0,1,2   every combination, one after another
+  python launch.py -m model=mae,dinov2 method=diet,dino seed=0,1,2   every combination; again: only what is missing
+  python launch.py -m sweeps=vit_sizes mode=plan               a grid with a name: what would be run, and its cost
+  python launch.py -m sweeps=vit_sizes hydra/launcher=slurm    on a SLURM cluster (local | parallel | slurm)
+  python -m dinodiet.results outputs/vit_sizes                 how far it is, and its tables
   python launch.py model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/pictures
   python launch.py mode=sanity model=dinov2 dataset=cifar10    the frozen backbone against published scores
   python launch.py mode=evaluate checkpoint=outputs/.../checkpoint.pt dataset=cifar10 model=mae
@@ -37,9 +40,11 @@ Hydra's own options: python launch.py --hydra-help
 
 def help_text(conf: Path) -> str:
     """Return the help, with the choices found in the configuration folder."""
-    return TEXT.format(groups="\n".join(_group(conf, group) for group in GROUPS))
+    groups = [_group(conf / group, group) for group in GROUPS]
+    groups.append(_group(conf.parent / "sweeps", "sweeps"))
+    return TEXT.format(groups="\n".join(groups))
 
 
-def _group(conf: Path, group: str) -> str:
-    names = sorted(path.stem for path in (conf / group).glob("*.yaml") if not path.stem.startswith("_"))
+def _group(folder: Path, group: str) -> str:
+    names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
     return textwrap.fill(", ".join(names), 110, initial_indent=f"  {group:<10}", subsequent_indent=" " * 12)

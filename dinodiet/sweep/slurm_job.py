@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from types import FrameType
 
 from dinodiet.errors import UserError, one_line
@@ -30,7 +31,8 @@ def run_in_job(task: Task) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, _leave)
     with printing_to(task.run_dir.log):
-        print(f"--- SLURM job {slurm_job()}, start {os.environ.get('SLURM_RESTART_COUNT', '0')}", flush=True)
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        print(f"--- SLURM job {slurm_job()}, restarted {restarts} times, begun at {time.time():.2f}", flush=True)
         try:
             execute(task)
         except Preempted as left:
