@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.files import data_root
 from dinodiet.data.images import FileImages, Subset
@@ -28,6 +29,7 @@ def image_folder(
     test: str | None = "test",
     pretext: str | None = "pretext",
     test_fraction: float = 0.2,
+    broken: Broken = "refuse",
 ) -> RawSplits:
     """Return the splits of an image folder; classes are the folders in `train`, in alphabetical order.
 
@@ -38,6 +40,7 @@ def image_folder(
         test: as `train`; null, or no `test/`: `test_fraction` of train, stratified and the same in every run.
         pretext: unlabelled images at any depth for self-supervised training; null, or no `pretext/`: train serves.
         test_fraction: the part of train that is held out for testing where there is no test folder.
+        broken: what is done about images that cannot be decoded, see `handle_broken`.
 
     Raises:
         UserError: a folder is missing or has no images, or a class of val or test is not in train.
@@ -48,13 +51,13 @@ def image_folder(
     names = [name for name in (train, val, test, pretext) if name is not None]
     if len(set(names)) < len(names):
         raise UserError(f"dataset.source: {', '.join(names)} are the folders of the splits; they must differ")
-    classes = _classes(folder / train)
-    train_images: Images = _labelled(folder / train, classes)
+    classes = class_folders(folder / train)
+    train_images: Images = labelled(folder / train, classes)
     test_images: Images | None = _labelled_or_none(folder, "test", test, classes)
     if test_images is None:
         train_images, test_images = _hold_out(train_images, test_fraction, folder)
     unlabelled = _find(folder, "pretext", pretext)
-    return RawSplits(
+    source = RawSplits(
         name=folder.resolve().name,
         train=train_images,
         val=_labelled_or_none(folder, "val", val, classes),
@@ -62,6 +65,7 @@ def image_folder(
         pretext=None if unlabelled is None else FileImages(_files(unlabelled)),
         num_labels=len(classes),
     )
+    return handle_broken(source, broken, folder)
 
 
 def _find(folder: Path, split: str, name: str | None) -> Path | None:
@@ -73,17 +77,23 @@ def _find(folder: Path, split: str, name: str | None) -> Path | None:
     return folder / name
 
 
-def _classes(train: Path) -> list[str]:
+def class_folders(train: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; a UserError where there are none."""
     classes = sorted(path.name for path in train.glob("[!.]*") if path.is_dir())
     if not classes:
         raise UserError(f"no class folders in {train}; images are expected in {train}/<class>/")
     return classes
 
 
-def _labelled(split: Path, classes: list[str]) -> FileImages:
+def labelled(split: Path, classes: list[str]) -> FileImages:
+    """Return the images of a split's class folders, sorted, with the positions of their classes as labels.
+
+    Raises:
+        UserError: no class folders, one without images, or one that is not among the classes.
+    """
     paths: list[str] = []
     labels: list[int] = []
-    for name in _classes(split):
+    for name in class_folders(split):
         if name not in classes:
             raise UserError(f"{split / name}: class {name!r} is not in train; choose from: {', '.join(classes)}")
         found = _files(split / name)
@@ -94,7 +104,7 @@ def _labelled(split: Path, classes: list[str]) -> FileImages:
 
 def _labelled_or_none(folder: Path, split: str, name: str | None, classes: list[str]) -> FileImages | None:
     found = _find(folder, split, name)
-    return None if found is None else _labelled(found, classes)
+    return None if found is None else labelled(found, classes)
 
 
 def _files(folder: Path) -> list[str]:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from dinodiet.errors import UserError
 from dinodiet.types import Images
+
+# What Pillow's decoders raise.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class TensorImages:
@@ -157,14 +171,28 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
     """
+    return decode(path, str(path))
+
+
+def decode(file: str | Path | BinaryIO, name: str) -> Tensor:
+    """Return the image in an open file, see `read_image`; `name` is what an error calls it."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
-            pixels = np.array(_to_rgb(ImageOps.exif_transpose(image)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
+            pixels = np.array(_to_rgb(_upright(image)))
+    except BROKEN as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as an image ({reason}); replace or remove it") from error
+        raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image turned as its EXIF orientation says; notes that cannot be read say nothing of the pixels."""
+    try:
+        turn = TURNS.get(image.getexif().get(0x0112))
+    except (*BROKEN, TypeError, LookupError):
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

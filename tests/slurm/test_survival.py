@@ -1,9 +1,11 @@
 """Sweeps on a real cluster, disturbed in every way that clusters do: they end complete, or name what is missing."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,11 +111,13 @@ def folder(tmp_path: Path, cluster: Cluster) -> Iterator[Path]:
     wait_until(lambda: not cluster.queued())
 
 
-def undisturbed(folder: Path, *overrides: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+@functools.cache
+def undisturbed(*overrides: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return the scores of the same grid, run in one process without SLURM."""
-    done = launch(folder / "undisturbed", "-m", "name=whole", *TINY, *PLAIN, *overrides)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return read(folder / "undisturbed" / "whole")
+    with tempfile.TemporaryDirectory() as folder:
+        done = launch(Path(folder), "-m", "name=whole", *TINY, *PLAIN, *overrides)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return read(Path(folder) / "whole")
 
 
 def test_a_grid_runs_as_one_array_and_not_again(cluster: Cluster, folder: Path) -> None:
@@ -125,7 +129,7 @@ def test_a_grid_runs_as_one_array_and_not_again(cluster: Cluster, folder: Path) 
     assert sweep.starts() == [1] * 6
     assert len({status["slurm_job"].split("_")[0] for status in sweep.status().values()}) == 1
     assert cluster.submitted() == before + 6
-    assert sweep.results() == undisturbed(folder, *grid)
+    assert sweep.results() == undisturbed(*grid)
     code, output = sweep.run()
     assert (code, cluster.submitted()) == (0, before + 6), output
     assert "6 runs: 6 done" in output
@@ -158,7 +162,7 @@ def test_preempted_runs_go_on_where_they_were(cluster: Cluster, folder: Path) ->
     code, output = finish(process)
     assert code == 0, output
     assert sweep.starts() == [2, 2]
-    assert sweep.results() == undisturbed(folder, "seed=0,1")
+    assert sweep.results() == undisturbed("seed=0,1")
     logs = [path.read_text() for path in folder.glob("sweep/*/log.txt")]
     assert all("continuing from step" in log for log in logs)
 
@@ -175,7 +179,7 @@ def test_runs_survive_a_node_that_fails(cluster: Cluster, folder: Path) -> None:
     code, output = finish(process)
     assert code == 0, output
     assert sweep.starts() == [2, 2]
-    assert sweep.results() == undisturbed(folder, "seed=0,1")
+    assert sweep.results() == undisturbed("seed=0,1")
     assert "NODE_FAIL" in cluster("sacct", "-D", "--noheader", "--format=State%20")
 
 
@@ -190,7 +194,7 @@ def test_a_run_longer_than_the_time_limit_is_requeued_until_it_is_done(cluster: 
     assert len(status["requeued_at"]) >= 2
     assert status["requeued_at"] == sorted(status["requeued_at"])
     assert status["starts"] == 1 + len(status["requeued_at"])
-    assert sweep.results() == undisturbed(folder, "seed=0", *long)
+    assert sweep.results() == undisturbed("seed=0", *long)
 
 
 def test_a_requeued_run_goes_on(cluster: Cluster, folder: Path) -> None:
@@ -201,7 +205,7 @@ def test_a_requeued_run_goes_on(cluster: Cluster, folder: Path) -> None:
     code, output = finish(process)
     assert code == 0, output
     assert sweep.starts() == [1, 2]
-    assert sweep.results() == undisturbed(folder, "seed=0,1")
+    assert sweep.results() == undisturbed("seed=0,1")
 
 
 def test_a_cancelled_job_is_named_and_the_same_command_continues_it(cluster: Cluster, folder: Path) -> None:
@@ -219,7 +223,7 @@ def test_a_cancelled_job_is_named_and_the_same_command_continues_it(cluster: Clu
     assert code == 0, output
     assert "submitted 1 runs" in output
     assert sweep.starts() == [1, 2]
-    assert sweep.results() == undisturbed(folder, "seed=0,1")
+    assert sweep.results() == undisturbed("seed=0,1")
 
 
 def test_ctrl_c_cancels_and_the_same_command_continues(cluster: Cluster, folder: Path) -> None:
@@ -235,7 +239,7 @@ def test_ctrl_c_cancels_and_the_same_command_continues(cluster: Cluster, folder:
     code, output = sweep.run()
     assert code == 0, output
     assert sweep.starts() == [2, 2]
-    assert sweep.results() == undisturbed(folder, "seed=0,1")
+    assert sweep.results() == undisturbed("seed=0,1")
 
 
 def test_ctrl_c_can_leave_the_jobs_running(cluster: Cluster, folder: Path) -> None:
@@ -269,7 +273,7 @@ def test_detached_lost_and_doubled_commands_attach_to_the_same_jobs(cluster: Clu
         assert "2 runs: 2 done" in output
     assert cluster.submitted() == before + 2
     assert sweep.starts() == [1, 1]
-    assert sweep.results() == undisturbed(folder, "seed=0,1")
+    assert sweep.results() == undisturbed("seed=0,1")
 
 
 def test_a_partition_that_does_not_exist(cluster: Cluster, folder: Path) -> None:
