@@ -22,7 +22,7 @@ def red(value: int) -> bytes:
 
 
 def tree(root: Path, bad: tuple[str, ...] = ()) -> Path:
-    """Write ten images in each of two classes for train and test; the red channel of image i of class c is 100 c + i."""
+    """Write ten images a class for train and test; the red channel of image i of class c is 100 c + i."""
     for split in ("train", "test"):
         for label, name in enumerate(("ant", "bee")):
             (root / split / name).mkdir(parents=True, exist_ok=True)
