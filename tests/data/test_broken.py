@@ -13,6 +13,7 @@ from dinodiet.data.dataset import open_dataset
 from dinodiet.data.folder import image_folder
 from dinodiet.data.images import fetch, read_image
 from dinodiet.errors import UserError
+from dinodiet.types import Images
 
 
 def red(value: int) -> bytes:
@@ -72,7 +73,12 @@ def test_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     first = image_folder(root=str(tmp_path), broken="skip")
     calls: list[int] = []
     find = module._errors
-    monkeypatch.setattr(module, "_errors", lambda images: calls.append(len(images)) or find(images))
+
+    def counted(images: Images) -> dict[int, str]:
+        calls.append(len(images))
+        return find(images)
+
+    monkeypatch.setattr(module, "_errors", counted)
     caplog.clear()
     again = image_folder(root=str(tmp_path), broken="skip")
     assert not calls
