@@ -104,17 +104,28 @@ def test_a_split_without_sound_images(tmp_path: Path) -> None:
         opened(tmp_path, "skip")
 
 
-def test_exif_that_cannot_be_read_does_not_cost_the_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "damage", "size"),
+    [
+        ("jpeg", {}, (8, 4)),
+        ("jpeg", {33: 197, 35: 45, 51: 238}, (8, 4)),  # another note is damaged, the orientation is not
+        ("webp", {}, (8, 4)),
+        ("webp", {0: 88, 1: 88}, (4, 8)),
+    ],
+)
+def test_exif_that_cannot_be_read_does_not_cost_the_image(
+    tmp_path: Path, kind: str, damage: dict[int, int], size: tuple[int, int]
+) -> None:
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a description"
+    exif[0x0112], exif[0x010E], exif[0x011A] = 6, "hello", 1.5
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 4), (9, 9, 9)).save(buffer, "jpeg", exif=exif)
-    data = buffer.getvalue()
-    at = data.index(b"MM\x00*")
-    (tmp_path / "whole.jpg").write_bytes(data)
-    (tmp_path / "bad.jpg").write_bytes(data[:at] + b"XX\x00*" + data[at + 4 :])
-    assert read_image(tmp_path / "whole.jpg").shape == (3, 8, 4)
-    assert read_image(tmp_path / "bad.jpg").shape == (3, 4, 8)
+    Image.new("RGB", (8, 4), (9, 9, 9)).save(buffer, kind, exif=exif)
+    data = bytearray(buffer.getvalue())
+    start = data.index(b"MM\x00*")
+    for offset, value in damage.items():
+        data[start + offset] = value
+    (tmp_path / "a").write_bytes(data)
+    assert read_image(tmp_path / "a").shape == (3, *size)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

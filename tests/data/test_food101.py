@@ -16,7 +16,7 @@ from tests.data.published import published
 
 def test_counts_labels_and_pixels(tmp_path: Path) -> None:
     layouts.food101(tmp_path)
-    source = food101(root=str(tmp_path), published={"classes": 3, "train": 12, "test": 6})
+    source = food101(root=str(tmp_path), download=False, published={"classes": 3, "train": 12, "test": 6})
     found = layouts.splits(source)
     assert found["train"] == ([0, 1, 2, 3, 100, 101, 102, 103, 200, 201, 202, 203], [0] * 4 + [1] * 4 + [2] * 4)
     assert found["test"] == ([4, 5, 104, 105, 204, 205], [0, 0, 1, 1, 2, 2])
