@@ -21,6 +21,7 @@ from dinodiet.build import build
 from dinodiet.errors import UserError, one_line
 from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.drive import Launcher, drive, standing
+from dinodiet.sweep.each import run_each
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.state import CellState
 from dinodiet.sweep.task import Task
@@ -52,7 +53,7 @@ class GridSweeper(Sweeper):
         self.composer = Composer(self.loader, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the grid, or in mode=plan print it.
+        """Run the grid, or in mode=plan print it; modes that are no training do each cell once.
 
         Raises:
             UserError: a cell cannot be composed or is refused, or runs did not finish: all are named.
@@ -66,8 +67,10 @@ class GridSweeper(Sweeper):
             from dinodiet.sweep.plan import plan  # noqa: PLC0415 - it builds models: needs torch
 
             print(plan(tasks), flush=True)
-            return
-        run_grid(tasks, launcher, retry=first["retry"])
+        elif first["mode"] != "train":
+            run_each(tasks, launcher)
+        else:
+            run_grid(tasks, launcher, retry=first["retry"])
 
     def expand(self, arguments: Sequence[str]) -> list[list[str]]:
         """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""

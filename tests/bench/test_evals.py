@@ -80,7 +80,7 @@ def accuracy(data: Embeddings, weight: Tensor, intercept: Tensor) -> float:
     return float((data.features.double() @ weight.T + intercept).argmax(1).eq(data.labels).double().mean())
 
 
-@pytest.mark.parametrize("C", [1.0, 10.0])
+@pytest.mark.parametrize("C", [1.0])
 def test_logistic_regression_at_one_strength(C: float, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: N803
     train, test, _ = embeddings()
     features, labels = train.features.numpy(), train.labels.numpy()
@@ -93,7 +93,7 @@ def test_logistic_regression_at_one_strength(C: float, capsys: pytest.CaptureFix
         model = SklearnLogisticRegression(C=C, tol=1e-6, max_iter=10_000).fit(features, labels)
         solutions["theirs"] = torch.tensor(model.coef_).double(), torch.tensor(model.intercept_).double()
 
-    ratio, line = compare(f"logistic regression, 20,000 x 384, 10 classes, C={C:g}", ours, theirs, rounds=3)
+    ratio, line = compare(f"logistic regression, 20,000 x 384, 10 classes, C={C:g}", ours, theirs, rounds=2)
     reached = {side: objective(train, *found, C) for side, found in solutions.items()}
     scores = {side: accuracy(test, *found) for side, found in solutions.items()}
     with capsys.disabled():
@@ -120,7 +120,7 @@ def test_linear_probe_over_a_path_of_strengths(capsys: pytest.CaptureFixture[str
                 best = on_val
                 found["theirs"] = float(model.score(test.features.numpy(), test.labels.numpy()))
 
-    ratio, line = compare("linear probe, 4 strengths chosen on val", ours, theirs, rounds=3)
+    ratio, line = compare("linear probe, 4 strengths chosen on val", ours, theirs, rounds=2)
     with capsys.disabled():
         print(f"\n{line}\n  test accuracy {found}")
     assert found["ours"] >= found["theirs"] - 2e-3
@@ -142,7 +142,7 @@ def test_nearest_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
         model.fit(train.features.numpy(), train.labels.numpy())
         found["theirs"] = float(model.score(test.features.numpy(), test.labels.numpy()))
 
-    ratio, line = compare("k-NN, 20,000 x 384 train, 5,000 test, k=20", ours, theirs, rounds=5)
+    ratio, line = compare("k-NN, 20,000 x 384 train, 5,000 test, k=20", ours, theirs, rounds=3)
     with capsys.disabled():
         print(f"\n{line}\n  test accuracy {found}")
     assert found["ours"] == pytest.approx(found["theirs"], abs=1e-3)

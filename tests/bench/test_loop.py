@@ -25,7 +25,7 @@ from dinodiet.trackers import NoTracker
 from dinodiet.train import Recipe, fit
 from dinodiet.types import Batch, Clock
 
-STEPS, PAIRS = 10, 18
+STEPS, PAIRS = 10, 16
 CPU = torch.device("cpu")
 
 

@@ -45,7 +45,9 @@ class Sweep:
     def __init__(self, cluster: Cluster, folder: Path, *overrides: str) -> None:
         (folder / "slow_view.py").write_text(SLOW_VIEW)
         self.cluster, self.folder = cluster, folder
-        self.command = command(folder, "-m", "name=sweep", *TINY, *SLURM, *overrides)
+        # A shell starts background jobs with Ctrl-C switched off, and Python then leaves it off.
+        ctrl_c = ("env", "--default-signal=INT")
+        self.command = [*ctrl_c, *command(folder, "-m", "name=sweep", *TINY, *SLURM, *overrides)]
         self.environment = {**os.environ, **cluster.environment, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0"}
 
     def start(self, *more: str) -> subprocess.Popen[str]:

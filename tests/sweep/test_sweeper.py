@@ -48,6 +48,17 @@ def test_without_m_a_sweep_and_its_launcher_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_every_backbone_of_a_sanity_check_passes_or_fails_by_name(tmp_path: Path) -> None:
+    grid = ("mode=sanity", "+model.published={digits: {knn/accuracy: 0.01}},{digits: {knn/accuracy: 0.99}}")
+    done = launch(tmp_path, "-m", *TINY, *grid)
+    assert done.returncode == 1
+    assert "sanity: 1 of 2 passed" in done.stdout
+    assert done.stdout.count("  passed  ") == done.stdout.count("  FAILED  ") == 1
+    assert "below the published knn/accuracy" in done.stdout.partition("FAILED")[2]
+    assert "mode=sanity: 1 of 2 failed" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_sweep_file_and_the_command_line(tmp_path: Path) -> None:
     """The command line replaces keys of the file, adds others; and doubled cells are one."""
     extra = ("model=vit_tiny,vit_tiny", "seed=range(2)", "method=diet", "name=mine")

@@ -1,0 +1,46 @@
+"""A grid of things to be done once each and not kept as runs: mode=sanity and mode=evaluate."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from dinodiet.errors import UserError, one_line
+from dinodiet.sweep.local import Local
+from dinodiet.sweep.task import Task, execute
+
+
+def run_each(tasks: Sequence[Task], launcher: object) -> None:
+    """Do every task in this process, one after another, and print which passed.
+
+    Raises:
+        UserError: some failed, all are named; or the launcher is not `local`.
+    """
+    mode = tasks[0].config["mode"]
+    if not isinstance(launcher, Local):
+        raise UserError(f"hydra/launcher: mode={mode} works with local alone")
+    verdicts = [(task, _failure(task)) for task in tasks]
+    failed = [task for task, failure in verdicts if failure is not None]
+    print(f"\n{mode}: {len(tasks) - len(failed)} of {len(tasks)} passed")
+    for task, failure in verdicts:
+        print(f"  {'passed' if failure is None else 'FAILED'}  {' '.join(task.cell.overrides)}" + _after(failure))
+    if failed:
+        raise UserError(f"mode={mode}: {len(failed)} of {len(tasks)} failed")
+
+
+def _failure(task: Task) -> str | None:
+    """Do a task; return why it failed, or None."""
+    try:
+        execute(task)
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+        return one_line(error)
+    except Exception as error:
+        traceback.print_exc()
+        return f"{type(error).__name__}: {one_line(error)}"
+    return None
+
+
+def _after(failure: str | None) -> str:
+    return "" if failure is None else f": {failure}"
