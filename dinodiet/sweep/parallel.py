@@ -53,18 +53,20 @@ class Parallel:
         waiting = deque(tasks)
         running: dict[BaseProcess, tuple[Task, int]] = {}
         free = list(range(self._processes))[::-1]
-        stop = _StopFlag()
-        with stop:
+        with _StopFlag() as stop:
             while waiting or running:
-                for _ in range(len(waiting) if free and not stop.signal else 0):
+                for _ in range(len(waiting)):
+                    if not free:
+                        break
                     task = waiting.popleft()
-                    if standing([task])[0].state in IN_WORK:
+                    (status,) = standing([task])
+                    if status.state in IN_WORK:
                         waiting.append(task)  # another command's: look again later
+                    elif status.state in (CellState.DONE, CellState.FAILED):
+                        progress.ended(status)  # it was another command's
                     else:
                         slot = free.pop()
                         running[self._start(context, task, slot)] = (task, slot)
-                    if not free:
-                        break
                 connection.wait([process.sentinel for process in running], timeout=POLL_SECONDS)
                 for process in [process for process in running if not process.is_alive()]:
                     task, slot = running.pop(process)

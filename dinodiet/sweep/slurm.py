@@ -28,6 +28,8 @@ COMMON = (
     "stderr_to_stdout",
 )
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
+RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
+WANTED = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
 LOST_POLLS = 3  # a job that left the queue is given so many looks for its results to appear on this machine's disk
 SLOWEST_POLL_SECONDS = 60.0
 
@@ -37,6 +39,7 @@ class _Watched:
     task: Task
     job: str | None
     looks_left: int = LOST_POLLS
+    resubmissions_left: int = RESUBMISSIONS
 
 
 class Slurm:
@@ -146,9 +149,27 @@ class Slurm:
                 if status.state in IN_WORK or (status.state is CellState.STOPPED and entry.looks_left > 0):
                     entry.looks_left = LOST_POLLS if status.state in IN_WORK else entry.looks_left - 1
                     still.append(entry)
+                elif self._submit_again(entry, status, progress):
+                    still.append(entry)
                 else:
                     progress.ended(_explained(entry, status))
             watched = still
+
+    def _submit_again(self, entry: _Watched, status: CellStatus, progress: Progress) -> bool:
+        """Submit a run again that was killed without a word and not requeued; return whether it was."""
+        own = read_json(entry.task.run_dir.status) or {}
+        if status.state is not CellState.STOPPED or entry.job is None or own.get("state") != State.RUNNING.value:
+            return False
+        ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
+        if ending in WANTED or not entry.resubmissions_left:
+            return False
+        progress.say(f"SLURM job {entry.job} ended as {ending} and its run was killed: submitting it again")
+        study = entry.task.study
+        with FileLock(study / ".sweep" / "submit.lock"):
+            self._submit(study, [entry.task], progress)
+        entry.job = read_jobs(study)[entry.task.cell.run_id]
+        entry.looks_left, entry.resubmissions_left = LOST_POLLS, entry.resubmissions_left - 1
+        return True
 
     def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
         jobs = read_jobs(tasks[0].study)

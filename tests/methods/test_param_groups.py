@@ -27,3 +27,10 @@ def test_groups_are_the_published_ones(case: str) -> None:
 def test_an_empty_group_is_left_out() -> None:
     groups = weight_decay_groups(nn.Linear(2, 2, bias=False).named_parameters())
     assert [group.name for group in groups] == ["decay"]
+
+
+def test_the_rates_of_a_state_space_do_not_decay() -> None:
+    named = [("mixer.A_log", nn.Parameter(torch.zeros(4, 8))), ("mixer.weight", nn.Parameter(torch.zeros(4, 8)))]
+    decay, no_decay = weight_decay_groups(named)
+    assert decay.params == [named[1][1]]
+    assert no_decay.params == [named[0][1]]

@@ -156,33 +156,35 @@ def test_one_bad_cell_of_six_costs_one_cell(cluster: Cluster, folder: Path) -> N
     assert sweep.starts() == [1, 1, 1, 1, 1, 2]
 
 
-def test_preempted_runs_go_on_where_they_were(cluster: Cluster, folder: Path) -> None:
-    sweep = Sweep(cluster, folder, "seed=0,1", *SLOW, "+hydra.launcher.additional_parameters.nodelist=n3")
+def test_a_preempted_run_goes_on_where_it_was(cluster: Cluster, folder: Path) -> None:
+    sweep = Sweep(cluster, folder, "seed=0", *SLOW, "+hydra.launcher.additional_parameters.nodelist=n3")
     process = sweep.start()
-    wait_until(lambda: sweep.all_train(2))
+    wait_until(lambda: sweep.all_train(1))
     cluster("sbatch", "-p", "urgent", "-w", "n3", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
     code, output = finish(process)
     assert code == 0, output
-    assert sweep.starts() == [2, 2]
-    assert sweep.results() == undisturbed("seed=0,1")
+    assert sweep.starts() == [2]
+    assert sweep.results() == undisturbed("seed=0")
     logs = [path.read_text() for path in folder.glob("sweep/*/log.txt")]
     assert all("continuing from step" in log for log in logs)
 
 
-def test_runs_survive_a_node_that_fails(cluster: Cluster, folder: Path) -> None:
-    sweep = Sweep(cluster, folder, "seed=0,1", *SLOW, "+hydra.launcher.additional_parameters.nodelist=n2")
+def test_a_run_survives_a_node_that_fails(cluster: Cluster, folder: Path) -> None:
+    sweep = Sweep(cluster, folder, "seed=0", *SLOW, "+hydra.launcher.additional_parameters.nodelist=n2")
     process = sweep.start()
-    wait_until(lambda: sweep.all_train(2))
+    wait_until(lambda: sweep.all_train(1))
     cluster.node("kill", "n2")
     try:
-        wait_until(lambda: cluster("squeue", "--noheader", "--array", "--format=%t").split() == ["PD", "PD"])
+        wait_until(lambda: cluster("squeue", "--noheader", "--array", "--format=%t").split() in (["PD"], []))
     finally:
         cluster.node("start", "n2")
     code, output = finish(process)
     assert code == 0, output
-    assert sweep.starts() == [2, 2]
-    assert sweep.results() == undisturbed("seed=0,1")
-    assert "NODE_FAIL" in cluster("sacct", "-D", "--noheader", "--format=State%20")
+    assert sweep.starts() == [2]
+    assert sweep.results() == undisturbed("seed=0")
+    # Where the processes die a moment before their daemons, SLURM calls the job failed and requeues nothing.
+    endings = cluster("sacct", "-D", "--noheader", "--name=dinodiet", "--format=State%20").split()
+    assert "NODE_FAIL" in endings or "submitting it again" in output
 
 
 def test_a_run_longer_than_the_time_limit_is_requeued_until_it_is_done(cluster: Cluster, folder: Path) -> None:
@@ -229,19 +231,19 @@ def test_a_cancelled_job_is_named_and_the_same_command_continues_it(cluster: Clu
 
 
 def test_ctrl_c_cancels_and_the_same_command_continues(cluster: Cluster, folder: Path) -> None:
-    sweep = Sweep(cluster, folder, "seed=0,1", *SLOW)
+    sweep = Sweep(cluster, folder, "seed=0", *SLOW)
     process = sweep.start()
-    wait_until(lambda: sweep.all_train(2))
+    wait_until(lambda: sweep.all_train(1))
     process.send_signal(signal.SIGINT)
     code, output = finish(process)
     assert code == 75, output
-    assert "cancelling 2 SLURM jobs" in output
+    assert "cancelling 1 SLURM jobs" in output
     assert not cluster.queued()
-    assert "2 runs: 2 stopped" in output
+    assert "1 runs: 1 stopped" in output
     code, output = sweep.run()
     assert code == 0, output
-    assert sweep.starts() == [2, 2]
-    assert sweep.results() == undisturbed("seed=0,1")
+    assert sweep.starts() == [2]
+    assert sweep.results() == undisturbed("seed=0")
 
 
 def test_ctrl_c_can_leave_the_jobs_running(cluster: Cluster, folder: Path) -> None:

@@ -19,7 +19,7 @@ from dinodiet.sweep.task import Task
 from tests.sweep.cells import seeds, starts, table, tasks
 
 KILLS = 20
-LONG = ("schedule.epochs=60", "checkpoint_minutes=0", "log_every=1")
+LONG = ("schedule.epochs=40", "checkpoint_minutes=0", "log_every=1")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_hard_kills_of_workers_cost_nothing_but_time(tmp_path: Path) -> None:
 
     def kill() -> None:
         while len(killed) < KILLS and not over.is_set():
-            time.sleep(draw.uniform(0.0, 1.0))
+            time.sleep(draw.uniform(0.0, 0.6))
             if pids := running_pids(grid):
                 pid = draw.choice(pids)
                 try:
