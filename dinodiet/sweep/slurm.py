@@ -29,7 +29,7 @@ COMMON = (
 )
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
 RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
-WANTED = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
+FINAL = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
 LOST_POLLS = 3  # a job that left the queue is given so many looks for its results to appear on this machine's disk
 SLOWEST_POLL_SECONDS = 60.0
 
@@ -161,7 +161,7 @@ class Slurm:
         if status.state is not CellState.STOPPED or entry.job is None or own.get("state") != State.RUNNING.value:
             return False
         ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
-        if ending in WANTED or not entry.resubmissions_left:
+        if ending in FINAL or not entry.resubmissions_left:
             return False
         progress.say(f"SLURM job {entry.job} ended as {ending} and its run was killed: submitting it again")
         study = entry.task.study
