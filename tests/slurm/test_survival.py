@@ -201,6 +201,20 @@ def test_a_run_longer_than_the_time_limit_is_requeued_until_it_is_done(cluster: 
     assert sweep.results() == undisturbed("seed=0", *long)
 
 
+def test_a_run_killed_without_a_word_is_submitted_again(cluster: Cluster, folder: Path) -> None:
+    sweep, before = Sweep(cluster, folder, "seed=0", *SLOW), cluster.submitted()
+    process = sweep.start()
+    wait_until(lambda: sweep.all_train(1))
+    (status,) = sweep.status().values()
+    os.kill(status["pid"], signal.SIGKILL)
+    code, output = finish(process)
+    assert code == 0, output
+    assert "ended as FAILED and its run was killed: submitting it again" in output
+    assert cluster.submitted() == before + 2
+    assert sweep.starts() == [2]
+    assert sweep.results() == undisturbed("seed=0")
+
+
 def test_a_requeued_run_goes_on(cluster: Cluster, folder: Path) -> None:
     sweep = Sweep(cluster, folder, "seed=0,1", *SLOW)
     process = sweep.start()
