@@ -107,6 +107,8 @@ def cli() -> int:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         FAILURES.append(tell(error))
+    except ValueError as error:  # Hydra's own word on options that exclude each other
+        FAILURES.append(tell(UserError(str(error))))
     return 1 if FAILURES else 0
 
 

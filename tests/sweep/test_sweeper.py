@@ -38,6 +38,21 @@ def test_an_impossible_grid_is_refused_whole(tmp_path: Path, case: str) -> None:
     assert not list(tmp_path.glob("*/*/*"))
 
 
+def test_the_settings_of_a_site_win_over_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "site").mkdir(parents=True)
+    (tmp_path / "mine" / "site" / "slurm.yaml").write_text("timeout_min: 2\n")
+    done = launch(tmp_path, "--config-dir", str(tmp_path / "mine"), "-m", "hydra/launcher=slurm", "seed=0,1")
+    assert done.returncode == 1
+    assert "hydra.launcher.signal_delay_s: 120 s before a limit of 2 min" in done.stderr
+
+
+def test_options_that_exclude_each_other_are_one_line(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-m", "--cfg", "job")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Only one of --run, --multirun, --cfg")
+    assert done.stderr.count("\n") == 1
+
+
 def test_without_m_a_sweep_and_its_launcher_are_refused(tmp_path: Path) -> None:
     done = launch(tmp_path, "sweeps=smoke")
     assert done.returncode == 1
