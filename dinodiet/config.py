@@ -14,15 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.errors import UserError
+from dinodiet.rundir import NOT_SCIENCE
 
 Mode = Literal["train", "evaluate", "sanity", "plan"]
 Precision = Literal["fp32", "bf16", "fp16"]
-
-# What a run is done with, and not what it is: these keys do not change its identity.
-NOT_SCIENCE = (
-    *("name", "mode", "checkpoint", "device", "num_workers", "compile", "tracker"),
-    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes", "retry", "detach"),
-)
 
 
 CHOICES = (

@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+# What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
+NOT_SCIENCE = (
+    *("name", "mode", "checkpoint", "device", "num_workers", "compile", "tracker"),
+    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes", "retry", "detach"),
+)
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write a file so that readers, and a crash at any moment, see the old content or the new, never a part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from dinodiet.data.splits import limit as limit_positions
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError
 from dinodiet.types import Data, DataSpec, Images
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,17 @@ def _check_labels(where: str, images: Images, num_labels: int, multilabel: bool)
     low, high, top = int(labels.min()), int(labels.max()), 1 if multilabel else num_labels - 1
     if low < 0 or high > top:
         raise UserError(f"{where}: labels from {low} to {high}, expected 0 to {top}")
+
+
+def hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images]:
+    """Split a labelled set that has no test images of its own into (train, test), stratified, the same in every run.
+
+    Raises:
+        UserError: the fraction is not between 0 and 1, or a part would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"dataset.source.test_fraction: {fraction}; choose a number between 0 and 1")
+    assert train.labels is not None
+    rest, test = stratified_split(train.labels, fraction, seed=0)
+    log.info("%s has no test split: %d of the %d training images are held out", title, len(test), len(train))
+    return Subset(train, rest), Subset(train, test)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 import torch
 
 from dinodiet.data.broken import Broken, handle_broken
-from dinodiet.data.dataset import RawSplits
+from dinodiet.data.dataset import RawSplits, hold_out
 from dinodiet.data.files import data_root
-from dinodiet.data.images import FileImages, Subset
-from dinodiet.data.splits import stratified_split
+from dinodiet.data.images import FileImages
 from dinodiet.errors import UserError
 from dinodiet.types import Images
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-
-log = logging.getLogger(__name__)
 
 
 def image_folder(
@@ -55,7 +51,7 @@ def image_folder(
     train_images: Images = labelled(folder / train, classes)
     test_images: Images | None = _labelled_or_none(folder, "test", test, classes)
     if test_images is None:
-        train_images, test_images = _hold_out(train_images, test_fraction, folder)
+        train_images, test_images = hold_out(train_images, test_fraction, str(folder))
     unlabelled = _find(folder, "pretext", pretext)
     source = RawSplits(
         name=folder.resolve().name,
@@ -118,12 +114,3 @@ def _files(folder: Path) -> list[str]:
     if not paths:
         raise UserError(f"no images in {folder}; known are {', '.join(EXTENSIONS)}")
     return paths
-
-
-def _hold_out(train: Images, fraction: float, folder: Path) -> tuple[Images, Images]:
-    if not 0 < fraction < 1:
-        raise UserError(f"dataset.source.test_fraction: {fraction}; choose a number between 0 and 1")
-    assert train.labels is not None
-    rest, test = stratified_split(train.labels, fraction, seed=0)
-    log.info("%s has no test folder: %d of the %d training images are held out", folder, len(test), len(train))
-    return Subset(train, rest), Subset(train, test)

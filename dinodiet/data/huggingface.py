@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,12 @@ import torch
 from torch import Tensor
 
 from dinodiet.data.broken import Broken, handle_broken
-from dinodiet.data.dataset import RawSplits
+from dinodiet.data.dataset import RawSplits, hold_out
 from dinodiet.data.files import data_root, one_line
-from dinodiet.data.images import Subset, decode, read_image
+from dinodiet.data.images import decode, read_image
 from dinodiet.data.published import check_published, require
-from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError
 from dinodiet.types import Images
-
-log = logging.getLogger(__name__)
 
 
 class TableImages:
@@ -109,7 +105,7 @@ def huggingface_set(
     train_images, test_images = images["train"], images["test"]
     assert train_images is not None
     if test_images is None:
-        train_images, test_images = _hold_out(train_images, test_fraction, title)
+        train_images, test_images = hold_out(train_images, test_fraction, title)
     source = RawSplits(title, train_images, test_images, num_labels=len(classes), val=images["val"])
     check_published(source, title, published, "get the published set")
     return handle_broken(source, broken, data_root(root))
@@ -212,12 +208,3 @@ def _images(table: Any, image_column: str, column: str, classes: list[Any], titl
         )
     encoded = table.select_columns([image_column]).cast_column(image_column, _library().Image(decode=False))
     return TableImages(encoded, image_column, torch.tensor([numbers[value] for value in values]), title)
-
-
-def _hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images]:
-    if not 0 < fraction < 1:
-        raise UserError(f"dataset.source.test_fraction: {fraction}; choose a number between 0 and 1")
-    assert train.labels is not None
-    rest, test = stratified_split(train.labels, fraction, seed=0)
-    log.info("%s has no test split: %d of the %d training images are held out", title, len(test), len(train))
-    return Subset(train, rest), Subset(train, test)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dinodiet.results.cache import Record, Scalar
-from dinodiet.results.runs import NOT_SCIENCE, Run, is_choice, keys_of, model_label
+from dinodiet.results.runs import Run, is_choice, keys_of, model_label
 from dinodiet.results.tidy import is_the_seed
+from dinodiet.rundir import NOT_SCIENCE
 from dinodiet.sweep.grid import Cell, read_grid
 
 

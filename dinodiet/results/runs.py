@@ -14,14 +14,9 @@ from typing import Any
 from dinodiet.errors import UserError
 from dinodiet.report import SETTINGS
 from dinodiet.results.cache import Cache, Entry, Record, Scalar
-from dinodiet.rundir import RunDir
+from dinodiet.rundir import NOT_SCIENCE, RunDir
 
 READS = 1  # the `format` of results.json that is understood here
-# What a run is done with, and not what it is: as in `dinodiet.config`, which needs OmegaConf.
-NOT_SCIENCE = (
-    *("name", "mode", "checkpoint", "device", "num_workers", "compile", "tracker"),
-    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes", "retry", "detach"),
-)
 COSTS = (
     *("steps", "train_seconds", "images_per_second", "peak_memory_mb"),
     *("parameters", "trainable_parameters", "embed_dim"),

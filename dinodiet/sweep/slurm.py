@@ -94,7 +94,7 @@ class Slurm:
             todo = [
                 task
                 for task, status in zip(tasks, standing(tasks), strict=True)
-                if status.state not in (*IN_WORK, CellState.DONE)
+                if status.state not in (*IN_WORK, CellState.DONE, CellState.FAILED)
             ]
             size = slurm_queue.max_array_size() - 1
             for first in range(0, len(todo), size):
@@ -165,8 +165,12 @@ class Slurm:
             return False
         progress.say(f"SLURM job {entry.job} ended as {ending} and its run was killed: submitting it again")
         study = entry.task.study
-        with FileLock(study / ".sweep" / "submit.lock"):
-            self._submit(study, [entry.task], progress)
+        try:
+            with FileLock(study / ".sweep" / "submit.lock"):
+                self._submit(study, [entry.task], progress)
+        except UserError as error:  # the others are watched to their end
+            progress.say(f"error: {one_line(error)}")
+            return False
         entry.job = read_jobs(study)[entry.task.cell.run_id]
         entry.looks_left, entry.resubmissions_left = LOST_POLLS, entry.resubmissions_left - 1
         return True

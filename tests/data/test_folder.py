@@ -53,7 +53,7 @@ def test_train_alone_gives_three_disjoint_splits(tmp_path: Path, caplog: pytest.
     tree(tmp_path, "train")
     with caplog.at_level(logging.INFO):
         data = open_dataset(open_folder(tmp_path), val_fraction=0.25)
-    assert "no test folder: 6 of the 30 training images are held out" in caplog.text
+    assert "no test split: 6 of the 30 training images are held out" in caplog.text
     splits = [names(split) for split in (data.train, data.val, data.test)]
     assert [len(split) for split in splits] == [18, 6, 6]
     assert len(set.union(*splits)) == 30

@@ -10,7 +10,7 @@ import pytest
 from dinodiet import config
 from dinodiet.errors import UserError
 from dinodiet.results import collect
-from dinodiet.results.runs import NOT_SCIENCE, READS
+from dinodiet.results.runs import READS
 from tests.results import studies
 
 PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
@@ -138,10 +138,6 @@ def test_broken_results_and_other_versions_are_named_and_left_out(tmp_path: Path
     assert "written by a newer version (format 7; this one reads 1)" in newer
     assert half.name in broken[0] and "run the same command again" in broken[0]
     assert empty.name in broken[1]
-
-
-def test_the_same_keys_are_no_science_as_for_a_run() -> None:
-    assert NOT_SCIENCE == config.NOT_SCIENCE
 
 
 def test_the_format_is_the_one_that_runs_write() -> None:
