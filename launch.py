@@ -55,6 +55,12 @@ def main(cfg: DictConfig) -> dict[str, Any] | None:
 
             print(plan([task_of(cfg, choices)]))
             return None
+        if cfg.mode == "fetch":
+            from dinodiet.sweep.fetch import fetch  # noqa: PLC0415
+            from dinodiet.sweep.task import task_of  # noqa: PLC0415
+
+            fetch([task_of(cfg, choices)])
+            return None
         from dinodiet.run import run  # noqa: PLC0415 - `--help` and refusals need no torch
 
         return run(cfg, choices)

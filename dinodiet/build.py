@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +33,36 @@ def build(node: Any, key: str) -> Callable[..., Any]:
     return _guarded(
         functools.partial(target, **{name: _construct(v, f"{key}.{name}") for name, v in arguments.items()}), key
     )
+
+
+def beside(node: Mapping[str, Any], key: str, attribute: str) -> list[Callable[[], Any]]:
+    """Return what the targets of a node and of those inside it carry as `attribute`: functions, with their values.
+
+    Of the settings, written or by default, such a function is handed those that it names. Nothing is built.
+
+    Raises:
+        UserError: as `build`.
+    """
+    _check_nodes(dict(node), key)
+    return list(_beside(dict(node), key, attribute))
+
+
+def _beside(value: Any, key: str, attribute: str) -> Iterator[Callable[[], Any]]:
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _beside(item, f"{key}[{position}]", attribute)
+    if not isinstance(value, dict):
+        return
+    if "_target_" in value:
+        target, arguments = _parts(value, key)
+        if (function := getattr(target, attribute, None)) is not None:
+            known = inspect.signature(target).bind_partial(**arguments)
+            known.apply_defaults()
+            names = inspect.signature(function).parameters
+            given = {name: known.arguments[name] for name in names if name in known.arguments}
+            yield _guarded(functools.partial(function, **given), key)
+    for name, item in value.items():
+        yield from _beside(item, f"{key}.{name}", attribute)
 
 
 def _construct(value: Any, key: str) -> Any:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dinodiet.errors import UserError
 from dinodiet.rundir import NOT_SCIENCE
 
-Mode = Literal["train", "evaluate", "sanity", "plan"]
+Mode = Literal["train", "evaluate", "sanity", "plan", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 

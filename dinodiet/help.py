@@ -16,6 +16,7 @@ usage: python launch.py [group=choice ...] [key=value ...]
   python launch.py model=mae dataset=pathmnist method=diet     one run: score, train, score again
   python launch.py -m model=mae,dinov2 method=diet,dino seed=0,1,2   every combination; again: only what is missing
   python launch.py -m sweeps=vit_sizes mode=plan               a grid with a name: what would be run, and its cost
+  python launch.py -m sweeps=vit_sizes mode=fetch              its weights and data, ahead of time: needs the network
   python launch.py -m sweeps=vit_sizes hydra/launcher=slurm    on a SLURM cluster (local | parallel | slurm)
   python -m dinodiet.results outputs/vit_sizes                 how far it is, and its tables
   python launch.py model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/pictures

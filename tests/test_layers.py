@@ -13,7 +13,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Each layer may import from those before it. Modules of the command line and the run stand above all parts.
 LAYERS = [
-    {"errors", "types", "rundir"},
+    {"errors", "types", "rundir", "assets", "transfer"},
     {"status", "signature", "schedules", "environment", "optim", "trackers", "report", "explain", "help"},
     {"checkpoint", "build", "config", "backbones", "data"},
     {"evals"},

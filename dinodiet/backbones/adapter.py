@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import Any, Literal
 
 import timm
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entrypoint
 from torch import Tensor, nn
 
+from dinodiet.assets import Asset, needs
 from dinodiet.backbones import resnets  # noqa: F401 - adds to timm's models
 from dinodiet.backbones.drop_path import set_drop_path
-from dinodiet.backbones.weights import load_weights
+from dinodiet.backbones.weights import load_weights, timm_assets
 from dinodiet.errors import UserError
 from dinodiet.types import DataSpec, InputSpec
 
@@ -74,6 +76,11 @@ class TimmBackbone(nn.Module):
         return [child for _, child in children[last + 1 :]]
 
 
+def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> list[Asset]:
+    return timm_assets(asdict(_resolve(str(size), names)[1]), weights)
+
+
+@needs(_assets)
 def timm_backbone(
     spec: DataSpec,
     *,

@@ -13,10 +13,12 @@ import torch
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from dinodiet.assets import Asset, needs
 from dinodiet.backbones.adapter import expected_input, input_side
 from dinodiet.backbones.aim_layers import AIM, PATCH
 from dinodiet.backbones.drop_path import set_drop_path
-from dinodiet.backbones.hub import HubFile, fill, weights_file
+from dinodiet.backbones.hub import file_to_load, fill
+from dinodiet.backbones.released import HubFile, weights_assets
 from dinodiet.errors import UserError
 from dinodiet.types import DataSpec, InputSpec
 
@@ -126,6 +128,12 @@ def aim(
 ) -> AIMBackbone:
     """Build one size of AIM for a dataset.
 
+def _assets(*, size: str, weights: str, model_args: dict[str, int] | None) -> list[Asset]:
+    _architecture(size, model_args or {})
+    return weights_assets(weights, None if model_args else SIZES[size].release, f"AIM {size}")
+
+
+@needs(_assets)
     Args:
         spec: the dataset; its `image_size`, where set, decides the side of the input.
         size: 600M, 1B, 3B or 7B.
@@ -185,9 +193,9 @@ def _layers(size: str, depth: int, feature: Feature, probe_layers: list[int] | N
 
 
 def _loaded(name: str, architecture: dict[str, int], weights: str, release: HubFile | None, dtype: Precision) -> AIM:
-    if weights == "none":
+    path = file_to_load(weights, release, name)
+    if path is None:
         return AIM(**architecture).to(_DTYPES[dtype])
-    path = weights_file(weights, release, name)
     with torch.device("meta"):
         model = AIM(**architecture)
     fill(model, path, name=name, dtype=_DTYPES[dtype], ignored=_HEAD)

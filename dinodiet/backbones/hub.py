@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dinodiet.backbones.weights import CONTAINERS, check_connection, first_line, refuse_misfit, unwrap
+from dinodiet.backbones.planned import planned
+from dinodiet.backbones.released import HubFile, first_line, no_release
+from dinodiet.backbones.weights import CONTAINERS, refuse_misfit, unwrap
 from dinodiet.errors import UserError
 
 _INDEX = ".index.json"  # Hugging Face's list of the shards that hold a model
@@ -30,14 +28,15 @@ _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_mode
 _WRAPPERS = ("model.", "backbone.")  # what a module that holds the network calls it, besides those of training code
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A published file: its repository and name on the hub, and the start of its SHA-256, where that is published."""
+def file_to_load(weights: str, release: HubFile | None, name: str) -> Path | None:
+    """Return the file to fill a model from; None: it starts from scratch, or has no values at all (`planned`).
 
-    repo: str
-    file: str
-    sha256: str = ""
-    revision: str | None = None
+    Raises:
+        UserError: as `weights_file`.
+    """
+    if weights == "hub" and release is None:
+        raise no_release(name)
+    return None if weights == "none" or planned() else weights_file(weights, release, name)
 
 
 def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
@@ -48,8 +47,8 @@ def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
     """
     if weights == "hub":
         if release is None:
-            raise UserError(f"model.weights: hub, but {name} has no released weights; choose from: none, or a file")
-        return hub_file(release)
+            raise no_release(name)
+        return release.get()
     path = Path(weights).expanduser()
     if path.is_dir():
         path = next((path / file for file in _IN_FOLDER if (path / file).is_file()), path)
@@ -59,45 +58,6 @@ def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
             f"model.weights: no file {path.absolute()}{looked}; choose from: hub, none, or a file that exists"
         )
     return path
-
-
-def hub_file(release: HubFile) -> Path:
-    """Return the path of a published file in the hub's cache, fetched where it is not there yet.
-
-    Released weights do not change: a cached file is used without asking the hub.
-
-    Raises:
-        UserError: it is neither cached nor can it be fetched, or what came is not the published file.
-    """
-    cached = try_to_load_from_cache(release.repo, release.file, revision=release.revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        check_connection(ENDPOINT)
-        path = Path(hf_hub_download(release.repo, release.file, revision=release.revision))
-    except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
-        raise UserError(
-            f"model.weights: hub, but {release.file} of {release.repo} is neither in the cache {HF_HUB_CACHE} (set by "
-            f"HF_HOME) nor could it be fetched ({first_line(error)}); a copy of it is used with "
-            "model.weights=/path/to/file"
-        ) from error
-    _check_digest(path, release)
-    return path
-
-
-def _check_digest(path: Path, release: HubFile) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(release.sha256):
-        blob = path.resolve()
-        path.unlink()  # else the cache would hand it out next time
-        blob.unlink(missing_ok=True)
-        raise UserError(
-            f"model.weights: {release.file} of {release.repo} has SHA-256 {digest.hexdigest()}, published is "
-            f"{release.sha256}...; it was removed from the cache"
-        )
 
 
 def fill(

@@ -15,9 +15,10 @@ import torch
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from dinodiet.assets import Asset, needs
 from dinodiet.backbones.adapter import expected_input, input_side
 from dinodiet.backbones.drop_path import set_drop_path
-from dinodiet.backbones.hub import HubFile, fill, weights_file
+from dinodiet.backbones.hub import file_to_load, fill
 from dinodiet.backbones.mambavision_layers import (
     Attention,
     Block,
@@ -28,6 +29,7 @@ from dinodiet.backbones.mambavision_layers import (
     from_windows,
     to_windows,
 )
+from dinodiet.backbones.released import HubFile, weights_assets
 from dinodiet.errors import UserError
 from dinodiet.types import DataSpec, InputSpec
 
@@ -56,6 +58,11 @@ class Release:
     file: str
     crop_fraction: float = 1.0
     resolution: int = 224
+
+    @property
+    def hub_file(self) -> HubFile:
+        """Where the weights are published."""
+        return HubFile(f"nvidia/{self.repository}", f"{self.file}.pth.tar")
 
 
 _HEADS, _WIDE_HEADS = (2, 4, 8, 16), (4, 8, 16, 32)
@@ -198,15 +205,12 @@ def mambavision(
     Raises:
         UserError: a size or weights that do not exist or do not fit.
     """
-    if size not in SIZES:
-        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
-    release = SIZES[size]
+    release = _released(size)
     architecture = _changed(release.architecture, model_args or {})
     name = f"mambavision_{size}"
-    file = HubFile(f"nvidia/{release.repository}", f"{release.file}.pth.tar")
     cfg = PretrainedCfg(input_size=(3, release.resolution, release.resolution), crop_pct=release.crop_fraction)
     side = input_side(spec, image_size, cfg, weights)
-    path = None if weights == "none" else weights_file(weights, file, name)
+    path = file_to_load(weights, release.hub_file, name)
     with contextlib.nullcontext() if path is None else torch.device("meta"):
         model = MambaVision(architecture)
     if path is not None:
@@ -218,6 +222,17 @@ def mambavision(
         input=expected_input(spec, cfg, side, 1, weights),
         signature=json.dumps([name, side, asdict(architecture)], sort_keys=True),
         published=published,
+def _assets(*, size: str, weights: str) -> list[Asset]:
+    return weights_assets(weights, _released(size).hub_file, f"mambavision_{size}")
+
+
+def _released(size: str) -> Release:
+    if size not in SIZES:
+        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
+    return SIZES[size]
+
+
+@needs(_assets)
     )
 
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import io
-import socket
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE
-from timm.models import clean_state_dict, load_state_dict, load_state_dict_from_hf
+from timm.models import clean_state_dict, load_state_dict
+from timm.models._hub import hf_split
 from torch import Tensor, nn
 
+from dinodiet.assets import Asset, present
 from dinodiet.backbones import packaged
+from dinodiet.backbones.planned import planned
+from dinodiet.backbones.released import HubFile, Release, UrlFile, first_line, no_release, weights_assets
 from dinodiet.errors import UserError
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's order of preference
@@ -35,7 +35,8 @@ _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "dino_head.", "ibot_head.
 def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False) -> None:
     """Fill a timm model, built without classifier, from `hub`, `package` or a file; `none` leaves it as it is.
 
-    Position embeddings are resized to the model's grid, patch embeddings only with `resize_patches`.
+    Of a model on the meta device there is nothing to fill. Position embeddings are resized to the model's grid, patch
+    embeddings only with `resize_patches`.
 
     Raises:
         UserError: the weights cannot be had, or do not fit the model.
@@ -43,8 +44,11 @@ def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False
     if weights == "none":
         return
     name: str = model.pretrained_cfg["architecture"]  # type: ignore[index, assignment]
-    if weights == "hub":
-        source, state = _from_hub(model)
+    release = timm_release(model.pretrained_cfg) if weights == "hub" else None  # type: ignore[arg-type]
+    if planned():
+        return
+    if release is not None:
+        source, state = release.name, _from_file(release.get())
     elif weights == "package":
         path = packaged.packaged_file(name)
         source, state = str(path), packaged.to_timm(_from_file(path))
@@ -63,45 +67,34 @@ def _from_file(path: Path) -> dict[str, Any]:
     return state
 
 
-def _from_hub(model: nn.Module) -> tuple[str, dict[str, Any]]:
-    cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+def timm_release(cfg: Mapping[str, Any]) -> Release:
+    """Return where the weights of a timm model are published, from its `pretrained_cfg`.
+
+    Raises:
+        UserError: they are not.
+    """
     hub_id, url = str(cfg.get("hf_hub_id") or ""), str(cfg.get("url") or "")
-    if not (hub_id or url):
-        how = "".join(f" ({note})" for note in cfg.get("notes") or ())
-        raise UserError(
-            f"model.weights: hub, but {cfg['architecture']} has no released weights; choose from: none, or a file{how}"
-        )
-    # Released weights do not change: a cached file is used without asking the hub.
-    files = [cfg["hf_hub_filename"]] if cfg.get("hf_hub_filename") else list(_HUB_FILES)
-    for file in files if hub_id else ():
-        if isinstance(cached := try_to_load_from_cache(hub_id, file), str):
-            return hub_id, _from_file(Path(cached))
-    try:
-        if not hub_id:
-            return url, torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
-        check_connection(ENDPOINT)
-        return hub_id, load_state_dict_from_hf(hub_id, filename=files[-1], weights_only=True)
-    except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
-        cache = f"{HF_HUB_CACHE} (set by HF_HOME)" if hub_id else f"{torch.hub.get_dir()} (set by TORCH_HOME)"
-        raise UserError(
-            f"model.weights: hub, but {hub_id or url} is neither in the cache {cache} nor could it be fetched "
-            f"({first_line(error)}); a copy of it is used with model.weights=/path/to/file"
-        ) from error
+    if hub_id:
+        repo, revision = hf_split(hub_id)
+        own = cfg.get("hf_hub_filename")
+        file, otherwise = (str(own), None) if own else _HUB_FILES
+        return HubFile(repo, file, revision=revision, otherwise=otherwise)
+    if url:
+        return UrlFile(url)
+    raise no_release(str(cfg["architecture"]), "".join(f" ({note})" for note in cfg.get("notes") or ()))
 
 
-def check_connection(url: str) -> None:
-    """Fail at once where there is no network, which the hub's client finds out after a minute of retries."""
-    if HF_HUB_OFFLINE:
-        raise ConnectionError("HF_HUB_OFFLINE is set")
-    parts = urlsplit(url)
-    if parts.hostname is not None and not getproxies():  # a proxy may reach what this machine cannot
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-        socket.create_connection((parts.hostname, port), timeout=10).close()
+def timm_assets(cfg: Mapping[str, Any], weights: str) -> list[Asset]:
+    """Return what `load_weights` will need.
 
-
-def first_line(error: Exception) -> str:
-    """Return an error's type and the first line of its text."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    Raises:
+        UserError: no weights were released.
+    """
+    name = str(cfg["architecture"])
+    if weights == "package":
+        path = packaged.packaged_file(name)
+        return [Asset(path.name, str(path), partial(present, path), partial(packaged.packaged_file, name))]
+    return weights_assets(weights, timm_release(cfg) if weights == "hub" else None, name)
 
 
 def unwrap(state: Mapping[str, Any], containers: Sequence[str] = CONTAINERS) -> dict[str, Any]:

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken
 from dinodiet.data.dataset import RawSplits
+from dinodiet.data.download import local_assets
 from dinodiet.data.files import data_root
 from dinodiet.data.folder import image_folder
-from dinodiet.data.huggingface import huggingface_set
+from dinodiet.data.huggingface import huggingface_set, set_assets
 from dinodiet.data.published import check_published, require
 
 NAME = "gary109/crop14_balance"
+HOW = f"get the files of huggingface.co/datasets/{NAME}"
 
 
+def _assets(*, root: str, download: bool) -> list[Asset]:
+    folder, cache = _places(root)
+    if folder.is_dir() or not download:
+        return local_assets(folder, "crop14_balance", HOW)
+    return set_assets(root=str(cache), name=NAME, path=None, config=None, revision=None, download=True)
+
+
+def _places(root: str) -> tuple[Path, Path]:
+    return data_root(root) / "crop14_balance", data_root(root) / "huggingface"
+
+
+@needs(_assets)
 def crop14_balance(
     *,
     root: str,
@@ -39,10 +55,9 @@ def crop14_balance(
     Raises:
         UserError: files are missing, or are not the published ones.
     """
-    folder, cache = data_root(root) / "crop14_balance", str(data_root(root) / "huggingface")
-    how = f"get the files of huggingface.co/datasets/{NAME}"
+    folder, cache = _places(root)
     if not (folder.is_dir() or download):
-        require(folder, "crop14_balance", f"{how} and put them there, or set dataset.source.download=true")
+        require(folder, "crop14_balance", f"{HOW} and put them there, or set dataset.source.download=true")
     if (folder / "train").is_dir() and any(path.is_dir() for path in (folder / "train").iterdir()):
         test = next((name for name in ("test", "validation", "val") if (folder / name).is_dir()), None)
         source = image_folder(
@@ -50,7 +65,7 @@ def crop14_balance(
         )
     else:
         name, path = (None, str(folder)) if folder.is_dir() else (NAME, None)
-        source = huggingface_set(root=cache, name=name, path=path, val=None, test="validation", broken=broken)
+        source = huggingface_set(root=str(cache), name=name, path=path, val=None, test="validation", broken=broken)
     source = replace(source, name="crop14_balance")
-    check_published(source, folder, published, how)
+    check_published(source, folder, published, HOW)
     return source

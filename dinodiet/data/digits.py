@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import Subset, TensorImages
 from dinodiet.data.splits import stratified_split
@@ -13,6 +14,11 @@ from dinodiet.data.splits import stratified_split
 NUM_VAL, NUM_TEST = 200, 597  # of 1,797; there is no official split, this one is ours
 
 
+def _assets() -> list[Asset]:
+    return [Asset("digits", "comes with scikit-learn")]
+
+
+@needs(_assets)
 def digits() -> RawSplits:
     """Return train (1,000), val (200) and test (597), stratified by class and always the same."""
     bunch = load_digits()

@@ -1,34 +1,45 @@
-"""Published archives and files: downloaded into a scratch folder, checked, and moved to their place in one piece."""
+"""Published archives and files: downloaded, checked, unpacked aside, and moved to their place in one piece."""
 
 from __future__ import annotations
 
 import tarfile
 import zipfile
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from torchvision.datasets.utils import download_and_extract_archive, download_url
+from torchvision.datasets.utils import extract_archive
 
+from dinodiet.assets import Asset, present
 from dinodiet.data.files import one_line, scratch_folder
+from dinodiet.data.published import require
 from dinodiet.errors import UserError
+from dinodiet.transfer import transfer
 
 
 def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
     """Get a file, or an archive whose content has the name of `target`, unless it is there by now.
 
+    What has come before a failure or a kill is kept beside `target` and continued next time; so is a whole archive
+    whose unpacking was interrupted.
+
     Raises:
         UserError: the download failed; the line says how to get it by hand.
     """
-    packed = url.endswith((".tar.gz", ".zip"))
     try:
         with scratch_folder(target.parent, target.name) as scratch:
             if target.exists():  # another job was faster
                 return
-            if packed:
-                download_and_extract_archive(url, scratch, md5=md5, remove_finished=True)
-            else:
-                download_url(url, scratch, target.name, md5)
+            if not is_archive(url):
+                transfer(url, target, md5=md5)
+                return
+            archive = target.parent / file_name(url)
+            transfer(url, archive, md5=md5)
+            extract_archive(str(archive), str(scratch))
             (scratch / target.name).replace(target)
-    except (OSError, RuntimeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+            archive.unlink()
+    except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{name}: {target} not found, and the download failed ({one_line(error)}); {by_hand(url, target)}"
         ) from error
@@ -49,5 +60,24 @@ def ensure(url: str, target: Path, name: str, allowed: bool, md5: str | None = N
 
 def by_hand(url: str, target: Path) -> str:
     """Return how a file or archive is got without this module."""
-    packed = url.endswith((".tar.gz", ".zip"))
-    return f"get {url} and {'unpack it in' if packed else 'put it in'} {target.parent}"
+    return f"get {url} and {'unpack it in' if is_archive(url) else 'put it in'} {target.parent}"
+
+
+def is_archive(url: str) -> bool:
+    """Return whether what is published there has to be unpacked."""
+    return url.endswith((".tar.gz", ".zip"))
+
+
+def file_name(url: str) -> str:
+    """Return the name of a published file."""
+    return Path(urlsplit(url).path).name
+
+
+def published_assets(url: str, target: Path, name: str, allowed: bool, md5: str | None = None) -> list[Asset]:
+    """Return what `ensure` will need."""
+    return [Asset(name, str(target), partial(present, target), partial(ensure, url, target, name, allowed, md5))]
+
+
+def local_assets(target: Path, name: str, how: str) -> list[Asset]:
+    """Return a file or folder that is got by hand alone; `how` is told where it is missing."""
+    return [Asset(name, str(target), partial(present, target), partial(require, target, name, how))]

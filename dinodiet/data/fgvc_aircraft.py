@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.download import by_hand, ensure
+from dinodiet.data.download import by_hand, ensure, published_assets
 from dinodiet.data.files import data_root, one_line
 from dinodiet.data.images import FileImages
 from dinodiet.data.published import check_published, listed_files
@@ -24,6 +25,11 @@ CLASSES: dict[Level, tuple[str, int]] = {  # the file of the class names, and ho
 }
 
 
+def _assets(*, root: str, download: bool) -> list[Asset]:
+    return published_assets(URL, data_root(root) / "fgvc-aircraft-2013b", "fgvc_aircraft", download)
+
+
+@needs(_assets)
 def fgvc_aircraft(
     *,
     root: str,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits, hold_out
+from dinodiet.data.download import local_assets
 from dinodiet.data.files import data_root
 from dinodiet.data.images import FileImages
 from dinodiet.errors import UserError
@@ -17,6 +19,12 @@ from dinodiet.types import Images
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 
+def _assets(*, root: str, train: str) -> list[Asset]:
+    folder = data_root(root)
+    return local_assets(folder, folder.name, f"give the folder that holds {train}/<class>/")
+
+
+@needs(_assets)
 def image_folder(
     *,
     root: str,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.download import by_hand, ensure
+from dinodiet.data.download import by_hand, ensure, published_assets
 from dinodiet.data.files import data_root, one_line
 from dinodiet.data.images import FileImages
 from dinodiet.data.published import check_published, listed_files
@@ -19,6 +20,11 @@ URL = "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz"
 MD5 = "85eeb15f3717b99a5da872d97d918f87"
 
 
+def _assets(*, root: str, download: bool) -> list[Asset]:
+    return published_assets(URL, data_root(root) / "food-101", "food101", download, MD5)
+
+
+@needs(_assets)
 def food101(
     *, root: str, download: bool = True, broken: Broken = "refuse", published: dict[str, int] | None = None
 ) -> RawSplits:

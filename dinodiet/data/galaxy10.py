@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.download import by_hand, ensure
+from dinodiet.data.download import by_hand, ensure, published_assets
 from dinodiet.data.files import data_root, one_line, scratch_folder
 from dinodiet.data.images import MappedImages, Subset
 from dinodiet.data.published import check_published
@@ -22,6 +23,11 @@ NUM_CLASSES = 10
 BLOCK = 256  # images that are unpacked at once
 
 
+def _assets(*, root: str, download: bool) -> list[Asset]:
+    return published_assets(URL, data_root(root) / "Galaxy10_DECals.h5", "galaxy10_decals", download)
+
+
+@needs(_assets)
 def galaxy10_decals(
     *, root: str, test_fraction: float = 0.1, download: bool = True, published: dict[str, int] | None = None
 ) -> RawSplits:

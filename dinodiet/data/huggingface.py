@@ -11,13 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits, hold_out
+from dinodiet.data.download import local_assets
 from dinodiet.data.files import data_root, one_line
 from dinodiet.data.images import decode, read_image
 from dinodiet.data.published import check_published, require
 from dinodiet.errors import UserError
+from dinodiet.transfer import check_hub
 from dinodiet.types import Images
+
+HOW_PATH = "give the folder of the .parquet or .arrow files"
 
 
 class TableImages:
@@ -55,6 +60,32 @@ def huggingface_set(
     root: str,
     name: str | None = None,
     path: str | None = None,
+def set_assets(
+    *, root: str, name: str | None, path: str | None, config: str | None, revision: str | None, download: bool
+) -> list[Asset]:
+    """Return what `huggingface_set` will need: a set of the hub, converted, or a folder."""
+    _check_one(name, path)
+    if path is not None:
+        return local_assets(data_root(path), data_root(path).name, HOW_PATH)
+    title = "@".join(filter(None, (str(name), config, revision)))
+
+    def find() -> Path | None:
+        try:
+            tables = _from_hub(str(name), config, revision, root, download=False)
+        except UserError:
+            return None
+        files = [file["filename"] for table in tables.values() for file in table.cache_files]
+        return Path(files[0]).parent if files else data_root(root)
+
+    return [Asset(title, root, find, lambda: _from_hub(str(name), config, revision, root, download))]
+
+
+def _check_one(name: str | None, path: str | None) -> None:
+    if (name is None) == (path is None):
+        raise UserError("dataset.source: give one of name=USER/SET (the hub) or path=FOLDER (files on disk)")
+
+
+@needs(set_assets)
     config: str | None = None,
     revision: str | None = None,
     image_column: str = "image",
@@ -89,8 +120,7 @@ def huggingface_set(
     Raises:
         UserError: nothing is found, a split or column is missing, or labels are.
     """
-    if (name is None) == (path is None):
-        raise UserError("dataset.source: give one of name=USER/SET (the hub) or path=FOLDER (files on disk)")
+    _check_one(name, path)
     tables = (
         _from_hub(str(name), config, revision, root, download) if path is None else _from_disk(data_root(path), root)
     )
@@ -129,15 +159,21 @@ def _from_hub(name: str, config: str | None, revision: str | None, root: str, do
     except (OSError, ValueError, RuntimeError) as error:
         how = "" if download else ", set dataset.source.download=true"
         raise UserError(
-            f"dataset.source.name: {name} not found on the hub or in {cache} ({one_line(error)}){how}; where there is "
-            "no network, open it once on a machine that has one, or give the folder of its files as path"
+    unreachable = ""
+    try:
+        if download:
+            check_hub()
+    except OSError as error:  # the library would try again for half a minute: only what is on disk serves
+        settings.HF_HUB_OFFLINE, unreachable = True, one_line(error)
+            f"dataset.source.name: {name} not found on the hub or in {cache} ({unreachable or one_line(error)}){how}; "
+            "mode=fetch gets it ahead of time where there is a network, or give the folder of its files as path"
         ) from error
     finally:
         settings.HF_HUB_OFFLINE = offline
 
 
 def _from_disk(folder: Path, root: str) -> dict[str, Any]:
-    require(folder, "dataset.source.path", "give the folder of the .parquet or .arrow files")
+    require(folder, "dataset.source.path", HOW_PATH)
     library = _library()
     try:
         if (folder / "dataset_dict.json").is_file():

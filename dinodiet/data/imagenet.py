@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits
+from dinodiet.data.download import local_assets
 from dinodiet.data.files import data_root
 from dinodiet.data.folder import class_folders, labelled
 from dinodiet.data.published import check_published, require
@@ -17,6 +19,11 @@ HOW = (
 )
 
 
+def _assets(*, root: str) -> list[Asset]:
+    return local_assets(data_root(root), "imagenet", HOW)
+
+
+@needs(_assets)
 def imagenet(*, root: str, broken: Broken = "refuse", published: dict[str, int] | None = None) -> RawSplits:
     """Return `ROOT/train/<wnid>/*.JPEG` as train and `ROOT/val/<wnid>/*.JPEG` as test.
 

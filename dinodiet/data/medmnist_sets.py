@@ -9,18 +9,21 @@ from __future__ import annotations
 import pickle
 import zipfile
 import zlib
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from medmnist import INFO
-from torchvision.datasets.utils import download_url
 
+from dinodiet.assets import Asset, needs, present
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.files import data_root, one_line, scratch_folder
 from dinodiet.data.images import MappedImages, TensorImages, nchw
 from dinodiet.errors import UserError
+from dinodiet.transfer import transfer
 
 UNPACK_BYTES = 2**30
 BROKEN = (OSError, EOFError, LookupError, ValueError, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError)
@@ -31,6 +34,21 @@ Name = Literal[
 ]  # fmt: skip
 
 
+def _assets(*, name: Name, root: str, size: int, download: bool) -> list[Asset]:
+    path = _path(name, root, size)
+    return [Asset(path.stem, str(path), partial(present, path), lambda: _ensure(name, path, size, download))]
+
+
+def _path(name: str, root: str, size: int) -> Path:
+    return data_root(root) / (f"{name}.npz" if size == 28 else f"{name}_{size}.npz")
+
+
+def _ensure(name: str, path: Path, size: int, download: bool) -> None:
+    if not path.is_file():
+        _download(INFO[name], path, "" if size == 28 else f"_{size}", download)
+
+
+@needs(_assets)
 def medmnist_set(
     *,
     name: Name,
@@ -54,10 +72,8 @@ def medmnist_set(
     Raises:
         UserError: the file is missing and cannot be downloaded, is broken, or is another set.
     """
-    info, folder = INFO[name], data_root(root)
-    path = folder / (f"{name}.npz" if size == 28 else f"{name}_{size}.npz")
-    if not path.is_file():
-        _download(info, path, "" if size == 28 else f"_{size}", download)
+    info, path = INFO[name], _path(name, root, size)
+    _ensure(name, path, size, download)
     multilabel = info["task"].startswith("multi-label")
     try:
         splits = {split: _split(path, split, size, multilabel, unpack) for split in ("train", "val", "test")}
@@ -122,9 +138,7 @@ def _download(info: dict[str, Any], path: Path, suffix: str, download: bool) -> 
     if not download:
         raise UserError(f"{path} not found; {how}, or set dataset.source.download=true")
     try:
-        with scratch_folder(path.parent, path.name) as scratch:
-            if not path.is_file():  # another job was faster
-                download_url(url, scratch, path.name, info[f"MD5{suffix}"])
-                (scratch / path.name).replace(path)
-    except (OSError, RuntimeError) as error:
+        with scratch_folder(path.parent, path.name):
+            transfer(url, path, md5=info[f"MD5{suffix}"])
+    except (OSError, HTTPException) as error:
         raise UserError(f"{path} not found, and the download failed ({one_line(error)}); {how}") from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits
+from dinodiet.data.download import local_assets
 from dinodiet.data.files import data_root, one_line
 from dinodiet.data.folder import class_folders, labelled
 from dinodiet.data.images import FileImages
@@ -16,6 +18,11 @@ from dinodiet.errors import UserError
 HOW = "get plantnet_300K.zip from https://zenodo.org/records/5645731 (some 30 GB) and unpack it in data_dir"
 
 
+def _assets(*, root: str) -> list[Asset]:
+    return local_assets(data_root(root) / "plantnet_300K", "plantnet300k", HOW)
+
+
+@needs(_assets)
 def plantnet300k(*, root: str, broken: Broken = "refuse", published: dict[str, int] | None = None) -> RawSplits:
     """Return the official splits of `ROOT/plantnet_300K/`: `images_train/<species id>/`, `images_val/`, `images_test/`.
 

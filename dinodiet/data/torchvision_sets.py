@@ -15,15 +15,29 @@ import torchvision
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from torchvision.datasets.utils import check_integrity
 
+from dinodiet.assets import Asset, needs
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.files import data_root, one_line, scratch_folder
 from dinodiet.data.images import TensorImages, nchw
 from dinodiet.errors import UserError
+from dinodiet.transfer import transfer
 
 # What torchvision's readers raise for a broken file.
 BROKEN = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, pickle.UnpicklingError)
 
 
+def _assets(*, dataset: str, root: str, download: bool) -> list[Asset]:
+    cls, folder = getattr(torchvision.datasets, dataset), data_root(root)
+    files = _files(cls, folder)
+    place = next(iter(files)).parent
+
+    def find() -> Path | None:
+        return None if _missing({path: None for path in files if not _packed(path).is_file()}) else place
+
+    return [Asset(dataset, str(place), find, lambda: _ensure(cls, folder, download))]
+
+
+@needs(_assets)
 def torchvision_set(
     *, dataset: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"], root: str, download: bool = True
 ) -> RawSplits:
@@ -37,15 +51,7 @@ def torchvision_set(
 
 def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
     """Return the splits of a class made like torchvision's MNIST or CIFAR10; see `torchvision_set`."""
-    files = _files(cls, root)
-    for path in files:
-        _unpack(path.with_name(f"{path.name}.gz"), path)
-    if download and _missing(files):
-        _download(cls, root, files)
-    if missing := _missing(files):
-        raise UserError(
-            f"{cls.__name__}: {missing} not found; {_how(cls, missing)}, or set dataset.source.download=true"
-        )
+    files = _ensure(cls, root, download)
     try:
         train, test = cls(root, train=True), cls(root, train=False)
         return RawSplits(cls.__name__, _images(train), _images(test), num_labels=len(train.classes))
@@ -54,6 +60,24 @@ def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
         raise UserError(
             f"{cls.__name__}: {broken} is broken ({one_line(error)}); delete it; {_how(cls, broken)}"
         ) from error
+
+
+def _ensure(cls: Any, root: Path, download: bool) -> dict[Path, str | None]:
+    """Have the files of a class in their places and return them; see `_files`."""
+    files = _files(cls, root)
+    for path in files:
+        _unpack(_packed(path), path)
+    if download and _missing(files):
+        _download(cls, root, files)
+    if missing := _missing(files):
+        raise UserError(
+            f"{cls.__name__}: {missing} not found; {_how(cls, missing)}, or set dataset.source.download=true"
+        )
+    return files
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
 
 
 def _images(dataset: Any) -> TensorImages:
@@ -100,6 +124,10 @@ def _download(cls: Any, root: Path, files: dict[Path, str | None]) -> None:
         with scratch_folder(root, cls.__name__) as scratch:
             if not _missing(files):  # another job was faster
                 return
+            if hasattr(cls, "url"):  # one large archive: continued where it was cut off; torchvision starts anew
+                archive = root / cls.filename
+                transfer(cls.url, archive, md5=cls.tgz_md5)
+                archive.replace(scratch / cls.filename)
             cls(scratch, download=True)
             for path in files:
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ class GridSweeper(Sweeper):
         self.composer = Composer(self.loader, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the grid, or in mode=plan print it; modes that are no training do each cell once.
+        """Run the grid, or in mode=plan print it, in mode=fetch fetch what it needs; other modes do each cell once.
 
         Raises:
             UserError: a cell cannot be composed or is refused, or runs did not finish: all are named.
@@ -67,6 +67,10 @@ class GridSweeper(Sweeper):
             from dinodiet.sweep.plan import plan  # noqa: PLC0415 - it builds models: needs torch
 
             print(plan(tasks), flush=True)
+        elif first["mode"] == "fetch":
+            from dinodiet.sweep.fetch import fetch  # noqa: PLC0415 - it knows the models: needs torch
+
+            fetch(tasks)
         elif first["mode"] != "train":
             run_each(tasks, launcher)
         else:

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dinodiet.backbones import hub, weights
-from dinodiet.backbones.hub import HubFile, fill, hub_file, weights_file
+from dinodiet.backbones import hub, released
+from dinodiet.backbones.hub import fill, weights_file
+from dinodiet.backbones.released import HubFile
 from dinodiet.errors import UserError
 
 RELEASE = HubFile("owner/models", "net.pth", sha256="0d6f6b8f")
@@ -158,10 +159,10 @@ def test_a_missing_file_folder_or_shard_is_named(tmp_path: Path) -> None:
 
 
 def offline(monkeypatch: pytest.MonkeyPatch, fetched: Path | None = None) -> None:
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
-    monkeypatch.setattr(weights, "HF_HUB_OFFLINE", fetched is None)
-    monkeypatch.setattr(weights, "getproxies", lambda: {"https": "proxy"})
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: str(fetched) if fetched else pytest.fail("asked"))
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", fetched is None)
+    monkeypatch.setattr("dinodiet.transfer.getproxies", lambda: {"https": "proxy"})
+    monkeypatch.setattr(released, "_file_from_hub", lambda *_: fetched or pytest.fail("asked"))
 
 
 def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,13 +172,15 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
     message = str(caught.value)
     assert message.startswith("model.weights: hub, but net.pth of owner/models is neither in the cache")
     assert "HF_HOME" in message and "HF_HUB_OFFLINE is set" in message
+    assert "mode=fetch gets it ahead of time" in message
+    assert "https://huggingface.co/owner/models/resolve/main/net.pth" in message
     assert message.endswith("model.weights=/path/to/file")
 
 
 def test_a_cached_file_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     offline(monkeypatch)
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "net.pth"))
-    assert hub_file(RELEASE) == tmp_path / "net.pth"
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "net.pth"))
+    assert RELEASE.get() == tmp_path / "net.pth"
 
 
 def test_a_fetched_file_is_held_against_its_published_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -185,10 +188,10 @@ def test_a_fetched_file_is_held_against_its_published_digest(monkeypatch: pytest
     blob.write_bytes(b"weights")
     path.symlink_to(blob)
     offline(monkeypatch, path)
-    assert hub_file(HubFile("owner/models", "net.pth", sha256="9a129038")) == path  # of b"weights"
-    assert hub_file(HubFile("owner/models", "net.pth")) == path
+    assert HubFile("owner/models", "net.pth", sha256="9a129038").get() == path  # of b"weights"
+    assert HubFile("owner/models", "net.pth").get() == path
     with pytest.raises(UserError, match=r"net.pth of owner/models has SHA-256 9a129038\w+, published is 0d6f6b8f"):
-        hub_file(RELEASE)
+        RELEASE.get()
     assert not path.is_symlink() and not blob.exists()
 
 

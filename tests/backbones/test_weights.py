@@ -9,7 +9,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinodiet.backbones import weights as module
+from dinodiet.backbones import released
 from dinodiet.backbones.adapter import TimmBackbone
 from dinodiet.errors import UserError
 
@@ -206,16 +206,16 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("Network is unreachable\nand more that fills the screen")
 
-    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(module, "getproxies", dict)
-    monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("dinodiet.backbones.weights.socket.create_connection", refuse)
-    monkeypatch.setattr(module, "load_state_dict_from_hf", lambda *_, **__: pytest.fail("a minute of retries"))
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("dinodiet.transfer.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("dinodiet.transfer.socket.create_connection", refuse)
+    monkeypatch.setattr(released, "get_hf_file_metadata", lambda *_, **__: pytest.fail("a minute of retries"))
     with pytest.raises(UserError) as caught:
         build_small("dinov2", weights="hub")
     message = str(caught.value)
     assert message.startswith(
-        "model.weights: hub, but timm/vit_small_patch14_reg4_dinov2.lvd142m is neither in the cache"
+        "model.weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither in the cache"
     )
     assert "HF_HOME" in message
     assert "Network is unreachable" in message
@@ -224,10 +224,10 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
 
 
 def test_offline_mode_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(
-        "dinodiet.backbones.weights.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
+        "dinodiet.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
     )
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         build_small("dinov2", weights="hub")
@@ -238,29 +238,33 @@ def test_cached_hub_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.
     save_file(own_state(original), tmp_path / "model.safetensors")
     asked: list[str] = []
 
-    def cached(hub_id: str, file: str) -> str | None:
+    def cached(hub_id: str, file: str, **_: Any) -> str | None:
         asked.append(hub_id)
         return str(tmp_path / file) if (tmp_path / file).exists() else None
 
-    monkeypatch.setattr(module, "try_to_load_from_cache", cached)
+    monkeypatch.setattr(released, "try_to_load_from_cache", cached)
     monkeypatch.setattr(
-        "dinodiet.backbones.weights.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
+        "dinodiet.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
     )
     loaded = build_small("resnet18", weights="hub").eval()
     assert asked == ["timm/resnet18.tv_in1k"]
     torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
 
 
-def test_weights_that_the_publisher_keeps_are_fetched_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_the_publisher_keeps_are_fetched_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = randomised("ijepa")
     asked: list[str] = []
 
-    def fetch(url: str, **options: Any) -> dict[str, Any]:
-        assert options["weights_only"] is True
+    def fetch(url: str, target: Path) -> None:
         asked.append(url)
-        return layouts.ijepa(own_state(original))
+        target.parent.mkdir(parents=True)
+        torch.save(layouts.ijepa(own_state(original)), target)
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(released, "transfer", fetch)
     loaded = build_small("ijepa", weights="hub").eval()
     assert asked == ["https://dl.fbaipublicfiles.com/ijepa/IN1K-vit.h.14-300e.pth.tar"]
     torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
