@@ -113,6 +113,12 @@ class AIMBackbone(nn.Module):
         return self
 
 
+def _assets(*, size: str, weights: str, model_args: dict[str, int] | None) -> list[Asset]:
+    _architecture(size, model_args or {})
+    return weights_assets(weights, None if model_args else SIZES[size].release, f"AIM {size}")
+
+
+@needs(_assets)
 def aim(
     spec: DataSpec,
     *,
@@ -128,12 +134,6 @@ def aim(
 ) -> AIMBackbone:
     """Build one size of AIM for a dataset.
 
-def _assets(*, size: str, weights: str, model_args: dict[str, int] | None) -> list[Asset]:
-    _architecture(size, model_args or {})
-    return weights_assets(weights, None if model_args else SIZES[size].release, f"AIM {size}")
-
-
-@needs(_assets)
     Args:
         spec: the dataset; its `image_size`, where set, decides the side of the input.
         size: 600M, 1B, 3B or 7B.

@@ -180,6 +180,17 @@ class MambaVisionBackbone(nn.Module):
         return [self.model.norm]
 
 
+def _assets(*, size: str, weights: str) -> list[Asset]:
+    return weights_assets(weights, _released(size).hub_file, f"mambavision_{size}")
+
+
+def _released(size: str) -> Release:
+    if size not in SIZES:
+        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
+    return SIZES[size]
+
+
+@needs(_assets)
 def mambavision(
     spec: DataSpec,
     *,
@@ -222,17 +233,6 @@ def mambavision(
         input=expected_input(spec, cfg, side, 1, weights),
         signature=json.dumps([name, side, asdict(architecture)], sort_keys=True),
         published=published,
-def _assets(*, size: str, weights: str) -> list[Asset]:
-    return weights_assets(weights, _released(size).hub_file, f"mambavision_{size}")
-
-
-def _released(size: str) -> Release:
-    if size not in SIZES:
-        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
-    return SIZES[size]
-
-
-@needs(_assets)
     )
 
 

@@ -55,11 +55,6 @@ class TableImages:
         return digest.hexdigest()
 
 
-def huggingface_set(
-    *,
-    root: str,
-    name: str | None = None,
-    path: str | None = None,
 def set_assets(
     *, root: str, name: str | None, path: str | None, config: str | None, revision: str | None, download: bool
 ) -> list[Asset]:
@@ -86,6 +81,11 @@ def _check_one(name: str | None, path: str | None) -> None:
 
 
 @needs(set_assets)
+def huggingface_set(
+    *,
+    root: str,
+    name: str | None = None,
+    path: str | None = None,
     config: str | None = None,
     revision: str | None = None,
     image_column: str = "image",
@@ -154,17 +154,17 @@ def _from_hub(name: str, config: str | None, revision: str | None, root: str, do
     settings, cache = library.config, str(data_root(root))
     offline = settings.HF_HUB_OFFLINE
     settings.HF_HUB_OFFLINE = offline or not download  # the library has no argument for it
-    try:
-        return dict(library.load_dataset(name, config, revision=revision, cache_dir=cache))
-    except (OSError, ValueError, RuntimeError) as error:
-        how = "" if download else ", set dataset.source.download=true"
-        raise UserError(
     unreachable = ""
     try:
         if download:
             check_hub()
     except OSError as error:  # the library would try again for half a minute: only what is on disk serves
         settings.HF_HUB_OFFLINE, unreachable = True, one_line(error)
+    try:
+        return dict(library.load_dataset(name, config, revision=revision, cache_dir=cache))
+    except (OSError, ValueError, RuntimeError) as error:
+        how = "" if download else ", set dataset.source.download=true"
+        raise UserError(
             f"dataset.source.name: {name} not found on the hub or in {cache} ({unreachable or one_line(error)}){how}; "
             "mode=fetch gets it ahead of time where there is a network, or give the folder of its files as path"
         ) from error
