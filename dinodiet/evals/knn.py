@@ -16,7 +16,9 @@ from dinodiet.errors import UserError
 from dinodiet.evals.metrics import score
 from dinodiet.types import Embeddings
 
-SIMILARITIES_AT_ONCE = 2**24  # 64 MiB in float32, whatever the numbers of train and test images
+ROWS, COLUMNS = 2**10, 2**14  # test and train images in a tile: its similarities are 64 MiB in float32
+GROUPS = (32, 16, 8)  # sizes of groups of columns for which their largest similarity may stand
+TIED_ROWS = 64  # with ties, handled at once: 8 MiB of keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,29 +61,81 @@ class KNN:
         """
         self.check(len(train), train.num_labels, train.multilabel)
         similarity, neighbours = nearest(train.features, test.features, max(self.ks), pick_device(self.device))
-        labels = train.labels[neighbours]
+        parts = list(zip(similarity.split(ROWS), neighbours.split(ROWS), strict=True))
         metrics: dict[str, float] = {}
         for k in self.ks:
-            weights = vote_weights(similarity[:, :k], self.temperature)
-            # Shares of the votes can be compared between images, which AUROC does; sums cannot.
-            votes = sum_votes(weights / weights.sum(dim=1, keepdim=True), labels[:, :k], train.num_labels)
+            votes = torch.cat([self._votes(near[:, :k], train.labels[which[:, :k]], train) for near, which in parts])
             suffix = "" if k == self.ks[0] else f"_k{k}"
             metrics |= {f"{name}{suffix}": value for name, value in score(votes, test.labels).items()}
         return metrics | {"k": float(self.ks[0]), "temperature": self.temperature}
+
+    def _votes(self, similarity: Tensor, labels: Tensor, train: Embeddings) -> Tensor:
+        """Return each label's share of the votes, which can be compared between images, as AUROC does; sums cannot."""
+        weights = vote_weights(similarity, self.temperature)
+        return sum_votes(weights / weights.sum(dim=1, keepdim=True), labels, train.num_labels)
 
 
 def nearest(train: Tensor, test: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return cosine similarity and position of the k train rows nearest to each test row, best first: (len(test), k).
 
-    Memory grows with len(train) + len(test) and not with their product.
+    Of equally near ones those that come first in `train` count. Beside the embeddings and what is returned it needs a
+    tile of similarities and its rows and columns, 150 MiB for 768 features, whatever the numbers of images.
     """
-    train = F.normalize(train.to(device), dim=1)
-    similarity, position = [], []
-    for rows in torch.split(test, max(1, SIMILARITIES_AT_ONCE // len(train))):
-        found = (F.normalize(rows.to(device), dim=1) @ train.T).topk(k, dim=1)
-        similarity.append(found.values.cpu())
-        position.append(found.indices.cpu())
-    return torch.cat(similarity), torch.cat(position)
+    rows = test.to(device).split(ROWS)
+    tile = torch.empty(min(ROWS, len(test)) * min(COLUMNS, _padded(len(train))), device=device)
+    best = [(part.new_empty(len(part), 0), part.new_empty(len(part), 0, dtype=torch.int64)) for part in rows]
+    for start in range(0, len(train), COLUMNS):
+        columns = F.normalize(train[start : start + COLUMNS].to(device), dim=1)
+        for i, part in enumerate(rows):
+            padded = tile[: len(part) * _padded(len(columns))].view(len(part), -1)
+            torch.mm(F.normalize(part, dim=1), columns.T, out=padded[:, : len(columns)])
+            similarity, position = largest(padded, min(k, len(columns)), len(columns))
+            best[i] = _merge(best[i], (similarity, position + start), k)
+    similarities, positions = zip(*best, strict=True)
+    return torch.cat(similarities).cpu(), torch.cat(positions).cpu()
+
+
+def largest(padded: Tensor, k: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest values and their columns among the first `width` columns; of equal ones the first count.
+
+    `padded` has as many columns as `_padded(width)`; those from `width` on are overwritten. The k + 1 largest values of
+    a row lie in the k + 1 groups with the largest maxima, so that most columns are read once. Rows in which two of them
+    are equal are ranked by value and column together.
+    """
+    padded[:, width:] = -torch.inf
+    size = next((size for size in GROUPS if (k + 1) * size <= width // 8), None)
+    if size is None:
+        values, columns = padded.topk(min(k + 1, padded.shape[1]), dim=1)
+    else:
+        groups = padded.view(len(padded), -1, size)
+        chosen = groups.amax(dim=2).topk(k + 1, dim=1).indices
+        members = groups.gather(1, chosen[:, :, None].expand(-1, -1, size)).flatten(1)
+        values, found = members.topk(k + 1, dim=1)
+        columns = chosen.gather(1, found // size) * size + found % size
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0]
+    values, columns = values[:, :k].contiguous(), columns[:, :k].contiguous()
+    for rows in tied.split(TIED_ROWS):
+        columns[rows] = _keys(padded[rows, :width]).topk(k, dim=1).indices
+        values[rows] = padded[rows].gather(1, columns[rows])
+    return values, columns
+
+
+def _keys(values: Tensor) -> Tensor:
+    """Return integers in the order of float32 values (R, C), and of equal ones the first column highest: all differ."""
+    bits = (values + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    return (ordered << 32) - torch.arange(values.shape[1], device=values.device)
+
+
+def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], k: int) -> tuple[Tensor, Tensor]:
+    """Return the k best of two ranked lists, of equal ones those of the first list first."""
+    values, order = torch.cat([first[0], second[0]], dim=1).sort(dim=1, descending=True, stable=True)
+    return values[:, :k], torch.cat([first[1], second[1]], dim=1).gather(1, order[:, :k])
+
+
+def _padded(width: int) -> int:
+    """Return the next multiple of the largest group's size."""
+    return -(-width // max(GROUPS)) * max(GROUPS)
 
 
 def vote_weights(similarity: Tensor, temperature: float) -> Tensor:

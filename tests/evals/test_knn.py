@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
@@ -85,8 +86,46 @@ def test_multilabel_votes_are_summed_per_label() -> None:
     assert sum_votes(weights, labels, 3).tolist() == [[3.0, 1.0, 2.0]]
 
 
+def ranked(train: Tensor, test: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What `nearest` stands for: all similarities at once, sorted; of equal ones the first stays first."""
+    similarity = F.normalize(test, dim=1) @ F.normalize(train, dim=1).T
+    similarity, position = similarity.sort(dim=1, descending=True, stable=True)
+    return similarity[:, :k], position[:, :k]
+
+
+def assert_equal(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("k", [1, 20, 130, 1100])
+def test_tiles_and_groups_find_what_sorting_everything_finds(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "ROWS", 64)
+    monkeypatch.setattr(knn, "COLUMNS", 1024)
+    train, test = blobs(2500, dim=16, noise=3.0).features, blobs(150, dim=16, noise=3.0, seed=1).features
+    assert_equal(nearest(train, test, k, CPU), ranked(train, test, k))
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_of_equally_near_images_the_first_count(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "ROWS", 64)
+    monkeypatch.setattr(knn, "COLUMNS", 512)
+    generator = torch.Generator().manual_seed(0)
+    train, test = (torch.randint(-1, 2, (count, 3), generator=generator).float() for count in (1500, 100))
+    train[::7] = -0.0  # similarities of 0.0 and of -0.0 are the same
+    expected = ranked(train, test, k + 1)
+    assert (expected[0][:, k] == expected[0][:, k - 1]).float().mean() > 0.9  # nearly all are ties
+    assert_equal(nearest(train, test, k, CPU), ranked(train, test, k))
+    same = torch.ones(1500, 3)
+    assert nearest(same, same[:70], k, CPU)[1].tolist() == [list(range(k))] * 70
+
+
+def test_values_of_both_signs_are_ranked_as_numbers() -> None:
+    values = torch.tensor([[-1.0, -0.0, 0.0, -1e-45, 1e-45, 3.0, -3.0, 3.0]])
+    assert knn._keys(values).argsort(1, descending=True).tolist() == [[5, 7, 4, 1, 2, 3, 0, 6]]
+
+
 class _Largest(TorchFunctionMode):
-    """Records the number of elements of the largest tensor that any operation returns."""
+    """Records the number of elements of the largest tensor that any operation returns, or is given to write to."""
 
     elements = 0
 
@@ -97,14 +136,20 @@ class _Largest(TorchFunctionMode):
         return result
 
 
-def test_memory_does_not_grow_with_train_times_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = blobs(700).features, blobs(900, seed=1).features
-    expected = nearest(train, test, 5, CPU)
-    monkeypatch.setattr(knn, "SIMILARITIES_AT_ONCE", 3000)
+@pytest.mark.parametrize("train_images, test_images", [(500, 60), (500, 400), (3000, 60), (3000, 400)])
+def test_memory_is_that_of_a_tile(train_images: int, test_images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "ROWS", 32)
+    monkeypatch.setattr(knn, "COLUMNS", 256)
+    monkeypatch.setattr(knn, "TIED_ROWS", 8)
+    train, test = blobs(train_images, dim=4), blobs(test_images, dim=4, seed=1)
     with _Largest() as largest:
-        found = nearest(train, test, 5, CPU)
-    assert largest.elements <= test.numel() < len(train) * len(test)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        nearest(train.features, test.features, 5, CPU)
+    assert largest.elements <= max(32 * 256, train.features.numel(), test.features.numel(), 5 * test_images)
+    collapsed = torch.ones(train_images, 4)
+    with _Largest() as of_ties:
+        nearest(collapsed, collapsed[:50], 5, CPU)
+    assert of_ties.elements <= max(32 * 256, collapsed.numel())
+    assert KNN(k=5, device="cpu")(train, test)["accuracy"] > 0.5
 
 
 def test_settings_that_do_not_fit_are_refused_by_name() -> None:
