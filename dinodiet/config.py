@@ -63,6 +63,7 @@ class RunConfig:
     data_dir: str = "data"
     outputs_dir: str = "outputs"
     cache_dir: str | None = None
+    decoded_gib: float = 4.0
     log_every: int = 10
     checkpoint_minutes: float = 5.0
     retry: str | None = None
@@ -95,6 +96,7 @@ def check(cfg: DictConfig) -> None:
             f"schedule.accumulate: {cfg.schedule.accumulate} does not divide batch_size={cfg.schedule.batch_size}"
         )
     _at_least("num_workers", cfg.num_workers, 0)
+    _at_least("decoded_gib", cfg.decoded_gib, 0)
     _at_least("log_every", cfg.log_every, 1)
     _at_least("seed", cfg.seed, 0)
     for group in ("model", "dataset", "method", "tracker"):

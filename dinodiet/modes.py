@@ -14,7 +14,7 @@ from dinodiet import checkpoint, environment, report
 from dinodiet.config import resolved
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scorer
-from dinodiet.parts import build_scorer, open_backbone
+from dinodiet.parts import build_scorer, decode_once, open_backbone
 from dinodiet.rundir import write_json
 
 
@@ -82,5 +82,6 @@ def sanity(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
 def _backbone_and_scorer(cfg: DictConfig, device: torch.device) -> tuple[nn.Module, Scorer]:
     data, backbone = open_backbone(cfg)
     scorer = build_scorer(cfg, data, backbone, device)
+    decode_once(cfg, scorer)
     assert isinstance(backbone, nn.Module)
     return backbone.to(device), scorer

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from dinodiet import environment, report
 from dinodiet.build import build
+from dinodiet.data.decoded import keep_decoded
 from dinodiet.data.loader import TrainLoader
 from dinodiet.errors import UserError
 from dinodiet.evals.embed import EmbeddingCache
@@ -55,8 +56,9 @@ def build_parts(cfg: DictConfig) -> Parts:
     scorer = build_scorer(cfg, data, backbone, device)
     method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
     method.to(device)
-    loader = TrainLoader(data.pretext, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
     recipe, optimizer = build_recipe(cfg, method)
+    data = decode_once(cfg, scorer)
+    loader = TrainLoader(data.pretext, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
     clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
     if cfg.compile:
         for module in {method.backbone, method.encoder}:
@@ -94,7 +96,6 @@ def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.
     }
     if not evaluators:
         raise UserError("eval: no evaluator is chosen; choose from: knn, kmeans, linear (eval=[knn,linear])")
-    folder = Path(cfg.cache_dir or Path(cfg.outputs_dir) / ".cache").expanduser()
     return Scorer(
         evaluators,
         data,
@@ -104,8 +105,23 @@ def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.
         precision=cfg.precision,
         num_workers=cfg.num_workers,
         validation=cfg.eval.validation,
-        cache=EmbeddingCache(folder / "embeddings"),
+        cache=EmbeddingCache(cache_folder(cfg) / "embeddings"),
     )
+
+
+def decode_once(cfg: DictConfig, scorer: Scorer) -> Data:
+    """Have the scorer's image files decoded, and return the data for others.
+
+    This may take minutes: it comes when all else is built, since mistakes show in the first seconds.
+    """
+    threads = max(cfg.num_workers, torch.get_num_threads())
+    scorer.data = keep_decoded(scorer.data, cache_folder(cfg) / "decoded", cfg.decoded_gib, threads)
+    return scorer.data
+
+
+def cache_folder(cfg: DictConfig) -> Path:
+    """Return the folder of what runs share."""
+    return Path(cfg.cache_dir or Path(cfg.outputs_dir) / ".cache").expanduser()
 
 
 def build_recipe(cfg: DictConfig, method: Method) -> tuple[Recipe, Optimizer]:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from dinodiet import checkpoint, environment, report
 from dinodiet.config import check, identity, own_choices, resolved, run_id
+from dinodiet.data.carved import carved_splits
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
 from dinodiet.methods.base import Method
@@ -70,6 +71,8 @@ def _run(
     parts = build_parts(cfg)
     print(describe(cfg, choices, parts, run_dir), flush=True)
     OmegaConf.save(OmegaConf.create(resolved(cfg)), run_dir.config)
+    if carved := carved_splits(parts.data):
+        write_json(run_dir.splits, carved)
     parts.tracker.start(run_dir.path.name, resolved(cfg), run_dir.path)
     exit_code = 1
     summary: dict[str, float] = {}

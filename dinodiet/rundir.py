@@ -14,7 +14,7 @@ from typing import IO, Any
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *("name", "mode", "checkpoint", "device", "num_workers", "compile", "tracker"),
-    *("data_dir", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes", "retry", "detach"),
+    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach"),
 )
 
 
@@ -105,6 +105,11 @@ class RunDir:
     def results(self) -> Path:
         """The results; present means done."""
         return self.path / "results.json"
+
+    @property
+    def splits(self) -> Path:
+        """Which images are in the splits that were carved; absent where all are official."""
+        return self.path / "splits.json"
 
     @property
     def log(self) -> Path:

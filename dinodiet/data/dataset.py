@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dinodiet.data.images import Subset, TensorImages
+from dinodiet.data.images import Carved, Subset, TensorImages
 from dinodiet.data.splits import limit as limit_positions
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError
@@ -63,7 +63,7 @@ def open_dataset(
     if val is None:
         assert train.labels is not None
         rest, part = stratified_split(train.labels, val_fraction, split_seed)
-        train, val = Subset(train, rest), Subset(train, part)
+        train, val = Subset(train, rest), Subset(train, part, Carved(val_fraction, split_seed))
     pretext = train if source.pretext is None else source.pretext
     if limit is not None:
         pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
@@ -127,4 +127,4 @@ def hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images
     assert train.labels is not None
     rest, test = stratified_split(train.labels, fraction, seed=0)
     log.info("%s has no test split: %d of the %d training images are held out", title, len(test), len(train))
-    return Subset(train, rest), Subset(train, test)
+    return Subset(train, rest), Subset(train, test, Carved(fraction, seed=0))

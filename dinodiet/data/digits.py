@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from dinodiet.assets import Asset, needs
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.images import Subset, TensorImages
+from dinodiet.data.images import Carved, Subset, TensorImages
 from dinodiet.data.splits import stratified_split
 
 NUM_VAL, NUM_TEST = 200, 597  # of 1,797; there is no official split, this one is ours
@@ -31,7 +31,7 @@ def digits() -> RawSplits:
     return RawSplits(
         name="digits",
         train=Subset(every, rest[train]),
-        val=Subset(every, rest[val]),
-        test=Subset(every, test),
+        val=Subset(every, rest[val], Carved(NUM_VAL, seed=0, source="all without test")),
+        test=Subset(every, test, Carved(NUM_TEST, seed=0, source="all")),
         num_labels=10,
     )

@@ -13,7 +13,7 @@ from dinodiet.assets import Asset, needs
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.download import by_hand, ensure, published_assets
 from dinodiet.data.files import data_root, one_line, scratch_folder
-from dinodiet.data.images import MappedImages, Subset
+from dinodiet.data.images import Carved, MappedImages, Subset
 from dinodiet.data.published import check_published
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError
@@ -53,7 +53,8 @@ def galaxy10_decals(
     labels = _unpack(path, path.with_suffix("") / "images.npy", how)
     every = MappedImages(path.with_suffix("") / "images.npy", labels)
     rest, test = stratified_split(labels, test_fraction, seed=0)
-    source = RawSplits("galaxy10_decals", Subset(every, rest), Subset(every, test), num_labels=NUM_CLASSES)
+    carved = Subset(every, test, Carved(test_fraction, seed=0, source="all"))
+    source = RawSplits("galaxy10_decals", Subset(every, rest), carved, num_labels=NUM_CLASSES)
     check_published(source, path, published, how)
     return source
 

@@ -16,7 +16,7 @@ from dinodiet.data.broken import Broken, handle_broken
 from dinodiet.data.dataset import RawSplits, hold_out
 from dinodiet.data.download import local_assets
 from dinodiet.data.files import data_root, one_line
-from dinodiet.data.images import decode, read_image
+from dinodiet.data.images import decode, num_pixels, read_image
 from dinodiet.data.published import check_published, require
 from dinodiet.errors import UserError
 from dinodiet.transfer import check_hub
@@ -45,6 +45,11 @@ class TableImages:
         if stored["bytes"] is None:
             return read_image(stored["path"])
         return decode(io.BytesIO(stored["bytes"]), f"{self._name}, row {position} ({stored['path'] or 'no name'})")
+
+    def num_pixels(self, position: int) -> int:
+        """Return height times width from the head of the encoded image; a UserError where there is none."""
+        stored = self._table[int(position)][self._column]
+        return num_pixels(stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"]), self._name)
 
     def fingerprint(self) -> str:
         """Return a hash of the table's files, their sizes and modification times: the pixels are not read for it."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,26 +103,55 @@ class FileImages:
         """
         return read_image(self.paths[position])
 
+    def num_pixels(self, position: int) -> int:
+        """Return height times width from the head of the file; a UserError where there is none."""
+        return num_pixels(self.paths[position], self.paths[position])
+
+    def names(self) -> list[str]:
+        """Return the paths of the files below the folder that holds all of them."""
+        root = os.path.commonpath(self.paths) if self.paths else "."
+        return [_below(root, path) for path in self.paths]
+
     def fingerprint(self) -> str:
         """Return a hash of names, sizes and modification times: the pixels of a large folder are not read for it."""
         if self._fingerprint is None:
-            root = os.path.commonpath(self.paths) if self.paths else "."
             digest = hashlib.blake2b(digest_size=16)
-            for path in self.paths:
-                stat = Path(path).stat()
-                digest.update(f"{os.path.relpath(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            for path, name in zip(self.paths, self.names(), strict=True):
+                stat = os.stat(path)  # noqa: PTH116 - a million Path objects are slow
+                digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
 
-class Subset:
-    """The images of `images` at `positions` (int64), in that order; a subset of a subset is one selection."""
+def _below(root: str, path: str) -> str:
+    """Return `os.path.relpath(path, root)`, which takes longer than all else that is done to open a large folder."""
+    short = path.removeprefix(f"{root}/")
+    plain = len(short) < len(path) and not short.startswith((".", "/")) and "/." not in short and "//" not in short
+    return short if plain else os.path.relpath(path, root)
 
-    def __init__(self, images: Images, positions: Tensor) -> None:
+
+@dataclass(frozen=True)
+class Carved:
+    """How a split was carved from another that was published whole: with `dinodiet.data.splits.stratified_split`."""
+
+    part: int | float
+    seed: int
+    source: str = "train"
+
+
+class Subset:
+    """The images of `images` at `positions` (int64), in that order; a subset of a subset is one selection.
+
+    `carved` says how the positions were drawn where they are a split of our own; what is selected of it says so too.
+    """
+
+    def __init__(self, images: Images, positions: Tensor, carved: Carved | None = None) -> None:
         if isinstance(images, Subset):
+            carved = carved or images.carved
             positions, images = images.positions[positions], images.images
         self.images: Images = images
         self.positions: Tensor = positions
+        self.carved: Carved | None = carved
         self.labels = None if images.labels is None else images.labels[positions]
 
     def __len__(self) -> int:
@@ -184,6 +214,15 @@ def decode(file: str | Path | BinaryIO, name: str) -> Tensor:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def num_pixels(file: str | Path | BinaryIO, name: str) -> int:
+    """Return height times width of the image in an open file without decoding it; errors as of `decode`."""
+    try:
+        with Image.open(file) as image:
+            return int(image.width * image.height)
+    except BROKEN as error:
+        raise UserError(f"{name}: cannot be read as an image") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -52,7 +52,7 @@ class Scorer:
     ) -> None:
         self.evaluators: dict[str, Evaluator] = {}
         self.skipped: dict[str, str] = {}
-        self._data, self._input, self._device = data, input, device
+        self.data, self._input, self._device = data, input, device
         self._batch_size, self._precision, self._num_workers = batch_size, precision, num_workers
         self._validation, self._cache = validation, cache
         for name, evaluator in evaluators.items():
@@ -62,7 +62,7 @@ class Scorer:
         check = getattr(evaluator, "check", None)
         try:
             if check is not None:
-                check(len(self._data.train), self._data.spec.num_labels, self._data.spec.multilabel)
+                check(len(self.data.train), self.data.spec.num_labels, self.data.spec.multilabel)
         except NotApplicable as reason:
             self.skipped[name] = str(reason)
         else:
@@ -97,7 +97,7 @@ class Scorer:
         return metrics
 
     def _embed(self, encoder: nn.Module, split: str, cached: bool) -> Embeddings:
-        images: Images = getattr(self._data, split)
+        images: Images = getattr(self.data, split)
         with tqdm(total=len(images), desc=f"embedding {split}", unit="img", leave=False, delay=2) as bar:
             return self._embed_images(encoder, images, cached, bar.update)
 
@@ -108,8 +108,8 @@ class Scorer:
             encoder,
             images,
             self._input,
-            num_labels=self._data.spec.num_labels,
-            multilabel=self._data.spec.multilabel,
+            num_labels=self.data.spec.num_labels,
+            multilabel=self.data.spec.multilabel,
             device=self._device,
             batch_size=self._batch_size,
             precision=self._precision,
