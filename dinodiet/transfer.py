@@ -61,7 +61,8 @@ def transfer(
             _check(part, sha256, md5)
             part.replace(target)
     finally:
-        lock.unlink(missing_ok=True)
+        if not part.exists():  # else another process may be about to take it up, behind this lock
+            lock.unlink(missing_ok=True)
 
 
 def _receive(url: str, part: Path, headers: Mapping[str, str], name: str) -> bool:

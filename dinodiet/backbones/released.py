@@ -118,7 +118,7 @@ Release = HubFile | UrlFile
 
 
 def _url(release: HubFile, file: str) -> str:
-    return hf_hub_url(release.repo, file, revision=release.revision, endpoint=constants.ENDPOINT)
+    return hf_hub_url(release.repo, file, revision=release.revision)
 
 
 def _from_hub(release: HubFile) -> Path:
@@ -148,15 +148,7 @@ def _file_from_hub(release: HubFile, file: str) -> Path:
             headers=build_hf_headers() if own else None,
             name=f"{release.repo}/{file}",
         )
-    return Path(
-        hf_hub_download(
-            release.repo,
-            file,
-            revision=release.revision,
-            endpoint=constants.ENDPOINT,
-            cache_dir=constants.HF_HUB_CACHE,
-        )
-    )
+    return Path(hf_hub_download(release.repo, file, revision=release.revision, cache_dir=constants.HF_HUB_CACHE))
 
 
 def _check_digest(path: Path, release: HubFile) -> None:

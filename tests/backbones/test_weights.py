@@ -226,9 +226,7 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
 def test_offline_mode_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(
-        "dinodiet.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
-    )
+    monkeypatch.setattr("dinodiet.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network"))
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         build_small("dinov2", weights="hub")
 
@@ -243,9 +241,7 @@ def test_cached_hub_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.
         return str(tmp_path / file) if (tmp_path / file).exists() else None
 
     monkeypatch.setattr(released, "try_to_load_from_cache", cached)
-    monkeypatch.setattr(
-        "dinodiet.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
-    )
+    monkeypatch.setattr("dinodiet.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network"))
     loaded = build_small("resnet18", weights="hub").eval()
     assert asked == ["timm/resnet18.tv_in1k"]
     torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
