@@ -23,8 +23,9 @@ LAYERS = [
     {"modes"},
     {"run"},
     {"results", "sweep"},
+    {"models"},
 ]
-HYDRA = {"build", "config", "explain", "parts", "modes", "run", "sweep"}
+HYDRA = {"build", "config", "explain", "parts", "modes", "run", "sweep", "models"}
 
 
 def layer_of(path: Path) -> str:

@@ -54,6 +54,7 @@ class Size:
         return HubFile("apple/AIM", f"aim_{self.file}_attnprobe_backbone.pth", self.sha256)
 
 
+LICENCE = "Apple's, restrictive"
 SIZES = {
     "600M": Size(1536, 24, 12, (14, 19), "600m_2bimgs", "0d6f6b8f"),
     "1B": Size(2048, 24, 16, (12, 17), "1b_5bimgs", "d254ecd3"),

@@ -72,6 +72,7 @@ _L = replace(_B, num_heads=_WIDE_HEADS, dim=196)
 _L2 = replace(_L, depths=(3, 3, 12, 5))
 _L3 = replace(_L, depths=(3, 3, 20, 10), dim=256, window_size=(8, 8, 16, 8))
 _AT_512 = (8, 8, 32, 16)
+LICENCE = "cc-by-nc-sa-4.0"
 SIZES = {
     "T": Release(_T, "MambaVision-T-1K", "mambavision_tiny_1k"),
     "T2": Release(replace(_T, depths=(1, 3, 11, 4)), "MambaVision-T2-1K", "mambavision_tiny2_1k", 0.98),

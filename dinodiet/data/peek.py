@@ -14,6 +14,7 @@ from medmnist import INFO
 from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits
+from dinodiet.data.fgvc_aircraft import CLASSES, Level
 from dinodiet.data.files import data_root
 from dinodiet.data.images import TensorImages
 from dinodiet.data.medmnist_sets import BROKEN
@@ -58,6 +59,42 @@ def torchvision_published(*, dataset: str, **_: Any) -> RawSplits:
     count, num_labels, side = TORCHVISION[dataset]
     train, test = (_blank(_labels(number, num_labels), side) for number in (count, 10_000))
     return RawSplits(name=dataset, train=train, test=test, num_labels=num_labels)
+
+
+def files_published(
+    *, published: dict[str, int], level: Level | None = None, test_fraction: float = 0.2, **_: Any
+) -> RawSplits:
+    """Return a set of files as its settings say that it was published; labels are made up, every class in turn.
+
+    Args:
+        published: see `check_published`; the sizes of the splits, or of `all` of them.
+        level: of FGVC-Aircraft, which the number of classes follows from.
+        test_fraction: the part of the images that is held out, where only the size of all is published.
+    """
+    classes = published["classes"] if level is None else CLASSES[level][1]
+    sizes = {split: published[split] for split in SPLITS if split in published}
+    if "all" in published:
+        test = round(published["all"] * test_fraction)
+        sizes = {"train": published["all"] - test, "test": test}
+    splits = {split: _Files(_labels(count, classes)) for split, count in sizes.items()}
+    return RawSplits(name="published", num_labels=classes, **splits)
+
+
+class _Files:
+    """Labelled images of unknown and different sizes, which are not there."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels: Tensor | None = labels
+        self._length = len(labels)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, position: int) -> Tensor:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        raise NotImplementedError
 
 
 def unknown(*, count: int, **_: Any) -> RawSplits:

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from dinodiet.backbones.planned import planned_backbone
 from dinodiet.build import build
 from dinodiet.config import resolved
 from dinodiet.data.loader import TrainLoader
@@ -107,11 +108,8 @@ class Estimator:
         return Estimate(steps, total, trained, memory if opened.counted else None, opened.note)
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
-        if node.get("weights", "none") != "none":
-            node = {**node, "weights": "none"}
-            spec = replace(spec, native_size=None)  # else it decides the input's side of what has no weights
         kept = [node, spec.image_size, spec.native_size]
-        backbone: Backbone = self._once("model", kept, lambda: _on_meta(lambda: build(node, "model")(spec=spec)))
+        backbone: Backbone = self._once("model", kept, lambda: planned_backbone(node, spec))
         return copy.deepcopy(backbone)
 
 
@@ -131,8 +129,9 @@ def open_data(node: dict[str, Any]) -> _Opened:
         if not any(words in str(error) for words in ("not found", "no folder")):
             raise
     build(source, "dataset.source")  # its keys and values are held against its signature
-    if peeks[1] is not None:
-        published = {**source, "_target_": f"dinodiet.data.peek.{peeks[1]}"}
+    peek = "files_published" if {"train", "all"} & set(source.get("published") or {}) else peeks[1]
+    if peek is not None:
+        published = {**source, "_target_": f"dinodiet.data.peek.{peek}"}
         return _Opened(build({**node, "source": published}, "dataset")(), "data not found, sizes as published")
     count = node.get("limit") or UNKNOWN_COUNT
     stand_in = {"_target_": "dinodiet.data.peek.unknown", "count": count}

@@ -9,13 +9,16 @@ import pytest
 import timm
 from omegaconf import DictConfig, OmegaConf
 
+from dinodiet.backbones.planned import planned_backbone
 from dinodiet.errors import UserError
 from dinodiet.parts import build_parts
 from dinodiet.rundir import write_json
-from dinodiet.sweep.estimate import Estimator
+from dinodiet.sweep.estimate import Estimator, open_data
 from dinodiet.sweep.plan import plan, varying
 from dinodiet.sweep.task import Task, task_of
 from tests.running import CHOICES, composed
+
+CONVOLUTIONS = {"_target_": "dinodiet.backbones.timm_backbone", "feature": "pooled"}
 
 
 def cell(tmp_path: Path, *overrides: str) -> Task:
@@ -131,6 +134,40 @@ class TestDataThatIsNotHere:
             assert steps in row
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ("dataset", "classes", "train", "steps"),
+        [
+            ("food101", 101, 75_750, 12_780),
+            ("fgvc_aircraft", 100, 3_334, 624),
+            ("plantnet300k", 1_081, 243_916, 45_732),
+            ("imagenet", 1_000, 1_281_167, 237_816),
+            ("galaxy10_decals", 10, 15_962, 2_658),
+        ],
+    )
+    def test_sizes_of_files_are_those_of_their_yaml(
+        self, tmp_path: Path, dataset: str, classes: int, train: int, steps: int
+    ) -> None:
+        config = cell(tmp_path, f"dataset={dataset}", "dataset.limit=null").config
+        opened = open_data(config["dataset"])
+        assert (opened.note, opened.counted) == ("data not found, sizes as published", True)
+        spec, data = opened.data.spec, opened.data
+        assert (spec.num_labels, spec.native_size, spec.image_size) == (classes, None, None)
+        carved = len(data.val) if config["dataset"]["source"]["published"].get("val") is None else 0
+        assert len(data.train) + carved == train
+        assert Estimator()(config).steps == steps
+        assert not list(tmp_path.iterdir())
+
+    def test_the_level_of_aircraft_decides_their_classes(self, tmp_path: Path) -> None:
+        config = cell(tmp_path, "dataset=fgvc_aircraft", "dataset.source.level=family").config
+        assert open_data(config["dataset"]).data.spec.num_labels == 70
+
+    @pytest.mark.parametrize(
+        "overrides", [["dataset=crop14_balance"], ["dataset=food101", "dataset.source.published=null"]]
+    )
+    def test_what_was_not_published_is_not_known(self, tmp_path: Path, overrides: list[str]) -> None:
+        found = Estimator()(cell(tmp_path, *overrides, "dataset.limit=null").config)
+        assert (found.steps, found.note) == (None, "data not found")
+
     def test_too_large_a_limit_is_refused_all_the_same(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"dataset.limit: 1000; 546 images are available"):
             Estimator()(cell(tmp_path, "dataset=breastmnist", "dataset.limit=1000").config)
@@ -169,10 +206,31 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_are_neither_needed_nor_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinodiet.backbones.adapter.load_weights", lambda _, weights, **__: weights == "none" or 1 / 0)
+    monkeypatch.setattr("dinodiet.backbones.weights._from_file", lambda _: pytest.fail("weights were read"))
     wide = ["+model.model_args=null", "model.patch_size=null", "dataset.image_size=null", "model.weights=hub"]
     found = Estimator()(cell(tmp_path, *wide).config)
     assert found.parameters == 5_524_416  # at the 224 pixels of the weights, not the digits' own size
+
+
+@pytest.mark.parametrize(
+    ("size", "weights", "pixels"),
+    [("mobilevit_xxs.cvnets_in1k", "hub", 256), ("resnet18.tv_in1k", "hub", 224), ("resnet18.tv_in1k", "none", 32)],
+)
+def test_the_input_is_that_of_the_run(tmp_path: Path, size: str, weights: str, pixels: int) -> None:
+    config = cell(tmp_path, "dataset.image_size=null").config  # the digits have 8 x 8 pixels
+    config["model"] = {**CONVOLUTIONS, "size": size, "names": {size: size}, "weights": weights}
+    assert planned_backbone(config["model"], open_data(config["dataset"]).data.spec).input.size == pixels
+    with pytest.raises(UserError, match=rf"views.size: {pixels + 1} pixels is more than .* {pixels}"):
+        Estimator()(
+            {**config, "method": {**config["method"], "views": {**config["method"]["views"], "size": pixels + 1}}}
+        )
+
+
+def test_weights_that_were_never_released_are_refused(tmp_path: Path) -> None:
+    config = cell(tmp_path).config
+    config["model"] = {**CONVOLUTIONS, "size": "035", "names": {"035": "mobilenetv2_035"}, "weights": "hub"}
+    with pytest.raises(UserError, match=r"model.weights: hub, but mobilenetv2_035 has no released weights"):
+        Estimator()(config)
 
 
 def test_what_cells_share_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
