@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from dinodiet import environment, report
 from dinodiet.build import build
 from dinodiet.data.decoded import keep_decoded
-from dinodiet.data.loader import TrainLoader
+from dinodiet.data.loader import TrainLoader, without_pixels
 from dinodiet.errors import UserError
 from dinodiet.evals.embed import EmbeddingCache
 from dinodiet.evals.scores import Scorer
@@ -56,9 +56,14 @@ def build_parts(cfg: DictConfig) -> Parts:
     scorer = build_scorer(cfg, data, backbone, device)
     method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
     method.to(device)
+    if cfg.compile and not method.sees_pictures:
+        raise UserError(
+            "compile: true compiles whole forward passes, of which method.trunk_cache leaves a part; use one"
+        )
     recipe, optimizer = build_recipe(cfg, method)
     data = decode_once(cfg, scorer)
-    loader = TrainLoader(data.pretext, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
+    pictures = data.pretext if method.sees_pictures else without_pixels(data.pretext)
+    loader = TrainLoader(pictures, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
     clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
     if cfg.compile:
         for module in {method.backbone, method.encoder}:

@@ -25,7 +25,7 @@ from dinodiet.evals.scores import Scores
 from dinodiet.methods.base import Method
 from dinodiet.modes import evaluate, sanity
 from dinodiet.monitor import SIGNALS, Monitor
-from dinodiet.parts import Parts, build_parts, describe
+from dinodiet.parts import Parts, build_parts, cache_folder, describe
 from dinodiet.rundir import RunDir, read_json, write_json
 from dinodiet.status import Preempted, Status, slurm_job
 from dinodiet.train import fit
@@ -121,13 +121,24 @@ def _train_and_evaluate(
     if state is not None:
         clock = restore(state, method, parts.optimizer, scaler, monitor, clock)
         print(f"continuing from step {clock.step} of {clock.total_steps}", flush=True)
+    begun = time.monotonic()
+    method.prepare(
+        parts.data.pretext,
+        clock,
+        folder=cache_folder(cfg),
+        device=parts.device,
+        precision=cfg.precision,
+        num_workers=cfg.num_workers,
+    )
+    prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(clock.step)
     with monitor.watching(clock):
         batches = parts.loader.batches(clock.step)
         fit(method, batches, parts.optimizer, scaler, parts.recipe, clock, device=parts.device, on_step=monitor.on_step)
     status.update(phase="final evaluation", step=clock.total_steps)
     final = parts.scorer(method.encoder)
-    return _results(parts, run_dir, initial, final, monitor.train_seconds)
+    results = _results(parts, run_dir, initial, final, monitor.train_seconds)
+    return results | {"prepare_seconds": prepare_seconds}
 
 
 class BusyError(UserError):

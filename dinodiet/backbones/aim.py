@@ -91,12 +91,26 @@ class AIMBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (B, embed_dim), float32, of normalised images (B, 3, h, w)."""
-        tokens, means = self.model.embed(images), []
-        for number, block in enumerate(self.model.blocks):
-            tokens = block(tokens)
+        return self.rest(self.trunk(images, 0), 0, images.shape[-1])
+
+    def trunk(self, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Return what block `first` sees, and the means (B, n, embed_dim) over tokens of the `layers` before it."""
+        tokens = self.model.embed(images)
+        means = torch.empty(len(tokens), 0, self.embed_dim, device=tokens.device)
+        return self._run(tokens, means, range(first))
+
+    def rest(self, hidden: tuple[Tensor, Tensor], first: int, side: int) -> Tensor:
+        """Return the embeddings from what `trunk` returned."""
+        tokens, means = hidden
+        _, means = self._run(tokens, means.float(), range(first, len(self.model.blocks)))
+        return torch.stack(means.unbind(dim=1)).mean(dim=0)
+
+    def _run(self, tokens: Tensor, means: Tensor, numbers: range) -> tuple[Tensor, Tensor]:
+        for number in numbers:
+            tokens = self.model.blocks[number](tokens)
             if number in self.layers:
-                means.append(tokens.mean(dim=1, dtype=torch.float32))
-        return torch.stack(means).mean(dim=0)
+                means = torch.cat([means, tokens.mean(dim=1, dtype=torch.float32)[:, None]], dim=1)
+        return tokens, means
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         """Return the transformer blocks that the embedding depends on, from input to output."""

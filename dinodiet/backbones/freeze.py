@@ -36,6 +36,16 @@ def set_trainable(backbone: Backbone, trainable: str) -> None:
     backbone.train(backbone.training)
 
 
+def first_trained(backbone: Backbone, trainable: str) -> int:
+    """Return the number of the first trained block, from 0; with `head_only` the number of blocks.
+
+    Raises:
+        UserError: as `set_trainable`.
+    """
+    blocks = backbone.freezable_blocks()
+    return len(blocks) - (0 if trainable == "head_only" else _count(blocks, trainable))
+
+
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
@@ -43,15 +53,22 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
 def _trained_modules(backbone: Backbone, trainable: str) -> list[nn.Module]:
     if trainable in ("all", "head_only"):
         return []
+    blocks = backbone.freezable_blocks()
+    count = _count(blocks, trainable)
+    return [module for block in blocks[-count:] for module in block] + backbone.tail()
+
+
+def _count(blocks: list[list[nn.Module]], trainable: str) -> int:
+    """Return n of `last_<n>_blocks`."""
     match = re.fullmatch(r"last_(\d+)_blocks", str(trainable))
     if match is None or int(match[1]) == 0:
         raise UserError(f"trainable: {trainable!r}; choose from: all, last_<n>_blocks with n > 0, head_only")
-    blocks, count = backbone.freezable_blocks(), int(match[1])
+    count = int(match[1])
     if not blocks:
         raise UserError(f"trainable: {trainable!r}, but this backbone has no blocks; choose from: all, head_only")
     if count > len(blocks):
         raise UserError(f"trainable: {trainable!r}, but the backbone has {len(blocks)} blocks; choose n from 1 to that")
-    return [module for block in blocks[-count:] for module in block] + backbone.tail()
+    return count
 
 
 def _untouched(module: nn.Module, kept: set[nn.Module]) -> Iterator[nn.Module]:

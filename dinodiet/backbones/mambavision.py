@@ -110,9 +110,20 @@ class Stage(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return the maps (B, dim, H, W) after the blocks, halved where there is a next stage."""
         height, width = maps.shape[2:]
-        hidden = maps if self.window is None else to_windows(maps, self.window)
-        for block in self.blocks:
-            hidden = block(hidden)
+        return self.leave(self.run(self.enter(maps), 0, len(self.blocks)), height, width)
+
+    def enter(self, maps: Tensor) -> Tensor:
+        """Return what the first block sees of the maps: themselves, or windows (B * count, side * side, dim)."""
+        return maps if self.window is None else to_windows(maps, self.window)
+
+    def run(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Return the output of the blocks from `start` to before `stop`."""
+        for number in range(start, stop):
+            hidden = self.blocks[number](hidden)
+        return hidden
+
+    def leave(self, hidden: Tensor, height: int, width: int) -> Tensor:
+        """Return the last block's output as maps (B, dim, height, width), halved where there is a next stage."""
         maps = hidden if self.window is None else from_windows(hidden, self.window, height, width)
         return maps if self.downsample is None else self.downsample(maps)
 
@@ -138,7 +149,10 @@ class MambaVision(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits or embeddings."""
-        maps = self.levels(self.patch_embed(images))
+        return self.classify(self.levels(self.patch_embed(images)))
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """Return the logits or embeddings of the last stage's maps."""
         output: Tensor = self.head(self.norm(maps).mean(dim=(2, 3)))
         return output
 
@@ -165,6 +179,36 @@ class MambaVisionBackbone(nn.Module):
         """Return the embeddings (B, embed_dim) of normalised images (B, 3, s, s) of any size."""
         embeddings: Tensor = self.model(images)
         return embeddings
+
+    def trunk(self, images: Tensor, first: int) -> tuple[Tensor]:
+        """Return what block `first` sees of each image: maps (B, D, H, W), or windows (B, count, tokens, D)."""
+        index, block = self._place(first)
+        stage = self._stages[index]
+        maps = self.model.levels[:index](self.model.patch_embed(images))
+        hidden = stage.run(stage.enter(maps), 0, block)
+        return (hidden if stage.window is None else hidden.unflatten(0, (len(images), -1)),)
+
+    def rest(self, hidden: tuple[Tensor], first: int, side: int) -> Tensor:
+        """Return the embeddings of images of `side` pixels from what `trunk` returned."""
+        index, block = self._place(first)
+        stage = self._stages[index]
+        for _ in range(2 + index):  # the stem halves twice, each stage once
+            side = -(-side // 2)
+        maps = hidden[0] if stage.window is None else hidden[0].flatten(0, 1)
+        maps = stage.leave(stage.run(maps, block, len(stage.blocks)), side, side)
+        return self.model.classify(self.model.levels[index + 1 :](maps))
+
+    @property
+    def _stages(self) -> list[Stage]:
+        return [stage for stage in self.model.levels if isinstance(stage, Stage)]
+
+    def _place(self, first: int) -> tuple[int, int]:
+        """Return the stage of block number `first`, and its number there."""
+        for index, stage in enumerate(self._stages):
+            if first < len(stage.blocks):
+                return index, first
+            first -= len(stage.blocks)
+        raise AssertionError("no such block")
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         """Return the convolution, Mamba and attention blocks; a stage's last one brings the downsampling after it."""

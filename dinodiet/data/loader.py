@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dinodiet.data.images import fetch
+from dinodiet.data.images import TensorImages, fetch
 from dinodiet.types import Batch, Clock, Images
 
 
@@ -39,6 +39,11 @@ class TrainLoader:
             pin_memory=self._pin_memory,
         )
         yield from loader
+
+
+def without_pixels(images: Images) -> TensorImages:
+    """Return a stand-in of the same length and labels, with images of no pixels: nothing is decoded for it."""
+    return TensorImages(torch.empty(len(images), 3, 0, 0, dtype=torch.uint8), images.labels)
 
 
 class _Order(Sampler[Tensor]):

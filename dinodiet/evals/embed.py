@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def embed(
         raise UserError("dataset: a split without labels cannot be evaluated")
 
     def compute() -> Tensor:
-        batches = _batches(images, batch_size, num_workers, pin_memory=device.type == "cuda")
+        batches = in_order(images, batch_size, num_workers, pin_memory=device.type == "cuda")
         features = _forward(encoder, batches, input, device, precision, progress)
         if not features.isfinite().all():
             raise FloatingPointError(f"the encoder's embeddings are not finite (precision={precision})")
@@ -68,9 +68,10 @@ def embed(
     return Embeddings(features, images.labels, num_labels, multilabel)
 
 
-def _batches(
+def in_order(
     images: Images, batch_size: int, num_workers: int, *, pin_memory: bool
 ) -> DataLoader[Tensor | list[Tensor]]:
+    """Return a loader of the images in sample order, without labels; it draws no random numbers."""
     return DataLoader(
         _Fetch(images),
         sampler=torch.split(torch.arange(len(images)), batch_size),  # whole batches of positions
@@ -137,15 +138,21 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def fingerprint(module: nn.Module) -> str:
+def fingerprint(module: nn.Module, without: Iterable[nn.Module] = ()) -> str:
     """Return a hash of what a module computes: its classes, parameters, buffers, and `signature` where it has one.
 
-    `signature` is a string that names what the forward pass depends on besides the weights.
+    `signature` is a string that names what the forward pass depends on besides the weights. Parts of the module that
+    play no role are named in `without`.
     """
+    left_out = {part for root in without for part in root.modules()}
+    strange = {id(tensor) for part in left_out for tensor in (*part.parameters(), *part.buffers())}
     digest = hashlib.blake2b(str(getattr(module, "signature", "")).encode(), digest_size=16)
     for name, part in module.named_modules():
-        digest.update(f"\0{name} {type(part).__qualname__}".encode())
+        if part not in left_out:
+            digest.update(f"\0{name} {type(part).__qualname__}".encode())
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if id(tensor) in strange:
+            continue
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().data)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from dinodiet.backbones.freeze import set_trainable
 from dinodiet.errors import UserError
 from dinodiet.methods.param_groups import weight_decay_groups
-from dinodiet.types import Backbone, Batch, Clock, ParamGroup
+from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup
 
 
 class Method(nn.Module):
@@ -44,6 +47,19 @@ class Method(nn.Module):
         """Return the module whose embeddings are evaluated."""
         return self.backbone
 
+    @property
+    def sees_pictures(self) -> bool:
+        """Return whether `loss` reads the images of a batch, and not only their labels and indices."""
+        return True
+
+    def prepare(
+        self, images: Images, clock: Clock, *, folder: Path, device: torch.device, precision: str, num_workers: int
+    ) -> None:
+        """Compute once, before the first step, what the training needs; `folder` keeps it for other runs.
+
+        `images` are those to train on, in the order that `Batch.index` counts.
+        """
+
     def loss(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the scalar `loss` of a batch, and detached scalars worth logging, all on the batch's device."""
         raise NotImplementedError
@@ -72,10 +88,16 @@ class Method(nn.Module):
 
     def embed(self, images: Tensor, clock: Clock) -> Tensor:
         """Return the backbone's embeddings (B, embed_dim); while it waits, in evaluation mode and without autograd."""
-        self.set_phase(clock)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._waiting):
+        with self.phase(clock):
             embeddings: Tensor = self.backbone(images)
         return embeddings
+
+    @contextlib.contextmanager
+    def phase(self, clock: Clock) -> Iterator[None]:
+        """Set the backbone's mode; while it waits, also switch autograd off."""
+        self.set_phase(clock)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._waiting):
+            yield
 
     def set_phase(self, clock: Clock) -> None:
         """Set the backbone's mode where the waiting begins or ends; without effect at any other step."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinodiet.backbones.freeze import first_trained
+from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
 from dinodiet.methods.base import Method
 from dinodiet.methods.diagnostics import effective_rank
-from dinodiet.methods.mix import Mix
+from dinodiet.methods.mix import Mix, Mixed
 from dinodiet.methods.param_groups import weight_decay_groups
+from dinodiet.methods.trunk_cache import Stored, TrunkCache
 from dinodiet.schedules import Scalar, at
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, ParamGroup, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, ParamGroup, Views
 
 
 class DIET(Method):
@@ -36,6 +40,11 @@ class DIET(Method):
         probe_weight: weight of a second head trained on the labels beside the first ("dual head"), a number or a
             schedule; the DIET loss has the rest, 1 - probe_weight. 0: no such head.
         mixup_alpha, cutmix_alpha: parameters of the Beta distribution; 0 is off.
+        trunk_cache: 0, or a number of views of each image that the frozen part of the backbone sees once, before the
+            training, which then draws from them (`trunk_cache.TrunkCache`). In trainings of at most as many epochs
+            every view is new, as without; in longer ones views come back.
+        trunk_cache_dtype: of what is kept.
+        trunk_cache_seed: of these views.
 
     Raises:
         UserError: a value is out of range, or a probe is asked for where the images have no labels.
@@ -59,6 +68,9 @@ class DIET(Method):
         probe_weight: Scalar = 0.0,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
+        trunk_cache: int = 0,
+        trunk_cache_dtype: Stored = "bf16",
+        trunk_cache_seed: int = 0,
     ) -> None:
         super().__init__(backbone, trainable=trainable, head_only_fraction=head_only_fraction)
         if not 0 <= label_smoothing < 1:
@@ -75,15 +87,33 @@ class DIET(Method):
         self.probe_weight = probe_weight
         self.probe = _probe(backbone.embed_dim, spec, probe_weight)
         self.multilabel = spec.multilabel
+        self.trunk: TrunkCache | None = None
+        if _wants_cache(trunk_cache, trainable, mixup_alpha, cutmix_alpha):
+            split = Split(backbone, first_trained(backbone, trainable))
+            self.trunk = TrunkCache(
+                split, self.views, num_views=trunk_cache, seed=trunk_cache_seed, stored=trunk_cache_dtype
+            )
         self._last: Tensor | None = None
 
     target_of_index: Tensor
 
+    @property
+    def sees_pictures(self) -> bool:
+        """Return whether the images of a batch are read: with a trunk cache they are not."""
+        return self.trunk is None
+
+    def prepare(
+        self, images: Images, clock: Clock, *, folder: Path, device: torch.device, precision: str, num_workers: int
+    ) -> None:
+        """Fill the trunk cache, or find it in `folder`."""
+        if self.trunk is not None:
+            self.trunk.prepare(
+                images, clock, folder=folder / "trunks", device=device, precision=precision, num_workers=num_workers
+            )
+
     def loss(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return `loss`, `diet_loss`, `diet_accuracy` (of the index on the augmented view), and `probe_loss`."""
-        (images,) = self.views(batch.images, clock.generator("views"))
-        mixed = self.mix(images, clock.generator("mix"))
-        embedding = self.embed(mixed.images, clock)
+        mixed, embedding = self._seen(batch, clock)
         logits = self.logit_scale * self.head(F.normalize(self.projector(embedding), dim=1)).float()
         target = self.target_of_index[batch.index]
         criterion = functools.partial(F.cross_entropy, logits, label_smoothing=self.label_smoothing)
@@ -97,6 +127,16 @@ class DIET(Method):
             logs["probe_loss"] = probe_loss.detach()
         self._last = embedding.detach()
         return {"loss": loss, **logs}
+
+    def _seen(self, batch: Batch, clock: Clock) -> tuple[Mixed, Tensor]:
+        """Return how a view of the batch was mixed, and its embedding."""
+        if self.trunk is not None:
+            hidden = self.trunk.draw(batch.index, clock)
+            with self.phase(clock):
+                return Mixed(hidden[0], batch.index, 1.0), self.trunk.rest(hidden)
+        (images,) = self.views(batch.images, clock.generator("views"))
+        mixed = self.mix(images, clock.generator("mix"))
+        return mixed, self.embed(mixed.images, clock)
 
     def _probe_criterion(self, logits: Tensor) -> Callable[[Tensor], Tensor]:
         if self.multilabel:
@@ -119,8 +159,23 @@ class DIET(Method):
         return {} if self._last is None else {"effective_rank": effective_rank(self._last)}
 
     def describe(self) -> dict[str, Any]:
-        """Return the number of DIET classes."""
-        return {"diet_classes": self.num_classes}
+        """Return the number of DIET classes, and of views in the trunk cache."""
+        cached = {} if self.trunk is None else {"trunk_cache": f"{self.trunk.num_views} views"}
+        return {"diet_classes": self.num_classes, **cached}
+
+
+def _wants_cache(num_views: int, trainable: str, mixup_alpha: float, cutmix_alpha: float) -> bool:
+    if num_views < 0:
+        raise UserError(f"trunk_cache: {num_views}; must be at least 0 (0: off)")
+    if num_views and trainable == "all":
+        raise UserError(
+            f"trunk_cache: {num_views}, but with trainable=all nothing is frozen; choose trainable from: head_only, "
+            "last_<n>_blocks, or set trunk_cache=0"
+        )
+    if num_views and (mixup_alpha or cutmix_alpha):
+        key = "mixup_alpha" if mixup_alpha else "cutmix_alpha"
+        raise UserError(f"trunk_cache: {num_views}, but {key} mixes pictures, which are not there then; set one to 0")
+    return num_views > 0
 
 
 def _targets(spec: DataSpec, targets: str, num_classes: int | None, seed: int) -> Tensor:

@@ -1,0 +1,106 @@
+"""Trunk and rest together are the backbone, exactly: outputs, gradients, statistics; for every family."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dinodiet.backbones.aim import aim
+from dinodiet.backbones.freeze import first_trained, set_trainable
+from dinodiet.backbones.mambavision import mambavision
+from dinodiet.backbones.split import Split
+from dinodiet.errors import UserError
+from dinodiet.types import Backbone, InputSpec
+
+from .small import DATA, SMALL, build_small, read
+
+AIM_ARGS = {"embed_dim": 32, "depth": 4, "num_heads": 2}
+MAMBA_ARGS = {"depths": [1, 1, 3, 2], "num_heads": [1, 2, 4, 8], "window_size": [8, 8, 4, 2], "dim": 8, "in_dim": 4}
+FAMILIES = [*SMALL, "aim", "mambavision"]
+
+
+def small(family: str) -> Backbone:
+    torch.manual_seed(0)
+    if family == "aim":  # two of the averaged blocks are frozen, one is trained
+        return aim(DATA, weights="none", image_size=42, model_args=AIM_ARGS, probe_layers=[0, 1, 3])
+    if family == "mambavision":  # 40 pixels: windows are padded
+        settings = {**read("mambavision"), "weights": "none", "image_size": 40, "model_args": MAMBA_ARGS}
+        return mambavision(DATA, **settings)
+    return build_small(family)
+
+
+def trained_state(backbone: Backbone, found: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of a function of the output, and all statistics."""
+    assert isinstance(backbone, nn.Module)
+    direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    torch.autograd.backward((found * direction).sum())
+    grads = {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}
+    return {**grads, **{name: buffer.clone() for name, buffer in backbone.named_buffers()}}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_rest_of_the_trunk_is_the_backbone(family: str) -> None:
+    whole = small(family)
+    assert isinstance(whole, nn.Module)
+    if sum(isinstance(part, nn.Conv2d) for part in whole.modules()) > 2:
+        whole.to(memory_format=torch.channels_last)
+    images = torch.randn(3, 3, whole.input.size, whole.input.size, generator=torch.Generator().manual_seed(0))
+    for trainable in ("last_2_blocks", "last_1_blocks"):
+        set_trainable(whole, trainable)
+        whole.zero_grad()
+        halves = copy.deepcopy(whole)
+        whole.train()
+        halves.train()
+        split = Split(halves, first_trained(halves, trainable))
+        names = list(halves.state_dict())
+        hidden = split.trunk(images)
+        assert all(len(part) == 3 and not part.requires_grad for part in hidden)
+        found, expected = split.rest(hidden, images.shape[-1]), whole(images)
+        assert torch.equal(found, expected)
+        ours, theirs = trained_state(halves, found), trained_state(whole, expected)
+        assert ours.keys() == theirs.keys()
+        assert any(name.endswith("weight") for name in ours)
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value), name
+        assert list(halves.state_dict()) == names
+        assert torch.equal(halves(images), whole(images))  # nothing is left behind in the modules
+        split.checked(images[:1])
+
+
+def test_a_frozen_backbone_is_all_trunk() -> None:
+    backbone = build_small("vit_tiny")
+    set_trainable(backbone, "head_only")
+    split = Split(backbone, first_trained(backbone, "head_only"))
+    images = torch.randn(2, 3, 32, 32)
+    (embedding,) = split.trunk(images)
+    assert torch.equal(embedding, backbone(images))
+    assert split.rest((embedding,), 32) is embedding
+    assert split.trained() == []
+
+
+class Shortcut(nn.Module):
+    """What a trunk makes of the images reaches the end past the last block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = 4
+        self.input = InputSpec(4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        self.first, self.last = nn.Linear(48, 4), nn.Linear(4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.first(images.flatten(1))
+        return hidden + torch.relu(self.last(hidden))  # type: ignore[no-any-return]
+
+    def freezable_blocks(self) -> list[list[nn.Module]]:
+        return [[self.first], [self.last]]
+
+    def tail(self) -> list[nn.Module]:
+        return []
+
+
+def test_a_backbone_that_is_no_chain_is_refused() -> None:
+    backbone = Shortcut()
+    set_trainable(backbone, "last_1_blocks")
+    with pytest.raises(UserError, match=r"^trunk_cache: this backbone's blocks are no chain"):
+        Split(backbone, 1).checked(torch.randn(1, 3, 4, 4))
