@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"note: {' '.join(filter(None, (entry.model, entry.size)))}: {entry.note}")
     if args.out is not None:
         if args.out.suffix in FRAMES:
-            write_frame(pd.DataFrame([asdict(entry) for entry in entries]), args.out)
+            write_frame(pd.DataFrame([asdict(entry) for entry in entries]).convert_dtypes(), args.out)
         else:
             write_text(table(entries, TEXTS[args.out.suffix]), args.out)
         print(f"wrote {args.out}")
