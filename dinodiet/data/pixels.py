@@ -79,17 +79,22 @@ def write_pixels(path: Path, count: int, image: Callable[[int], Tensor | None], 
 
 def _write(stream: IO[bytes], count: int, image: Callable[[int], Tensor | None], threads: int) -> None:
     sizes: NDArray[np.int64] = np.zeros((count, 2), np.int64)
+
+    def decode(rows: range) -> list[Tensor | None]:
+        return [image(row) for row in rows]
+
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=count, desc="decoding", unit="img", leave=False, delay=2) as bar,
     ):
-        for start in range(0, count, BLOCK * threads):
-            rows = range(start, min(start + BLOCK * threads, count))
-            for row, pixels in zip(rows, pool.map(image, rows), strict=True):
-                if pixels is not None:
-                    sizes[row] = pixels.shape[1:]
-                    stream.write(pixels.numpy().data)
-            bar.update(len(rows))
+        blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+        for first in range(0, len(blocks), threads):  # the next are decoded when these are written
+            for rows, images in zip(blocks[first:], pool.map(decode, blocks[first : first + threads]), strict=False):
+                for row, pixels in zip(rows, images, strict=True):
+                    if pixels is not None:
+                        sizes[row] = pixels.shape[1:]
+                        stream.write(pixels.numpy().data)
+                bar.update(len(rows))
     stream.write(sizes.tobytes())
     stream.write(_digest(sizes.tobytes()))
 
