@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 from dinodiet.config import RunConfig, check, check_tuned  # noqa: E402
 from dinodiet.errors import UserError  # noqa: E402
 from dinodiet.explain import explain  # noqa: E402
+from dinodiet.finished import finished  # noqa: E402
 from dinodiet.help import help_text  # noqa: E402
 from dinodiet.sweep.slurm_schema import SlurmConfig  # noqa: E402
 from dinodiet.sweep.sweeper import GridSweeper  # noqa: E402
@@ -61,7 +62,9 @@ def main(cfg: DictConfig) -> dict[str, Any] | None:
 
             fetch([task_of(cfg, choices)])
             return None
-        from dinodiet.run import run  # noqa: PLC0415 - `--help` and refusals need no torch
+        if (results := finished(cfg, choices)) is not None:
+            return results
+        from dinodiet.run import run  # noqa: PLC0415 - `--help`, refusals and what is done already need no torch
 
         return run(cfg, choices)
     except Exception as error:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.errors import UserError
+from dinodiet.precheck import check_nodes
 from dinodiet.rundir import NOT_SCIENCE
 
 Mode = Literal["train", "evaluate", "sanity", "plan", "fetch"]
@@ -29,6 +30,7 @@ CHOICES = (
     "eval",
     "tracker",
 )  # groups of `conf/` that a run consists of
+NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # those that name what to build
 
 
 @dataclass
@@ -103,6 +105,10 @@ def check(cfg: DictConfig) -> None:
         if "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
     _check_name(cfg.name)
+    plain = resolved(cfg)
+    _check_size(plain["model"])
+    for group in NODES:
+        check_nodes(plain[group], group)
 
 
 def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
@@ -124,6 +130,14 @@ def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the chosen group files that make up a run, without Hydra's own groups."""
     return {group: str(choices[group]) for group in CHOICES if group in choices}
+
+
+def _check_size(model: dict[str, Any]) -> None:
+    """Refuse a size that a family of models does not have."""
+    names = model.get("names")
+    if isinstance(names, dict) and "size" in model and str(model["size"]) not in names:
+        released = ", ".join(size for size, name in names.items() if name is not None)
+        raise UserError(f"model.size: {str(model['size'])!r}; choose from: {released}")
 
 
 def _check_name(name: str) -> None:

@@ -18,10 +18,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet import checkpoint, environment, report
-from dinodiet.config import check, identity, own_choices, resolved, run_id
+from dinodiet.config import check, identity, own_choices, resolved
 from dinodiet.data.carved import carved_splits
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
+from dinodiet.finished import finished, run_dir_of
 from dinodiet.methods.base import Method
 from dinodiet.modes import evaluate, sanity
 from dinodiet.monitor import SIGNALS, Monitor
@@ -51,16 +52,14 @@ def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     if cfg.mode == "sanity":
         return sanity(cfg, choices)
     what = identity(cfg)
-    run_dir = RunDir(Path(cfg.outputs_dir).expanduser() / cfg.name / run_id(what, choices))
+    run_dir = run_dir_of(cfg, choices)
     if cfg.mode == "evaluate":
         return evaluate(cfg, choices, Path(cfg.checkpoint).expanduser() if cfg.checkpoint else run_dir.checkpoint)
-    results = read_json(run_dir.results)
+    results = finished(cfg, choices)
     if results is None:
         with exclusive(run_dir), Status(run_dir) as status, leaving_on_signals():
             results = read_json(run_dir.results) or _run(cfg, choices, what, run_dir, status)
-    else:
-        print(f"{run_dir.path.name} is done already")
-    print(report.closing(results, run_dir.path), flush=True)
+        print(report.closing(results, run_dir.path), flush=True)
     return results
 
 

@@ -26,6 +26,13 @@ def check_arguments(target: Callable[..., Any], arguments: dict[str, Any], key: 
         )
     except (NameError, TypeError):  # a target from elsewhere whose annotations cannot be evaluated
         hints = {}
+    check_values(parameters, hints, arguments, key)
+
+
+def check_values(
+    parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], arguments: Mapping[str, Any], key: str
+) -> None:
+    """Hold arguments against parameters and their types; raises as `check_arguments`."""
     for name, value in arguments.items():
         if name not in parameters:
             raise UserError(f"{key}.{name}: no such key; choose from: {', '.join(_configurable(parameters))}")

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.finished import run_dir_of
+from dinodiet.rundir import write_json
+from tests.running import CHOICES, TINY, composed
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dinodiet"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -14,18 +18,18 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Each layer may import from those before it. Modules of the command line and the run stand above all parts.
 LAYERS = [
     {"errors", "types", "rundir", "assets", "transfer"},
-    {"status", "signature", "schedules", "environment", "optim", "trackers", "report", "explain", "help"},
+    {"status", "signature", "precheck", "schedules", "environment", "optim", "trackers", "report", "explain", "help"},
     {"checkpoint", "build", "config", "backbones", "data"},
     {"evals"},
     {"methods"},
     {"train"},
-    {"monitor", "parts"},
+    {"monitor", "parts", "finished"},
     {"modes"},
     {"run"},
     {"results", "sweep"},
     {"models"},
 ]
-HYDRA = {"build", "config", "explain", "parts", "modes", "run", "sweep", "models"}
+HYDRA = {"build", "config", "explain", "finished", "parts", "modes", "run", "sweep", "models"}
 
 
 def layer_of(path: Path) -> str:
@@ -60,18 +64,44 @@ def test_only_the_run_knows_hydra(path: Path) -> None:
         assert not [name for name in imports(path) if name.split(".")[0] in ("hydra", "omegaconf")]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["seed=ten"], ["+typo=1", "--cfg", "job"]])
-def test_light_commands_do_not_import_torch(arguments: list[str], tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
-    (tmp_path / "timm.py").write_text("raise ImportError('timm was imported')")
-    done = subprocess.run(
+def light_command(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run launch.py where torch and timm cannot be imported."""
+    for name in ("torch", "timm"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('{name} was imported')")
+    return subprocess.run(
         [sys.executable, str(ROOT / "launch.py"), *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["--cfg", "job"], 0),
+        (["+typo=1", "--cfg", "job"], 0),
+        (["seed=ten"], 1),
+        (["model=dinov2", "model.size=huge"], 1),
+        (["method.label_smoothing=much"], 1),
+    ],
+)
+def test_light_commands_do_not_import_torch(arguments: list[str], status: int, tmp_path: Path) -> None:
+    done = light_command(tmp_path, arguments)
     assert "was imported" not in done.stderr
-    assert done.returncode == (1 if "seed=ten" in arguments else 0)
+    assert done.returncode == status
     assert done.stdout or done.stderr
+
+
+def test_a_finished_run_is_answered_without_torch(tmp_path: Path) -> None:
+    run_dir = run_dir_of(composed(tmp_path), CHOICES)
+    run_dir.path.mkdir(parents=True)
+    scores = {"initial": {"knn/accuracy": 0.25}, "final": {"knn/accuracy": 0.5}, "skipped": {}}
+    cost = {"steps": 3, "train_seconds": 1.0, "images_per_second": 2.0, "peak_memory_mb": 3.0}
+    write_json(run_dir.results, {"run_id": run_dir.path.name, **scores, **cost})
+    done = light_command(tmp_path, [*TINY, f"outputs_dir={tmp_path}"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{run_dir.path.name} is done already" in done.stdout
