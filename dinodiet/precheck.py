@@ -99,12 +99,13 @@ def _evaluate(annotation: ast.expr, module: str) -> Any:
 def _type(name: str, module: str) -> Any:
     if name in _KNOWN:
         return _KNOWN[name]
-    match _find(module, name):
-        case ((ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value)), where):
-            return _evaluate(value, where)
-        case ast.ClassDef(), _:
-            return type(name, (), {})
-    raise NameError(name)
+    found = _find(module, name)
+    if found is None:
+        raise NameError(name)
+    definition = found[0]
+    if isinstance(definition, (ast.Assign, ast.AnnAssign)) and definition.value is not None:
+        return _evaluate(definition.value, found[1])
+    return type(name, (), {})
 
 
 def _find(module: str, name: str) -> Found | None:
