@@ -12,14 +12,15 @@ from tests.evals.synthetic import blobs, tags
 
 
 def test_clusters_of_the_normalised_test_features() -> None:
-    """The published protocol: n_init 10, seed 42, as many clusters as classes, on test."""
-    test = blobs(90, num_labels=4, noise=1.2)
+    """The published protocol, scikit-learn's with n_init 10: as many clusters as classes, on test."""
+    test = blobs(400, num_labels=4, noise=1.2)
     sphere = test.features / test.features.norm(dim=1, keepdim=True)
     clusters = SklearnKMeans(4, n_init=10, random_state=42).fit_predict(sphere.numpy())
     metrics = KMeans()(blobs(10), test)
     assert 0.1 < metrics["ari"] < 0.99
-    assert metrics["ari"] == pytest.approx(adjusted_rand_score(test.labels, clusters))
-    assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(test.labels, clusters))
+    assert metrics["ari"] == pytest.approx(adjusted_rand_score(test.labels, clusters), abs=0.01)
+    assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(test.labels, clusters), abs=0.01)
+    assert KMeans()(blobs(10), test) == metrics
 
 
 def test_separate_clouds_are_found_whatever_the_length_of_features() -> None:
