@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zipfile
+import zlib
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -16,6 +18,8 @@ from dinodiet.data.files import one_line, scratch_folder
 from dinodiet.data.published import require
 from dinodiet.errors import UserError
 from dinodiet.transfer import transfer
+
+BROKEN = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile)
 
 
 def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
@@ -36,10 +40,14 @@ def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
                 return
             archive = target.parent / file_name(url)
             transfer(url, archive, md5=md5)
-            extract_archive(str(archive), str(scratch))
+            try:
+                extract_archive(str(archive), str(scratch))
+            except BROKEN:
+                archive.unlink()  # else the next attempt would trust it
+                raise
             (scratch / target.name).replace(target)
             archive.unlink()
-    except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, HTTPException, *BROKEN) as error:
         raise UserError(
             f"{name}: {target} not found, and the download failed ({one_line(error)}); {by_hand(url, target)}"
         ) from error

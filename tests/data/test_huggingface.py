@@ -170,6 +170,24 @@ def test_name_without_network(tmp_path: Path) -> None:
     assert not datasets.config.HF_HUB_OFFLINE
 
 
+def test_a_hub_out_of_reach_is_not_asked_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError("Network is unreachable")
+
+    def load(*_: Any, **__: Any) -> None:
+        assert datasets.config.HF_HUB_OFFLINE  # else half a minute of retries
+        raise ConnectionError("Couldn't reach it on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr("dinodiet.data.huggingface.check_hub", refuse)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(
+        UserError, match=r"not found on the hub or in .* \(Network is unreachable\); mode=fetch"
+    ) as caught:
+        huggingface_set(root=str(tmp_path), name="someone/some_set")
+    assert "\n" not in str(caught.value)
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
 def test_images_by_path(tmp_path: Path) -> None:
     layouts.write(tmp_path / "a.png", 300)
     table = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png")]})

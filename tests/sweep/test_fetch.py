@@ -70,7 +70,7 @@ def test_a_grid_fetches_each_thing_once_and_its_runs_need_no_network(
 ) -> None:
     state = weights(tmp_path)
     kept = web.publish(REPO, "model.safetensors", save(state))
-    grid = ("-m", *SET, "seed=range(4)", "dataset.image_size=32")
+    grid = ("-m", *SET, "seed=0,1", "model.drop_path=0.0,0.1", "dataset.image_size=32")
     code, lines, errors = command(tmp_path, monkeypatch, capfd, *grid)
     assert (code, errors) == (0, "")
     assert sorted(web.gets()) == [("/bloodmnist_64.npz", ""), (kept, "")]
