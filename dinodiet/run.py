@@ -121,10 +121,7 @@ def _train_and_evaluate(
         clock = restore(state, method, parts.optimizer, scaler, monitor, clock)
         print(f"continuing from step {clock.step} of {clock.total_steps}", flush=True)
     begun = time.monotonic()
-<<<<<<< HEAD
     status.update(phase="preparing", step=clock.step)
-=======
->>>>>>> origin/main
     method.prepare(
         parts.data.pretext,
         clock,
