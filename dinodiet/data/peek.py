@@ -74,10 +74,12 @@ def files_published(
     classes = published["classes"] if level is None else CLASSES[level][1]
     sizes = {split: published[split] for split in SPLITS if split in published}
     if "all" in published:
-        test = round(published["all"] * test_fraction)
-        sizes = {"train": published["all"] - test, "test": test}
-    splits = {split: _Files(_labels(count, classes)) for split, count in sizes.items()}
-    return RawSplits(name="published", num_labels=classes, **splits)
+        held_out = round(published["all"] * test_fraction)
+        sizes = {"train": published["all"] - held_out, "test": held_out}
+    train, val, test = (_Files(_labels(sizes[split], classes)) if split in sizes else None for split in SPLITS)
+    assert train is not None
+    assert test is not None
+    return RawSplits(name="published", num_labels=classes, train=train, val=val, test=test)
 
 
 class _Files:

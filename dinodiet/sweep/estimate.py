@@ -22,6 +22,7 @@ from dinodiet.errors import UserError
 from dinodiet.methods.base import Method
 from dinodiet.parts import build_recipe, build_scorer
 from dinodiet.schedules import at
+from dinodiet.sweep.activations import Activations
 from dinodiet.types import Backbone, Clock, Data, DataSpec
 
 # What changes neither the size of a run nor whether it can be built.
@@ -40,8 +41,9 @@ class Estimate:
     Attributes:
         steps: optimiser steps.
         parameters, trained: of the backbone.
-        memory: bytes of weights, gradients and optimiser state, the method's heads and teacher included; activations
-            come on top.
+        memory: bytes of weights, gradients and optimiser state, the method's heads and teacher included.
+        peak: bytes at the worst moment of a training step or of an evaluation, activations included. What a CPU run's
+            process holds besides, about 1 GiB of libraries, comes on top.
         note: what the numbers could not be taken from, in one line.
     """
 
@@ -49,6 +51,7 @@ class Estimate:
     parameters: int | None = None
     trained: int | None = None
     memory: int | None = None
+    peak: int | None = None
     note: str | None = None
 
 
@@ -64,6 +67,7 @@ class Estimator:
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] = {}
+        self._activations = Activations()
 
     def __call__(self, config: dict[str, Any]) -> Estimate:
         """Return what a composed configuration needs.
@@ -105,7 +109,26 @@ class Estimator:
         parameters = list(method.backbone.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
-        return Estimate(steps, total, trained, memory if opened.counted else None, opened.note)
+        if not opened.counted:
+            return Estimate(steps, total, trained, note=opened.note)
+        return Estimate(steps, total, trained, memory, self._peak(cfg, method, opened.data.spec, memory), opened.note)
+
+    def _peak(self, cfg: DictConfig, method: Method, spec: DataSpec, memory: int) -> int | None:
+        """Return the bytes at the worst moment; None: a part cannot be run without values."""
+        backbone, plain = method.backbone, resolved(cfg)
+        settings = {key: plain["method"].get(key) for key in ("_target_", "trainable", "drop_path")}
+        key = json.dumps([plain["model"], settings, spec.image_size, spec.native_size], sort_keys=True)
+        assert isinstance(backbone, Backbone)
+        gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
+        micro_batch, side = cfg.schedule.batch_size // cfg.schedule.accumulate, backbone.input.size
+        try:
+            step = self._activations.peak(key, method, spec, micro_batch, cfg.precision)
+            scoring = self._activations.evaluation(key, backbone, cfg.eval.batch_size, side, cfg.precision)
+        except Exception:  # what parts of one's own do with tensors that have no values is up to them
+            return None
+        # A step's gradients are among its activations, except for those of the micro-batches before.
+        kept = gradients if cfg.schedule.accumulate > 1 else 0
+        return max(memory, memory - gradients + max(step + kept, scoring))
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
         kept = [node, spec.image_size, spec.native_size]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from tqdm import tqdm
+
 from dinodiet.errors import UserError
 from dinodiet.report import count
 from dinodiet.sweep.drive import standing
@@ -13,7 +15,10 @@ from dinodiet.sweep.progress import counts
 from dinodiet.sweep.state import CellState, CellStatus
 from dinodiet.sweep.task import Task
 
-LEFT_OUT = "memory: weights, gradients and optimiser state, heads and teacher included; activations come on top"
+EXPLAINED = (
+    "held: weights, gradients and optimiser state, heads and teacher included; peak: with activations, "
+    "for a GPU's memory (on a CPU, libraries take about 1 GiB more)"
+)
 
 
 def plan(tasks: Sequence[Task]) -> str:
@@ -27,7 +32,7 @@ def plan(tasks: Sequence[Task]) -> str:
     sound = [(status, found) for status, found in zip(statuses, estimates, strict=True) if isinstance(found, Estimate)]
     title = f"{tasks[0].study}: {len(tasks)} runs: {counts(statuses)}"
     rows = [_row(*row) for row in zip(statuses, names, estimates, strict=True)]
-    text = "\n".join([title, *_aligned(rows), *_totals(sound), LEFT_OUT])
+    text = "\n".join([title, *_aligned(rows), *_totals(sound), EXPLAINED])
     refused = [f"{name}: {found}" for name, found in zip(names, estimates, strict=True) if isinstance(found, UserError)]
     if refused:
         print(text, flush=True)
@@ -49,7 +54,7 @@ def varying(tasks: Sequence[Task]) -> list[str]:
 def _estimates(tasks: Iterable[Task]) -> list[Estimate | UserError]:
     estimator = Estimator()
     found: list[Estimate | UserError] = []
-    for task in tasks:
+    for task in tqdm(tasks, "planning", unit="run", leave=False, disable=None):
         try:
             found.append(estimator(task.config))
         except UserError as error:
@@ -65,7 +70,8 @@ def _row(status: CellStatus, name: str, found: Estimate | UserError) -> list[str
         f"{_number(found.steps)} steps",
         f"{'?' if found.parameters is None else count(found.parameters)} parameters",
         f"{'?' if found.trained is None else count(found.trained)} trained",
-        f"{'?' if found.memory is None else _bytes(found.memory)}",
+        f"{'?' if found.memory is None else _bytes(found.memory)} held",
+        f"{'?' if found.peak is None else _bytes(found.peak)} peak",
     ]
     at_step = f"at step {status.step:,}" if status.step and status.state is not CellState.DONE else None
     reason = None if status.state is CellState.DONE else status.reason

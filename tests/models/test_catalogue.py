@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dinodiet.models.catalogue import ANY_DATA, CONF, Entry, Model, describe, mo
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 # Parameters with the ImageNet classifier, as torchvision and timm list them.
-WITH_CLASSIFIER = {
+WITH_CLASSIFIER: dict[str, dict[str, int]] = {
     "vit": {"tiny": 5_717_416, "small": 22_050_664, "base": 86_567_656},
     "dino": {"small16": 22_050_664, "base16": 86_567_656},
     "mae": {"base": 86_567_656, "large": 304_326_632, "huge": 632_045_800},
@@ -23,7 +24,7 @@ WITH_CLASSIFIER = {
     "mobilenetv2": {"100": 3_504_872},
 }
 # In millions, as the papers and model cards round them (MobileNetV2, MobileViT, Lite0: less their classifiers).
-ROUNDED = {
+ROUNDED: dict[str, dict[str, float]] = {
     "aimv2": {"large": 309, "huge": 681, "1b": 1_240, "3b": 2_720, "large_distilled": 309},
     "dino": {"small8": 21.7, "base8": 85.8},
     "dinov2": {"small": 22, "base": 86, "large": 304, "giant": 1_137}
@@ -52,7 +53,7 @@ def known() -> dict[str, Model]:
     return {model.name: model for model in models()}
 
 
-def published(table: dict[str, dict[str, Any]]) -> list[Any]:
+def published(table: Mapping[str, Mapping[str, float]]) -> list[Any]:
     return [
         pytest.param(name, size, count, marks=() if (name, size) in QUICK else pytest.mark.slow)
         for name, sizes in table.items()
@@ -101,7 +102,10 @@ def test_features_are_those_of_a_forward_pass(known: dict[str, Model], name: str
 
 
 def test_every_size_of_the_repository_has_its_number_here(known: dict[str, Model]) -> None:
-    numbers = {name: {*WITH_CLASSIFIER.get(name, {}), *ROUNDED.get(name, {})} for name in {*WITH_CLASSIFIER, *ROUNDED}}
+    numbers: dict[str, set[str | None]] = {name: set() for name in (*WITH_CLASSIFIER, *ROUNDED)}
+    for table in (dict[str, Any](WITH_CLASSIFIER), dict[str, Any](ROUNDED)):
+        for name, sizes in table.items():
+            numbers[name] |= set(sizes)
     numbers |= {name: set(shapes) for name, shapes in SHAPES.items()}
     numbers["ijepa"] |= {"b16_1k", "l14_22k"}  # never released
     assert {name: set(model.sizes) for name, model in known.items() if not model.preset} == numbers

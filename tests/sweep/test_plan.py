@@ -85,7 +85,7 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     assert stopped.startswith("  stopped  seed=2")
     assert missing.startswith("  missing  seed=3")
     assert total == "48 steps in all, 27 of them to do"
-    assert "activations come on top" in left_out
+    assert "peak: with activations" in left_out
 
 
 def test_only_what_differs_is_named(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_only_what_differs_is_named(tmp_path: Path) -> None:
 def test_all_impossible_cells_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reasons = {
         "seed=0": None,
-        "model.size=huge": "model.size: 'huge'; choose from: tiny",
+        "dataset.image_size=0": "dataset.image_size: 0; choose a side in pixels",
         "dataset.limit=5000": "dataset.limit: 5000; 1000 images are available",
         "+method.views.size=64": "method.views.size: 64 pixels is more than the backbone's input of 32",
         "method.trainable=last_99_blocks": "method.trainable: 'last_99_blocks', but the backbone has 2 blocks",
@@ -109,7 +109,7 @@ def test_all_impossible_cells_are_named(tmp_path: Path, capsys: pytest.CaptureFi
     }
     with pytest.raises(UserError) as caught:
         plan([cell(tmp_path, override) for override in reasons])
-    assert str(caught.value).startswith("8 of 9 runs cannot be built: model.size=huge: model.size: 'huge'")
+    assert str(caught.value).startswith("8 of 9 runs cannot be built: dataset.image_size=0: dataset.image_size: 0;")
     assert "\n" not in str(caught.value)
     printed = capsys.readouterr().out.splitlines()
     for line, (override, reason) in zip(printed[1:], reasons.items(), strict=False):
