@@ -1,23 +1,26 @@
-"""Random resized crops of a batch: boxes drawn for all images at once, resampling as two batched matrix products.
+"""Random resized crops: boxes drawn for all images of a batch at once, and the pixels in them.
 
 The meaning of each operation is torchvision's (`RandomResizedCrop.get_params`, `resize` and `resized_crop` with
-`antialias=True`). Antialiased resampling is separable, so a crop is `rows @ image @ columns.T` with one pair of
-matrices per image, and a batch with another box for each image needs no loop.
+`antialias=True`, on float images).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from dinodiet.data.resample import Bands, banded, bands, matrix, num_taps, separable, space_for, taps
+from dinodiet.data.sending import send
 from dinodiet.types import Interpolation
 
 _RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
+_DENSE_PIXELS = 96**2  # of an image; larger ones are faster in bands, on a CPU
+_CPU_PIXELS = 2**17  # of the images that are cropped at once
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:
@@ -54,92 +57,111 @@ def _central_boxes(heights: Tensor, widths: Tensor) -> Tensor:
     return torch.cat([((heights - h) / 2).floor(), ((widths - w) / 2).floor(), h, w], 1)
 
 
-def resize_matrix(start: Tensor, length: Tensor, source: int, target: int, interpolation: Interpolation) -> Tensor:
-    """Return (N, target, source): resample [start, start + length) of a line of `source` pixels to `target` pixels.
-
-    Pixels outside the interval have weight 0, as if the crop had been cut out first. The kernels are those of
-    `interpolate(antialias=True)`: a triangle, or Keys' cubic with a = -0.5, widened when the line shrinks.
-    """
-    device = start.device
-    scale = (length / target)[:, None, None]
-    centre = (torch.arange(target, device=device)[:, None] + 0.5) * scale
-    position = torch.arange(source, device=device) - start[:, None, None] + 0.5
-    distance = (position - centre).div_(scale.clamp(min=1.0)).abs_()
-    weight = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
-    weight *= (position > 0) & (position < length[:, None, None])
-    return weight / weight.sum(-1, keepdim=True)
-
-
-def _triangle(distance: Tensor) -> Tensor:
-    return (1 - distance).clamp_(min=0)
-
-
-def _cubic(distance: Tensor) -> Tensor:
-    """Return Keys' kernel: each of the two polynomials is 0 at the ends of its interval, so that clamping selects."""
-    inner, outer = distance.clamp(max=1), distance.clamp(1, 2)
-    return (1.5 * inner - 2.5).mul_(inner).mul_(inner).add_(1).sub_((outer - 1).mul_((outer - 2).square_()), alpha=0.5)
-
-
-def separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return `rows @ channel @ columns.T` for every channel: (N, 3, H, W), (N, h, H), (N, w, W) -> (N, 3, h, w)."""
-    N, C, H, W = images.shape
-    narrow = torch.bmm(images.reshape(N, C * H, W), columns.transpose(1, 2)).view(N, C, H, -1)
-    return torch.stack([torch.bmm(rows, channel) for channel in narrow.unbind(1)], 1)
-
-
 def crop(
     images: Tensor | Sequence[Tensor],
     boxes: Tensor,
     size: int,
     interpolation: Interpolation,
     grid_size: int | None = None,
+    mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Cut one box out of each image and resize it: float32 (N, 3, size, size) on 0-1.
+    """Cut one box out of each image and resize it: float32 (N, 3, size, size) on 0-1, in memory (3, N, size, size).
 
     `images` is uint8 (N, 3, H, W) or N images (3, H, W) of any sizes, `boxes` int64 (N, 4) on the CPU. With
-    `grid_size`, the images are first resized to that shorter side, and the boxes are meant for the result. Bicubic
-    overshoot is clamped, as it is where pixels are stored in 8 bits.
+    `grid_size`, the images are first resized to that shorter side, and the boxes are meant for the result. Crops that
+    are `mirrored`, bool (N,) on the CPU, are turned left to right. Bicubic overshoot is clamped, as it is where pixels
+    are stored in 8 bits.
     """
-    if isinstance(images, Tensor):
-        return _crop_batch(images, boxes, size, interpolation, grid_size)
-    crops = [
-        _crop_image(image, box, size, interpolation, grid_size)
-        for image, box in zip(images, boxes.tolist(), strict=True)
-    ]
-    return torch.cat(crops).clamp_(0, 1)
+    mirrored = torch.zeros(len(boxes), dtype=torch.bool) if mirrored is None else mirrored
+    device = images[0].device
+    crops = torch.empty(3, len(boxes), size, size, device=device).transpose(0, 1)
+    if not isinstance(images, Tensor) and device.type != "cpu" and grid_size is None:
+        images = _padded(images)
+    if isinstance(images, Tensor) and not (device.type == "cpu" and images[0, 0].numel() > _DENSE_PIXELS):
+        step = max(1, _CPU_PIXELS // images[0, 0].numel()) if device.type == "cpu" else len(boxes)
+        for start in range(0, len(boxes), step):
+            n = slice(start, start + step)
+            _crop_batch(images[n], boxes[n], interpolation, grid_size, mirrored[n], out=crops[n])
+    else:
+        _crop_each(images, boxes, interpolation, grid_size, mirrored, out=crops)
+    return crops.clamp_(0, 1)
+
+
+def _padded(images: Sequence[Tensor]) -> Tensor:
+    """Return images of different sizes as one batch, which a GPU crops at once; what is added is in no box."""
+    H, W = (max(image.shape[side] for image in images) for side in (1, 2))
+    batch = images[0].new_zeros(len(images), 3, H, W)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return batch
 
 
 def _crop_batch(
-    images: Tensor, boxes: Tensor, size: int, interpolation: Interpolation, grid_size: int | None
-) -> Tensor:
-    top, left, height, width = boxes.to(images.device, torch.float32).unbind(1)
-    H, W = images.shape[-2:]
+    images: Tensor,
+    boxes: Tensor,
+    interpolation: Interpolation,
+    grid_size: int | None,
+    mirrored: Tensor,
+    out: Tensor,
+) -> None:
+    """Write the crops of images of one size, not clamped, to float32 (N, 3, size, size)."""
+    (H, W), size, device = images.shape[-2:], out.shape[-1], images.device
     grid_h, grid_w = short_side(H, W, grid_size) if grid_size else (H, W)
-    rows = resize_matrix(top, height, grid_h, size, interpolation)
-    columns = resize_matrix(left, width, grid_w, size, interpolation)
+    counts = [num_taps(longest, size, interpolation) for longest in boxes[:, 2:].amax(0).tolist()]
+    top, left, height, width = send(boxes, device).unbind(1)
+    rows = matrix(*taps(top, height, grid_h, size, interpolation, counts[0]), grid_h).div_(255)
+    first, weights = taps(left, width, grid_w, size, interpolation, counts[1])
+    turn = send(mirrored[:, None], device)
+    first, weights = torch.where(turn, first.flip(1), first), torch.where(turn[..., None], weights.flip(2), weights)
+    columns = matrix(first, weights, grid_w)
     if (grid_h, grid_w) != (H, W):  # the matrix of two resamplings is the product of theirs
-        rows = rows @ _whole(H, grid_h, interpolation, images.device)
-        columns = columns @ _whole(W, grid_w, interpolation, images.device)
-    return separable(images.float(), rows / 255, columns).clamp_(0, 1)
+        rows = _whole(H, grid_h, interpolation, device) @ rows
+        columns = _whole(W, grid_w, interpolation, device) @ columns
+    separable(images.float(), rows, columns, out)
 
 
 def _whole(source: int, target: int, interpolation: Interpolation, device: torch.device) -> Tensor:
-    """Return the (target, source) matrix that resizes a whole line."""
+    """Return the (source, target) matrix that resizes a whole line."""
     start = torch.zeros(1, device=device)
-    return resize_matrix(start, start + source, source, target, interpolation)[0]
+    count = num_taps(source, target, interpolation)
+    return matrix(*taps(start, start + source, source, target, interpolation, count), source)[0]
 
 
-def _crop_image(
-    image: Tensor, box: list[int], size: int, interpolation: Interpolation, grid_size: int | None
-) -> Tensor:
-    """Crop one uint8 (3, H, W) image: float32 (1, 3, size, size), not clamped."""
-    top, left, height, width = box
-    pixels = image[None]
-    if grid_size:
-        pixels = _resize(pixels.float(), short_side(image.shape[1], image.shape[2], grid_size), interpolation)
-    pixels = pixels[..., top : top + height, left : left + width].float() / 255
-    return _resize(pixels, (size, size), interpolation)
+def _crop_each(
+    images: Tensor | Sequence[Tensor],
+    boxes: Tensor,
+    interpolation: Interpolation,
+    grid_size: int | None,
+    mirrored: Tensor,
+    out: Tensor,
+) -> None:
+    """Write the crops of images of any sizes, not clamped, to float32 (N, 3, size, size), one after another."""
+    size, device = out.shape[-1], images[0].device
+    rows = _bands_of(boxes[:, 2], size, interpolation, device, factor=1 / 255)
+    columns = _bands_of(boxes[:, 3], size, interpolation, device)
+    space = space_for(rows, columns)
+    turned = mirrored.tolist()
+    for n, (image, (top, left, height, width)) in enumerate(zip(images, boxes.tolist(), strict=True)):
+        pixels = image
+        if grid_size:
+            pixels = _resized(image, short_side(image.shape[1], image.shape[2], grid_size), interpolation)
+        result = banded(pixels[:, top : top + height, left : left + width], rows, columns, n, space)
+        out[n] = result.flip(2) if turned[n] else result
 
 
-def _resize(pixels: Tensor, shape: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    return F.interpolate(pixels, shape, mode=interpolation, align_corners=False, antialias=True)
+def _resized(image: Tensor, shape: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Return the (3, H, W) image at another size, float32 on 0-255."""
+    sides = zip(image.shape[1:], shape, strict=True)
+    rows, columns = (_bands_of(torch.tensor([source]), target, interpolation, image.device) for source, target in sides)
+    return banded(image, rows, columns, 0, space_for(rows, columns))
+
+
+def _bands_of(
+    lengths: Tensor, target: int, interpolation: Interpolation, device: torch.device, factor: float = 1.0
+) -> Bands:
+    """Return the bands that resize lines of (N,) pixels to `target` and multiply by `factor`."""
+    longest = int(lengths.max())
+    count = num_taps(longest, target, interpolation)
+    first, weights = taps(torch.zeros_like(lengths), lengths, longest, target, interpolation, count)
+    made = bands(first, weights.mul_(factor), lengths / target)
+    return replace(made, weights=send(made.weights, device))

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from dinodiet.data import augment
 from dinodiet.data.crops import crop, draw_boxes, short_side
-from dinodiet.data.preprocess import normalize, resize_and_crop
+from dinodiet.data.preprocess import resize_and_crop
+from dinodiet.data.sending import send
 from dinodiet.types import InputSpec
 
 Pair = tuple[float, float]
 
-# Pixels (of one channel) worked on at once: what a CPU's cache holds, and what leaves a GPU's memory to the training.
-_CPU_PIXELS, _GPU_PIXELS = 2**17, 2**22
+# Pixels (of one channel) of views that are made at once, and of those a CPU's cache holds for the photometry; a GPU's
+# number leaves the memory to the training.
+_CPU_PIXELS, _CACHED_PIXELS, _GPU_PIXELS = 2**17, 2**17, 2**22
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class Draw:
     solarize: Tensor  # bool
     boxes: Tensor | None  # int64 (N, 4): top, left, height, width; None: no random crop
 
-    def __getitem__(self, part: slice) -> Draw:
+    def __len__(self) -> int:
+        return len(self.flip)
+
+    def __getitem__(self, part: slice | Tensor) -> Draw:
         rows: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         rows.update({name: value[part] for name, value in rows.items() if value is not None})
         return Draw(**rows)
@@ -125,20 +130,37 @@ def make_views(
     device = images[0].device
     heights, widths = _sizes(images)
     drawn = draw(recipes, heights, widths, spec.size, generator)
-    kernel_size = augment.blur_kernel_size(max(recipe.blur_sigma[1] for recipe in recipes), spec.size)
-    grid_size = spec.size if recipes[0].resize_first else None
     rows = torch.arange(len(images)).repeat(len(recipes))
     views = torch.empty(len(rows), 3, spec.size, spec.size, device=device)
-    budget = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
-    stored = images[0, 0].numel() if isinstance(images, Tensor) else 0  # images in a list are cropped one by one
-    step = max(1, budget // max(stored, spec.size**2))
+    work = partial(_make, recipes=recipes, spec=spec)
+    step = max(1, _CPU_PIXELS // spec.size**2)
+    if device.type != "cpu":
+        step = max(1, _GPU_PIXELS // max(int((heights * widths).max()), spec.size**2))
     with torch.autocast(device.type, enabled=False):  # half precision would show in the pixels
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            happens = drawn[part]
-            pixels = _cropped(_take(images, rows[part]), happens.boxes, spec, grid_size)
-            views[part] = normalize(apply(pixels, happens, kernel_size), spec)
+            work(images, rows[part], drawn[part], out=views[part])
     return list(views.view(len(recipes), len(images), *views.shape[1:]))
+
+
+def _make(
+    images: Tensor | list[Tensor], rows: Tensor, drawn: Draw, out: Tensor, recipes: Sequence[Recipe], spec: InputSpec
+) -> None:
+    """Make the views `drawn` of the images at `rows`, in an order that lets the jitter work on slices."""
+    kernel_size = augment.blur_kernel_size(max(recipe.blur_sigma[1] for recipe in recipes), spec.size)
+    grid_size = spec.size if recipes[0].resize_first else None
+    order = augment.jitter_order(drawn.jitter, drawn.order)
+    drawn = drawn[order]
+    pixels = _cropped(_take(images, rows[order]), drawn, spec, grid_size)
+    step = max(1, _CACHED_PIXELS // spec.size**2) if out.device.type == "cpu" else len(rows)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        apply(pixels[part], drawn[part], kernel_size)
+        for channel, mean, std in zip(pixels[part].unbind(1), spec.mean, spec.std, strict=True):
+            channel.sub_(mean).div_(std)
+    place = send(order.argsort(), out.device)
+    for target, plane in zip(out.unbind(1), pixels.unbind(1), strict=True):
+        target.copy_(plane.index_select(0, place))
 
 
 def _sizes(images: Tensor | list[Tensor]) -> Tensor:
@@ -150,23 +172,26 @@ def _sizes(images: Tensor | list[Tensor]) -> Tensor:
 
 def _take(images: Tensor | list[Tensor], rows: Tensor) -> Tensor | list[Tensor]:
     if isinstance(images, Tensor):
-        return images[rows.to(images.device)]
+        return images.index_select(0, send(rows, images.device))
     return [images[row] for row in rows.tolist()]
 
 
-def _cropped(images: Tensor | list[Tensor], boxes: Tensor | None, spec: InputSpec, grid_size: int | None) -> Tensor:
-    if boxes is None:
-        return resize_and_crop(images, spec)
-    return crop(images, boxes, spec.size, spec.interpolation, grid_size)
+def _cropped(images: Tensor | list[Tensor], drawn: Draw, spec: InputSpec, grid_size: int | None) -> Tensor:
+    if drawn.boxes is None:
+        return augment.where(resize_and_crop(images, spec), drawn.flip, augment.flip)
+    return crop(images, drawn.boxes, spec.size, spec.interpolation, grid_size, drawn.flip)
 
 
-def apply(pixels: Tensor, drawn: Draw, kernel_size: int) -> Tensor:
-    """Do what was drawn to cropped images, float (N, 3, size, size) on 0-1; the input may be overwritten."""
-    pixels = augment.where(pixels, drawn.flip, augment.flip)
+def apply(pixels: Tensor, drawn: Draw, kernel_size: int) -> None:
+    """Do in place what was drawn to cropped and mirrored images, float (N, 3, size, size) on 0-1, jittered ones first.
+
+    The jittered ones are in the order of `augment.jitter_order`.
+    """
     moved = (drawn.angle != 0) | (drawn.translate != 0).any(1) | (drawn.scale != 1)
-    pixels = augment.where(pixels, moved, augment.affine, drawn.angle, drawn.translate, drawn.scale)
-    pixels = augment.where(pixels, drawn.jitter, augment.color_jitter, drawn.factors, drawn.order)
-    pixels = augment.where(pixels, drawn.gray, augment.grayscale)
+    augment.where(pixels, moved, augment.affine, drawn.angle, drawn.translate, drawn.scale)
+    jittered = int(drawn.jitter.sum())
+    augment.color_jitter(pixels[:jittered], drawn.factors[:jittered], drawn.order[:jittered])
+    augment.where(pixels, drawn.gray, augment.grayscale)
     blur = partial(augment.gaussian_blur, kernel_size=kernel_size)
-    pixels = augment.where(pixels, drawn.blur, blur, drawn.sigma)
-    return augment.where(pixels, drawn.solarize, augment.solarize)
+    augment.where(pixels, drawn.blur, blur, drawn.sigma)
+    augment.where(pixels, drawn.solarize, augment.solarize)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as tvf
 
-from dinodiet.data.crops import crop, draw_boxes, short_side
+from dinodiet.data.crops import _padded, crop, draw_boxes, short_side
 from dinodiet.types import Interpolation
 
 INTERPOLATIONS: list[Interpolation] = ["bilinear", "bicubic"]
@@ -22,7 +22,9 @@ def boxes_of(count: int, height: int, width: int, low: float = 0.05, high: float
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (28, 40, 64), (90, 61, 16), (5, 7, 12)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 32), (28, 40, 64), (90, 61, 16), (5, 7, 12), (130, 110, 50), (120, 200, 97)]
+)
 @pytest.mark.parametrize("resize_first", [False, True])
 def test_crop_is_torchvisions(
     height: int, width: int, size: int, interpolation: Interpolation, resize_first: bool
@@ -43,6 +45,25 @@ def test_crop_is_torchvisions(
     torch.testing.assert_close(crop(images, boxes, size, interpolation, grid_size), expected, atol=2e-5, rtol=0)
     of_list = crop(list(images), boxes, size, interpolation, grid_size)
     torch.testing.assert_close(of_list, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 40), (120, 140)])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_mirrored_crops(height: int, width: int, as_list: bool) -> None:
+    images = random_images(6, height, width)
+    boxes, mirrored = boxes_of(6, height, width), torch.tensor([True, False, True, True, False, False])
+    given = list(images) if as_list else images
+    expected = crop(images, boxes, 24, "bicubic")
+    expected = torch.where(mirrored[:, None, None, None], expected.flip(3), expected)
+    got = crop(given, boxes, 24, "bicubic", mirrored=mirrored)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+def test_a_batch_of_padded_images_is_what_each_gives() -> None:
+    images = [random_images(1, 20, 30)[0], random_images(1, 50, 11)[0]]
+    boxes = torch.tensor([[2, 3, 10, 12], [30, 0, 20, 11]])
+    expected = crop(images, boxes, 16, "bicubic")
+    torch.testing.assert_close(crop(_padded(images), boxes, 16, "bicubic"), expected, atol=1e-5, rtol=0)
 
 
 def test_images_of_different_sizes() -> None:

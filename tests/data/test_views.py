@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dinodiet.data import augment, crops
 from dinodiet.data.preprocess import preprocess
 from dinodiet.data.views import MultiCrop, SingleView, parse_crops
 from dinodiet.errors import UserError
@@ -41,6 +43,32 @@ def test_a_list_gives_what_a_tensor_gives(views: Views) -> None:
     images = random_images()
     for a, b in zip(views(images, generator()), views(list(images), generator()), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "views", [*(SingleView(SPEC, strength, affine_degrees=5) for strength in (1, 3)), MultiCrop(SPEC)]
+)
+@pytest.mark.parametrize("as_list", [False, True])
+def test_no_pixel_is_asked_for_its_value(views: Views, as_list: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A device without values refuses what would make the host wait for a GPU. It knows no autocast, even to end it.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    images = random_images().to("meta")
+    made = views(list(images) if as_list else images, generator())
+    expected = views(random_images(), generator())
+    assert [view.shape for view in made] == [view.shape for view in expected]
+    assert all(view.is_meta for view in made)
+
+
+@pytest.mark.parametrize("views", [SingleView(SPEC, strength=3), MultiCrop(SPEC)])
+def test_what_a_gpu_gets_at_once_is_what_a_cpu_makes_in_parts(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = random_images(9, 100, 110)
+    expected = views(images, generator())
+    monkeypatch.setattr(crops, "_DENSE_PIXELS", 10**9)
+    monkeypatch.setattr(augment, "_DENSE_SIZE", 10**9)
+    for a, b in zip(views(images, generator()), expected, strict=True):
+        assert (
+            (a - b).abs() > 1e-3
+        ).float().mean() < 1e-3  # rounding at the threshold, or of a nearly gray pixel's hue
 
 
 def test_images_of_different_sizes() -> None:
