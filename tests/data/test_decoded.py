@@ -129,7 +129,16 @@ def _zeros(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("damage", [_cut, _cut_in_half, _lose_pixels, _zeros, lambda path: path.write_bytes(b"")])
+def _turn_the_last_image(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-32] + content[-24:-16] + content[-32:-24] + content[-16:])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_cut, _cut_in_half, _lose_pixels, _zeros, _turn_the_last_image, _empty])
 def test_a_broken_file_is_written_again(tmp_path: Path, damage: Callable[[Path], None], decodings: list[str]) -> None:
     plain = opened(folder(tmp_path / "data"))
     keep_decoded(plain, tmp_path / "cache", 1)
