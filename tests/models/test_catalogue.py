@@ -24,7 +24,7 @@ WITH_CLASSIFIER: dict[str, dict[str, int]] = {
     "mobilenetv2": {"100": 3_504_872},
 }
 # In millions, as the papers and model cards round them (MobileNetV2, MobileViT, Lite0: less their classifiers).
-ROUNDED: dict[str, dict[str, float]] = {
+ROUNDED: dict[str, Mapping[str, float]] = {
     "aimv2": {"large": 309, "huge": 681, "1b": 1_240, "3b": 2_720, "large_distilled": 309},
     "dino": {"small8": 21.7, "base8": 85.8},
     "dinov2": {"small": 22, "base": 86, "large": 304, "giant": 1_137}
