@@ -19,6 +19,7 @@ from dinodiet.errors import UserError
 from dinodiet.evals.embed import EmbeddingCache
 from dinodiet.evals.scores import Scorer
 from dinodiet.methods.base import Method
+from dinodiet.optim import build_fused
 from dinodiet.rundir import RunDir
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.trackers import Tracker
@@ -146,8 +147,7 @@ def build_recipe(cfg: DictConfig, method: Method) -> tuple[Recipe, Optimizer]:
     groups = [group.as_dict() for group in method.param_groups()]
     if not groups:
         raise UserError("method.trainable: nothing is left to train")
-    optimizer: Optimizer = build(schedule.optimizer, "schedule.optimizer")(params=groups)
-    return recipe, optimizer
+    return recipe, build_fused(build(schedule.optimizer, "schedule.optimizer"), groups)
 
 
 def _scalar(value: Any, key: str) -> Scalar:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dinodiet.data.loader import on_device
 from dinodiet.methods.base import Method
 from dinodiet.optim import ClipMode, clip_gradients_
 from dinodiet.schedules import Scalar, at
@@ -58,13 +59,14 @@ def fit(
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     method.train()
+    batches = on_device(batches, device)
     while clock.step < clock.total_steps:
-        batch = next(batches).to(device)
+        batch = next(batches)
         torch.manual_seed(clock.generator("modules").initial_seed())  # for drop path and dropout
         set_rates(optimizer, recipe, clock)
-        logs = forward_backward(method, batch, scaler, recipe, clock, device)
-        if not math.isfinite(logs["loss"].item()):
-            raise NonFiniteLossError(_non_finite(logs, optimizer, clock))
+        logs, loss = forward_backward(method, batch, scaler, recipe, clock, device)
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(_non_finite(loss.item(), optimizer, clock))
         scaler.unscale_(optimizer)
         if recipe.clip_grad is not None:
             clip_gradients_(parameters, recipe.clip_grad, recipe.clip_mode)
@@ -87,22 +89,41 @@ def set_rates(optimizer: Optimizer, recipe: Recipe, clock: Clock) -> None:
 
 def forward_backward(
     method: Method, batch: Batch, scaler: torch.amp.GradScaler, recipe: Recipe, clock: Clock, device: torch.device
-) -> Logs:
-    """Leave the gradients of the mean loss over the micro-batches; return the mean of what the method logs."""
+) -> tuple[Logs, Coming]:
+    """Leave the gradients of the mean loss over the micro-batches; return the mean of what the method logs.
+
+    The mean loss is also on its way to the host, sent before the last backward pass: who reads it waits for the forward
+    passes alone, and the device still has work while the host decides and goes on.
+    """
     total: Logs = {}
     for part, micro in enumerate(batch.split(recipe.accumulate)):
         share = len(micro) / len(batch)
         with torch.autocast(device.type, AUTOCAST[recipe.precision], enabled=recipe.precision != "fp32"):
             logs = method.loss(micro, replace(clock, part=part))
-        torch.autograd.backward(scaler.scale(logs["loss"] * share))
         for key, value in logs.items():
             total[key] = total.get(key, 0) + value.detach() * share
-    return total
+        loss = Coming(total["loss"])  # read after the last part, when it is the whole
+        torch.autograd.backward(scaler.scale(logs["loss"] * share))
+    return total, loss
 
 
-def _non_finite(logs: Logs, optimizer: Optimizer, clock: Clock) -> str:
+class Coming:
+    """A number on its way from the device to the host."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = value.to("cpu", non_blocking=True)
+        self._event = torch.cuda.current_stream(value.device).record_event() if value.is_cuda else None
+
+    def item(self) -> float:
+        """Return the number; wait for it, and for nothing that the device was given after it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._value.item()
+
+
+def _non_finite(loss: float, optimizer: Optimizer, clock: Clock) -> str:
     rates = ", ".join(f"{group['name']} {group['lr']:.3g}" for group in optimizer.param_groups)
     return (
-        f"the loss is {logs['loss'].item()} at step {clock.step} of {clock.total_steps} (learning rates: {rates}); "
+        f"the loss is {loss} at step {clock.step} of {clock.total_steps} (learning rates: {rates}); "
         "lower schedule.lr, set schedule.clip_grad, or use precision=fp32; the last checkpoint is intact"
     )

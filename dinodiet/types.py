@@ -103,6 +103,20 @@ class Batch:
             index=self.index.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, from which a GPU copies while it computes; a loader calls this."""
+        images = self.images
+        return Batch(
+            images=images.pin_memory() if isinstance(images, Tensor) else [image.pin_memory() for image in images],
+            label=None if self.label is None else self.label.pin_memory(),
+            index=self.index.pin_memory(),
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors of the batch."""
+        images = [self.images] if isinstance(self.images, Tensor) else self.images
+        return [*images, self.index, *([] if self.label is None else [self.label])]
+
     def split(self, parts: int) -> Iterator[Batch]:
         """Yield `parts` equal consecutive batches (gradient accumulation)."""
         size = -(-len(self) // parts)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from timm.optim.lars import Lars
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from dinodiet.optim import clip_gradients_, clip_per_tensor_
+from dinodiet.optim import build_fused, clip_gradients_, clip_per_tensor_
 from dinodiet.types import ParamGroup
 
 REFERENCE = np.load(Path(__file__).parent / "reference" / "clip.npz")
@@ -67,3 +68,37 @@ def test_optimisers_take_the_groups_and_their_rates(optimizer: Callable[..., tor
     built.step()
     assert (trained < 1).all()  # a gradient of 0: only the decay moves
     assert (still == 1).all()
+
+
+def trained(make: Callable[..., Optimizer], steps: int) -> list[nn.Parameter]:
+    found = parameters()
+    groups = [ParamGroup("all", found).as_dict()]
+    optimizer = build_fused(make, groups)
+    assert optimizer.param_groups[0]["name"] == "all"
+    for step in range(steps):
+        for parameter in found:
+            assert parameter.grad is not None
+            parameter.grad = parameter.grad * (0.5 + step)
+        optimizer.step()
+    return found
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adam])
+def test_fused_updates_are_those_of_the_loop_over_tensors(kind: Callable[..., Optimizer]) -> None:
+    fused = trained(partial(kind, lr=0.01, weight_decay=0.1), steps=3)
+    loop = trained(partial(kind, lr=0.01, weight_decay=0.1, fused=False), steps=3)
+    torch.testing.assert_close(fused, loop, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (partial(torch.optim.AdamW), True),
+        (partial(torch.optim.AdamW, fused=False), False),
+        (partial(torch.optim.AdamW, foreach=False), None),
+        (partial(Lars), None),
+    ],
+)
+def test_what_is_set_stays_set_and_others_are_left_alone(make: Callable[..., Optimizer], expected: bool | None) -> None:
+    optimizer = build_fused(partial(make, lr=0.1), [ParamGroup("all", parameters()).as_dict()])
+    assert optimizer.param_groups[0].get("fused") is expected

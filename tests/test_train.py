@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dinodiet import train as train_module
 from dinodiet.methods.base import Method
 from dinodiet.schedules import Cosine
-from dinodiet.train import NonFiniteLossError, Recipe, fit, set_rates
+from dinodiet.train import Coming, NonFiniteLossError, Recipe, fit, set_rates
 from dinodiet.types import Backbone, Batch, Clock, InputSpec, ParamGroup
 
 CPU = torch.device("cpu")
@@ -147,15 +148,27 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_rate() -> None:
         train(steps=500, lr=1e3)
 
 
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    method = Regression(ToyBackbone(), noise=float("inf"))
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    with pytest.raises(NonFiniteLossError):
+        train(method=method)
+    assert method.calls == ["loss 0.0"]
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_low_precision_trains(precision: str) -> None:
+def test_low_precision_trains(precision: str, fused: bool) -> None:
+    torch.manual_seed(0)
     method = Regression(ToyBackbone())
     groups = [group.as_dict() for group in method.param_groups()]
     losses: list[float] = []
     fit(
         method,
         batches(),
-        torch.optim.SGD(groups, lr=0.1),
+        torch.optim.SGD(groups, lr=0.1, fused=fused),
         torch.amp.GradScaler("cpu", enabled=precision == "fp16", init_scale=8.0),
         Recipe(lr=0.01, weight_decay=0.0, clip_grad=100.0, precision=precision),
         Clock(0, 60, 2),
@@ -175,3 +188,30 @@ def test_clipping_bounds_the_update(mode: Any, norm: float) -> None:
         [(a - b).flatten() for a, b in zip(before.parameters(), method.backbone.parameters(), strict=True)]
     )
     assert moved.norm().item() == pytest.approx(1e-3 * norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_whose_scaled_gradients_overflow_is_skipped(fused: bool) -> None:
+    method = Regression(ToyBackbone())
+    before = [parameter.detach().clone() for parameter in method.parameters()]
+    optimizer = torch.optim.AdamW([group.as_dict() for group in method.param_groups()], lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38)  # the loss times that is infinite
+    settings = Recipe(lr=0.1, weight_decay=0.1, precision="fp16")
+    fit(method, batches(), optimizer, scaler, settings, Clock(0, 1, 2), device=CPU, on_step=lambda clock, logs: None)
+    for parameter, old in zip(method.parameters(), before, strict=True):
+        assert torch.equal(parameter, old)
+    assert scaler.get_scale() < 3e38
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_loss_that_is_checked_is_the_one_that_is_logged(accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[float] = []
+
+    class Noting(Coming):
+        def item(self) -> float:
+            read.append(super().item())
+            return read[-1]
+
+    monkeypatch.setattr(train_module, "Coming", Noting)
+    _, logs = train(steps=3, accumulate=accumulate)
+    assert read == [log["loss"] for log in logs]

@@ -46,6 +46,26 @@ def without_pixels(images: Images) -> TensorImages:
     return TensorImages(torch.empty(len(images), 3, 0, 0, dtype=torch.uint8), images.labels)
 
 
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the batches on a device.
+
+    To a GPU they are copied on a stream of their own: the host is ahead of the device by most of a step, so a batch is
+    there before the step that computes with it begins.
+    """
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    copying = torch.cuda.Stream(device)
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            moved = batch.to(device)
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(copying)
+        for tensor in moved.tensors():  # their memory must not be given out again before the step has read them
+            tensor.record_stream(computing)
+        yield moved
+
+
 class _Order(Sampler[Tensor]):
     """Positions of one batch after another: each epoch a permutation drawn from (seed, epoch)."""
 

@@ -15,6 +15,7 @@ from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
 from dinodiet.methods.base import Method
+from dinodiet.methods.cross_entropy import Classified
 from dinodiet.methods.diagnostics import effective_rank
 from dinodiet.methods.mix import Mix, Mixed
 from dinodiet.methods.param_groups import weight_decay_groups
@@ -114,11 +115,13 @@ class DIET(Method):
     def loss(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return `loss`, `diet_loss`, `diet_accuracy` (of the index on the augmented view), and `probe_loss`."""
         mixed, embedding = self._seen(batch, clock)
-        logits = self.logit_scale * self.head(F.normalize(self.projector(embedding), dim=1)).float()
+        features = F.normalize(self.projector(embedding), dim=1)
+        classified = Classified(
+            features, self.head.weight, scale=self.logit_scale, label_smoothing=self.label_smoothing
+        )
         target = self.target_of_index[batch.index]
-        criterion = functools.partial(F.cross_entropy, logits, label_smoothing=self.label_smoothing)
-        loss = diet_loss = mixed.loss(criterion, target)
-        logs = {"diet_loss": diet_loss.detach(), "diet_accuracy": (logits.argmax(1) == target).float().mean()}
+        loss = diet_loss = mixed.loss(classified.loss, target)
+        logs = {"diet_loss": diet_loss.detach(), "diet_accuracy": (classified.predicted() == target).float().mean()}
         if self.probe is not None:
             assert batch.label is not None
             probe_loss = mixed.loss(self._probe_criterion(self.probe(embedding).float()), batch.label)

@@ -2,9 +2,10 @@ import itertools
 
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from dinodiet.data.images import TensorImages
-from dinodiet.data.loader import TrainLoader
+from dinodiet.data.loader import TrainLoader, on_device
 from dinodiet.types import Batch
 
 
@@ -62,3 +63,19 @@ def test_a_set_smaller_than_the_batch_is_one_batch() -> None:
     loader = TrainLoader(images(4), batch_size=32, seed=0)
     assert (loader.batch_size, loader.steps_per_epoch) == (4, 1)
     assert len(take(loader, 1)[0]) == 4
+
+
+def test_a_loader_pins_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)  # there may be no GPU
+    batch = Batch(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([3, 4]), torch.tensor([0, 1]))
+    pinned = pin_memory(batch)  # torch passes over objects that it does not know
+    assert [tensor.flatten()[0].item() for tensor in pinned.tensors()] == [1, 1, 4]
+    assert pin_memory(Batch([torch.zeros(3, 2, 2)], None, torch.tensor([0]))).images[0].sum() == 12
+
+
+def test_batches_arrive_on_the_device_in_their_order() -> None:
+    given = [Batch(torch.full((2, 3, 4, 4), step), None, torch.tensor([step, step])) for step in range(3)]
+    arrived = on_device(iter(given), torch.device("meta"))
+    assert [(batch.index.device.type, len(batch)) for batch in arrived] == 3 * [("meta", 2)]
+    steps = [int(batch.index[0]) for batch in on_device(iter(given), torch.device("cpu"))]
+    assert steps == [0, 1, 2]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinodiet.errors import UserError
+from dinodiet.methods import cross_entropy
 from dinodiet.methods.diet import DIET
 from dinodiet.schedules import Staged
 from dinodiet.types import Batch, Clock, DataSpec, InputSpec
@@ -140,6 +141,19 @@ def test_mixup_keeps_the_smoothing() -> None:
     unsmoothed = diet(mixup_alpha=5.0, label_smoothing=0.0).loss(batch(), CLOCK)
     assert mixed["loss"] != plain_loss["loss"]
     assert mixed["loss"] != unsmoothed["loss"]
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 5.0])
+def test_a_large_head_trains_as_a_small_one(mixup_alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step() -> tuple[dict[str, Tensor], list[Tensor]]:
+        method = diet(mixup_alpha=mixup_alpha, label_smoothing=0.2, logit_scale=5.0)
+        logs = method.loss(batch(), CLOCK)
+        return logs, list(torch.autograd.grad(logs["loss"], list(method.parameters())))
+
+    small = step()
+    monkeypatch.setattr(cross_entropy, "LARGE", 0)
+    monkeypatch.setattr(cross_entropy, "CHUNK", 30)  # five of twelve classes at a time
+    torch.testing.assert_close(step(), small, rtol=1e-5, atol=1e-6)
 
 
 def test_diagnostics_report_the_effective_rank() -> None:
