@@ -14,7 +14,7 @@ from torch import Tensor
 from dinodiet.environment import pick_device
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.logistic import LogisticRegression
-from dinodiet.evals.metrics import score
+from dinodiet.evals.metrics import accuracy, macro_auroc, score
 from dinodiet.types import Embeddings
 
 Normalize = Literal["l2", "standardize", "none"]
@@ -78,8 +78,8 @@ class Linear:
         """Return the probe fitted on `train` that is best on `held_out`."""
 
         def quality(probe: _Probe) -> float:
-            metrics = score(probe.scores(held_out.features), held_out.labels)
-            value = metrics["auroc" if held_out.multilabel else "accuracy"]
+            scores, labels = probe.scores(held_out.features), held_out.labels
+            value = macro_auroc(scores, labels) if held_out.multilabel else accuracy(scores, labels)
             return -math.inf if math.isnan(value) else value
 
         problem = self._problem(train)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import f1_score
 from torch import Tensor
 
 
@@ -25,11 +25,18 @@ def score(scores: Tensor, labels: Tensor) -> dict[str, float]:
         return {"accuracy": math.nan, "f1": math.nan, "auroc": math.nan}
     truth, predicted = labels.numpy(force=True), scores.argmax(dim=1).numpy(force=True)
     return {
-        "accuracy": float(accuracy_score(truth, predicted)),
+        "accuracy": accuracy(scores, labels),
         # Over the classes that occur in the test set or are predicted; one that is only predicted counts as 0.
         "f1": float(f1_score(truth, predicted, average="macro", zero_division=0.0)),
         **auroc,
     }
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Return the share of images (N,) whose class has the largest score; NaN without images or of undefined scores."""
+    if len(labels) == 0 or not scores.isfinite().all():
+        return math.nan
+    return float(scores.argmax(dim=1).eq(labels).double().mean())
 
 
 def macro_auroc(scores: Tensor, labels: Tensor) -> float:
