@@ -128,19 +128,26 @@ class TrunkCache:
     ) -> None:
         """Write a view's file so that a reader finds all of it or nothing; the caller holds the lock."""
         temporary = path.with_suffix(".tmp")
-        clock = Clock(number, 0, 1, seed=self._seed)
-        with temporary.open("wb") as file:
-            for chunk in in_order(images, CHUNK, num_workers, pin_memory=device.type == "cuda"):
-                (view,) = self.views(_to(chunk, device), clock.generator("trunk views"))
-                with torch.no_grad():
-                    hidden = self.split.trunk(view)
-                rows = torch.cat([part.flatten(1).to(self._dtype) for part in hidden], dim=1).cpu()
-                file.write(rows.view(torch.uint8).numpy().data)
-                clock = Clock(number, 0, 1, seed=self._seed, part=clock.part + 1)
-                bar.update(len(view))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                for rows in self._rows(number, images, device, num_workers):
+                    file.write(rows.view(torch.uint8).numpy().data)
+                    bar.update(len(rows))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _cannot_be_written(path, error) from error
+
+    @torch.no_grad()
+    def _rows(self, number: int, images: Images, device: torch.device, num_workers: int) -> Iterator[Tensor]:
+        """Yield the trunk's output for view `number` of the images in order, (B, numbers) on the CPU."""
+        chunks = in_order(images, CHUNK, num_workers, pin_memory=device.type == "cuda")
+        for part, chunk in enumerate(chunks):
+            generator = Clock(number, 0, 1, seed=self._seed, part=part).generator("trunk views")
+            (view,) = self.views(_to(chunk, device), generator)
+            yield torch.cat([piece.flatten(1).to(self._dtype) for piece in self.split.trunk(view)], dim=1).cpu()
 
 
 def _one_by_one(missing: list[int], paths: list[Path], size: int) -> Iterator[tuple[int, Path]]:
@@ -156,7 +163,11 @@ def _one_by_one(missing: list[int], paths: list[Path], size: int) -> Iterator[tu
             except Timeout:
                 waiting.append(number)
             except OSError as error:
-                raise UserError(f"trunk_cache: {paths[number]} cannot be written ({error}); set cache_dir") from error
+                raise _cannot_be_written(paths[number], error) from error
+
+
+def _cannot_be_written(path: Path, error: OSError) -> UserError:
+    return UserError(f"trunk_cache: {path} cannot be written ({error}); set cache_dir")
 
 
 def _announce(views: int, missing: int, size: int, folder: Path) -> None:

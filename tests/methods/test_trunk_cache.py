@@ -2,8 +2,8 @@
 
 import functools
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +76,8 @@ def drawn(method: DIET, clock: Clock = CLOCK) -> Tensor:
 def test_training_on_the_cache_is_training_on_the_views(model: str, trainable: str, step: int, tmp_path: Path) -> None:
     found = {}
     for cached in (0, 3):  # with strength 0 all views of an image are the same
-        method = diet(model, strength=0, trainable=trainable, trunk_cache=cached, probe_weight=0.3).train()
+        method = diet(model, strength=0, trainable=trainable, trunk_cache=cached, probe_weight=0.3)
+        method.train()
         prepare(method, tmp_path)
         logs = method.loss(batch(), CLOCK.at(step))
         torch.autograd.backward(logs["loss"])
@@ -208,7 +209,7 @@ def test_the_size_is_told_and_must_fit(
     assert f"trunk cache: 3 views, {size / 2**30:.2f} GiB in {tmp_path / 'trunks'}, 3 of them to write" in told
     prepare(diet(), tmp_path)
     assert "trunk cache" not in capsys.readouterr().out
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(size - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size - 1))
     with pytest.raises(UserError, match=r"^trunk_cache: .* GiB to write, .* GiB free in .*; choose fewer views"):
         prepare(diet(), tmp_path / "full")
     assert not (tmp_path / "full").exists()
@@ -232,6 +233,18 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "trunks").write_text("a file")
     with pytest.raises(UserError, match=r"^trunk_cache: .* cannot be written .*; set cache_dir$"):
         prepare(diet(), tmp_path)
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(
+        UserError, match=r"^trunk_cache: .* cannot be written \(No space left on device\); set cache_dir$"
+    ):
+        prepare(diet(), tmp_path)
+    assert {path.suffix for path in (tmp_path / "trunks").iterdir()} == {".lock"}
 
 
 def test_no_picture_is_decoded_for_a_step() -> None:
