@@ -20,8 +20,8 @@ DISTANCES_AT_ONCE = 2**22  # 16 MiB in float32
 def kmeans(features: Tensor, num_clusters: int, n_init: int, generator: torch.Generator) -> tuple[Tensor, float]:
     """Return the cluster (N,) of each image in the tightest of `n_init` clusterings, and its inertia.
 
-    `features` are float32 (N, D). The CPU generator decides all draws, on every device. Beside the features, it needs
-    memory for N numbers a restart, and k-means++ for each of its candidates.
+    `features` are float32 (N, D), no fewer than clusters. The CPU generator decides all draws, on every device. Beside
+    the features, it needs memory for N numbers a restart, and k-means++ for each of its candidates.
     """
     features = features - features.mean(dim=0)  # distances of points far from the origin lose their digits
     best = features.new_zeros(len(features), dtype=torch.int64), math.inf
@@ -129,12 +129,10 @@ class _Restarts:
     def _fill_empty(self, restart: int) -> None:
         """Put the images that are farthest from their centres into clusters that have none."""
         empty = (self._counts[restart] == 0).nonzero()[:, 0]
-        distances, far = self._distances()[:, restart].topk(min(len(empty), len(self._features)))
-        far = far[distances > 0]
-        after = empty[: len(far), None]
+        far = self._distances()[:, restart].topk(len(empty)).indices
         one = torch.tensor([restart], device=far.device)
-        self._move(self._features[far], one, self._labels[far][:, one], after)
-        self._labels[far, restart] = after[:, 0]
+        self._move(self._features[far], one, self._labels[far][:, one], empty[:, None])
+        self._labels[far, restart] = empty
 
     def _distances(self) -> Tensor:
         """Return the squared distances (N, R) from the centres that the images were assigned to."""

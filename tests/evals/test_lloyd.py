@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from dinodiet.evals import lloyd as module
@@ -62,6 +63,12 @@ def test_batches_of_restarts_and_chunks_do_not_matter(monkeypatch: pytest.Monkey
     labels, tightest = kmeans(features, 5, 6, seeded(1))
     assert tightest == pytest.approx(inertia_of(features, labels), rel=1e-4)
     assert tightest == min(kmeans(features, 5, count, seeded(1))[1] for count in (2, 4, 6))
+
+
+def test_features_far_from_the_origin_keep_their_digits() -> None:
+    features = centred(300, 6, noise=0.5)
+    near, far = kmeans(features, 6, 3, seeded()), kmeans(features + 3000, 6, 3, seeded())
+    assert adjusted_rand_score(near[0], far[0]) == 1 and far[1] == pytest.approx(near[1], rel=1e-3)
 
 
 def test_the_seed_decides() -> None:
