@@ -147,7 +147,7 @@ def _blur_each(images: Tensor, lines: Bands) -> Tensor:
     result = torch.empty_like(images)
     space = space_for(lines, lines)
     for n, image in enumerate(images):
-        result[n] = banded(image, lines, lines, n, space)
+        banded(image, lines, lines, n, space, out=result[n])
     return result
 
 

@@ -78,10 +78,7 @@ def crop(
     if not isinstance(images, Tensor) and device.type != "cpu" and grid_size is None:
         images = _padded(images)
     if isinstance(images, Tensor) and not (device.type == "cpu" and images[0, 0].numel() > _DENSE_PIXELS):
-        step = max(1, _CPU_PIXELS // images[0, 0].numel()) if device.type == "cpu" else len(boxes)
-        for start in range(0, len(boxes), step):
-            n = slice(start, start + step)
-            _crop_batch(images[n], boxes[n], interpolation, grid_size, mirrored[n], out=crops[n])
+        _crop_batch(images, boxes, interpolation, grid_size, mirrored, out=crops)
     else:
         _crop_each(images, boxes, interpolation, grid_size, mirrored, out=crops)
     return crops.clamp_(0, 1)
@@ -109,15 +106,19 @@ def _crop_batch(
     grid_h, grid_w = short_side(H, W, grid_size) if grid_size else (H, W)
     counts = [num_taps(longest, size, interpolation) for longest in boxes[:, 2:].amax(0).tolist()]
     top, left, height, width = send(boxes, device).unbind(1)
-    rows = matrix(*taps(top, height, grid_h, size, interpolation, counts[0]), grid_h).div_(255)
+    first_row, row_weights = taps(top, height, grid_h, size, interpolation, counts[0])
     first, weights = taps(left, width, grid_w, size, interpolation, counts[1])
     turn = send(mirrored[:, None], device)
     first, weights = torch.where(turn, first.flip(1), first), torch.where(turn[..., None], weights.flip(2), weights)
-    columns = matrix(first, weights, grid_w)
-    if (grid_h, grid_w) != (H, W):  # the matrix of two resamplings is the product of theirs
-        rows = _whole(H, grid_h, interpolation, device) @ rows
-        columns = _whole(W, grid_w, interpolation, device) @ columns
-    separable(images.float(), rows, columns, out)
+    row_weights.div_(255)
+    step = max(1, _CPU_PIXELS // (H * W)) if device.type == "cpu" else len(boxes)
+    for start in range(0, len(boxes), step):
+        n = slice(start, start + step)
+        rows, columns = matrix(first_row[n], row_weights[n], grid_h), matrix(first[n], weights[n], grid_w)
+        if (grid_h, grid_w) != (H, W):  # the matrix of two resamplings is the product of theirs
+            rows = _whole(H, grid_h, interpolation, device) @ rows
+            columns = _whole(W, grid_w, interpolation, device) @ columns
+        separable(images[n].float(), rows, columns, out[n])
 
 
 def _whole(source: int, target: int, interpolation: Interpolation, device: torch.device) -> Tensor:
@@ -145,15 +146,18 @@ def _crop_each(
         pixels = image
         if grid_size:
             pixels = _resized(image, short_side(image.shape[1], image.shape[2], grid_size), interpolation)
-        result = banded(pixels[:, top : top + height, left : left + width], rows, columns, n, space)
-        out[n] = result.flip(2) if turned[n] else result
+        banded(pixels[:, top : top + height, left : left + width], rows, columns, n, space, out=out[n])
+        if turned[n]:
+            out[n] = out[n].flip(2)
 
 
 def _resized(image: Tensor, shape: tuple[int, int], interpolation: Interpolation) -> Tensor:
     """Return the (3, H, W) image at another size, float32 on 0-255."""
     sides = zip(image.shape[1:], shape, strict=True)
     rows, columns = (_bands_of(torch.tensor([source]), target, interpolation, image.device) for source, target in sides)
-    return banded(image, rows, columns, 0, space_for(rows, columns))
+    out = torch.empty(3, *shape, device=image.device)
+    banded(image, rows, columns, 0, space_for(rows, columns), out)
+    return out
 
 
 def _bands_of(

@@ -24,7 +24,7 @@ Pair = tuple[float, float]
 
 # Pixels (of one channel) of views that are made at once, and of those a CPU's cache holds for the photometry; a GPU's
 # number leaves the memory to the training.
-_CPU_PIXELS, _CACHED_PIXELS, _GPU_PIXELS = 2**17, 2**17, 2**22
+_CPU_PIXELS, _CACHED_PIXELS, _GPU_PIXELS = 2**19, 2**18, 2**22
 
 
 @dataclass(frozen=True)

@@ -133,18 +133,21 @@ def bands(first: Tensor, weights: Tensor, scale: Tensor) -> Bands:
 
 
 def space_for(rows: Bands, columns: Bands) -> Tensor:
-    """Return memory for the largest of the windows that `banded` needs."""
-    size = max(rows.extent(n) * columns.extent(n) for n in range(len(rows.steps)))
-    return torch.zeros(3 * size, device=rows.weights.device)
+    """Return memory for what `banded` computes on its way: asking the system for it each time would cost more."""
+    N, blocks, _, height = rows.weights.shape
+    _, wide, _, width = columns.weights.shape
+    longest = max(columns.extent(n) for n in range(N))
+    window = max(rows.extent(n) for n in range(N)) * longest
+    return torch.zeros(3 * (window + blocks * height * (longest + wide * width)), device=rows.weights.device)
 
 
-def banded(pixels: Tensor, rows: Bands, columns: Bands, n: int, space: Tensor) -> Tensor:
-    """Return (3, H, W) pixels of any type, resampled by the n-th bands: float32 (3, rows.target, columns.target).
+def banded(pixels: Tensor, rows: Bands, columns: Bands, n: int, space: Tensor, out: Tensor) -> None:
+    """Resample (3, H, W) pixels of any type by the n-th bands, to float32 (3, rows.target, columns.target).
 
     `space` is from `space_for`; what other images leave in it is only met by weights of 0.
     """
     H, W = rows.extent(n), columns.extent(n)
-    window = space[: H * 3 * W].view(H, 3, W)
+    window, rest = _take(space, H, 3, W)
     y, x = rows.origins[n], columns.origins[n]
     inside = pixels[:, max(0, y) : y + H, max(0, x) : x + W].transpose(0, 1)
     top, left = max(0, -y), max(0, -x)
@@ -152,9 +155,21 @@ def banded(pixels: Tensor, rows: Bands, columns: Bands, n: int, space: Tensor) -
     weights = rows.weights[n, :, : rows.lengths[n]]
     blocks, K, height = weights.shape
     lines = window.as_strided((blocks, K, 3 * W), (rows.steps[n] * 3 * W, 3 * W, 1))
-    middle = torch.bmm(weights.transpose(1, 2), lines)  # (blocks, height, 3, W)
+    middle, rest = _take(rest, blocks, height, 3 * W)
+    torch.bmm(weights.transpose(1, 2), lines, out=middle)
     weights = columns.weights[n, :, : columns.lengths[n]]
-    lines = middle.as_strided((len(weights), blocks * height * 3, weights.shape[1]), (columns.steps[n], W, 1))
-    result = torch.bmm(lines, weights).view(-1, blocks * height, 3, weights.shape[2])
-    result = result.permute(2, 1, 0, 3).reshape(3, blocks * height, -1)
-    return result[:, : rows.target, : columns.target]
+    wide, K, width = weights.shape
+    lines = middle.as_strided((wide, blocks * height * 3, K), (columns.steps[n], W, 1))
+    result, _ = _take(rest, wide, blocks * height * 3, width)
+    torch.bmm(lines, weights, out=result)
+    result = result.view(wide, blocks * height, 3, width).permute(2, 1, 0, 3)[:, : rows.target]
+    if wide * width == columns.target:
+        out.unflatten(2, (wide, width)).copy_(result)
+    else:
+        out.copy_(result.flatten(2)[:, :, : columns.target])
+
+
+def _take(space: Tensor, *shape: int) -> tuple[Tensor, Tensor]:
+    """Return the beginning of `space` in this shape, and the rest."""
+    size = math.prod(shape)
+    return space[:size].view(shape), space[size:]
