@@ -1,0 +1,81 @@
+"""What it costs before anything is computed: CPU seconds of whole processes, over those of the imports they need."""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REPEATS = int(os.environ.get("BENCH_REPEATS", "1"))  # of what takes seconds; what takes less is repeated more often
+
+HYDRA = "import hydra"
+TORCH_AND_DATA = "import torch, timm; from sklearn.datasets import load_digits; load_digits()"
+# The run as it is, up to its first step, with scores of nothing in place of the initial evaluation.
+FIRST_STEP = """
+import os, sys
+import launch
+from dinodiet import run
+from dinodiet.evals.scores import Scorer, Scores
+from dinodiet.monitor import Monitor
+Scorer.__call__ = lambda *_, **__: Scores(test={}, val={}, skipped={})
+Monitor.on_step = lambda *_: os._exit(0)
+sys.argv = ["launch.py", "outputs_dir=" + sys.argv[1]]
+launch.cli()
+"""
+
+
+def cpu_seconds(arguments: Sequence[str | Path], expected: int = 0) -> float:
+    """Return the user and system time of a Python process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == expected, done.stderr
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def report(what: str, seconds: Sequence[float], floor: Sequence[float]) -> float:
+    ratios = [one / other for one, other in zip(seconds, floor, strict=True)]
+    print(
+        f"\n{what}: {statistics.median(seconds):.2f} s, {statistics.median(ratios):.2f} x "
+        f"({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)",
+        end="",
+    )
+    return min(ratios)  # fails where the measurement contradicts the claim, and not where it is noise
+
+
+@pytest.mark.bench
+def test_help_and_refusals_take_little_more_than_importing_hydra() -> None:
+    launch = ROOT / "launch.py"
+    commands = {
+        "--help": (["--help"], 0),
+        "--cfg job, which Hydra answers": (["--cfg", "job"], 0),
+        "an unknown choice": (["model=nope"], 1),
+        "an unknown size": (["model=dinov2", "model.size=huge"], 1),
+        "a value of the wrong type": (["method.label_smoothing=much"], 1),
+    }
+    floor: list[float] = []
+    seconds: dict[str, list[float]] = {what: [] for what in commands}
+    for _ in range(2 * REPEATS):
+        floor.append(cpu_seconds(["-c", HYDRA]))
+        for what, (arguments, status) in commands.items():
+            seconds[what].append(cpu_seconds([launch, *arguments], status))
+    print(f"\nimport hydra: {statistics.median(floor):.2f} CPU s", end="")
+    least = {what: report(what, found, floor) for what, found in seconds.items()}
+    assert least["--help"] <= 2
+    assert max(least.values()) <= 5
+
+
+@pytest.mark.bench
+def test_the_first_step_comes_soon_after_the_imports(tmp_path: Path) -> None:
+    floor, first = [], []
+    for repeat in range(REPEATS):
+        floor.append(cpu_seconds(["-c", TORCH_AND_DATA]))
+        first.append(cpu_seconds(["-c", FIRST_STEP, tmp_path / str(repeat)]))
+    print(f"\nimport torch, timm and the data: {statistics.median(floor):.2f} CPU s", end="")
+    assert report("process start to the first step of the default run, without its evaluation", first, floor) <= 1.3
