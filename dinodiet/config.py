@@ -61,6 +61,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "fp32"
     compile: bool = False
+    grad_checkpointing: bool = False
     num_workers: int = 0
     data_dir: str = "data"
     outputs_dir: str = "outputs"

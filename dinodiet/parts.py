@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet import environment, report
+from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.build import build
 from dinodiet.data.decoded import keep_decoded
 from dinodiet.data.loader import TrainLoader, without_pixels
@@ -56,6 +57,8 @@ def build_parts(cfg: DictConfig) -> Parts:
     data, backbone = open_backbone(cfg)
     scorer = build_scorer(cfg, data, backbone, device)
     method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
+    if cfg.grad_checkpointing:
+        recompute_blocks(method.backbone)
     method.to(device)
     if cfg.compile and not method.sees_pictures:
         raise UserError(

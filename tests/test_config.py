@@ -12,6 +12,7 @@ def test_the_identity_leaves_out_what_does_not_change_the_science(tmp_path: Path
     unchanged = (
         "device=auto",
         "num_workers=3",
+        "grad_checkpointing=true",
         "decoded_gib=0",
         "tracker=wandb",
         "name=x",

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from dinodiet import checkpoint
+from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.errors import UserError, one_line
 from dinodiet.run import exclusive, run
 from dinodiet.rundir import RunDir
@@ -82,6 +84,18 @@ def test_every_method_runs(tmp_path: Path, method: str) -> None:
     cfg = composed(tmp_path, f"method={method}", "schedule.batch_size=16", "schedule.epochs=1")
     results = run(cfg, {**CHOICES, "method": method})
     assert results["final"]["knn/accuracy"] > 0
+
+
+@pytest.mark.parametrize("method", ["diet", "dino"])
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spared = Mock(wraps=recompute_blocks)
+    monkeypatch.setattr("dinodiet.parts.recompute_blocks", spared)
+    common = (f"method={method}", "method.trainable=all", "model.drop_path=0.5", "schedule.epochs=1")
+    plain = run(composed(tmp_path / "a", *common), {**CHOICES, "method": method})
+    saving = run(composed(tmp_path / "b", *common, "grad_checkpointing=true"), {**CHOICES, "method": method})
+    assert scores(saving) == scores(plain)
+    assert saving["run_id"] == plain["run_id"]
+    assert spared.call_count == 1
 
 
 def test_a_divergence_is_a_failure_and_no_result(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dinodiet.backbones.planned import planned_backbone
+from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.build import build
 from dinodiet.config import resolved
 from dinodiet.data.loader import TrainLoader
@@ -105,6 +106,8 @@ class Estimator:
             method = _method(cfg, backbone, opened.data.spec)
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
+        if cfg.grad_checkpointing:
+            recompute_blocks(method.backbone)
         memory = _memory(cfg, method, _clock(cfg, opened.data))
         parameters = list(method.backbone.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -117,7 +120,8 @@ class Estimator:
         """Return the bytes at the worst moment; None: a part cannot be run without values."""
         backbone, plain = method.backbone, resolved(cfg)
         settings = {key: plain["method"].get(key) for key in ("_target_", "trainable", "drop_path")}
-        key = json.dumps([plain["model"], settings, spec.image_size, spec.native_size], sort_keys=True)
+        parts = [plain["model"], settings, spec.image_size, spec.native_size, cfg.grad_checkpointing]
+        key = json.dumps(parts, sort_keys=True)
         assert isinstance(backbone, Backbone)
         gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
         micro_batch, side = cfg.schedule.batch_size // cfg.schedule.accumulate, backbone.input.size

@@ -215,7 +215,8 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
         build_small("dinov2", weights="hub")
     message = str(caught.value)
     assert message.startswith(
-        "model.weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither in the cache"
+        "model.weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither "
+        "in the cache"
     )
     assert "HF_HOME" in message
     assert "Network is unreachable" in message
