@@ -42,6 +42,18 @@ def test_from_the_same_centres_all_restarts_end_where_scikit_learns_do(
     assert len(inertia.unique()) > 1  # they differ, and so did their numbers of iterations
 
 
+def test_clusters_are_of_the_final_centres_also_where_iterations_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ITER", 1)
+    features = centred(500, 8, noise=2.0)
+    centres = plus_plus(features, 12, 1, seeded())
+    labels, inertia = lloyd(features, centres)
+    nearest = torch.cdist(features, centres[0]).argmin(dim=1)
+    means = torch.stack([features[nearest == cluster].mean(dim=0) for cluster in range(12)])
+    distances = torch.cdist(features, means)
+    assert torch.equal(labels[:, 0], distances.argmin(dim=1)) and not torch.equal(labels[:, 0], nearest)
+    assert float(inertia) == pytest.approx(float(distances.amin(dim=1).square().sum()), rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("num_clusters, noise", [(4, 0.5), (10, 0.8), (10, 1.2)])
 def test_the_tightest_clustering_is_as_tight_as_scikit_learns(num_clusters: int, noise: float, seed: int) -> None:
