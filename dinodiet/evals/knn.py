@@ -79,7 +79,7 @@ def nearest(train: Tensor, test: Tensor, k: int, device: torch.device) -> tuple[
     """Return cosine similarity and position of the k train rows nearest to each test row, best first: (len(test), k).
 
     Of equally near ones those that come first in `train` count. Beside the embeddings and what is returned it needs a
-    tile of similarities and its rows and columns, 150 MiB for 768 features, whatever the numbers of images.
+    tile of similarities and its rows and columns, under 200 MiB for 768 features, whatever the numbers of images.
     """
     rows = test.to(device).split(ROWS)
     tile = torch.empty(min(ROWS, len(test)) * min(COLUMNS, _padded(len(train))), device=device)
