@@ -64,7 +64,7 @@ def duration(seconds: float) -> str:
 
 def count(number: int) -> str:
     """Return a parameter count in words: 3,370,000 -> 3.4 M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return str(number)
