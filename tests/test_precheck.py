@@ -7,6 +7,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from dinodiet import precheck
 from dinodiet.errors import UserError
 from dinodiet.precheck import check_nodes, signature_of
 from dinodiet.signature import check_arguments, describe
@@ -75,3 +76,19 @@ def test_nested_nodes_are_checked_under_their_full_key() -> None:
 def test_what_cannot_be_read_is_left_to_build(name: str) -> None:
     assert signature_of(name) is None
     check_nodes({"_target_": name, "anything": object()}, "model")
+
+
+def test_a_name_is_followed_through_imports_and_not_mistaken_for_what_is_imported_under_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "__init__.py").write_text("from toy.parts import Part as Whole")
+    (tmp_path / "toy" / "parts.py").write_text(
+        "from elsewhere import Part as Theirs\nclass Part:\n    def __init__(self, *, rate: float) -> None: ..."
+    )
+    monkeypatch.setattr(precheck, "ROOT", tmp_path / "toy")
+    for name in ("toy.Whole", "toy.parts.Part"):
+        found = signature_of(name)
+        assert found is not None
+        assert found[1] == {"rate": float}
+    assert signature_of("toy.parts.Theirs") is None
