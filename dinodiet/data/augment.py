@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.data.resample import Bands, banded, bands, blur_taps, matrix, separable, space_for
+from dinodiet.data.resample import banded, bands, blur_taps, matrix, separable, space_for
 from dinodiet.data.sending import send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
@@ -30,13 +31,22 @@ def where(images: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *par
     rows = chosen.nonzero().flatten()
     if len(rows) == len(chosen):
         return images.copy_(operation(images, *parameters))
-    if len(rows):
+    if _is_large(images):
+        for n in rows.tolist():
+            image = images[n : n + 1]
+            image.copy_(operation(image, *(parameter[n : n + 1] for parameter in parameters)))
+    elif len(rows):
         there, planes = send(rows, images.device), images.transpose(0, 1)
         changed = operation(
             planes.index_select(1, there).transpose(0, 1), *(parameter[rows] for parameter in parameters)
         )
         planes.index_copy_(1, there, changed.transpose(0, 1))
     return images
+
+
+def _is_large(images: Tensor) -> bool:
+    """Return whether images are better treated one by one: on a CPU, where a call costs little beside their pixels."""
+    return images.device.type == "cpu" and images.shape[-1] > _DENSE_SIZE
 
 
 def flip(images: Tensor) -> Tensor:
@@ -130,24 +140,26 @@ def blur_kernel_size(sigma_max: float, size: int) -> int:
     return 2 * min(math.ceil(_BLUR_REACH * sigma_max), size - 1) + 1
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """Blur square images with a Gaussian of (N,) sigmas in pixels, mirrored at the border."""
-    size, on_cpu = images.shape[-1], images.device.type == "cpu"
-    first, weights = blur_taps(send(sigma, images.device), size, kernel_size // 2)
-    if on_cpu and size > _DENSE_SIZE:
-        return _blur_each(images, bands(first, weights, torch.ones(len(sigma))))
-    lines = matrix(first, weights, size)
+def gaussian_blur(images: Tensor, chosen: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+    """Blur the `chosen` of square images with a Gaussian of (N,) sigmas in pixels, mirrored at the border, in place."""
+    if not chosen.any():
+        return images
+    size, reach = images.shape[-1], kernel_size // 2
+    if not _is_large(images):
+        return where(images, chosen, partial(_blurred, reach=reach), sigma)
+    rows = chosen.nonzero().flatten()
+    lines = bands(*blur_taps(sigma[rows], size, reach), torch.ones(len(rows)))
+    space = space_for(lines, lines)
+    for n, row in enumerate(rows.tolist()):
+        banded(images[row], lines, lines, n, space, out=images[row])
+    return images
+
+
+def _blurred(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
+    size = images.shape[-1]
+    lines = matrix(*blur_taps(send(sigma, images.device), size, reach), size)
     result = torch.empty_like(images)
     separable(images, lines, lines, out=result)
-    return result
-
-
-def _blur_each(images: Tensor, lines: Bands) -> Tensor:
-    """Blur large images one by one."""
-    result = torch.empty_like(images)
-    space = space_for(lines, lines)
-    for n, image in enumerate(images):
-        banded(image, lines, lines, n, space, out=result[n])
     return result
 
 

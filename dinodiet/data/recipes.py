@@ -192,6 +192,5 @@ def apply(pixels: Tensor, drawn: Draw, kernel_size: int) -> None:
     jittered = int(drawn.jitter.sum())
     augment.color_jitter(pixels[:jittered], drawn.factors[:jittered], drawn.order[:jittered])
     augment.where(pixels, drawn.gray, augment.grayscale)
-    blur = partial(augment.gaussian_blur, kernel_size=kernel_size)
-    augment.where(pixels, drawn.blur, blur, drawn.sigma)
+    augment.gaussian_blur(pixels, drawn.blur, drawn.sigma, kernel_size)
     augment.where(pixels, drawn.solarize, augment.solarize)

@@ -17,7 +17,7 @@ from torch import Tensor
 from dinodiet.types import Interpolation
 
 _REACH = {"bilinear": 1, "bicubic": 2}  # of the kernel, to each side
-_BLOCK = 32  # targets that are computed together
+_BLOCK = 16  # targets that are computed together
 
 
 def num_taps(longest: float, target: int, interpolation: Interpolation) -> int:

@@ -92,7 +92,9 @@ def test_gaussian_blur(size: int) -> None:
         tvf.gaussian_blur(image, [kernel_size] * 2, [sigma] * 2)
         for image, sigma in zip(images, sigmas.tolist(), strict=True)
     ]
-    assert_near(augment.gaussian_blur(images, sigmas, kernel_size), expected)
+    chosen = torch.tensor([True] * 5 + [False] * 3)
+    expected[5:] = images[5:].clone()
+    assert_near(augment.gaussian_blur(images, chosen, sigmas, kernel_size), expected)
 
 
 def test_blur_kernel_reaches_four_sigma_or_the_mirrored_image() -> None:
@@ -115,9 +117,10 @@ def test_affine() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [12, 70])
 @pytest.mark.parametrize("chosen", [[], [1], [0, 2], [0, 1, 2]])
-def test_where_touches_only_the_chosen(chosen: list[int]) -> None:
-    images, amount = random_images(3), torch.tensor([10.0, 20.0, 30.0])
+def test_where_touches_only_the_chosen(chosen: list[int], size: int) -> None:
+    images, amount = random_images(3, size), torch.tensor([10.0, 20.0, 30.0])
     mask = torch.zeros(3, dtype=torch.bool)
     mask[chosen] = True
     expected = images + (amount * mask)[:, None, None, None]
