@@ -48,6 +48,7 @@ class Setting:
 
 SETTINGS = {
     "32": Setting(size=32, local=16, patch=8, stored=32, batch=32),
+    "32-fine": Setting(size=32, local=16, patch=4, stored=32, batch=8),  # nearly all matrix products
     "64": Setting(size=64, local=32, patch=16, stored=64, batch=32),
     "224": Setting(size=224, local=96, patch=16, stored=256, batch=4),
 }
