@@ -34,7 +34,7 @@ def test_a_line_a_family(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["--families", "--out", str(tmp_path / "models.md")]) == 0
     lines = (tmp_path / "models.md").read_text().splitlines()[2:]  # the preset is no family
     aim, resnet5m, vit = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    assert aim[:2] == ["aim", "600M (567.3 M), 1B (907.3 M), 3B (2.0 G), 7B (4.0 G)"]
+    assert aim[:2] == ["aim", "600M (567.3 M), 1B (907.3 M), 3B (2.0 B), 7B (4.0 B)"]
     assert aim[2:] == ["1536, 2048, 3072, 4096", "20, 18", "224", "Apple's, restrictive"]
     assert resnet5m == ["resnet5m", "resnet5m (5.0 M)", "512", "3", "224", "-"]
     assert vit[1] == "tiny (5.5 M), small (21.7 M), base (85.8 M)"
