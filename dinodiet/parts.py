@@ -15,6 +15,7 @@ from dinodiet import environment, report
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.build import build
 from dinodiet.data.decoded import keep_decoded
+from dinodiet.data.drafts import drafted
 from dinodiet.data.loader import TrainLoader, without_pixels
 from dinodiet.errors import UserError
 from dinodiet.evals.embed import EmbeddingCache
@@ -25,7 +26,7 @@ from dinodiet.rundir import RunDir
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.trackers import Tracker
 from dinodiet.train import Recipe
-from dinodiet.types import Backbone, Clock, Data
+from dinodiet.types import Backbone, Clock, Data, Images
 
 EVAL_SETTINGS = ("every_epochs", "batch_size", "validation")  # keys of `eval` that are not evaluators
 
@@ -65,14 +66,29 @@ def build_parts(cfg: DictConfig) -> Parts:
             "compile: true compiles whole forward passes, of which method.trunk_cache leaves a part; use one"
         )
     recipe, optimizer = build_recipe(cfg, method)
+    pictures = pictures_of(data, method)
     data = decode_once(cfg, scorer)
-    pictures = data.pretext if method.sees_pictures else without_pixels(data.pretext)
+    pictures = pictures or (data.pretext if method.sees_pictures else without_pixels(data.pretext))
     loader = TrainLoader(pictures, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
     clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
     if cfg.compile:
         for module in {method.backbone, method.encoder}:
             module.compile()
     return Parts(device, data, backbone, method, loader, optimizer, recipe, clock, scorer, tracker)
+
+
+def pictures_of(data: Data, method: Method) -> Images | None:
+    """Return the pictures to train on where the views want them decoded smaller, else None.
+
+    Raises:
+        UserError: they are no image files, or the training does not see them.
+    """
+    side: int | None = getattr(getattr(method, "views", None), "draft_side", None)
+    if side is None:
+        return None
+    if not method.sees_pictures:
+        raise UserError("method.views.draft: true, but method.trunk_cache decodes every picture once; use one")
+    return drafted(data.pretext, side)
 
 
 def open_backbone(cfg: DictConfig) -> tuple[Data, Backbone]:

@@ -84,12 +84,18 @@ class MappedImages(TensorImages):
 
 
 class FileImages:
-    """Images decoded from their files on access; sizes may differ."""
+    """Images decoded from their files on access; sizes may differ.
 
-    def __init__(self, paths: Sequence[str | Path], labels: Tensor | None = None) -> None:
+    With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.drafts`).
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], labels: Tensor | None = None, draft_side: int | None = None
+    ) -> None:
         assert labels is None or len(labels) == len(paths), "one label an image"
         self.paths = [os.fspath(path) for path in paths]
         self.labels = labels
+        self.draft_side = draft_side
         self._fingerprint: str | None = None
 
     def __len__(self) -> int:
@@ -101,7 +107,7 @@ class FileImages:
         Raises:
             UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
         """
-        return read_image(self.paths[position])
+        return read_image(self.paths[position], self.draft_side)
 
     def num_pixels(self, position: int) -> int:
         """Return height times width from the head of the file; a UserError where there is none."""
@@ -193,7 +199,7 @@ def nchw(images: NDArray[np.uint8]) -> Tensor:
     return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 
 
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: str | Path, draft_side: int | None = None) -> Tensor:
     """Return the image in a file as people see it, uint8 (3, H, W): upright, RGB, transparency over white.
 
     16-bit gray is scaled to 8 bits; of an animation the first frame is taken.
@@ -201,13 +207,15 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
     """
-    return decode(path, str(path))
+    return decode(path, str(path), draft_side)
 
 
-def decode(file: str | Path | BinaryIO, name: str) -> Tensor:
+def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None) -> Tensor:
     """Return the image in an open file, see `read_image`; `name` is what an error calls it."""
     try:
         with Image.open(file) as image:
+            if draft_side is not None:
+                image.draft(None, (draft_side, draft_side))
             image.load()
             pixels = np.array(_to_rgb(_upright(image)))
     except BROKEN as error:

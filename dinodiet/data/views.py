@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -31,7 +32,7 @@ class SingleView:
     3. stronger: jitter with probability 0.8, and also blur with 0.5 and solarisation with 0.2.
 
     Any other argument that is given replaces the preset's value; `Recipe` says what each means. `size` defaults to the
-    backbone's input size, `blur_sigma` is as in `MultiCrop`.
+    backbone's input size, `blur_sigma` and `draft` are as in `MultiCrop`.
 
     Raises:
         UserError: a value is out of its range.
@@ -56,6 +57,7 @@ class SingleView:
         blur: float | None = None,
         blur_sigma: list[float] | None = None,
         solarize: float | None = None,
+        draft: bool = False,
     ) -> None:
         if strength not in range(len(_STRENGTHS)):
             raise UserError(f"views.strength: {strength}; choose from: 0, 1, 2, 3")
@@ -78,6 +80,7 @@ class SingleView:
         )
         self.input = replace(input, size=size)
         self.recipe = replace(preset, **given)
+        self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return one normalised view: [float32 (B, 3, size, size)]."""
@@ -94,6 +97,9 @@ class MultiCrop:
     `blur` and `solarize` are the probabilities for the first global view, the other global views, and the local ones
     (None: 1.0, 0.1, 0.5 and 0, 0.2, 0). `blur_sigma` (None: 0.1-2.0, in proportion less for crops under 96 pixels,
     where the published range would leave nothing to see) is in pixels. Other defaults are as published.
+
+    With `draft`, large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size for training, as long as no crop has to
+    be enlarged for it: faster, but other pixels than full decoding gives. Evaluation always decodes in full.
 
     Raises:
         UserError: a malformed specification, a crop that the backbone cannot take, or a value out of its range.
@@ -112,6 +118,7 @@ class MultiCrop:
         blur: list[float] | None = None,
         blur_sigma: list[float] | None = None,
         solarize: list[float] | None = None,
+        draft: bool = False,
     ) -> None:
         common = checked(flip=flip, jitter=jitter, jitter_probability=jitter_probability, gray=gray)
         sigma = checked(blur_sigma=blur_sigma)
@@ -128,6 +135,7 @@ class MultiCrop:
             recipes = [replace(recipe, **{"blur_sigma": _blur_sigma(size), **sigma}) for recipe in recipes]
             self.groups.append((replace(input, size=size), recipes))
         self.num_global = len(self.groups[0][1])
+        self.draft_side = source_side(self.groups) if draft else None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the normalised views, global ones first, each float32 (B, 3, s, s)."""
@@ -150,6 +158,27 @@ def parse_crops(crops: str, input: InputSpec) -> list[tuple[int, int]]:
         groups.append((int(match[1]), int(match[2] or default)))
         check_size("crops", groups[-1][1], input)
     return groups
+
+
+def source_side(groups: list[tuple[InputSpec, list[Recipe]]]) -> int | None:
+    """Return the shorter side of an image from which on no view is enlarged; None where crops may be of any size.
+
+    The narrowest crop has the least area and the most extreme ratio, 4/3; of an image that is resized first, or not
+    cropped, the shorter side becomes the view's, or somewhat more where evaluation crops the middle.
+    """
+    sides = []
+    for spec, recipes in groups:
+        for recipe in recipes:
+            part = recipe.crop_scale
+            if part is None:
+                sides.append(spec.size / spec.crop_fraction)
+            elif recipe.resize_first:
+                sides.append(float(spec.size))
+            elif part[0] == 0:
+                return None
+            else:
+                sides.append(spec.size / math.sqrt(part[0] * 3 / 4))
+    return math.ceil(max(sides))
 
 
 def _blur_sigma(size: int) -> tuple[float, float]:

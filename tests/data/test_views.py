@@ -130,6 +130,21 @@ def test_given_settings_replace_the_presets() -> None:
     assert MultiCrop(SPEC, gray=0.0).groups[1][1][0].gray == 0.0
 
 
+@pytest.mark.parametrize(
+    ("views", "side"),
+    [
+        (MultiCrop(replace(SPEC, size=224), "2x224+8x96"), None),
+        (MultiCrop(replace(SPEC, size=224), "2x224+8x96", draft=True), 496),
+        (MultiCrop(replace(SPEC, size=224), "2x224+8x96", local_scale=[0.3, 0.4], draft=True), 409),
+        (MultiCrop(SPEC, local_scale=[0.0, 0.4], draft=True), None),
+        (SingleView(SPEC, draft=True), 32),
+        (SingleView(replace(SPEC, crop_fraction=0.5), strength=0, draft=True), 64),
+    ],
+)
+def test_draft_keeps_what_crops_need(views: SingleView | MultiCrop, side: int | None) -> None:
+    assert views.draft_side == side
+
+
 def test_blur_of_small_views_is_smaller() -> None:
     sigmas = [SingleView(replace(SPEC, size=size)).recipe.blur_sigma for size in (224, 96, 48, 4)]
     assert sigmas == [(0.1, 2.0), (0.1, 2.0), (0.1, 1.0), (0.1, 0.1)]
