@@ -78,7 +78,8 @@ def blur_taps(sigma: Tensor, size: int, reach: int) -> tuple[Tensor, Tensor]:
     # A pixel, its image in the mirror at the beginning, and in that at the end; the last pixels are their own images.
     places = torch.stack([pixel, -pixel, 2 * (size - 1) - pixel])
     distance = places - target
-    counts = (distance.abs() <= reach) & (places != pixel).index_fill_(0, torch.tensor(0, device=device), True)
+    counts = distance.abs() <= reach
+    counts[1:] &= places[1:] != pixel
     exponent = distance.square() * (-0.5 / sigma.square())[:, None, None, None]
     weights = exponent.clamp_(min=-30).exp_().mul_(counts).sum(1)  # smaller ones would be denormal, which is slow
     return first.expand(len(sigma), -1), weights.div_(weights.sum(1, keepdim=True))
