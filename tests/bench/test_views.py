@@ -199,7 +199,7 @@ def test_the_other_side_makes_the_same_views() -> None:
         assert (a - b).abs().mean() < 0.03  # of a standard deviation: PIL rounds to 8 bits at every step
 
 
-@pytest.mark.parametrize(("draft", "least"), [(False, 1.4), (True, 2.0)])
+@pytest.mark.parametrize(("draft", "least"), [(False, 1.2), (True, 2.0)])
 def test_jpeg_files(draft: bool, least: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [tmp_path / f"{n}.jpg" for n in range(2)]
     for path, image in zip(paths, photographs([(375, 500), (1200, 1600)]), strict=True):
