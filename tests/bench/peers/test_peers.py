@@ -1,8 +1,8 @@
 """dinodiet's DINO against lightly's and stable-pretraining's: the same work, in one run, in turn.
 
-`pip install -e ".[dev,peers]"` brings the peers. Each side is written as its documentation has it, in the modules beside
-this one; "lightly, grouped" is its example with one forward pass per size of crop in place of one per crop. All have the
-same model, pictures, crops, head, batch, optimiser, precision, threads and cores.
+`pip install -e ".[dev,peers]"` brings the peers. Each side is written as its documentation has it, in the modules
+beside this one; "lightly, grouped" is its example with one forward pass per size of crop in place of one per crop. All
+have the same model, pictures, crops, head, batch, optimiser, precision, threads and cores.
 """
 
 from __future__ import annotations
