@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from dinodiet.backbones import hub
+from dinodiet.backbones import released
 from dinodiet.backbones.mambavision import SIZES, Architecture, MambaVision, MambaVisionBackbone, Stage, mambavision
 from dinodiet.backbones.mambavision_layers import Block, MambaMixer, from_windows, to_windows
 from dinodiet.data.views import MultiCrop, SingleView
@@ -241,7 +241,8 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 def test_the_input(
     changes: dict[str, Any], data: dict[str, Any], side: int, crop: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dinodiet.backbones.mambavision.weights_file", lambda *_: Path("weights"))
+    file = None if changes.get("weights") == "none" else Path("weights")
+    monkeypatch.setattr("dinodiet.backbones.mambavision.file_to_load", lambda *_: file)
     monkeypatch.setattr("dinodiet.backbones.mambavision.fill", lambda *_, **__: None)
     spec = DataSpec("photos", num_images=10, num_labels=2, **data)
     with torch.device("meta"):
@@ -347,16 +348,16 @@ def test_the_hub_is_asked_for_the_official_file(tmp_path: Path, monkeypatch: pyt
         asked.append((repo, file))
         return save(wrapped(published()), tmp_path / file)
 
-    monkeypatch.setattr(hub, "try_to_load_from_cache", cached)
+    monkeypatch.setattr(released, "try_to_load_from_cache", cached)
     backbone = build(model_args=TINY_ARGS, weights="hub")
     assert asked == [("nvidia/MambaVision-T-1K", "mambavision_tiny_1k.pth.tar")]
     assert torch.equal(backbone.model.norm.weight, published()["norm.weight"])
 
 
 def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
-    monkeypatch.setattr("dinodiet.backbones.weights.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("asked the network"))
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(released, "hf_hub_download", lambda *_, **__: pytest.fail("asked the network"))
     with pytest.raises(UserError) as caught:
         build(weights="hub")
     message = str(caught.value)

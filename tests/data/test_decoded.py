@@ -64,9 +64,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the files that are decoded."""
     found: list[str] = []
 
-    def counted(path: str) -> Tensor:
+    def counted(path: str, draft_side: int | None = None) -> Tensor:
         found.append(path)
-        return read_image(path)
+        return read_image(path, draft_side)
 
     monkeypatch.setattr(images, "read_image", counted)
     return found
@@ -245,11 +245,11 @@ def test_writing_to_an_image_does_not_change_the_next(tmp_path: Path) -> None:
 
 
 def _open_and_count(root: Path, cache: Path, start: Any, log: Path) -> None:
-    def slowly(path: str | Path) -> Tensor:
+    def slowly(path: str | Path, draft_side: int | None = None) -> Tensor:
         with log.open("a") as stream:
             stream.write(f"{path}\n")
         time.sleep(0.002)
-        return read_image(path)
+        return read_image(path, draft_side)
 
     images.read_image = slowly
     plain = opened(root)

@@ -40,6 +40,7 @@ def hydra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DINODIET_ROOT", str(ROOT))
         patch.setenv("DINODIET_DATA", str(folder / "data"))  # nothing is there: sizes are taken as published
         patch.chdir(folder)
+        patch.setattr(Estimator, "_peak", lambda *_: None)  # seconds a model; see test_activations.py
         yield
 
 
@@ -147,7 +148,8 @@ def test_equal_terms_for_both_methods() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ("method.label_smoothing=0.1,much,-0.3", ["method.label_smoothing: 'much'", "method.label_smoothing: -0.3"]),
+        ("method.label_smoothing=0.1,1.5,-0.3", ["method.label_smoothing: 1.5", "method.label_smoothing: -0.3"]),
+        ("method.label_smoothing=0.1,much,few", ["method.label_smoothing: 'much'", "method.label_smoothing: 'few'"]),
         ("model=vit_tiny,mea", ["model=mea", "'model/mea'"]),
         ("dataset=breastmnist,pathmnist", ["dataset=breastmnist", "dataset.limit: 1000; 546 images are available"]),
         ("model.size=tiny,huge", ["model.size=huge", "model.size: 'huge'; choose from: tiny"]),
