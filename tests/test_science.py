@@ -12,7 +12,8 @@ from dinodiet.data.dataset import open_dataset
 from dinodiet.data.digits import digits
 from dinodiet.evals.knn import KNN
 from dinodiet.types import Embeddings, Images
-from tests.running import launch, results_in
+from tests.forking import finish, printed, start
+from tests.running import results_in
 
 pytestmark = pytest.mark.slow
 SEEDS = (0, 1, 2)
@@ -20,8 +21,7 @@ SEEDS = (0, 1, 2)
 
 def trained(tmp_path: Path, *overrides: str) -> tuple[float, float, list[dict[str, Any]]]:
     """Return k-NN accuracy on test before and after, and the rows of metrics.jsonl."""
-    done = launch(tmp_path, *overrides, "eval=knn", "device=cpu", timeout=900)
-    assert done.returncode == 0, done.stderr
+    assert finish(start(tmp_path, *overrides, "eval=knn", "device=cpu"), 540) == 0, printed(tmp_path)
     results = results_in(tmp_path)
     (path,) = tmp_path.glob("*/*/metrics.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]

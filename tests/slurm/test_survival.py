@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.running import TINY, command, launch, scores
+from tests import forking
+from tests.running import TINY, command, scores
 from tests.slurm.conftest import Cluster, wait_until
 
 pytestmark = pytest.mark.slurm
@@ -117,8 +118,8 @@ def folder(tmp_path: Path, cluster: Cluster) -> Iterator[Path]:
 def undisturbed(*overrides: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return the scores of the same grid, run in one process without SLURM."""
     with tempfile.TemporaryDirectory() as folder:
-        done = launch(Path(folder), "-m", "name=whole", *TINY, *PLAIN, *overrides)
-        assert done.returncode == 0, done.stdout + done.stderr
+        whole = forking.start(Path(folder), "-m", "name=whole", *TINY, *PLAIN, *overrides)
+        assert forking.finish(whole) == 0, forking.printed(Path(folder))
         return read(Path(folder) / "whole")
 
 

@@ -67,12 +67,6 @@ def diagonal(grid: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[axis[i % len(axis)] for axis in axes] for i in range(max(map(len, axes)))]
 
 
-def one_seed(grid: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return the cells of a grid that have the first seed, or have none: another seed builds the same parts."""
-    seeds = [word for cell in grid for word in cell if word.startswith("seed=")]
-    return [list(cell) for cell in grid if not set(cell) & (set(seeds) - set(seeds[:1]))]
-
-
 def test_all_studies_are_there() -> None:
     assert set(SWEEPS) >= SHIPPED
 
@@ -108,16 +102,6 @@ def test_every_value_of_every_axis_builds(name: str) -> None:
         assert found.parameters
         assert found.memory
         assert found.memory > 4 * found.parameters
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SWEEPS)
-def test_every_cell_builds(name: str) -> None:
-    grid = sweeper(name)
-    cells = one_seed(grid.expand([f"sweeps={name}"]))
-    tasks = grid.tasks(cells)
-    assert len(tasks) == len(cells)  # no two cells are the same run
-    assert f"{len(cells)} missing" in plan(tasks)
 
 
 def test_the_command_line_beats_the_file() -> None:
