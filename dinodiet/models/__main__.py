@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from dinodiet.errors import UserError
 from dinodiet.models.catalogue import Entry, Model, describe, models
 from dinodiet.report import count
-from dinodiet.results.__main__ import Parser
+from dinodiet.results.__main__ import Parser, exit_code
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, grid, write_frame, write_text
 
 EXAMPLES = """examples:
@@ -46,16 +45,8 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 1 for a mistake, which is told in one line."""
-    try:
-        run(parser().parse_args(arguments))
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader (head) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    """Run the command and return its exit code."""
+    return exit_code(lambda: run(parser().parse_args(arguments)))
 
 
 def run(args: argparse.Namespace) -> None:

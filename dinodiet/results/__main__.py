@@ -81,9 +81,14 @@ def names(value: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 1 for a mistake, which is told in one line."""
+    """Run the command and return its exit code."""
+    return exit_code(lambda: run(parser().parse_args(arguments)))
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Run a command and return 0, or 1 for a mistake, which is told in one line."""
     try:
-        run(parser().parse_args(arguments))
+        command()
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
