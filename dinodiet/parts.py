@@ -18,7 +18,6 @@ from dinodiet.data.decoded import keep_decoded
 from dinodiet.data.drafts import drafted
 from dinodiet.data.loader import TrainLoader, without_pixels
 from dinodiet.errors import UserError
-from dinodiet.evals.embed import EmbeddingCache
 from dinodiet.evals.scores import Scorer
 from dinodiet.methods.base import Method
 from dinodiet.optim import build_fused
@@ -130,7 +129,7 @@ def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.
         precision=cfg.precision,
         num_workers=cfg.num_workers,
         validation=cfg.eval.validation,
-        cache=EmbeddingCache(cache_folder(cfg) / "embeddings"),
+        cache=cache_folder(cfg),
     )
 
 

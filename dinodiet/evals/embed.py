@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,9 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.errors import UserError
+from dinodiet.evals.sharing import alone_with, not_cached
 from dinodiet.types import Embeddings, Images, InputSpec
-
-log = logging.getLogger(__name__)
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CACHE_VERSION = 1  # raise it when preprocessing changes: old embeddings are then not found
@@ -41,11 +38,13 @@ def embed(
     num_workers: int = 0,
     progress: Callable[[int], object] | None = None,
     cache: EmbeddingCache | None = None,
+    key: str | None = None,
 ) -> Embeddings:
     """Return the encoder's output for every image of a labelled split, in sample order.
 
     The encoder lies on `device`; it runs in eval mode, and each of its modules gets the mode back that it had.
-    `progress` is called with the number of images of each batch. No global random state is used.
+    `progress` is called with the number of images of each batch. No global random state is used. `key` is that of
+    `cache_key`, for who knows it already: the fingerprint of a large encoder takes seconds.
 
     Raises:
         UserError: the split has no labels.
@@ -64,7 +63,8 @@ def embed(
     if cache is None:
         features = compute()
     else:
-        features = cache.get(cache_key(encoder, images, input, precision), len(images), compute)
+        key = key or cache_key(fingerprint(encoder), images, input, precision)
+        features = cache.get(key, len(images), compute)
     return Embeddings(features, images.labels, num_labels, multilabel)
 
 
@@ -159,9 +159,9 @@ def fingerprint(module: nn.Module, without: Iterable[nn.Module] = ()) -> str:
     return digest.hexdigest()
 
 
-def cache_key(encoder: nn.Module, images: Images, input: InputSpec, precision: str) -> str:
-    """Return a hash of all that embeddings depend on; the device is not part of it."""
-    parts = (CACHE_VERSION, fingerprint(encoder), images.fingerprint(), input, precision)
+def cache_key(encoder: str, images: Images, input: InputSpec, precision: str) -> str:
+    """Return a hash of all that embeddings depend on, with the encoder's fingerprint; the device is not part of it."""
+    parts = (CACHE_VERSION, encoder, images.fingerprint(), input, precision)
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -180,17 +180,12 @@ class EmbeddingCache:
         features = _read(path, num_images)
         if features is not None:
             return features
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_suffix(".lock")).acquire()
-        except (OSError, NotImplementedError) as error:  # read-only folder, or a file system without locks
-            log.warning("embeddings are not cached in %s: %s", self.folder, error)
-            return compute()
-        with lock:
+        with alone_with(path) as writable:
             features = _read(path, num_images)  # another process may have been first
             if features is None:
                 features = compute()
-                _write(path, features)
+                if writable:
+                    _write(path, features)
             return features
 
 
@@ -213,4 +208,4 @@ def _write(path: Path, features: Tensor) -> None:
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        log.warning("embeddings are not cached in %s: %s", path.parent, error)
+        not_cached(path, error)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from dinodiet.environment import pick_device
 from dinodiet.errors import NotApplicable, UserError
@@ -44,6 +43,8 @@ class KMeans:
         Raises:
             NotApplicable: the data is multi-label, or the test set has fewer images than classes.
         """
+        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # noqa: PLC0415 - takes 2 s
+
         self.check(len(train), test.num_labels, test.multilabel)
         if len(test) < test.num_labels:
             raise NotApplicable(f"k-means: {len(test)} test images cannot form {test.num_labels} clusters")

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -54,6 +53,8 @@ class LogisticRegression:
 
         It stops when an iteration lowers the objective by less than `tolerance` of its value.
         """
+        from scipy.optimize import minimize  # noqa: PLC0415 - only who fits pays for it
+
         start = self._weight
         _, gradient, spread = self._loss(start, C)
         scale = (self._penalty + C * spread * self._squares).rsqrt()

@@ -205,14 +205,14 @@ def test_the_fingerprint_is_of_content_alone() -> None:
 def test_the_key_holds_images_input_and_precision() -> None:
     encoder, images = Encoder(), pictures()
     keys = {
-        cache_key(encoder, images, SPEC, "fp32"),
-        cache_key(encoder, pictures(seed=1), SPEC, "fp32"),
-        cache_key(encoder, images, replace(SPEC, interpolation="bilinear"), "fp32"),
-        cache_key(encoder, images, replace(SPEC, mean=(0.5, 0.4, 0.31)), "fp32"),
-        cache_key(encoder, images, SPEC, "bf16"),
+        cache_key(fingerprint(encoder), images, SPEC, "fp32"),
+        cache_key(fingerprint(encoder), pictures(seed=1), SPEC, "fp32"),
+        cache_key(fingerprint(encoder), images, replace(SPEC, interpolation="bilinear"), "fp32"),
+        cache_key(fingerprint(encoder), images, replace(SPEC, mean=(0.5, 0.4, 0.31)), "fp32"),
+        cache_key(fingerprint(encoder), images, SPEC, "bf16"),
     }
     assert len(keys) == 5
-    assert cache_key(Encoder(), pictures(), replace(SPEC), "fp32") in keys
+    assert cache_key(fingerprint(Encoder()), pictures(), replace(SPEC), "fp32") in keys
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "other rows", "other name"])

@@ -44,6 +44,16 @@ def test_tied_scores_count_half() -> None:
     assert macro_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores[:, 1])) == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize("count", [5, 400])
+def test_ties_and_rare_classes_are_scikit_learns(count: int) -> None:
+    scores, labels = draw(count, 9, seed=count)
+    scores = (4 * scores).round()
+    expected = f1_score(labels, scores.argmax(1), average="macro", zero_division=0.0)
+    assert score(scores, labels)["f1"] == pytest.approx(expected, abs=1e-12)
+    areas = [roc_auc_score(labels == c, scores[:, c]) for c in labels.unique().tolist()]
+    assert macro_auroc(scores, labels) == pytest.approx(sum(areas) / len(areas), abs=1e-12)
+
+
 def test_a_class_missing_in_test_is_left_out_of_auroc() -> None:
     scores, labels = draw(60, 4)
     rows = labels != 2

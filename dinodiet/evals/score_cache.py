@@ -1,0 +1,79 @@
+"""Scores of a frozen encoder on disk: the cells of a sweep that share it compute them once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from dinodiet.evals.sharing import alone_with, not_cached
+from dinodiet.rundir import read_json, write_json
+from dinodiet.types import Evaluator, Images
+
+
+def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:
+    """Return a hash of all that an evaluator's scores depend on: its settings and code, embeddings and labels.
+
+    `splits` are what it is called with, in order: the keys of their embeddings, and the images for their labels. None
+    for an evaluator from elsewhere, as what its code depends on cannot be known: it is always computed.
+    """
+    kind = type(evaluator)
+    if not hasattr(kind, "__dataclass_fields__") or not kind.__module__.startswith(f"{__package__}."):
+        return None
+    digest = hashlib.blake2b(f"{_code()} {torch.__version__} {num_labels} {evaluator!r}".encode(), digest_size=16)
+    for key, images in splits:
+        assert images.labels is not None
+        digest.update(f"\0{key} {tuple(images.labels.shape)}\0".encode())
+        digest.update(images.labels.contiguous().numpy(force=True).data)
+    return digest.hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the evaluators' source: scores of another version are not taken for this one's."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ScoreCache:
+    """Scores in files `folder/<key>.json`, for many processes at once: each is computed by one of them."""
+
+    folder: Path
+
+    def get(self, key: str, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return the stored scores, or compute and store them. A broken file is replaced.
+
+        A folder that cannot be written costs the storing, not the result.
+        """
+        path = self.folder / f"{key}.json"
+        found = _read(path)
+        if found is not None:
+            return found
+        with alone_with(path) as writable:
+            found = _read(path)  # another process may have been first
+            if found is None:
+                found = compute()
+                if writable:
+                    _write(path, found)
+            return found
+
+
+def _read(path: Path) -> dict[str, float] | None:
+    """Return the scores in a file, or None if it is missing or broken. What is undefined was written as null."""
+    stored = read_json(path)
+    return None if stored is None else {name: math.nan if value is None else value for name, value in stored.items()}
+
+
+def _write(path: Path, scores: dict[str, float]) -> None:
+    try:
+        write_json(path, scores)
+    except OSError as error:
+        not_cached(path, error)
