@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.errors import UserError
-from dinodiet.signature import check_arguments
+from dinodiet.signature import check_arguments, targets
 
 GROUPS = ("model", "dataset", "method", "schedule", "eval", "tracker")
 
@@ -28,7 +28,7 @@ def build(node: Any, key: str) -> Callable[..., Any]:
     """
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     assert isinstance(plain, dict)
-    _check_nodes(plain, key)
+    _check(plain, key)
     target, arguments = _parts(plain, key)
     return _guarded(
         functools.partial(target, **{name: _construct(v, f"{key}.{name}") for name, v in arguments.items()}), key
@@ -43,26 +43,26 @@ def beside(node: Mapping[str, Any], key: str, attribute: str) -> list[Callable[[
     Raises:
         UserError: as `build`.
     """
-    _check_nodes(dict(node), key)
-    return list(_beside(dict(node), key, attribute))
+    _check(dict(node), key)
+    return [
+        found
+        for node, where in targets(dict(node), key)
+        if (found := _carried(*_parts(node, where), where, attribute)) is not None
+    ]
 
 
-def _beside(value: Any, key: str, attribute: str) -> Iterator[Callable[[], Any]]:
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            yield from _beside(item, f"{key}[{position}]", attribute)
-    if not isinstance(value, dict):
-        return
-    if "_target_" in value:
-        target, arguments = _parts(value, key)
-        if (function := getattr(target, attribute, None)) is not None:
-            known = inspect.signature(target).bind_partial(**arguments)
-            known.apply_defaults()
-            names = inspect.signature(function).parameters
-            given = {name: known.arguments[name] for name in names if name in known.arguments}
-            yield _guarded(functools.partial(function, **given), key)
-    for name, item in value.items():
-        yield from _beside(item, f"{key}.{name}", attribute)
+def _carried(
+    target: Callable[..., Any], arguments: dict[str, Any], key: str, attribute: str
+) -> Callable[[], Any] | None:
+    """Return the function that a target carries, waiting to be called with those of its settings that it names."""
+    function = getattr(target, attribute, None)
+    if function is None:
+        return None
+    known = inspect.signature(target).bind_partial(**arguments)
+    known.apply_defaults()
+    names = inspect.signature(function).parameters
+    given = {name: known.arguments[name] for name in names if name in known.arguments}
+    return _guarded(functools.partial(function, **given), key)
 
 
 def _construct(value: Any, key: str) -> Any:
@@ -119,14 +119,7 @@ def _locate(path: str, key: str) -> Callable[..., Any]:
     return typing.cast("Callable[..., Any]", target)
 
 
-def _check_nodes(value: Any, key: str) -> None:
-    """Check every node with a `_target_` below `value` against the target's signature."""
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            _check_nodes(item, f"{key}[{position}]")
-    if not isinstance(value, dict):
-        return
-    for name, item in value.items():
-        _check_nodes(item, f"{key}.{name}")
-    if "_target_" in value:
-        check_arguments(*_parts(value, key), key)
+def _check(value: Any, key: str) -> None:
+    """Hold every node with a `_target_` against the target's signature."""
+    for node, where in targets(value, key):
+        check_arguments(*_parts(node, where), where)

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from dinodiet.signature import check_values
+from dinodiet.signature import check_values, targets
 
 ROOT = pathlib.Path(__file__).resolve().parent
 _KNOWN: dict[str, Any] = {**vars(builtins), **vars(collections.abc), **vars(typing), "Path": pathlib.Path}
@@ -31,17 +31,11 @@ def check_nodes(value: Any, key: str) -> None:
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            check_nodes(item, f"{key}[{position}]")
-    if not isinstance(value, dict):
-        return
-    for name, item in value.items():
-        check_nodes(item, f"{key}.{name}")
-    signature = signature_of(str(value.get("_target_")))
-    if signature is not None:
-        arguments = {name: item for name, item in value.items() if name not in ("_target_", "_partial_")}
-        check_values(*signature, arguments, key)
+    for node, where in targets(value, key):
+        signature = signature_of(str(node["_target_"]))
+        if signature is not None:
+            arguments = {name: item for name, item in node.items() if name not in ("_target_", "_partial_")}
+            check_values(*signature, arguments, where)
 
 
 @functools.cache

@@ -5,10 +5,22 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from dinodiet.errors import UserError
+
+
+def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield every node with a `_target_` in plain values and the key that it is under, from the inside out."""
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from targets(item, f"{key}[{position}]")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from targets(item, f"{key}.{name}")
+        if "_target_" in value:
+            yield value, key
 
 
 def check_arguments(target: Callable[..., Any], arguments: dict[str, Any], key: str) -> None:

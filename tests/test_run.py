@@ -66,12 +66,12 @@ def test_without_steps_the_scores_stay(tmp_path: Path) -> None:
     assert results["images_per_second"] is None
 
 
-def test_resuming_from_a_checkpoint_gives_the_same_numbers(tmp_path: Path) -> None:
+def test_killed_in_its_last_evaluation_a_run_repeats_that_alone(tmp_path: Path) -> None:
     undisturbed = run(composed(tmp_path / "a", "eval.every_epochs=1"), CHOICES)
     cfg = composed(tmp_path / "b", "eval.every_epochs=1", "checkpoint_minutes=0")
     run(cfg, CHOICES)
     (folder,) = (tmp_path / "b" / "default").iterdir()
-    # As if killed in the middle: only an early checkpoint is left.
+    # As if killed after the training: the last checkpoint is there, the results are not.
     run_dir = RunDir(folder)
     run_dir.results.unlink()
     state = checkpoint.read(run_dir.checkpoint)

@@ -16,7 +16,7 @@ from dinodiet.errors import UserError
 from dinodiet.evals.metrics import score
 from dinodiet.types import Embeddings
 
-ROWS, COLUMNS = 2**10, 2**14  # test and train images in a tile: its similarities are 64 MiB in float32
+ROWS, COLUMNS = 2**9, 2**15  # test and train images in a tile: its similarities are 64 MiB in float32
 GROUPS = (32, 16, 8)  # sizes of groups of columns for which their largest similarity may stand
 TIED_ROWS = 64  # with ties, handled at once: 8 MiB of keys
 

@@ -15,8 +15,9 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from dinodiet.backbones import released
-from dinodiet.backbones.mambavision import SIZES, Architecture, MambaVision, MambaVisionBackbone, Stage, mambavision
+from dinodiet.backbones.mambavision import MambaVision, MambaVisionBackbone, Stage, mambavision
 from dinodiet.backbones.mambavision_layers import Block, MambaMixer, from_windows, to_windows
+from dinodiet.backbones.mambavision_sizes import SIZES, Architecture
 from dinodiet.data.views import MultiCrop, SingleView
 from dinodiet.errors import UserError
 from dinodiet.methods.base import Method
