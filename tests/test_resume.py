@@ -26,7 +26,7 @@ DINO = (
     "method.hidden_dim=32",
     "method.out_dim=64",
     "schedule.batch_size=16",
-    "schedule.epochs=60",
+    "schedule.epochs=30",
     "log_every=1",
 )
 EVERY_STEP = "checkpoint_minutes=0"

@@ -52,14 +52,13 @@ def test_every_size_names_a_model_of_timm_with_weights(file: str) -> None:
         assert bool(cfg.hf_hub_id or cfg.url) == (size not in UNRELEASED), f"{file} {size}"
 
 
-@pytest.mark.slow
+# Every size, built and counted: tests/models/test_catalogue.py.
 @pytest.mark.parametrize("file", FAMILIES)
-def test_every_size_builds(file: str) -> None:
-    for size in (size for size, name in read(file)["names"].items() if name is not None):
-        with torch.device("meta"):
-            backbone = build(file, size=size)
-            embeddings = backbone(torch.empty(1, 3, backbone.input.size, backbone.input.size))
-        assert embeddings.shape == (1, backbone.embed_dim), size
+def test_a_family_embeds(file: str) -> None:
+    with torch.device("meta"):
+        backbone = build(file)
+        embeddings = backbone(torch.empty(1, 3, backbone.input.size, backbone.input.size))
+    assert embeddings.shape == (1, backbone.embed_dim)
 
 
 @pytest.mark.parametrize("file", FILES)

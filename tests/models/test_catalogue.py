@@ -91,7 +91,7 @@ def test_aim_has_the_official_parameters_up_to_its_last_feature(known: dict[str,
     assert entry.parameters == official["num_params"]["backbone"] - norm - (depth - last - 1) * block
 
 
-# For timm's, every size: tests/backbones/test_adapter.py.
+# For timm's: tests/backbones/test_adapter.py.
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("aim", "600M"), ("mambavision", "T")])
 def test_features_are_those_of_a_forward_pass(known: dict[str, Model], name: str, size: str) -> None:
