@@ -107,11 +107,11 @@ def largest(padded: Tensor, k: int, width: int) -> tuple[Tensor, Tensor]:
     if size is None:
         values, columns = padded.topk(min(k + 1, padded.shape[1]), dim=1)
     else:
-        groups = padded.view(len(padded), -1, size)
-        chosen = groups.amax(dim=2).topk(k + 1, dim=1).indices
-        members = groups.gather(1, chosen[:, :, None].expand(-1, -1, size)).flatten(1)
+        groups = padded.view(len(padded), size, -1)  # a group's columns lie far apart: maxima of neighbours at once
+        chosen = groups.amax(dim=1).topk(k + 1, dim=1, sorted=False).indices
+        members = groups.gather(2, chosen[:, None].expand(-1, size, -1)).flatten(1)
         values, found = members.topk(k + 1, dim=1)
-        columns = chosen.gather(1, found // size) * size + found % size
+        columns = found // (k + 1) * groups.shape[2] + chosen.gather(1, found % (k + 1))
     tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0]
     values, columns = values[:, :k].contiguous(), columns[:, :k].contiguous()
     for rows in tied.split(TIED_ROWS):
