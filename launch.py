@@ -16,6 +16,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parent
 os.environ["DINODIET_ROOT"] = str(ROOT)  # conf/config.yaml finds sweeps/ by it
+CONF = ROOT / "conf"
+
+from dinodiet.help import help_text  # noqa: E402
+
+if __name__ == "__main__" and {"--help", "-h"} & set(sys.argv[1:]):  # answered before anything is imported
+    print(help_text(CONF))
+    sys.exit(0)
 
 import hydra  # noqa: E402
 from hydra.core.config_store import ConfigStore  # noqa: E402
@@ -30,11 +37,9 @@ from dinodiet.config import RunConfig, check, check_tuned  # noqa: E402
 from dinodiet.errors import UserError  # noqa: E402
 from dinodiet.explain import explain  # noqa: E402
 from dinodiet.finished import finished  # noqa: E402
-from dinodiet.help import help_text  # noqa: E402
 from dinodiet.sweep.slurm_schema import SlurmConfig  # noqa: E402
 from dinodiet.sweep.sweeper import GridSweeper  # noqa: E402
 
-CONF = ROOT / "conf"
 ConfigStore.instance().store("schema", RunConfig)
 ConfigStore.instance().store("slurm_schema", SlurmConfig, group="hydra/launcher")
 Plugins.instance().register(GridSweeper)
@@ -107,9 +112,6 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 
 def cli() -> int:
     """Run the command line and return its exit code."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_text(CONF))
-        return 0
     sys.argv[1:], GridSweeper.words = split_words(sys.argv[1:])
     sys.path.append(str(Path.cwd()))  # parts of your own beside where you work can be named in _target_
     try:

@@ -28,10 +28,12 @@ from dinodiet.backbones.mambavision_layers import (
     from_windows,
     to_windows,
 )
-from dinodiet.backbones.mambavision_sizes import Architecture, released
+from dinodiet.backbones.mambavision_sizes import SIZES, Architecture, Release
 from dinodiet.backbones.released import weights_assets
 from dinodiet.errors import UserError
 from dinodiet.types import DataSpec, InputSpec
+
+LICENCE = "cc-by-nc-sa-4.0"
 
 
 class Stage(nn.Module):
@@ -167,8 +169,14 @@ class MambaVisionBackbone(nn.Module):
         return [self.model.norm]
 
 
+def _released(size: str) -> Release:
+    if size not in SIZES:
+        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
+    return SIZES[size]
+
+
 def _assets(*, size: str, weights: str) -> list[Asset]:
-    return weights_assets(weights, released(size).hub_file, f"mambavision_{size}")
+    return weights_assets(weights, _released(size).hub_file, f"mambavision_{size}")
 
 
 @needs(_assets)
@@ -197,7 +205,7 @@ def mambavision(
     Raises:
         UserError: a size or weights that do not exist or do not fit.
     """
-    release = released(size)
+    release = _released(size)
     architecture = _changed(release.architecture, model_args or {})
     name = f"mambavision_{size}"
     cfg = PretrainedCfg(input_size=(3, release.resolution, release.resolution), crop_pct=release.crop_fraction)

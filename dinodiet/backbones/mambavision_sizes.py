@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dinodiet.backbones.released import HubFile
-from dinodiet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ _L = replace(_B, num_heads=_WIDE_HEADS, dim=196)
 _L2 = replace(_L, depths=(3, 3, 12, 5))
 _L3 = replace(_L, depths=(3, 3, 20, 10), dim=256, window_size=(8, 8, 16, 8))
 _AT_512 = (8, 8, 32, 16)
-LICENCE = "cc-by-nc-sa-4.0"
 SIZES = {
     "T": Release(_T, "MambaVision-T-1K", "mambavision_tiny_1k"),
     "T2": Release(replace(_T, depths=(1, 3, 11, 4)), "MambaVision-T2-1K", "mambavision_tiny2_1k", 0.98),
@@ -65,10 +63,3 @@ SIZES = {
         replace(_L3, window_size=_AT_512), "MambaVision-L3-512-21K", "mambavision_L3_21k_740m_512", 0.93, 512
     ),
 }
-
-
-def released(size: str) -> Release:
-    """Return what was published under a size; raises UserError where there is none."""
-    if size not in SIZES:
-        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
-    return SIZES[size]

@@ -64,7 +64,7 @@ def test_help_and_refusals_take_little_more_than_importing_hydra() -> None:
             seconds[what].append(cpu_seconds([launch, *arguments], status))
     print(f"\nimport hydra: {statistics.median(floor):.2f} CPU s", end="")
     least = {what: report(what, found, floor) for what, found in seconds.items()}
-    assert least["--help"] <= 2
+    assert least["--help"] <= 1
     assert max(least.values()) <= 5
 
 
