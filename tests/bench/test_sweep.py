@@ -52,7 +52,7 @@ def test_a_finished_sweep_ends_at_once(tmp_path: Path) -> None:
     imports = [sys.executable, "-c", "import hydra, pandas"]
     again: list[float] = []
     bare: list[float] = []
-    for _ in range(5):
+    for _ in range(3):
         for words, seconds in ((grid, again), (imports, bare)):
             begun = time.perf_counter()
             subprocess.run(words, env=environment, check=True, capture_output=True, cwd=tmp_path)
