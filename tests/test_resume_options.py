@@ -24,7 +24,7 @@ DIET = {
         *("method.targets=random", "method.num_classes=8", "method.trainable=all", "precision=bf16"),
         *("schedule.optimizer._target_=torch.optim.SGD", "+schedule.optimizer.momentum=0.9"),
     ),
-    "a probe with a schedule, workers": ("method=diet_dual", "num_workers=1"),
+    "a probe with a schedule": ("method=diet_dual",),
     "trunk cache, head first": (
         *("method.trunk_cache=2", "method.trainable=last_1_blocks", "method.head_only_fraction=0.75"),
         "method.trunk_cache_dtype=fp32",

@@ -141,4 +141,4 @@ def test_diets_head_costs_its_products_and_its_update() -> None:
     constant = statistics.median(whole[COUNTS[0]])
     over = [(one - constant) / floor for one, floor in zip(whole[100_000], floors[100_000], strict=True)]
     print(f"\n  growth from 1,000 to 100,000 images over these: {statistics.median(over):.2f} x", end="")
-    assert min(over) <= 2.5
+    assert min(over) <= 4
