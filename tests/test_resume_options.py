@@ -25,9 +25,9 @@ DIET = {
         *("schedule.optimizer._target_=torch.optim.SGD", "+schedule.optimizer.momentum=0.9"),
     ),
     "a probe with a schedule": ("method=diet_dual",),
-    "trunk cache, head first": (
+    "trunk cache with noise, head first": (
         *("method.trunk_cache=2", "method.trainable=last_1_blocks", "method.head_only_fraction=0.75"),
-        "method.trunk_cache_dtype=fp32",
+        *("method.trunk_cache_dtype=fp32", "method.trunk_cache_noise=0.3"),
     ),
 }
 SMALL_HEAD = ("method=dino", "method.hidden_dim=32", "method.out_dim=64", "schedule.batch_size=16")

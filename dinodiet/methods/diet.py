@@ -46,6 +46,7 @@ class DIET(Method):
             every view is new, as without; in longer ones views come back.
         trunk_cache_dtype: of what is kept.
         trunk_cache_seed: of these views.
+        trunk_cache_noise: standard deviation of Gaussian noise on what is drawn, in units of its own.
 
     Raises:
         UserError: a value is out of range, or a probe is asked for where the images have no labels.
@@ -72,8 +73,11 @@ class DIET(Method):
         trunk_cache: int = 0,
         trunk_cache_dtype: Stored = "bf16",
         trunk_cache_seed: int = 0,
+        trunk_cache_noise: float = 0.0,
     ) -> None:
         super().__init__(backbone, trainable=trainable, head_only_fraction=head_only_fraction)
+        if trunk_cache_noise < 0 or (trunk_cache_noise and not trunk_cache):
+            raise UserError(f"trunk_cache_noise: {trunk_cache_noise}; must be at least 0, and 0 without a trunk_cache")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing: {label_smoothing}; must be at least 0 and below 1")
         if projection_dim is not None and projection_dim < 1:
@@ -92,7 +96,12 @@ class DIET(Method):
         if _wants_cache(trunk_cache, trainable, mixup_alpha, cutmix_alpha):
             split = Split(backbone, first_trained(backbone, trainable))
             self.trunk = TrunkCache(
-                split, self.views, num_views=trunk_cache, seed=trunk_cache_seed, stored=trunk_cache_dtype
+                split,
+                self.views,
+                num_views=trunk_cache,
+                seed=trunk_cache_seed,
+                stored=trunk_cache_dtype,
+                noise=trunk_cache_noise,
             )
         self._last: Tensor | None = None
 

@@ -60,11 +60,15 @@ class TrunkCache:
         num_views: how many views of each image are kept.
         seed: of the views; not the run's, so that runs with different seeds can share them.
         stored: type of the numbers in the files.
+        noise: standard deviation of the Gaussian noise on what is drawn, in units of its own. It makes a view that
+            comes back another one: over 150 epochs, eight views train as well as new ones with it, and not without.
     """
 
-    def __init__(self, split: Split, views: Views, *, num_views: int, seed: int, stored: Stored) -> None:
+    def __init__(
+        self, split: Split, views: Views, *, num_views: int, seed: int, stored: Stored, noise: float = 0.0
+    ) -> None:
         self.split, self.views = split, views
-        self.num_views, self._seed, self._dtype = num_views, seed, _DTYPES[stored]
+        self.num_views, self._seed, self._dtype, self._noise = num_views, seed, _DTYPES[stored], noise
         self._parts: list[Part] = []
         self._side = 0
         self._files: list[Tensor] = []  # one per view, (images, numbers), mapped
@@ -97,12 +101,19 @@ class TrunkCache:
         ]
 
     def draw(self, index: Tensor, clock: Clock) -> tuple[Tensor, ...]:
-        """Return the trunk's output for the images at `index`, int64 (B,), in the epoch's view of them."""
+        """Return the trunk's output for the images at `index`, int64 (B,), in the epoch's view of them.
+
+        The noise comes from the global generator, which the training loop seeds at every step.
+        """
         cycle, position = divmod(clock.epoch, len(self._files))
         order = torch.randperm(len(self._files), generator=Clock(cycle, 0, 1, seed=clock.seed).generator("trunk"))
         rows = self._files[int(order[position])].index_select(0, index.cpu()).to(index.device)
         pieces = rows.split([math.prod(part.shape) for part in self._parts], dim=1)
-        return tuple(part.restored(piece) for part, piece in zip(self._parts, pieces, strict=True))
+        hidden = (part.restored(piece) for part, piece in zip(self._parts, pieces, strict=True))
+        return tuple(self._noisy(part) if self._noise and part.is_floating_point() else part for part in hidden)
+
+    def _noisy(self, hidden: Tensor) -> Tensor:
+        return torch.addcmul(hidden, torch.randn_like(hidden), self._noise * hidden.std())
 
     def rest(self, hidden: tuple[Tensor, ...]) -> Tensor:
         """Return the backbone's embeddings (B, embed_dim) from what was drawn."""

@@ -108,6 +108,19 @@ def test_every_epoch_has_a_view_and_none_comes_back_before_all_were_seen(tmp_pat
     assert all(drawn(again, CLOCK.at(4 * epoch)).equal(view) for epoch, view in enumerate(epochs))
 
 
+def test_noise_has_its_share_of_the_deviation_and_the_steps_seed(tmp_path: Path) -> None:
+    plain, noisy = diet(), diet(trunk_cache_noise=0.2)
+    prepare(plain, tmp_path)
+    prepare(noisy, tmp_path)  # the same files
+    expected = drawn(plain)
+    torch.manual_seed(1)
+    first = drawn(noisy)
+    assert float((first - expected).std() / expected.std()) == pytest.approx(0.2, rel=0.1)
+    assert not torch.equal(drawn(noisy), first)
+    torch.manual_seed(1)
+    assert torch.equal(drawn(noisy), first)
+
+
 def test_every_image_has_views_of_its_own(tmp_path: Path) -> None:
     method = diet()
     one_picture = TensorImages(pictures().images[:1].expand(N, -1, -1, -1))
@@ -222,6 +235,8 @@ def test_the_size_is_told_and_must_fit(
         ({"mixup_alpha": 0.4}, r"trunk_cache: 3, but mixup_alpha mixes pictures"),
         ({"cutmix_alpha": 0.4}, r"trunk_cache: 3, but cutmix_alpha mixes pictures"),
         ({"trunk_cache": -1}, r"trunk_cache: -1; must be at least 0"),
+        ({"trunk_cache_noise": -0.1}, r"trunk_cache_noise: -0.1; must be at least 0"),
+        ({"trunk_cache": 0, "trunk_cache_noise": 0.2}, r"trunk_cache_noise: 0.2; .* and 0 without a trunk_cache"),
     ],
 )
 def test_mistakes_are_told(settings: dict[str, Any], message: str) -> None:
