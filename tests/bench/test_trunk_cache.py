@@ -30,7 +30,7 @@ VITS: dict[str, tuple[str, dict[str, Any], int]] = {
     "base": ("vit_base", {}, 12),
     "large": ("mae", {"size": "large"}, 24),
 }
-RUNS, EPOCHS, VIEWS = 8, 150, 16  # of a sweep that shares a cache, as DIET-CP is published
+RUNS, EPOCHS, VIEWS = 8, 150, 8  # of a sweep that shares a cache, as DIET-CP is published
 
 
 @pytest.fixture
