@@ -65,6 +65,8 @@ def macro_auroc(scores: Tensor, labels: Tensor) -> float:
 
 def _auroc(scores: NDArray[Any], positive: NDArray[Any]) -> float:
     """Return the share of (positive, negative) pairs in the right order, ties counting half (Mann-Whitney)."""
+    if np.isnan(scores).any():  # which would be sorted as the largest
+        return math.nan
     num_positive = int(positive.sum())
     num_pairs = num_positive * (len(positive) - num_positive)
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)

@@ -81,3 +81,10 @@ def test_undefined_is_nan() -> None:
     empty = score(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
     broken = score(torch.tensor([[math.nan, 1.0], [0.0, 1.0]]), torch.tensor([0, 1]))
     assert all(math.isnan(value) for metrics in (empty, broken) for value in metrics.values())
+
+
+def test_scores_that_are_not_numbers_have_no_auroc() -> None:
+    scores, labels = draw(20, 3)
+    scores[4, 1] = math.nan
+    assert math.isnan(macro_auroc(scores, labels))
+    assert math.isnan(score(scores, torch.nn.functional.one_hot(labels, 3))["auroc"])
