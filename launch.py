@@ -1,4 +1,4 @@
-"""The entry point: Hydra composes the configuration, `dinodiet.run` does the run. Starts without importing torch."""
+"""The entry point: Hydra composes the configuration, `dinodiet.run` does the run. Starts without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 os.environ["DINODIET_ROOT"] = str(ROOT)  # conf/config.yaml finds sweeps/ by it
 CONF = ROOT / "conf"
 
-from dinodiet.help import help_text  # noqa: E402
+from dinodiet.config.help import help_text  # noqa: E402
 
 if __name__ == "__main__" and {"--help", "-h"} & set(sys.argv[1:]):  # answered before anything is imported
     print(help_text(CONF))
@@ -33,11 +33,11 @@ from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from dinodiet.config import RunConfig, check, check_tuned  # noqa: E402
+from dinodiet.config.explain import explain  # noqa: E402
+from dinodiet.config.schema import RunConfig, check, check_tuned  # noqa: E402
 from dinodiet.errors import UserError  # noqa: E402
-from dinodiet.explain import explain  # noqa: E402
-from dinodiet.finished import finished  # noqa: E402
-from dinodiet.sweep.slurm_schema import SlurmConfig  # noqa: E402
+from dinodiet.run.finished import finished  # noqa: E402
+from dinodiet.sweep.launchers.slurm_schema import SlurmConfig  # noqa: E402
 from dinodiet.sweep.sweeper import GridSweeper  # noqa: E402
 
 ConfigStore.instance().store("schema", RunConfig)
@@ -56,20 +56,20 @@ def main(cfg: DictConfig) -> dict[str, Any] | None:
         check_tuned(choices, GlobalHydra.instance().config_loader().get_group_options("tuned"))
         check_alone(choices)
         if cfg.mode == "plan":
-            from dinodiet.sweep.plan import plan  # noqa: PLC0415
+            from dinodiet.sweep.planning.plan import plan  # noqa: PLC0415
             from dinodiet.sweep.task import task_of  # noqa: PLC0415
 
             print(plan([task_of(cfg, choices)]))
             return None
         if cfg.mode == "fetch":
-            from dinodiet.sweep.fetch import fetch  # noqa: PLC0415
+            from dinodiet.sweep.planning.fetch import fetch  # noqa: PLC0415
             from dinodiet.sweep.task import task_of  # noqa: PLC0415
 
             fetch([task_of(cfg, choices)])
             return None
         if (results := finished(cfg, choices)) is not None:
             return results
-        from dinodiet.run import run  # noqa: PLC0415 - `--help`, refusals and what is done already need no torch
+        from dinodiet.run.run import run  # noqa: PLC0415 - `--help`, refusals and what is done already need no torch
 
         return run(cfg, choices)
     except Exception as error:

@@ -15,7 +15,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 def start(folder: Path, *arguments: str) -> BaseProcess:
     """Start launch.py in a process of its own; it prints to `folder/printed.txt`."""
-    CONTEXT.set_forkserver_preload(["dinodiet.run"])
+    CONTEXT.set_forkserver_preload(["dinodiet.run.run"])
     folder.mkdir(parents=True, exist_ok=True)
     process = CONTEXT.Process(target=_launch, args=(folder, arguments))
     process.start()

@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from dinodiet.config import RunConfig
+from dinodiet.config.schema import RunConfig
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 CHOICES = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
 # A transformer of two narrow blocks on a few digits: a step takes milliseconds.
 TINY = (

@@ -7,29 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from dinodiet.finished import run_dir_of
-from dinodiet.rundir import write_json
+from dinodiet.io.files import write_json
+from dinodiet.run.finished import run_dir_of
+from tests.places import ROOT
 from tests.running import CHOICES, TINY, composed
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dinodiet"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-# Each layer may import from those before it. Modules of the command line and the run stand above all parts.
-LAYERS = [
-    {"errors", "types", "rundir", "assets", "transfer"},
-    {"status", "signature", "precheck", "schedules", "environment", "optim", "trackers", "report", "explain", "help"},
-    {"checkpoint", "build", "config", "backbones", "data"},
-    {"evals"},
-    {"methods"},
-    {"train"},
-    {"monitor", "parts", "finished"},
-    {"modes"},
+# Each room may import from those before it; rooms of one line know nothing of each other.
+ORDER = [
+    {"errors", "types", "schedules"},
+    {"config", "io"},
+    {"store"},
+    {"results"},
+    {"data"},
+    {"backbones"},
+    {"features"},
+    {"methods", "evals"},
+    {"training"},
     {"run"},
-    {"results", "sweep"},
-    {"models"},
+    {"sweep"},
+    {"catalogue"},
 ]
-HYDRA = {"build", "config", "explain", "finished", "parts", "modes", "run", "sweep", "models"}
+FRIENDS = [ORDER[0], ORDER[1]]  # the vocabulary and the groundwork: rooms of one line that do know each other
+HYDRA = {"config", "run", "sweep", "catalogue"}
 
 
 def layer_of(path: Path) -> str:
@@ -47,15 +49,20 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_the_layers(path: Path) -> None:
+def test_imports_keep_the_order_of_the_rooms(path: Path) -> None:
     own = layer_of(path)
     if own == "__init__":
         return
-    level = next(number for number, names in enumerate(LAYERS) if own in names)
-    allowed = {own}.union(*LAYERS[: level + 1])
+    level = next(number for number, names in enumerate(ORDER) if own in names)
+    allowed = {own}.union(*ORDER[:level], ORDER[level] if ORDER[level] in FRIENDS else set())
     for name in imports(path):
         if name.startswith("dinodiet."):
             assert name.split(".")[1] in allowed, f"{own} must not import {name}"
+
+
+def test_a_newcomer_finds_the_rooms() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir()} - {"__init__.py", "__pycache__", "README.md", "py.typed"}
+    assert rooms == {path if (PACKAGE / path).is_dir() else f"{path}.py" for path in set().union(*ORDER)}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,9 @@ import pytest
 from dinodiet.errors import UserError
 from dinodiet.schedules import Cosine, Linear, Scalar, Staged, at, duration
 from dinodiet.types import Clock
+from tests.places import REFERENCES
 
-REFERENCE = np.load(Path(__file__).parent / "reference" / "schedules.npz")
+REFERENCE = np.load(REFERENCES / "schedules.npz")
 SETTINGS: dict[str, dict[str, Any]] = json.loads(str(REFERENCE["settings_json"]))
 
 
@@ -33,7 +33,7 @@ def test_cosine_equals_the_published_schedule(name: str) -> None:
 
 
 def test_linear_by_epoch_equals_the_published_teacher_temperature() -> None:
-    reference = np.load(Path(__file__).parent / "reference" / "dino_loss.npz")
+    reference = np.load(REFERENCES / "dino_loss.npz")
     linear = Linear(start=0.04, final=0.07, epochs=4, per="epoch")
     values = total_values(linear, Clock(0, 30, 3))
     np.testing.assert_allclose(values, np.repeat(reference["teacher_temps"], 3), rtol=1e-12)

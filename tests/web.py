@@ -107,7 +107,7 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     server.web = web = Web(f"http://127.0.0.1:{server.server_port}")
     for name, value in {"no_proxy": "127.0.0.1,localhost", "TORCH_HOME": str(tmp_path / "torch")}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("dinodiet.transfer.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("dinodiet.io.transfer.PAUSE_SECONDS", 0.0)
     for name, constant in {
         "ENDPOINT": web.address,
         "HUGGINGFACE_CO_URL_TEMPLATE": web.address + "/{repo_id}/resolve/{revision}/{filename}",

@@ -11,8 +11,8 @@ import timm  # noqa: E402, F401
 if _hidden:
     del sys.modules["wandb"]
 
-from dinodiet.backbones.adapter import TimmBackbone, timm_backbone  # noqa: E402
 from dinodiet.backbones.drop_path import set_drop_path  # noqa: E402
 from dinodiet.backbones.freeze import set_trainable  # noqa: E402
+from dinodiet.backbones.timm import TimmBackbone, timm_backbone  # noqa: E402
 
 __all__ = ["TimmBackbone", "set_drop_path", "set_trainable", "timm_backbone"]

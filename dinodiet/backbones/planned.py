@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dinodiet.build import build
+from dinodiet.config.build import build
 from dinodiet.types import Backbone, DataSpec
 
 

@@ -1,0 +1,1 @@
+"""Images, splits and datasets."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dinodiet.data.decoded import DecodedImages
+from dinodiet.data.cache.decoded import DecodedImages
 from dinodiet.data.images import FileImages, Subset
 from dinodiet.types import Data
 

@@ -86,7 +86,7 @@ class MappedImages(TensorImages):
 class FileImages:
     """Images decoded from their files on access; sizes may differ.
 
-    With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.drafts`).
+    With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.views.drafts`).
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Evaluators, one page each, and what scores an encoder with them."""

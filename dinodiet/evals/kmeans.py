@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from dinodiet.environment import pick_device
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.lloyd import kmeans
+from dinodiet.evals.solvers.lloyd import kmeans
+from dinodiet.io.machine import pick_device
 from dinodiet.types import Embeddings
 
 

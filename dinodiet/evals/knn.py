@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.environment import pick_device
 from dinodiet.errors import UserError
 from dinodiet.evals.metrics import score
+from dinodiet.io.machine import pick_device
 from dinodiet.types import Embeddings
 
 ROWS, COLUMNS = 2**9, 2**15  # test and train images in a tile: its similarities are 64 MiB in float32

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.environment import pick_device
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.logistic import LogisticRegression
 from dinodiet.evals.metrics import accuracy, macro_auroc, score
+from dinodiet.evals.solvers.logistic import LogisticRegression
+from dinodiet.io.machine import pick_device
 from dinodiet.types import Embeddings
 
 Normalize = Literal["l2", "standardize", "none"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from dinodiet.evals.sharing import alone_with, not_cached
-from dinodiet.rundir import read_json, write_json
+from dinodiet.io.files import read_json, write_json
+from dinodiet.io.locks import alone_with, not_cached
 from dinodiet.types import Evaluator, Images
 
 
@@ -37,7 +37,7 @@ def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_la
 def _code() -> str:
     """Return a hash of the evaluators' source: scores of another version are not taken for this one's."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

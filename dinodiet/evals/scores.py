@@ -12,8 +12,8 @@ from torch import nn
 from tqdm import tqdm
 
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.embed import EmbeddingCache, cache_key, embed, fingerprint
 from dinodiet.evals.score_cache import ScoreCache, score_key
+from dinodiet.features.embed import EmbeddingCache, cache_key, embed, fingerprint
 from dinodiet.types import Data, Embeddings, Evaluator, Images, InputSpec
 
 

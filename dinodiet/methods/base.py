@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.freeze import set_trainable
 from dinodiet.errors import UserError
-from dinodiet.methods.param_groups import weight_decay_groups
+from dinodiet.methods.parts.param_groups import weight_decay_groups
 from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup
 
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
+from dinodiet.features.trunk_cache import Stored, TrunkCache
 from dinodiet.methods.base import Method
-from dinodiet.methods.cross_entropy import Classified
-from dinodiet.methods.diagnostics import effective_rank
-from dinodiet.methods.mix import Mix, Mixed
-from dinodiet.methods.param_groups import weight_decay_groups
-from dinodiet.methods.trunk_cache import Stored, TrunkCache
+from dinodiet.methods.parts.cross_entropy import Classified
+from dinodiet.methods.parts.diagnostics import effective_rank
+from dinodiet.methods.parts.mix import Mix, Mixed
+from dinodiet.methods.parts.param_groups import weight_decay_groups
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, ParamGroup, Views
 

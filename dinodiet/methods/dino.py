@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.errors import UserError
-from dinodiet.methods import dino_defaults
 from dinodiet.methods.base import Method
-from dinodiet.methods.diagnostics import effective_rank
-from dinodiet.methods.dino_head import DINOHead
-from dinodiet.methods.dino_loss import DINOLoss
-from dinodiet.methods.ema import teacher_of, update_ema_
+from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.diagnostics import effective_rank
+from dinodiet.methods.parts.dino_head import DINOHead
+from dinodiet.methods.parts.dino_loss import DINOLoss
+from dinodiet.methods.parts.teacher import teacher_of, update_ema_
 from dinodiet.schedules import Cosine, Linear, Scalar, at, duration
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinodiet.rundir import write_atomically
+from dinodiet.io.files import write_atomically
 
 Scalar = str | int | float | bool | None
 Record = dict[str, Scalar]

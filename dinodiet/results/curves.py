@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from dinodiet.errors import UserError
+from dinodiet.io.files import read_json
 from dinodiet.results.runs import Run, is_setting
 from dinodiet.results.table import Layout, as_text
 from dinodiet.results.tidy import run_frame
-from dinodiet.rundir import RunDir, read_json
+from dinodiet.store.rundir import RunDir
 
 Point = tuple[float, float]
 

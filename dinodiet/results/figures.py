@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dinodiet.io.files import write_atomically
 from dinodiet.results.render import number
 from dinodiet.results.table import Layout
-from dinodiet.rundir import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

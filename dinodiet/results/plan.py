@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.results.cache import Record, Scalar
 from dinodiet.results.runs import Run, is_choice, keys_of, model_label
 from dinodiet.results.tidy import is_the_seed
-from dinodiet.rundir import NOT_SCIENCE
-from dinodiet.sweep.grid import Cell, read_grid
+from dinodiet.store.grid import Cell, read_grid
 
 
 def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run], set[tuple[Path, str]]]:

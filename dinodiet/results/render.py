@@ -10,9 +10,9 @@ from typing import IO, Literal
 import pandas as pd
 
 from dinodiet.errors import UserError
+from dinodiet.io.files import write_atomically
 from dinodiet.results.table import Layout
 from dinodiet.results.tidy import text
-from dinodiet.rundir import write_atomically
 
 Style = Literal["text", "markdown", "latex"]
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs"}

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.errors import UserError
-from dinodiet.report import SETTINGS
 from dinodiet.results.cache import Cache, Entry, Record, Scalar
-from dinodiet.rundir import NOT_SCIENCE, RunDir
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import SETTINGS
 
 READS = 1  # the `format` of results.json that is understood here
 COSTS = (

@@ -14,10 +14,10 @@ from dinodiet.results.render import Style, tables
 from dinodiet.results.runs import Found, Run, is_setting, keys_of, named, read
 from dinodiet.results.table import Layout, aggregate, layout
 from dinodiet.results.tidy import Where, select, text, tidy
-from dinodiet.rundir import RunDir
-from dinodiet.sweep.grid import read_jobs
-from dinodiet.sweep.slurm_queue import active_jobs
-from dinodiet.sweep.state import CellState, CellStatus, states
+from dinodiet.store.grid import read_jobs
+from dinodiet.store.queue import active_jobs
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import CellState, CellStatus, states
 
 CHOSEN_BY_RUNS = ("C",)  # a setting that each run chooses on its validation split
 MOST = 20  # names a state, unless all are asked for
@@ -65,7 +65,7 @@ def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
     notes = []
     evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
     for name in filter(lambda name: name.startswith(tuple(f"eval.{one}." for one in evals)), plan.choices):
-        values = list(dict.fromkeys(text(run.record.get(name)) for run in runs))
+        values = sorted({text(run.record.get(name)) for run in runs})
         if len(values) > 1:
             told = f"{name} = {', '.join(values)}"
             notes.append(f"scores were measured with different settings, which are kept apart: {told}")

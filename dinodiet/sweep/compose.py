@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config import check_tuned
+from dinodiet.config.schema import check_tuned
 from dinodiet.sweep.task import Task, task_of
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from dinodiet.rundir import RunDir, read_json, write_json
-from dinodiet.status import State
-from dinodiet.sweep.grid import read_jobs, write_grid
+from dinodiet.io.files import read_json, write_json
+from dinodiet.store.grid import read_jobs, write_grid
+from dinodiet.store.queue import active_jobs
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import CellState, CellStatus, state_of
+from dinodiet.store.status import State
 from dinodiet.sweep.progress import Progress
-from dinodiet.sweep.slurm_queue import active_jobs
-from dinodiet.sweep.state import CellState, CellStatus, state_of
 from dinodiet.sweep.task import Task
 
 IN_WORK = (CellState.RUNNING, CellState.QUEUED)

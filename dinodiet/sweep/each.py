@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.sweep.local import Local
+from dinodiet.sweep.launchers.local import Local
 from dinodiet.sweep.task import Task, execute
 
 

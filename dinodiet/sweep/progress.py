@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dinodiet.rundir import RunDir
-from dinodiet.sweep.state import CellState, CellStatus
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import CellState, CellStatus
 
 UNFINISHED = (CellState.FAILED, CellState.STOPPED, CellState.MISSING, CellState.QUEUED, CellState.RUNNING)
 

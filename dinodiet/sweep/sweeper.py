@@ -17,13 +17,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dinodiet.build import build
+from dinodiet.config.build import build
 from dinodiet.errors import UserError, one_line
+from dinodiet.store.states import CellState
 from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.drive import Launcher, drive, standing
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.progress import summary
-from dinodiet.sweep.state import CellState
 from dinodiet.sweep.task import Task
 
 LAUNCHERS = ("local", "parallel", "slurm")
@@ -64,11 +64,11 @@ class GridSweeper(Sweeper):
         tasks = self.tasks(grid)
         first = tasks[0].config
         if first["mode"] == "plan":
-            from dinodiet.sweep.plan import plan  # noqa: PLC0415 - it builds models: needs torch
+            from dinodiet.sweep.planning.plan import plan  # noqa: PLC0415 - it builds models: needs torch
 
             print(plan(tasks), flush=True)
         elif first["mode"] == "fetch":
-            from dinodiet.sweep.fetch import fetch  # noqa: PLC0415 - it knows the models: needs torch
+            from dinodiet.sweep.planning.fetch import fetch  # noqa: PLC0415 - it knows the models: needs torch
 
             fetch(tasks)
         elif first["mode"] != "train":

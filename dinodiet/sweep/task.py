@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config import check, identity, own_choices, run_id
-from dinodiet.rundir import RunDir
-from dinodiet.sweep.grid import Cell
+from dinodiet.config.schema import check, identity, own_choices, run_id
+from dinodiet.store.grid import Cell
+from dinodiet.store.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequenc
     """Return a checked configuration (without its `hydra` node) as a task.
 
     Raises:
-        UserError: see `dinodiet.config.check`.
+        UserError: see `dinodiet.config.schema.check`.
     """
     check(composed)
     own = own_choices(choices)
@@ -56,9 +56,9 @@ def execute(task: Task) -> None:
     """Do the run, or what is missing of it, in this process.
 
     Raises:
-        Exception: as `dinodiet.run.run`; the run directory says the same.
+        Exception: as `dinodiet.run.run.run`; the run directory says the same.
     """
-    from dinodiet.run import run  # noqa: PLC0415 - whoever only plans a sweep needs no torch
+    from dinodiet.run.run import run  # noqa: PLC0415 - whoever only plans a sweep needs no torch
 
     run(OmegaConf.create(task.config), task.cell.choices)
 

@@ -1,14 +1,14 @@
 """The model files of the repository, built small: their own architecture, a few narrow blocks."""
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.types import DataSpec
+from tests.places import CONF
 
-MODELS = Path(__file__).parents[2] / "conf" / "model"
+MODELS = CONF / "model"
 DATA = DataSpec("photos", num_images=10, num_labels=2)
 
 _VIT = {"depth": 3, "embed_dim": 48, "num_heads": 3}

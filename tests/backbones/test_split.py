@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dinodiet.backbones.aim import aim
+from dinodiet.backbones.architectures.aim import aim
+from dinodiet.backbones.architectures.mambavision import mambavision
 from dinodiet.backbones.freeze import first_trained, set_trainable
-from dinodiet.backbones.mambavision import mambavision
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone, InputSpec

@@ -26,10 +26,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from dinodiet.evals import lloyd
 from dinodiet.evals.knn import COLUMNS, KNN, ROWS, nearest
 from dinodiet.evals.linear import STRENGTHS, Linear
-from dinodiet.evals.logistic import LogisticRegression
+from dinodiet.evals.solvers import lloyd
+from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.types import Embeddings
 
 pytestmark = pytest.mark.bench

@@ -13,17 +13,17 @@ import torch.nn.functional as F
 
 from dinodiet.backbones import timm_backbone
 from dinodiet.data.dataset import open_dataset
-from dinodiet.data.digits import digits
 from dinodiet.data.loader import TrainLoader
-from dinodiet.data.views import SingleView
+from dinodiet.data.sources.digits import digits
+from dinodiet.data.views.views import SingleView
 from dinodiet.methods.diet import DIET
-from dinodiet.monitor import Monitor
-from dinodiet.optim import build_fused
-from dinodiet.rundir import RunDir
+from dinodiet.run.monitor import Monitor
+from dinodiet.run.trackers import NoTracker
 from dinodiet.schedules import Cosine
-from dinodiet.status import Status
-from dinodiet.trackers import NoTracker
-from dinodiet.train import Recipe, fit
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import Status
+from dinodiet.training.loop import Recipe, fit
+from dinodiet.training.optim import build_fused
 from dinodiet.types import Batch, Clock
 
 STEPS, PAIRS = 10, 4

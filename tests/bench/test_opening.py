@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.dataset import open_dataset
-from dinodiet.data.decoded import keep_decoded
-from dinodiet.data.folder import image_folder
 from dinodiet.data.images import fetch
-from dinodiet.data.medmnist_sets import medmnist_set
-from dinodiet.data.torchvision_sets import open_class
+from dinodiet.data.sources.folder import image_folder
+from dinodiet.data.sources.medmnist import medmnist_set
+from dinodiet.data.sources.torchvision import open_class
 from dinodiet.types import Data
 
 pytestmark = pytest.mark.bench

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dinodiet.sweep.grid import write_grid
+from dinodiet.store.grid import write_grid
 from tests.results import studies
 
 RUNS = 10_000

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from dinodiet.data.images import TensorImages
 from dinodiet.data.loader import TrainLoader
-from dinodiet.data.views import SingleView
-from dinodiet.evals.embed import embed
+from dinodiet.data.views.views import SingleView
+from dinodiet.features.embed import embed
 from dinodiet.methods.diet import DIET
-from dinodiet.optim import build_fused
+from dinodiet.training.optim import build_fused
 from dinodiet.types import Clock, DataSpec, InputSpec
 
 pytestmark = pytest.mark.bench

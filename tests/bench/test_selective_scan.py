@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from dinodiet.backbones import mambavision_layers
-from dinodiet.backbones.mambavision import mambavision
-from dinodiet.backbones.mambavision_layers import MambaMixer
-from dinodiet.backbones.selective_scan import selective_scan
+from dinodiet.backbones.architectures import mambavision_layers
+from dinodiet.backbones.architectures.mambavision import mambavision
+from dinodiet.backbones.architectures.mambavision_layers import MambaMixer
+from dinodiet.backbones.architectures.selective_scan import selective_scan
 from dinodiet.types import DataSpec
 
 from ..backbones.plain_scan import plain_scan

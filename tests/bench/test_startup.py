@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
+
 REPEATS = int(os.environ.get("BENCH_REPEATS", "1"))  # of what takes seconds; what takes less is repeated more often
 
 HYDRA = "import hydra"
-TORCH_AND_DATA = "import torch, timm; from dinodiet.data.digits import digits; digits()"
+TORCH_AND_DATA = "import torch, timm; from dinodiet.data.sources.digits import digits; digits()"
 # The run as it is, up to its first step.
 FIRST_STEP = """
 import os, sys
 import launch
-from dinodiet.monitor import Monitor
+from dinodiet.run.monitor import Monitor
 Monitor.on_step = lambda *_: os._exit(0)
 sys.argv = ["launch.py", "outputs_dir=" + sys.argv[1], *sys.argv[2:]]
 launch.cli()

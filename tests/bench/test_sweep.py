@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dinodiet.sweep import local, task
+from dinodiet.sweep import task
 from dinodiet.sweep.drive import drive
-from dinodiet.sweep.local import Local
-from tests.running import ROOT, TINY, command
+from dinodiet.sweep.launchers import local
+from dinodiet.sweep.launchers.local import Local
+from tests.places import ROOT
+from tests.running import TINY, command
 from tests.slurm.conftest import Cluster, cluster  # noqa: F401 - a fixture
 from tests.sweep.cells import seeds
 

@@ -16,9 +16,9 @@ import torch
 
 from dinodiet.data.images import TensorImages
 from dinodiet.data.loader import TrainLoader, without_pixels
-from dinodiet.data.views import SingleView
+from dinodiet.data.views.views import SingleView
 from dinodiet.methods.diet import DIET
-from dinodiet.train import Recipe, fit
+from dinodiet.training.loop import Recipe, fit
 from dinodiet.types import Clock, DataSpec
 from tests.backbones.small import build
 

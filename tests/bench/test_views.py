@@ -27,10 +27,10 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
 
-from dinodiet.data.drafts import drafted
 from dinodiet.data.images import FileImages, fetch
-from dinodiet.data.recipes import Draw, draw
-from dinodiet.data.views import MultiCrop
+from dinodiet.data.views.drafts import drafted
+from dinodiet.data.views.recipes import Draw, draw
+from dinodiet.data.views.views import MultiCrop
 from dinodiet.types import Images, InputSpec
 
 pytestmark = pytest.mark.bench

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 
+from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.carved import carved_splits
 from dinodiet.data.dataset import RawSplits, open_dataset
-from dinodiet.data.decoded import keep_decoded
-from dinodiet.data.digits import digits
-from dinodiet.data.folder import image_folder
 from dinodiet.data.images import Subset, TensorImages
+from dinodiet.data.sources.digits import digits
+from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.splits import stratified_split
 from dinodiet.types import Data
 from tests.data import layouts

@@ -11,8 +11,9 @@ from dinodiet.data.dataset import RawSplits, native_size, open_dataset
 from dinodiet.data.images import FileImages, Subset, TensorImages
 from dinodiet.errors import UserError
 from dinodiet.types import Images
+from tests.places import CONF
 
-CONF = Path(__file__).parents[2] / "conf" / "dataset"
+DATASETS = CONF / "dataset"
 
 
 def images(count: int, num_labels: int = 4, size: int = 6) -> TensorImages:
@@ -135,9 +136,9 @@ def test_mistakes_are_named(source: dict[str, Any], options: dict[str, Any], mes
         open_dataset(raw(**source), **options)
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("[!_]*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DATASETS.glob("[!_]*.yaml")), ids=lambda path: path.stem)
 def test_every_dataset_file_fits_its_source(path: Path) -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(DATASETS), version_base="1.3"):
         config = compose(path.stem)
     assert get_object(config._target_) is open_dataset
     source = get_object(config.source._target_)

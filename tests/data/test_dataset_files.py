@@ -8,13 +8,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dinodiet.build import build
+from dinodiet.config.build import build
 from dinodiet.data.loader import TrainLoader
 from dinodiet.errors import UserError
 from dinodiet.types import Data
 from tests.data import layouts
+from tests.places import CONF
 
-CONF = Path(__file__).parents[2] / "conf" / "dataset"
+DATASETS = CONF / "dataset"
 TWO = ("ant", "bee")
 
 
@@ -45,7 +46,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Any], int]] = {  # what writes the set
 
 def node(name: str, root: Path, **source: Any) -> dict[str, Any]:
     """Return the content of a dataset's file as Hydra would compose it, with other values in its source."""
-    base, own = OmegaConf.load(CONF / "_base.yaml"), OmegaConf.load(CONF / f"{name}.yaml")
+    base, own = OmegaConf.load(DATASETS / "_base.yaml"), OmegaConf.load(DATASETS / f"{name}.yaml")
     composed: Any = OmegaConf.to_container(OmegaConf.merge({"data_dir": str(root)}, base, own), resolve=True)
     del composed["data_dir"], composed["defaults"]
     return {**composed, "source": {**composed["source"], **source}}

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from dinodiet.signature import check_arguments
+from dinodiet.config.signature import check_arguments
+from tests.places import CONF
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "eval").glob("*.yaml"))
+FILES = sorted((CONF / "eval").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from dinodiet.evals import knn
 from dinodiet.evals.knn import KNN, nearest, sum_votes, vote_weights
 from dinodiet.types import Embeddings
 from tests.evals.synthetic import blobs, tags
+from tests.places import REFERENCES
 
-REFERENCE = Path(__file__).parents[1] / "reference" / "knn.npz"
+REFERENCE = REFERENCES / "knn.npz"
 CPU = torch.device("cpu")
 
 

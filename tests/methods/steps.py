@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dinodiet.data.views import MultiCrop, SingleView
+from dinodiet.data.views.views import MultiCrop, SingleView
 from dinodiet.methods.diet import DIET
 from dinodiet.methods.dino import DINO
 from dinodiet.types import Backbone, Batch, Clock, DataSpec

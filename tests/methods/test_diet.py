@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinodiet.errors import UserError
-from dinodiet.methods import cross_entropy
 from dinodiet.methods.diet import DIET
+from dinodiet.methods.parts import cross_entropy
 from dinodiet.schedules import Staged
 from dinodiet.types import Batch, Clock, DataSpec, InputSpec
 

@@ -1,7 +1,6 @@
 """Four whole training steps of the published code: losses, gradients, weights, statistics and centre after each."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,15 +8,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dinodiet.methods.dino import DINO
-from dinodiet.optim import clip_per_tensor_
 from dinodiet.schedules import Cosine, Linear, at
+from dinodiet.training.optim import clip_per_tensor_
 from dinodiet.types import Clock
+from tests.places import REFERENCES
 
 from .small import SPEC, Encoder, FixedViews, batch
 
-FOLDER = Path(__file__).parents[1] / "reference"
-REFERENCE = np.load(FOLDER / "dino_train.npz")
-STATES = load_file(FOLDER / "dino_train.safetensors")
+REFERENCE = np.load(REFERENCES / "dino_train.npz")
+STATES = load_file(REFERENCES / "dino_train.safetensors")
 SETTINGS = json.loads(str(REFERENCE["settings_json"]))
 
 

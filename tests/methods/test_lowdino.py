@@ -1,6 +1,5 @@
 """The LowDINO preset: what the published settings say is what a run gets."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,12 +7,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from dinodiet.build import build
-from dinodiet.config import RunConfig, check
+from dinodiet.config.build import build
+from dinodiet.config.schema import RunConfig, check
 from dinodiet.schedules import at
 from dinodiet.types import Clock, DataSpec
+from tests.places import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
 SPEC = DataSpec("many", num_images=500_000, num_labels=2, native_size=64)
 
 

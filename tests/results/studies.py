@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.sweep.grid import Cell, write_grid
+from dinodiet.store.grid import Cell, write_grid
 
 METHODS: dict[str, dict[str, Any]] = {
     "diet": {
@@ -103,7 +103,7 @@ def _config(model: str, dataset: str, method: str, seed: int) -> dict[str, Any]:
         "method": json.loads(json.dumps(METHODS[method])) | ({"target_seed": seed} if method == "diet" else {}),
         "schedule": {"epochs": 3.0, "batch_size": 32, "lr": lr, "weight_decay": 0.05},
         "eval": {"knn": knn, "every_epochs": None, "batch_size": 256},
-        "tracker": {"_target_": "dinodiet.trackers.NoTracker"},
+        "tracker": {"_target_": "dinodiet.run.trackers.NoTracker"},
     }
 
 

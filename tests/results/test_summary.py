@@ -9,7 +9,7 @@ import pytest
 from dinodiet.results import main_table
 from dinodiet.results.runs import read
 from dinodiet.results.summary import cells_of, status
-from dinodiet.sweep.grid import write_grid
+from dinodiet.store.grid import write_grid
 from tests.results import studies
 
 

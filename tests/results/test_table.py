@@ -12,7 +12,7 @@ from dinodiet.results.plan import planned
 from dinodiet.results.runs import read
 from dinodiet.results.summary import cells_of
 from dinodiet.results.table import Layout, layout
-from dinodiet.sweep.grid import write_grid
+from dinodiet.store.grid import write_grid
 from tests.results import studies
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dinodiet import config
 from dinodiet.errors import UserError
 from dinodiet.results import collect
 from dinodiet.results.runs import READS
+from tests.places import ROOT
 from tests.results import studies
 
 PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
@@ -141,7 +141,7 @@ def test_broken_results_and_other_versions_are_named_and_left_out(tmp_path: Path
 
 
 def test_the_format_is_the_one_that_runs_write() -> None:
-    source = ast.parse((Path(config.__file__).parent / "run.py").read_text())
+    source = ast.parse((ROOT / "dinodiet" / "run" / "run.py").read_text())
     (written,) = (
         node.value.value
         for node in source.body

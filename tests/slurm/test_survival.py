@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slurm
 # The same numbers as SingleView, slowly: time to disturb a run that takes no processor from the others.
 SLOW_VIEW = """
 import time
-from dinodiet.data.views import SingleView
+from dinodiet.data.views.views import SingleView
 
 
 class SlowView(SingleView):

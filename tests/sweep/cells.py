@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dinodiet.rundir import read_json
+from dinodiet.io.files import read_json
 from dinodiet.sweep.task import Task, task_of
 from tests.running import CHOICES, composed, scores
 

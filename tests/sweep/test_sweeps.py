@@ -14,13 +14,13 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from dinodiet.config import RunConfig
+from dinodiet.config.schema import RunConfig
 from dinodiet.errors import UserError
-from dinodiet.sweep.estimate import Estimator
-from dinodiet.sweep.plan import plan
-from dinodiet.sweep.slurm_schema import SlurmConfig
+from dinodiet.sweep.launchers.slurm_schema import SlurmConfig
+from dinodiet.sweep.planning.estimate import Estimator
+from dinodiet.sweep.planning.plan import plan
 from dinodiet.sweep.sweeper import GridSweeper
-from tests.running import ROOT
+from tests.places import ROOT
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 SHIPPED = {

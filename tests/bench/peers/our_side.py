@@ -13,20 +13,19 @@ from hydra.core.config_store import ConfigStore
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinodiet.config import RunConfig
+from dinodiet.config.schema import RunConfig
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
 from dinodiet.methods.dino import DINO
-from dinodiet.monitor import Monitor
-from dinodiet.parts import build_parts
-from dinodiet.rundir import RunDir
-from dinodiet.status import Status
-from dinodiet.train import fit
+from dinodiet.run.monitor import Monitor
+from dinodiet.run.parts import build_parts
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import Status
+from dinodiet.training.loop import fit
 from dinodiet.types import Batch
 from tests.bench.peers import setting
 from tests.bench.peers.setting import Meter, Setting
-
-ROOT = Path(__file__).parents[3]
+from tests.places import ROOT
 
 
 def overrides(chosen: Setting) -> list[str]:

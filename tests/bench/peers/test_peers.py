@@ -21,6 +21,7 @@ import pytest
 from tests.bench.peers import digits
 from tests.bench.peers.our_side import overrides
 from tests.bench.peers.setting import SETTINGS, Setting
+from tests.places import ROOT
 
 pytestmark = [
     pytest.mark.bench,
@@ -31,7 +32,6 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).parents[3]
 OURS, PEERS = "dinodiet", ("lightly", "lightly, grouped", "stable-pretraining")
 WALL, CPU = 0, 1
 STEPS, ROUNDS, JOBS = 3, 4, 3

@@ -1,0 +1,1 @@
+"""Networks of our own, with the key names of their published weights."""

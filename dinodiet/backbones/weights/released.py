@@ -1,0 +1,200 @@
+"""Released weights: files of the Hugging Face hub, and files that publishers keep themselves, each in its usual cache.
+
+Released weights do not change: a cached file is used without asking the network.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import EntryNotFoundError, build_hf_headers  # type: ignore[attr-defined]
+
+from dinodiet.errors import UserError
+from dinodiet.io.assets import Asset, present
+from dinodiet.io.transfer import check_hub, digest, transfer
+
+AHEAD = "mode=fetch gets it ahead of time where there is a network"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A published file: its repository and name on the hub, and the start of its SHA-256, where that is published.
+
+    `otherwise` is the name of a file that serves where the first is not there.
+    """
+
+    repo: str
+    file: str
+    sha256: str = ""
+    revision: str | None = None
+    otherwise: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"{self.repo}/{self.file}"
+
+    @property
+    def place(self) -> Path:
+        """The cache."""
+        return Path(constants.HF_HUB_CACHE)
+
+    def find(self) -> Path | None:
+        """Return where it is in the hub's cache, None where it is not."""
+        for file in filter(None, (self.file, self.otherwise)):
+            found = try_to_load_from_cache(self.repo, file, cache_dir=constants.HF_HUB_CACHE, revision=self.revision)
+            if isinstance(found, str):
+                return Path(found)
+        return None
+
+    def get(self) -> Path:
+        """Return where it is in the hub's cache, fetched where it is not there yet.
+
+        Raises:
+            UserError: it is neither cached nor can it be fetched, or what came is not the published file.
+        """
+        if (cached := self.find()) is not None:
+            return cached
+        try:
+            check_hub()
+            path = _from_hub(self)
+        except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
+            raise UserError(
+                f"model.weights: hub, but {self.file} of {self.repo} is neither in the cache {self.place} (set by "
+                f"HF_HOME) nor could it be fetched ({first_line(error)}); {AHEAD}, a copy of {_url(self, self.file)} "
+                "is used with model.weights=/path/to/file"
+            ) from error
+        _check_digest(path, self)
+        return path
+
+
+@dataclass(frozen=True)
+class UrlFile:
+    """A published file that is on no hub; it is kept where torch.hub keeps it."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return Path(urlsplit(self.url).path).name
+
+    @property
+    def place(self) -> Path:
+        """Where it lies or will lie."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / self.name
+
+    def find(self) -> Path | None:
+        """Return where it is, None where it is not there."""
+        return present(self.place)
+
+    def get(self) -> Path:
+        """Return where it is, fetched where it is not there yet.
+
+        Raises:
+            UserError: it is neither there nor can it be fetched.
+        """
+        try:
+            if constants.HF_HUB_OFFLINE and not self.place.exists():
+                raise ConnectionError("HF_HUB_OFFLINE is set")
+            transfer(self.url, self.place)
+        except Exception as error:  # as above
+            raise UserError(
+                f"model.weights: hub, but {self.url} is neither in the cache {self.place.parent} (set by TORCH_HOME) "
+                f"nor could it be fetched ({first_line(error)}); {AHEAD}, a copy of it is used there or with "
+                "model.weights=/path/to/file"
+            ) from error
+        return self.place
+
+
+Release = HubFile | UrlFile
+
+
+def _url(release: HubFile, file: str) -> str:
+    return hf_hub_url(release.repo, file, revision=release.revision)
+
+
+def _from_hub(release: HubFile) -> Path:
+    if release.otherwise is None:
+        return _file_from_hub(release, release.file)
+    try:
+        return _file_from_hub(release, release.file)
+    except EntryNotFoundError:
+        return _file_from_hub(release, release.otherwise)
+
+
+def _file_from_hub(release: HubFile, file: str) -> Path:
+    """Fetch a file into the hub's cache; its client there starts anew when it was cut off.
+
+    The content is put where the client looks for it, under the hub's own digest, and the client does the rest.
+    """
+    url = _url(release, file)
+    found = get_hf_file_metadata(url)
+    if found.etag is not None:
+        known = re.fullmatch("[0-9a-f]{64}", found.etag)  # of large files it is the SHA-256
+        own = urlsplit(found.location).netloc == urlsplit(url).netloc
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=release.repo, repo_type="model")
+        transfer(
+            found.location,
+            folder / "blobs" / found.etag,
+            sha256=found.etag if known else "",
+            headers=build_hf_headers() if own else None,
+            name=f"{release.repo}/{file}",
+        )
+    return Path(hf_hub_download(release.repo, file, revision=release.revision, cache_dir=constants.HF_HUB_CACHE))
+
+
+def _check_digest(path: Path, release: HubFile) -> None:
+    found = digest(path, "sha256") if release.sha256 else ""
+    if not found.startswith(release.sha256):
+        blob = path.resolve()
+        path.unlink()  # else the cache would hand it out next time
+        blob.unlink(missing_ok=True)
+        raise UserError(
+            f"model.weights: {release.file} of {release.repo} has SHA-256 {found}, published is "
+            f"{release.sha256}...; it was removed from the cache"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's type and the first line of its text."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def weights_assets(weights: str, release: Release | None, name: str) -> list[Asset]:
+    """Return what a model's `weights` need: `hub`, `none`, or a file that has to be there.
+
+    Raises:
+        UserError: there is no release.
+    """
+    if weights == "none":
+        return [Asset(name, "weights=none")]
+    if weights == "hub":
+        if release is None:
+            raise no_release(name)
+        return [Asset(release.name, str(release.place), release.find, release.get)]
+    path = Path(weights).expanduser()
+    return [Asset(path.name, str(path), partial(present, path), partial(require_file, path))]
+
+
+def no_release(name: str, note: str = "") -> UserError:
+    """Return the error of a model without weights."""
+    return UserError(f"model.weights: hub, but {name} has no released weights; choose from: none, or a file{note}")
+
+
+def require_file(path: Path) -> Path:
+    """Return a file that has to be there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not path.exists():
+        raise UserError(f"model.weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
+    return path

@@ -1,0 +1,1 @@
+"""All models of the configuration folders, in every size: `python -m dinodiet.catalogue`."""

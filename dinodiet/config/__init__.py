@@ -1,0 +1,1 @@
+"""From YAML to checked settings: composition's keys, signatures, identity, building. Imports no torch."""

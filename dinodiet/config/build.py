@@ -1,0 +1,124 @@
+"""build(): the only place that instantiates what a configuration names. Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dinodiet.config.groups import NODES
+from dinodiet.config.signature import check_arguments, targets
+from dinodiet.errors import UserError
+
+
+def build(node: Any, key: str) -> Callable[..., Any]:
+    """Return a node's `_target_` with its values, waiting for the runtime objects: `build(node, key)(**runtime)`.
+
+    Nested nodes with a `_target_` are built first, from the inside out; lists and dictionaries arrive as plain Python.
+    Every node's keys and values are held against the target's signature and annotations before anything is called.
+
+    Raises:
+        UserError: `_target_` cannot be imported, a key is not among its arguments, a value has the wrong type, or the
+            target refused a value; one line with the full key.
+    """
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    assert isinstance(plain, dict)
+    _check(plain, key)
+    target, arguments = _parts(plain, key)
+    return _guarded(
+        functools.partial(target, **{name: _construct(v, f"{key}.{name}") for name, v in arguments.items()}), key
+    )
+
+
+def beside(node: Mapping[str, Any], key: str, attribute: str) -> list[Callable[[], Any]]:
+    """Return what the targets of a node and of those inside it carry as `attribute`: functions, with their values.
+
+    Of the settings, written or by default, such a function is handed those that it names. Nothing is built.
+
+    Raises:
+        UserError: as `build`.
+    """
+    _check(dict(node), key)
+    return [
+        found
+        for node, where in targets(dict(node), key)
+        if (found := _carried(*_parts(node, where), where, attribute)) is not None
+    ]
+
+
+def _carried(
+    target: Callable[..., Any], arguments: dict[str, Any], key: str, attribute: str
+) -> Callable[[], Any] | None:
+    """Return the function that a target carries, waiting to be called with those of its settings that it names."""
+    function = getattr(target, attribute, None)
+    if function is None:
+        return None
+    known = inspect.signature(target).bind_partial(**arguments)
+    known.apply_defaults()
+    names = inspect.signature(function).parameters
+    given = {name: known.arguments[name] for name in names if name in known.arguments}
+    return _guarded(functools.partial(function, **given), key)
+
+
+def _construct(value: Any, key: str) -> Any:
+    if isinstance(value, list):
+        return [_construct(item, f"{key}[{position}]") for position, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if "_target_" not in value:
+        return {name: _construct(item, f"{key}.{name}") for name, item in value.items()}
+    waiting = build(value, key)
+    return waiting if value.get("_partial_") else waiting()
+
+
+def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
+    """Return the function with a user's mistakes told under the full key that they are in."""
+
+    def call(**runtime: Any) -> Any:
+        try:
+            return function(**runtime)
+        except (ValueError, FileNotFoundError) as error:
+            raise UserError(
+                _with_key(" ".join(str(error).split()), key, inspect.signature(function).parameters)
+            ) from error
+
+    return call
+
+
+def _with_key(text: str, key: str, arguments: Mapping[str, Any]) -> str:
+    """Return an error's text under a full key: `rate: 3; ...` of the node `method` becomes `method.rate: 3; ...`."""
+    first = text.partition(":")[0].partition(".")[0]
+    path = key.split(".")
+    if first in path:  # it names a node above
+        return ".".join([*path[: path.index(first)], text])
+    if first in NODES:  # it is told in full
+        return text
+    return f"{key}.{text}" if first in arguments else f"{key}: {text}"
+
+
+def _parts(node: dict[Any, Any], key: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    arguments = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
+    return _locate(node["_target_"], f"{key}._target_"), arguments
+
+
+def _locate(path: str, key: str) -> Callable[..., Any]:
+    from hydra.utils import get_object  # noqa: PLC0415 - keeps `import dinodiet.config.schema` light
+
+    try:
+        target = get_object(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"{key}: {path!r} cannot be imported: {reason}") from error
+    if not callable(target):
+        raise UserError(f"{key}: {path!r} is a {type(target).__name__}; a class or function is needed")
+    return typing.cast("Callable[..., Any]", target)
+
+
+def _check(value: Any, key: str) -> None:
+    """Hold every node with a `_target_` against the target's signature."""
+    for node, where in targets(value, key):
+        check_arguments(*_parts(node, where), where)

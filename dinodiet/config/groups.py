@@ -1,0 +1,12 @@
+"""The names of configuration groups and of keys that change no result. Imports nothing."""
+
+from __future__ import annotations
+
+NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # groups that name what to build
+CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")  # groups that a run consists of
+
+# What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
+NOT_SCIENCE = (
+    *("name", "mode", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
+    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach"),
+)

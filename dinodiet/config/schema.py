@@ -1,0 +1,182 @@
+"""The configuration of a run: schema, checks, and what identifies the run. Imports no torch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dinodiet.config.groups import CHOICES, NODES, NOT_SCIENCE
+from dinodiet.config.precheck import check_nodes
+from dinodiet.errors import UserError
+
+Mode = Literal["train", "evaluate", "sanity", "plan", "fetch"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass
+class ScheduleConfig:
+    """How long and how fast to train. `lr` and `weight_decay` are numbers or schedules (`dinodiet.schedules`)."""
+
+    epochs: float = 100
+    batch_size: int = 64
+    accumulate: int = 1  # micro-batches a step: the same batch in less memory
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"_target_": "torch.optim.AdamW", "_partial_": True})
+    lr: Any = 1e-3
+    lr_reference_batch: int | None = (
+        None  # lr is meant for this batch size and scales with batch_size; null: as written
+    )
+    weight_decay: Any = 0.05
+    clip_grad: float | None = None
+    clip_mode: str = "global"  # global: the norm over all parameters | per_tensor: each parameter on its own
+
+
+@dataclass
+class RunConfig:
+    """All keys of a run; `conf/config.yaml` gives their values and explains them."""
+
+    name: str = "default"
+    mode: str = "train"
+    checkpoint: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    grad_checkpointing: bool = False
+    num_workers: int = 0
+    data_dir: str = "data"
+    outputs_dir: str = "outputs"
+    cache_dir: str | None = None
+    decoded_gib: float = 4.0
+    log_every: int = 10
+    checkpoint_minutes: float = 5.0
+    retry: str | None = None
+    detach: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    eval: dict[str, Any] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse unknown keys (also those added with `+`) and values out of range, before anything is imported or built.
+
+    Raises:
+        UserError: one line that names the key, what was found and the valid choices.
+    """
+    _known(cfg, RunConfig, "")
+    _known(cfg.schedule, ScheduleConfig, "schedule.")
+    _one_of("mode", cfg.mode, typing.get_args(Mode))
+    _one_of("precision", cfg.precision, typing.get_args(Precision))
+    _one_of("retry", cfg.retry, ("failed", None))
+    _one_of("schedule.clip_mode", cfg.schedule.clip_mode, ("global", "per_tensor"))
+    _at_least("schedule.epochs", cfg.schedule.epochs, 0)
+    for key in ("batch_size", "accumulate"):
+        _at_least(f"schedule.{key}", cfg.schedule[key], 1)
+    if cfg.schedule.batch_size % cfg.schedule.accumulate:
+        raise UserError(
+            f"schedule.accumulate: {cfg.schedule.accumulate} does not divide batch_size={cfg.schedule.batch_size}"
+        )
+    _at_least("num_workers", cfg.num_workers, 0)
+    _at_least("decoded_gib", cfg.decoded_gib, 0)
+    _at_least("log_every", cfg.log_every, 1)
+    _at_least("seed", cfg.seed, 0)
+    for group in ("model", "dataset", "method", "tracker"):
+        if "_target_" not in cfg[group]:
+            raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
+    _check_name(cfg.name)
+    plain = resolved(cfg)
+    _check_size(plain["model"])
+    for group in NODES:
+        check_nodes(plain[group], group)
+
+
+def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
+    """Refuse a `tuned` choice that does not exist (Hydra passes over it), or one made for another schedule.
+
+    Raises:
+        UserError: names the choice and what to do.
+    """
+    tuned, default = choices["tuned"], f"{choices['dataset']}_{choices['method']}"
+    if tuned not in (*options, default):
+        raise UserError(f"tuned: no choice {tuned!r}; choose from: {', '.join(options)}")
+    if tuned == default and tuned in options and choices["schedule"] != choices["method"]:
+        raise UserError(
+            f"schedule: {choices['schedule']!r} would be mixed with tuned={tuned}, made for "
+            f"schedule={choices['method']}; add tuned=none"
+        )
+
+
+def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the chosen group files that make up a run, without Hydra's own groups."""
+    return {group: str(choices[group]) for group in CHOICES if group in choices}
+
+
+def _check_size(model: dict[str, Any]) -> None:
+    """Refuse a size that a family of models does not have."""
+    names = model.get("names")
+    if isinstance(names, dict) and "size" in model and str(model["size"]) not in names:
+        released = ", ".join(size for size, name in names.items() if name is not None)
+        raise UserError(f"model.size: {str(model['size'])!r}; choose from: {released}")
+
+
+def _check_name(name: str) -> None:
+    if not name or name.startswith(("/", ".")) or ".." in name:
+        raise UserError(f"name: {name!r} names the folder below outputs_dir; give a plain name such as my_study")
+
+
+def _known(node: DictConfig, schema: type, prefix: str) -> None:
+    known = [entry.name for entry in fields(schema)]
+    for key in map(str, node):
+        if key not in known:
+            raise UserError(f"{prefix}{key}: no such key; choose from: {', '.join(known)}")
+
+
+def _one_of(key: str, value: Any, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}: {value!r}; choose from: {', '.join(choice or 'null' for choice in choices)}")
+
+
+def _at_least(key: str, value: float, least: float) -> None:
+    if value < least:
+        raise UserError(f"{key}: {value}; must be at least {least}")
+
+
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved configuration without what does not change the science; paths below data_dir are relative."""
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(cfg, False)
+    cfg.data_dir, cfg.device = "data", "auto"  # whatever refers to them by interpolation follows
+    plain = resolved(cfg)
+    return {key: value for key, value in plain.items() if key not in NOT_SCIENCE}
+
+
+def run_id(identity: dict[str, Any], choices: dict[str, str]) -> str:
+    """Return the run directory's name: readable, and determined by the identity alone."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    size = identity["model"].get("size")
+    model = choices["model"] if size is None or choices["model"].endswith(str(size)) else f"{choices['model']}-{size}"
+    return f"{model}_{choices['dataset']}_{choices['method']}_seed{identity['seed']}_{digest}"
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain Python values, interpolations resolved.
+
+    Raises:
+        UserError: an interpolation cannot be resolved or a mandatory value is missing.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    return typing.cast("dict[str, Any]", plain)

@@ -1,0 +1,61 @@
+"""Handwritten digits that come with scikit-learn: 1,797 gray images of 8 x 8 pixels, 10 classes, always there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.images import Carved, Subset, TensorImages
+from dinodiet.data.splits import stratified_split
+from dinodiet.io.assets import Asset, needs
+
+NUM_VAL, NUM_TEST = 200, 597  # of 1,797; there is no official split, this one is ours
+
+
+def _assets() -> list[Asset]:
+    return [Asset("digits", "comes with scikit-learn")]
+
+
+@needs(_assets)
+def digits() -> RawSplits:
+    """Return train (1,000), val (200) and test (597), stratified by class and always the same."""
+    images, labels = _read()
+    every = TensorImages(images, labels)
+    rest, test = stratified_split(labels, NUM_TEST, seed=0)
+    train, val = stratified_split(labels[rest], NUM_VAL, seed=0)
+    return RawSplits(
+        name="digits",
+        train=Subset(every, rest[train]),
+        val=Subset(every, rest[val], Carved(NUM_VAL, seed=0, source="all without test")),
+        test=Subset(every, test, Carved(NUM_TEST, seed=0, source="all")),
+        num_labels=10,
+    )
+
+
+def _read() -> tuple[Tensor, Tensor]:
+    """Return all images, uint8 (1797, 1, 8, 8), and their classes (1797,)."""
+    values, classes = _values()
+    # The values are counts from 0 to 16.
+    images = torch.from_numpy(np.rint(values * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
+    return images, torch.from_numpy(classes.astype(np.int64))
+
+
+def _values() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what `load_digits` does, from its file where that lies: importing scikit-learn takes 2 s."""
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1], table[:, -1]
+    from sklearn.datasets import load_digits  # noqa: PLC0415
+
+    values, classes = load_digits(return_X_y=True)
+    return values, classes

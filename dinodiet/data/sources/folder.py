@@ -1,0 +1,124 @@
+"""Your own pictures: a folder with `train/<class>/`, and optional `val/<class>/`, `test/<class>/` and `pretext/`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from dinodiet.data.dataset import RawSplits, hold_out
+from dinodiet.data.images import FileImages
+from dinodiet.data.sources.broken import Broken, handle_broken
+from dinodiet.data.sources.download import local_assets
+from dinodiet.errors import UserError
+from dinodiet.io.assets import Asset, needs
+from dinodiet.io.scratch import data_root
+from dinodiet.types import Images
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def _assets(*, root: str, train: str) -> list[Asset]:
+    folder = data_root(root)
+    return local_assets(folder, folder.name, f"give the folder that holds {train}/<class>/")
+
+
+@needs(_assets)
+def image_folder(
+    *,
+    root: str,
+    train: str = "train",
+    val: str | None = "val",
+    test: str | None = "test",
+    pretext: str | None = "pretext",
+    test_fraction: float = 0.2,
+    broken: Broken = "refuse",
+) -> RawSplits:
+    """Return the splits of an image folder; classes are the folders in `train`, in alphabetical order.
+
+    Args:
+        root: the folder of the splits; its name is the dataset's.
+        train: folder with one folder a class, images at any depth below.
+        val: as `train`; null, or no `val/`: validation images are carved from train when the dataset is opened.
+        test: as `train`; null, or no `test/`: `test_fraction` of train, stratified and the same in every run.
+        pretext: unlabelled images at any depth for self-supervised training; null, or no `pretext/`: train serves.
+        test_fraction: the part of train that is held out for testing where there is no test folder.
+        broken: what is done about images that cannot be decoded, see `handle_broken`.
+
+    Raises:
+        UserError: a folder is missing or has no images, or a class of val or test is not in train.
+    """
+    folder = data_root(root)
+    if not folder.is_dir():
+        raise UserError(f"dataset.source.root: no folder {folder}; give the folder that holds {train}/<class>/")
+    names = [name for name in (train, val, test, pretext) if name is not None]
+    if len(set(names)) < len(names):
+        raise UserError(f"dataset.source: {', '.join(names)} are the folders of the splits; they must differ")
+    classes = class_folders(folder / train)
+    train_images: Images = labelled(folder / train, classes)
+    test_images: Images | None = _labelled_or_none(folder, "test", test, classes)
+    if test_images is None:
+        train_images, test_images = hold_out(train_images, test_fraction, str(folder))
+    unlabelled = _find(folder, "pretext", pretext)
+    source = RawSplits(
+        name=folder.resolve().name,
+        train=train_images,
+        val=_labelled_or_none(folder, "val", val, classes),
+        test=test_images,
+        pretext=None if unlabelled is None else FileImages(_files(unlabelled)),
+        num_labels=len(classes),
+    )
+    return handle_broken(source, broken, folder)
+
+
+def _find(folder: Path, split: str, name: str | None) -> Path | None:
+    """Return a split's folder; None where there is none, which is a mistake if it was named."""
+    if name is None or (name == split and not (folder / name).exists()):
+        return None
+    if not (folder / name).is_dir():
+        raise UserError(f"dataset.source.{split}: no folder {folder / name}; name one that exists, or null")
+    return folder / name
+
+
+def class_folders(train: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; a UserError where there are none."""
+    classes = sorted(path.name for path in train.glob("[!.]*") if path.is_dir())
+    if not classes:
+        raise UserError(f"no class folders in {train}; images are expected in {train}/<class>/")
+    return classes
+
+
+def labelled(split: Path, classes: list[str]) -> FileImages:
+    """Return the images of a split's class folders, sorted, with the positions of their classes as labels.
+
+    Raises:
+        UserError: no class folders, one without images, or one that is not among the classes.
+    """
+    paths: list[str] = []
+    labels: list[int] = []
+    for name in class_folders(split):
+        if name not in classes:
+            raise UserError(f"{split / name}: class {name!r} is not in train; choose from: {', '.join(classes)}")
+        found = _files(split / name)
+        paths += found
+        labels += [classes.index(name)] * len(found)
+    return FileImages(paths, torch.tensor(labels))
+
+
+def _labelled_or_none(folder: Path, split: str, name: str | None, classes: list[str]) -> FileImages | None:
+    found = _find(folder, split, name)
+    return None if found is None else labelled(found, classes)
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the images at any depth below a folder, links followed, sorted; hidden files are not images."""
+    paths = sorted(
+        os.path.join(parent, name)  # noqa: PTH118 - a million Path objects are slow
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    )
+    if not paths:
+        raise UserError(f"no images in {folder}; known are {', '.join(EXTENSIONS)}")
+    return paths

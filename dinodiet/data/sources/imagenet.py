@@ -1,0 +1,57 @@
+"""ImageNet-1k (ILSVRC 2012) as a folder tree: 1,000 classes; the official validation images serve as test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.sources.broken import Broken, handle_broken
+from dinodiet.data.sources.download import local_assets
+from dinodiet.data.sources.folder import class_folders, labelled
+from dinodiet.data.sources.published import check_published, require
+from dinodiet.errors import UserError
+from dinodiet.io.assets import Asset, needs
+from dinodiet.io.scratch import data_root
+
+HOW = (
+    "get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the development kit from https://image-net.org "
+    "and unpack them with torchvision.datasets.ImageNet"
+)
+
+
+def _assets(*, root: str) -> list[Asset]:
+    return local_assets(data_root(root), "imagenet", HOW)
+
+
+@needs(_assets)
+def imagenet(*, root: str, broken: Broken = "refuse", published: dict[str, int] | None = None) -> RawSplits:
+    """Return `ROOT/train/<wnid>/*.JPEG` as train and `ROOT/val/<wnid>/*.JPEG` as test.
+
+    The labels of the official test images are secret, so test is the official validation split, and a validation
+    split is carved from train. Classes are the wnids in alphabetical order, as everywhere.
+
+    Args:
+        root: holds `train/` and `val/`, or `ILSVRC/Data/CLS-LOC/` with them.
+        broken: what is done about images that cannot be decoded, see `handle_broken`.
+        published: counts to hold the set against, see `check_published`.
+
+    Raises:
+        UserError: files are missing, or are not the published ones.
+    """
+    folder = data_root(root)
+    deep = folder / "ILSVRC" / "Data" / "CLS-LOC"
+    folder = deep if deep.is_dir() else folder
+    places = {split: require(folder / split, "imagenet", HOW) for split in ("train", "val")}
+    classes = class_folders(places["train"])
+    train, test = labelled(places["train"], classes), labelled(_sorted_into_classes(places["val"]), classes)
+    source = RawSplits("imagenet", train, test, num_labels=len(classes))
+    check_published(source, folder, published, HOW)
+    return handle_broken(source, broken, folder)
+
+
+def _sorted_into_classes(val: Path) -> Path:
+    if not any(path.is_dir() for path in val.iterdir()):
+        raise UserError(
+            f"imagenet: {val} holds no class folders; its images have to be sorted into {val}/<wnid>/, {HOW}"
+        )
+    return val

@@ -1,0 +1,144 @@
+"""The twelve 2D sets of MedMNIST v2 (Yang et al. 2023, arXiv:2110.14795) and their larger sizes (MedMNIST+).
+
+A set is one file, `ROOT/pathmnist.npz` (28 pixels) or `ROOT/pathmnist_64.npz`, in the layout of the medmnist package,
+whose table says where it comes from, its MD5, its classes and how many images each split has.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+import zlib
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from medmnist import INFO
+
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.images import MappedImages, TensorImages, nchw
+from dinodiet.errors import UserError
+from dinodiet.io.assets import Asset, needs, present
+from dinodiet.io.scratch import data_root, one_line, scratch_folder
+from dinodiet.io.transfer import transfer
+
+UNPACK_BYTES = 2**30
+BROKEN = (OSError, EOFError, LookupError, ValueError, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError)
+
+Name = Literal[
+    "pathmnist", "chestmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist",
+    "breastmnist", "bloodmnist", "tissuemnist", "organamnist", "organcmnist", "organsmnist",
+]  # fmt: skip
+
+
+def _assets(*, name: Name, root: str, size: int, download: bool) -> list[Asset]:
+    path = _path(name, root, size)
+    return [Asset(path.stem, str(path), partial(present, path), lambda: _ensure(name, path, size, download))]
+
+
+def _path(name: str, root: str, size: int) -> Path:
+    return data_root(root) / (f"{name}.npz" if size == 28 else f"{name}_{size}.npz")
+
+
+def _ensure(name: str, path: Path, size: int, download: bool) -> None:
+    if not path.is_file():
+        _download(INFO[name], path, "" if size == 28 else f"_{size}", download)
+
+
+@needs(_assets)
+def medmnist_set(
+    *,
+    name: Name,
+    root: str,
+    size: Literal[28, 64, 128, 224] = 28,
+    download: bool = True,
+    unpack: bool = True,
+    check_counts: bool = True,
+) -> RawSplits:
+    """Return a set's official train, validation and test splits; chestmnist is multi-label.
+
+    Args:
+        name: the set.
+        root: the folder of the .npz files.
+        size: the side of the images in pixels.
+        download: get a file that is not there.
+        unpack: images of more than 1 GiB are unpacked once, beside the file, and mapped into memory; false: they are
+            read into memory as a whole.
+        check_counts: refuse a file whose splits are not as long as published.
+
+    Raises:
+        UserError: the file is missing and cannot be downloaded, is broken, or is another set.
+    """
+    info, path = INFO[name], _path(name, root, size)
+    _ensure(name, path, size, download)
+    multilabel = info["task"].startswith("multi-label")
+    try:
+        splits = {split: _split(path, split, size, multilabel, unpack) for split in ("train", "val", "test")}
+    except BROKEN as error:
+        raise UserError(f"{path} is broken ({one_line(error)}); delete it and run again with download: true") from error
+    counts = {split: len(images) for split, images in splits.items()}
+    if check_counts and counts != info["n_samples"]:
+        raise UserError(f"{path}: holds {counts} images, {name} has {info['n_samples']}; get the published file")
+    return RawSplits(name=name, num_labels=len(info["label"]), multilabel=multilabel, **splits)
+
+
+def _split(path: Path, split: str, size: int, multilabel: bool, unpack: bool) -> TensorImages:
+    with path.open("rb") as file, np.load(file) as arrays:
+        stored = arrays[f"{split}_labels"].astype(np.int64)
+    labels = torch.from_numpy(stored if multilabel else stored.reshape(-1))
+    images = _images(path, f"{split}_images", unpack)
+    if images.images.shape[2:] != (size, size):
+        raise ValueError(f"{split} images have shape {tuple(images.images.shape[2:])}, not {(size, size)}")
+    if len(images) != len(labels):
+        raise ValueError(f"{split} has {len(images)} images and {len(labels)} labels")
+    images.labels = labels
+    return images
+
+
+def _images(path: Path, key: str, unpack: bool) -> TensorImages:
+    with zipfile.ZipFile(path) as archive:
+        num_bytes = archive.getinfo(f"{key}.npy").file_size
+    if unpack and num_bytes > UNPACK_BYTES:
+        return MappedImages(_unpacked(path, key, num_bytes))
+    with path.open("rb") as file, np.load(file) as arrays:
+        return TensorImages(nchw(arrays[key]))
+
+
+def _unpacked(path: Path, key: str, num_bytes: int) -> Path:
+    """Return the .npy file of an array, unpacked from the .npz file unless that has been done."""
+    target = path.with_suffix("") / f"{key}.npy"
+
+    def done() -> bool:
+        return (
+            target.is_file() and target.stat().st_size == num_bytes and target.stat().st_mtime >= path.stat().st_mtime
+        )
+
+    if done():
+        return target
+    try:
+        with scratch_folder(target.parent, key) as scratch:
+            if not done():  # another job was faster
+                with zipfile.ZipFile(path) as archive:
+                    Path(archive.extract(f"{key}.npy", scratch)).replace(target)
+    except OSError as error:
+        reason = one_line(error)
+        raise UserError(
+            f"{target} ({num_bytes / 2**30:.1f} GiB) cannot be written ({reason}); "
+            "make room, or hold the images in memory with dataset.source.unpack=false"
+        ) from error
+    return target
+
+
+def _download(info: dict[str, Any], path: Path, suffix: str, download: bool) -> None:
+    url = info[f"url{suffix}"]
+    how = f"get {url.removesuffix('?download=1')} and put it there"
+    if not download:
+        raise UserError(f"{path} not found; {how}, or set dataset.source.download=true")
+    try:
+        with scratch_folder(path.parent, path.name):
+            transfer(url, path, md5=info[f"MD5{suffix}"])
+    except (OSError, HTTPException) as error:
+        raise UserError(f"{path} not found, and the download failed ({one_line(error)}); {how}") from error

@@ -1,0 +1,147 @@
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 through torchvision's classes, from local files or downloaded."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+from torchvision.datasets.utils import check_integrity
+
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.images import TensorImages, nchw
+from dinodiet.errors import UserError
+from dinodiet.io.assets import Asset, needs
+from dinodiet.io.scratch import data_root, one_line, scratch_folder
+from dinodiet.io.transfer import transfer
+
+# What torchvision's readers raise for a broken file.
+BROKEN = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, pickle.UnpicklingError)
+
+
+def _assets(*, dataset: str, root: str, download: bool) -> list[Asset]:
+    cls, folder = getattr(torchvision.datasets, dataset), data_root(root)
+    files = _files(cls, folder)
+    place = next(iter(files)).parent
+
+    def find() -> Path | None:
+        return None if _missing({path: None for path in files if not _packed(path).is_file()}) else place
+
+    return [Asset(dataset, str(place), find, lambda: _ensure(cls, folder, download))]
+
+
+@needs(_assets)
+def torchvision_set(
+    *, dataset: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"], root: str, download: bool = True
+) -> RawSplits:
+    """Return the official train and test splits of a set, read from torchvision's layout in `root`.
+
+    Raises:
+        UserError: a file is missing and cannot be downloaded, or is broken.
+    """
+    return open_class(getattr(torchvision.datasets, dataset), data_root(root), download)
+
+
+def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
+    """Return the splits of a class made like torchvision's MNIST or CIFAR10; see `torchvision_set`."""
+    files = _ensure(cls, root, download)
+    try:
+        train, test = cls(root, train=True), cls(root, train=False)
+        return RawSplits(cls.__name__, _images(train), _images(test), num_labels=len(train.classes))
+    except BROKEN as error:
+        broken = next((path for path, md5 in files.items() if not _sound(path, md5)), root)
+        raise UserError(
+            f"{cls.__name__}: {broken} is broken ({one_line(error)}); delete it; {_how(cls, broken)}"
+        ) from error
+
+
+def _ensure(cls: Any, root: Path, download: bool) -> dict[Path, str | None]:
+    """Have the files of a class in their places and return them; see `_files`."""
+    files = _files(cls, root)
+    for path in files:
+        _unpack(_packed(path), path)
+    if download and _missing(files):
+        _download(cls, root, files)
+    if missing := _missing(files):
+        raise UserError(
+            f"{cls.__name__}: {missing} not found; {_how(cls, missing)}, or set dataset.source.download=true"
+        )
+    return files
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def _images(dataset: Any) -> TensorImages:
+    return TensorImages(nchw(np.asarray(dataset.data)), torch.as_tensor(dataset.targets, dtype=torch.int64))
+
+
+def _files(cls: Any, root: Path) -> dict[Path, str | None]:
+    """Return where the class looks for its files, with the MD5 of each where one is published for it."""
+    if hasattr(cls, "base_folder"):  # CIFAR
+        listed = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
+        return {root / cls.base_folder / name: md5 for name, md5 in listed}
+    return {root / cls.__name__ / "raw" / Path(name).stem: None for name, _ in cls.resources}
+
+
+def _missing(files: dict[Path, str | None]) -> Path | None:
+    return next((path for path in files if not path.is_file()), None)
+
+
+def _sound(path: Path, md5: str | None) -> bool:
+    if md5 is not None:
+        return bool(check_integrity(path, md5))
+    try:
+        read_sn3_pascalvincent_tensor(str(path))
+    except BROKEN:
+        return False
+    return True
+
+
+def _unpack(packed: Path, path: Path) -> None:
+    """Unpack a file that was put there as it is published; torchvision reads only unpacked ones."""
+    if path.is_file() or not packed.is_file():
+        return
+    try:
+        with scratch_folder(path.parent, path.name) as scratch:
+            with gzip.open(packed) as source, (scratch / path.name).open("wb") as target:
+                shutil.copyfileobj(source, target)
+            (scratch / path.name).replace(path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{packed} cannot be unpacked ({one_line(error)})") from error
+
+
+def _download(cls: Any, root: Path, files: dict[Path, str | None]) -> None:
+    try:
+        with scratch_folder(root, cls.__name__) as scratch:
+            if not _missing(files):  # another job was faster
+                return
+            if hasattr(cls, "url"):  # one large archive: continued where it was cut off; torchvision starts anew
+                archive = root / cls.filename
+                transfer(cls.url, archive, md5=cls.tgz_md5)
+                archive.replace(scratch / cls.filename)
+            cls(scratch, download=True)
+            for path in files:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (scratch / path.relative_to(root)).replace(path)
+    except BROKEN as error:
+        missing = _missing(files)
+        raise UserError(
+            f"{cls.__name__}: {missing} not found, and the download failed ({one_line(error)}); {_how(cls, missing)}"
+        ) from error
+
+
+def _how(cls: Any, path: Path | None) -> str:
+    """Return where to get a file by hand, and where to put it."""
+    if hasattr(cls, "url"):
+        return f"get {cls.url} and unpack it in data_dir"
+    names = [name for name, _ in cls.resources if path is not None and Path(name).stem == path.name]
+    return f"get {cls.mirrors[0]}{names[0] if names else ''} and put it there"

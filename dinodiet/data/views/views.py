@@ -1,0 +1,186 @@
+"""Augmented views of a batch, made on its device: one (`SingleView`, for DIET) or many (`MultiCrop`, for DINO)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dinodiet.data.views.limits import check_size, checked
+from dinodiet.data.views.recipes import Recipe, make_views
+from dinodiet.errors import UserError
+from dinodiet.types import InputSpec
+
+_WEAK = Recipe(crop_scale=(0.08, 1.0), resize_first=True, flip=0.5)
+_DIET_CP = replace(_WEAK, jitter=(0.4, 0.4, 0.4, 0.2), jitter_probability=0.3, gray=0.2)
+_STRENGTHS = (Recipe(), _WEAK, _DIET_CP, replace(_DIET_CP, jitter_probability=0.8, blur=0.5, solarize=0.2))
+_DINO = Recipe(flip=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_probability=0.8, gray=0.2)
+
+
+class SingleView:
+    """One view per image.
+
+    `strength` is a preset:
+
+    0. the image as in evaluation;
+    1. random resized crop (scale 0.08-1) of the image resized to `size`, and a flip;
+    2. the recipe of DIET-CP (Rodas et al. 2025, arXiv:2509.06990): also colour jitter (0.4, 0.4, 0.4, 0.2) with
+       probability 0.3, and gray with 0.2;
+    3. stronger: jitter with probability 0.8, and also blur with 0.5 and solarisation with 0.2.
+
+    Any other argument that is given replaces the preset's value; `Recipe` says what each means. `size` defaults to the
+    backbone's input size, `blur_sigma` and `draft` are as in `MultiCrop`.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    num_global = 1
+
+    def __init__(
+        self,
+        input: InputSpec,
+        strength: int = 2,
+        size: int | None = None,
+        crop_scale: list[float] | None = None,
+        resize_first: bool | None = None,
+        flip: float | None = None,
+        affine_degrees: float | None = None,
+        affine_translate: float | None = None,
+        affine_scale: float | None = None,
+        jitter: list[float] | None = None,
+        jitter_probability: float | None = None,
+        gray: float | None = None,
+        blur: float | None = None,
+        blur_sigma: list[float] | None = None,
+        solarize: float | None = None,
+        draft: bool = False,
+    ) -> None:
+        if strength not in range(len(_STRENGTHS)):
+            raise UserError(f"views.strength: {strength}; choose from: 0, 1, 2, 3")
+        size = input.size if size is None else size
+        check_size("size", size, input)
+        preset = replace(_STRENGTHS[strength], blur_sigma=_blur_sigma(size))
+        given = checked(
+            crop_scale=crop_scale,
+            resize_first=resize_first,
+            flip=flip,
+            affine_degrees=affine_degrees,
+            affine_translate=affine_translate,
+            affine_scale=affine_scale,
+            jitter=jitter,
+            jitter_probability=jitter_probability,
+            gray=gray,
+            blur=blur,
+            blur_sigma=blur_sigma,
+            solarize=solarize,
+        )
+        self.input = replace(input, size=size)
+        self.recipe = replace(preset, **given)
+        self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
+
+    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Return one normalised view: [float32 (B, 3, size, size)]."""
+        return make_views(images, [self.recipe], self.input, generator)
+
+
+class MultiCrop:
+    """Global and local crops of each image, as in DINO's `main_dino.py` (Caron et al. 2021, arXiv:2104.14294).
+
+    `crops` lists groups of views joined by `+`, each a number of views or `<number>x<pixels>`; the first group are the
+    global ones. Where no pixels are given, a global crop has the backbone's input size and a local one 96/224 of it
+    (rounded to what the backbone can take), so `2+8` is the published `2x224+8x96` at 224 pixels.
+
+    `blur` and `solarize` are the probabilities for the first global view, the other global views, and the local ones
+    (None: 1.0, 0.1, 0.5 and 0, 0.2, 0). `blur_sigma` (None: 0.1-2.0, in proportion less for crops under 96 pixels,
+    where the published range would leave nothing to see) is in pixels. Other defaults are as published.
+
+    With `draft`, large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size for training, as long as no crop has to
+    be enlarged for it: faster, but other pixels than full decoding gives. Evaluation always decodes in full.
+
+    Raises:
+        UserError: a malformed specification, a crop that the backbone cannot take, or a value out of its range.
+    """
+
+    def __init__(
+        self,
+        input: InputSpec,
+        crops: str = "2+8",
+        global_scale: list[float] | None = None,
+        local_scale: list[float] | None = None,
+        flip: float | None = None,
+        jitter: list[float] | None = None,
+        jitter_probability: float | None = None,
+        gray: float | None = None,
+        blur: list[float] | None = None,
+        blur_sigma: list[float] | None = None,
+        solarize: list[float] | None = None,
+        draft: bool = False,
+    ) -> None:
+        common = checked(flip=flip, jitter=jitter, jitter_probability=jitter_probability, gray=gray)
+        sigma = checked(blur_sigma=blur_sigma)
+        own = checked(global_scale=global_scale, local_scale=local_scale, view_blur=blur, view_solarize=solarize)
+        large, small = own.get("global_scale", (0.4, 1.0)), own.get("local_scale", (0.05, 0.4))
+        blurs, solarizes = own.get("view_blur", (1.0, 0.1, 0.5)), own.get("view_solarize", (0.0, 0.2, 0.0))
+        first, other, local = (
+            replace(_DINO, crop_scale=scale, blur=b, solarize=s, **common)
+            for scale, b, s in zip((large, large, small), blurs, solarizes, strict=True)
+        )
+        self.groups: list[tuple[InputSpec, list[Recipe]]] = []
+        for number, size in parse_crops(crops, input):
+            recipes = [local] * number if self.groups else [first, *[other] * (number - 1)]
+            recipes = [replace(recipe, **{"blur_sigma": _blur_sigma(size), **sigma}) for recipe in recipes]
+            self.groups.append((replace(input, size=size), recipes))
+        self.num_global = len(self.groups[0][1])
+        self.draft_side = source_side(self.groups) if draft else None
+
+    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Return the normalised views, global ones first, each float32 (B, 3, s, s)."""
+        return [view for spec, recipes in self.groups for view in make_views(images, recipes, spec, generator)]
+
+
+def parse_crops(crops: str, input: InputSpec) -> list[tuple[int, int]]:
+    """Return (number, pixels) per group of a specification such as `2x224+8x96`, see `MultiCrop`.
+
+    Raises:
+        UserError: the specification is malformed, or the backbone cannot take crops of that size.
+    """
+    groups: list[tuple[int, int]] = []
+    for text in str(crops).split("+"):
+        match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*x\s*([1-9]\d*))?\s*", text)
+        if match is None:
+            raise UserError(f"views.crops: {crops!r}; give groups such as 2x224+8x96, or 2+8 for the default sizes")
+        local = max(1, round(input.size * 96 / 224 / input.divisor)) * input.divisor
+        default = local if groups else input.size
+        groups.append((int(match[1]), int(match[2] or default)))
+        check_size("crops", groups[-1][1], input)
+    return groups
+
+
+def source_side(groups: list[tuple[InputSpec, list[Recipe]]]) -> int | None:
+    """Return the shorter side of an image from which on no view is enlarged; None where crops may be of any size.
+
+    The narrowest crop has the least area and the most extreme ratio, 4/3; of an image that is resized first, or not
+    cropped, the shorter side becomes the view's, or somewhat more where evaluation crops the middle.
+    """
+    sides = []
+    for spec, recipes in groups:
+        for recipe in recipes:
+            part = recipe.crop_scale
+            if part is None:
+                sides.append(spec.size / spec.crop_fraction)
+            elif recipe.resize_first:
+                sides.append(float(spec.size))
+            elif part[0] == 0:
+                return None
+            else:
+                sides.append(spec.size / math.sqrt(part[0] * 3 / 4))
+    return math.ceil(max(sides))
+
+
+def _blur_sigma(size: int) -> tuple[float, float]:
+    """Return the published range in pixels, shrunk in proportion for views smaller than the smallest published ones."""
+    return 0.1, max(0.1, 2.0 * min(1.0, size / 96))

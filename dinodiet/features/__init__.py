@@ -1,0 +1,1 @@
+"""What a frozen network makes of images, computed once: embeddings and trunk outputs."""

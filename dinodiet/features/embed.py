@@ -1,0 +1,211 @@
+"""Embeddings of un-augmented images, in sample order, and a cache of them on disk by content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from dinodiet.data.images import fetch
+from dinodiet.data.preprocess import preprocess
+from dinodiet.errors import UserError
+from dinodiet.io.locks import alone_with, not_cached
+from dinodiet.types import Embeddings, Images, InputSpec
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CACHE_VERSION = 1  # raise it when preprocessing changes: old embeddings are then not found
+
+
+def embed(
+    encoder: nn.Module,
+    images: Images,
+    input: InputSpec,
+    *,
+    num_labels: int,
+    multilabel: bool,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: str = "fp32",
+    num_workers: int = 0,
+    progress: Callable[[int], object] | None = None,
+    cache: EmbeddingCache | None = None,
+    key: str | None = None,
+) -> Embeddings:
+    """Return the encoder's output for every image of a labelled split, in sample order.
+
+    The encoder lies on `device`; it runs in eval mode, and each of its modules gets the mode back that it had.
+    `progress` is called with the number of images of each batch. No global random state is used. `key` is that of
+    `cache_key`, for who knows it already: the fingerprint of a large encoder takes seconds.
+
+    Raises:
+        UserError: the split has no labels.
+        FloatingPointError: an embedding is not finite.
+    """
+    if images.labels is None:
+        raise UserError("dataset: a split without labels cannot be evaluated")
+
+    def compute() -> Tensor:
+        batches = in_order(images, batch_size, num_workers, pin_memory=device.type == "cuda")
+        features = _forward(encoder, batches, input, device, precision, progress)
+        if not features.isfinite().all():
+            raise FloatingPointError(f"the encoder's embeddings are not finite (precision={precision})")
+        return features
+
+    if cache is None:
+        features = compute()
+    else:
+        key = key or cache_key(fingerprint(encoder), images, input, precision)
+        features = cache.get(key, len(images), compute)
+    return Embeddings(features, images.labels, num_labels, multilabel)
+
+
+def in_order(
+    images: Images, batch_size: int, num_workers: int, *, pin_memory: bool
+) -> DataLoader[Tensor | list[Tensor]]:
+    """Return a loader of the images in sample order, without labels; it draws no random numbers."""
+    return DataLoader(
+        _Fetch(images),
+        sampler=torch.split(torch.arange(len(images)), batch_size),  # whole batches of positions
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # without one, a loader draws from the global generator
+    )
+
+
+class _Fetch(Dataset[Tensor | list[Tensor]]):
+    """A dataset whose items are whole batches."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __getitem__(self, positions: Tensor) -> Tensor | list[Tensor]:
+        return fetch(self._images, positions)
+
+
+# Not inference_mode: a tensor that a module makes then and keeps (rotary embeddings) could not be trained with later.
+@torch.no_grad()
+def _forward(
+    encoder: nn.Module,
+    batches: DataLoader[Tensor | list[Tensor]],
+    input: InputSpec,
+    device: torch.device,
+    precision: str,
+    progress: Callable[[int], object] | None,
+) -> Tensor:
+    """Return float32 (N, D) on the CPU."""
+    memory_format = _memory_format(encoder)
+    dtype = AUTOCAST.get(precision)
+    features = []
+    with eval_mode(encoder):
+        for batch in batches:
+            images = batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else [i.to(device) for i in batch]
+            inputs = preprocess(images, input).contiguous(memory_format=memory_format)
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                output = encoder(inputs)
+            features.append(output.float().cpu())
+            if progress is not None:
+                progress(len(inputs))
+    return torch.cat(features)
+
+
+def _memory_format(encoder: nn.Module) -> torch.memory_format:
+    """Return channels_last if the encoder's convolutions are laid out so (those of one channel or 1x1 do not tell)."""
+    for weight in encoder.parameters():
+        if weight.ndim == 4 and not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
+            return torch.channels_last
+    return torch.contiguous_format
+
+
+@contextlib.contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode, and afterwards return each of its parts to its mode: frozen ones stay in eval."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def fingerprint(module: nn.Module, without: Iterable[nn.Module] = ()) -> str:
+    """Return a hash of what a module computes: its classes, parameters, buffers, and `signature` where it has one.
+
+    `signature` is a string that names what the forward pass depends on besides the weights. Parts of the module that
+    play no role are named in `without`.
+    """
+    left_out = {part for root in without for part in root.modules()}
+    strange = {id(tensor) for part in left_out for tensor in (*part.parameters(), *part.buffers())}
+    digest = hashlib.blake2b(str(getattr(module, "signature", "")).encode(), digest_size=16)
+    for name, part in module.named_modules():
+        if part not in left_out:
+            digest.update(f"\0{name} {type(part).__qualname__}".encode())
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if id(tensor) in strange:
+            continue
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def cache_key(encoder: str, images: Images, input: InputSpec, precision: str) -> str:
+    """Return a hash of all that embeddings depend on, with the encoder's fingerprint; the device is not part of it."""
+    parts = (CACHE_VERSION, encoder, images.fingerprint(), input, precision)
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """Embeddings in files `folder/<key>.safetensors`, for many processes at once: each is computed by one of them."""
+
+    folder: Path
+
+    def get(self, key: str, num_images: int, compute: Callable[[], Tensor]) -> Tensor:
+        """Return the stored features (num_images, D), or compute and store them. A broken file is replaced.
+
+        A folder that cannot be written costs the storing, not the result.
+        """
+        path = self.folder / f"{key}.safetensors"
+        features = _read(path, num_images)
+        if features is not None:
+            return features
+        with alone_with(path) as writable:
+            features = _read(path, num_images)  # another process may have been first
+            if features is None:
+                features = compute()
+                if writable:
+                    _write(path, features)
+            return features
+
+
+def _read(path: Path, num_images: int) -> Tensor | None:
+    """Return the features in a file, or None if it is missing, broken or holds something else."""
+    try:
+        features = load_file(path).get("features")
+    except (OSError, SafetensorError):
+        return None
+    return features if features is not None and features.ndim == 2 and len(features) == num_images else None
+
+
+def _write(path: Path, features: Tensor) -> None:
+    """Store features so that a reader finds the whole file or none; the caller holds the lock."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        save_file({"features": features.contiguous()}, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        not_cached(path, error)

@@ -1,0 +1,217 @@
+"""What a frozen trunk makes of a fixed number of views of each image, computed once and kept on disk.
+
+A view of all images is one file: row i is the trunk's output for image i, mapped into memory when it is drawn from.
+Its name is a hash of all that it depends on: the trunk's weights, images, views, their seed and number, precision and
+type. Runs that differ only in what comes after the trunk share the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from tqdm import tqdm
+
+from dinodiet.backbones.split import Split
+from dinodiet.data.images import fetch
+from dinodiet.errors import UserError
+from dinodiet.features.embed import AUTOCAST, fingerprint, in_order
+from dinodiet.types import Clock, Images, Views
+
+Stored = Literal["bf16", "fp32"]
+
+VERSION = 1  # raise it when views or the order of drawing change: old files are then not found
+CHUNK = 64  # images augmented and pushed through the trunk at once: their views depend on it
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the trunk's outputs for one image: its shape, type and memory layout."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+    def restored(self, rows: Tensor) -> Tensor:
+        """Return rows (B, n) of numbers in the form in which the trunk gave them."""
+        return rows.view(-1, *self.shape).to(self.dtype).contiguous(memory_format=self.layout)
+
+
+class TrunkCache:
+    """At most `num_views` views of each image (no more than there are epochs), behind the trunk of `split`.
+
+    In every epoch each image is seen once, in one of its views; all views are used up before one is used again, in an
+    order that depends on (seed, epoch). `prepare` comes before the first `draw`.
+
+    Args:
+        split: the backbone, already in its place (device, frozen parts).
+        views: makes one view of a batch of images.
+        num_views: how many views of each image are kept.
+        seed: of the views; not the run's, so that runs with different seeds can share them.
+        stored: type of the numbers in the files.
+        noise: standard deviation of the Gaussian noise on what is drawn, in units of its own. It makes a view that
+            comes back another one: over 150 epochs on 100 digits, eight views train as well as new ones with it.
+    """
+
+    def __init__(
+        self, split: Split, views: Views, *, num_views: int, seed: int, stored: Stored, noise: float = 0.0
+    ) -> None:
+        self.split, self.views = split, views
+        self.num_views, self._seed, self._dtype, self._noise = num_views, seed, _DTYPES[stored], noise
+        self._parts: list[Part] = []
+        self._side = 0
+        self._files: list[Tensor] = []  # one per view, (images, numbers), mapped
+
+    def prepare(
+        self, images: Images, clock: Clock, *, folder: Path, device: torch.device, precision: str, num_workers: int
+    ) -> None:
+        """Find the files of the views that this training uses in `folder`, or write them; tell their size before.
+
+        Raises:
+            UserError: the files cannot be written, or there is no room for them.
+        """
+        numbers = range(min(self.num_views, max(1, math.ceil(clock.total_epochs))))
+        with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+            self._look(fetch(images, [0]), device)
+        width = sum(math.prod(part.shape) for part in self._parts)
+        size = len(images) * width * self._dtype.itemsize
+        key = self._key(images, precision)
+        paths = [folder / f"{key}_view{number}.bin" for number in numbers]
+        missing = [number for number in numbers if not _complete(paths[number], size)]
+        if missing:
+            _announce(len(paths), len(missing), size, folder)
+        with _bar(len(missing) * len(images)) as bar:
+            for number, path in _one_by_one(missing, paths, size):
+                with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+                    self._write(path, number, images, device, num_workers, bar)
+        self._files = [
+            torch.from_file(str(path), size=len(images) * width, dtype=self._dtype).view(len(images), width)
+            for path in paths
+        ]
+
+    def draw(self, index: Tensor, clock: Clock) -> tuple[Tensor, ...]:
+        """Return the trunk's output for the images at `index`, int64 (B,), in the epoch's view of them.
+
+        The noise comes from the global generator, which the training loop seeds at every step.
+        """
+        cycle, position = divmod(clock.epoch, len(self._files))
+        order = torch.randperm(len(self._files), generator=Clock(cycle, 0, 1, seed=clock.seed).generator("trunk"))
+        rows = self._files[int(order[position])].index_select(0, index.cpu()).to(index.device)
+        pieces = rows.split([math.prod(part.shape) for part in self._parts], dim=1)
+        hidden = (part.restored(piece) for part, piece in zip(self._parts, pieces, strict=True))
+        return tuple(self._noisy(part) if self._noise and part.is_floating_point() else part for part in hidden)
+
+    def _noisy(self, hidden: Tensor) -> Tensor:
+        return torch.addcmul(hidden, torch.randn_like(hidden), self._noise * hidden.std())
+
+    def rest(self, hidden: tuple[Tensor, ...]) -> Tensor:
+        """Return the backbone's embeddings (B, embed_dim) from what was drawn."""
+        return self.split.rest(hidden, self._side)
+
+    def _key(self, images: Images, precision: str) -> str:
+        settings = f"{type(self.views).__qualname__} {vars(self.views)!r}"
+        if " at 0x" in settings:
+            raise UserError(f"views: {settings} has parts without a lasting name; give them a __repr__")
+        trunk = fingerprint(self.split.backbone, without=self.split.trained())
+        parts = (VERSION, trunk, self.split.first, images.fingerprint(), settings, self._seed, precision, self._dtype)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+    def _look(self, images: Tensor | list[Tensor], device: torch.device) -> None:
+        """See what the trunk returns for one image, and that the backbone can be split."""
+        (view,) = self.views(_to(images, device), torch.Generator().manual_seed(0))
+        self._side = view.shape[-1]
+        hidden = self.split.checked(view)
+        self._parts = [Part(tuple(part.shape[1:]), part.dtype, _layout(part)) for part in hidden]
+
+    def _write(
+        self, path: Path, number: int, images: Images, device: torch.device, num_workers: int, bar: tqdm[Any]
+    ) -> None:
+        """Write a view's file so that a reader finds all of it or nothing; the caller holds the lock."""
+        temporary = path.with_suffix(".tmp")
+        try:
+            with temporary.open("wb") as file:
+                for rows in self._rows(number, images, device, num_workers):
+                    file.write(rows.view(torch.uint8).numpy().data)
+                    bar.update(len(rows))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _cannot_be_written(path, error) from error
+
+    @torch.no_grad()
+    def _rows(self, number: int, images: Images, device: torch.device, num_workers: int) -> Iterator[Tensor]:
+        """Yield the trunk's output for view `number` of the images in order, (B, numbers) on the CPU."""
+        chunks = in_order(images, CHUNK, num_workers, pin_memory=device.type == "cuda")
+        for part, chunk in enumerate(chunks):
+            generator = Clock(number, 0, 1, seed=self._seed, part=part).generator("trunk views")
+            (view,) = self.views(_to(chunk, device), generator)
+            yield torch.cat([piece.flatten(1).to(self._dtype) for piece in self.split.trunk(view)], dim=1).cpu()
+
+
+def _one_by_one(missing: list[int], paths: list[Path], size: int) -> Iterator[tuple[int, Path]]:
+    """Yield the numbers and paths of files to write, locked; those that others write at this time come last."""
+    waiting: list[int] = []
+    for patience, numbers in ((0, missing), (-1, waiting)):
+        for number in numbers:
+            try:
+                paths[number].parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(paths[number].with_suffix(".lock"), timeout=patience):
+                    if not _complete(paths[number], size):
+                        yield number, paths[number]
+            except Timeout:
+                waiting.append(number)
+            except OSError as error:
+                raise _cannot_be_written(paths[number], error) from error
+
+
+def _cannot_be_written(path: Path, error: OSError) -> UserError:
+    return UserError(f"trunk_cache: {path} cannot be written ({error}); set cache_dir")
+
+
+def _announce(views: int, missing: int, size: int, folder: Path) -> None:
+    """Say how large the files are, before they are written.
+
+    Raises:
+        UserError: there is no room for them.
+    """
+    print(
+        f"trunk cache: {views} views, {views * size / 2**30:.2f} GiB in {folder}, {missing} of them to write",
+        flush=True,
+    )
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if missing * size > (free := shutil.disk_usage(there).free):
+        raise UserError(
+            f"trunk_cache: {missing * size / 2**30:.1f} GiB to write, {free / 2**30:.1f} GiB free in {there}; "
+            "choose fewer views, or another cache_dir"
+        )
+
+
+def _bar(total: int) -> tqdm[Any]:
+    interval = 0.1 if sys.stderr.isatty() else 30.0  # in a log file a line every half minute
+    return tqdm(total=total, desc="trunk cache", unit="img", mininterval=interval, disable=total == 0)
+
+
+def _complete(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size == size
+
+
+def _to(images: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    return images.to(device) if isinstance(images, Tensor) else [image.to(device) for image in images]
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    last = tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

@@ -1,0 +1,67 @@
+"""DINO's loss: cross-entropy between views, with a centred and sharpened teacher (Caron et al. 2021, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinodiet.methods.parts.diagnostics import entropy
+
+
+class DINOLoss(nn.Module):
+    """The loss, and the centre of the teacher's logits (a buffer (1, out_dim), from 0).
+
+    The centre moves after the loss is computed, once per step however many parts the step's batch is split into:
+    `forward` sums the logits up (from anew in a step's first part), `update_center` moves the centre.
+    """
+
+    center: Tensor
+
+    def __init__(self, out_dim: int, *, center_momentum: float = 0.9) -> None:
+        super().__init__()
+        self.center_momentum = center_momentum
+        self.register_buffer("center", torch.zeros(1, out_dim))
+        self._sum, self._rows = torch.zeros(()), 0
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        *,
+        num_global: int,
+        student_temp: float,
+        teacher_temp: float,
+        first_part: bool = True,
+    ) -> dict[str, Tensor]:
+        """Return the mean `loss` over all pairs of a teacher's and another student's view, in float32.
+
+        `student_logits` (views x B, out_dim) and `teacher_logits` (num_global x B, out_dim) are ordered by view, global
+        views first. Logged beside it: `teacher_entropy` (of one prediction, in nats; log(out_dim) means uniform),
+        `kl` (teacher to student: the loss without that entropy) and `marginal_entropy` (of the mean prediction; 0 means
+        that every image falls on one prototype).
+        """
+        # A sum over student views replaces views x views products: a pair's term is linear in the student's log-probs.
+        targets = F.softmax((teacher_logits.detach().float() - self.center) / teacher_temp, dim=-1)
+        targets = targets.view(num_global, -1, targets.shape[-1])  # (global, B, out)
+        student = F.log_softmax(student_logits.float() / student_temp, dim=-1).view(-1, *targets.shape[1:])
+        assert len(student) > 1, "a loss between views needs at least two of them"
+        others = student.sum(0) - student[:num_global]  # a view is not compared with itself
+        pairs = num_global * (len(student) - 1)
+        loss = -(targets * others).sum() / (pairs * targets.shape[1])
+
+        seen = teacher_logits.detach().sum(0, keepdim=True, dtype=torch.float32)
+        self._sum, self._rows = (seen, 0) if first_part else (self._sum + seen, self._rows)
+        self._rows += len(teacher_logits)
+        teacher_entropy = entropy(targets).mean()
+        return {
+            "loss": loss,
+            "teacher_entropy": teacher_entropy,
+            "kl": loss.detach() - teacher_entropy,
+            "marginal_entropy": entropy(targets.mean((0, 1))),
+        }
+
+    @torch.no_grad()
+    def update_center(self) -> None:
+        """Move the centre towards the mean of the teacher's logits over the step's parts."""
+        self.center.mul_(self.center_momentum).add_(self._sum / self._rows, alpha=1 - self.center_momentum)

@@ -1,1 +1,0 @@
-"""All models of the configuration folders, in every size: `python -m dinodiet.models`."""

@@ -1,0 +1,1 @@
+"""One run: its parts, its modes, and what happens between the steps."""

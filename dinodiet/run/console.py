@@ -1,0 +1,93 @@
+"""What a run prints: one block before it starts, one table when it is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dinodiet.store.scores import SETTINGS
+
+
+def block(title: str, lines: Mapping[str, str]) -> str:
+    """Return a titled block of aligned `name  text` lines."""
+    width = max(map(len, lines))
+    return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines.items())])
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """Return initial -> final scores with absolute and relative change, what was left out, and the settings."""
+    initial, final = results["initial"], results["final"]
+    rows = [name for name in final if name.split("/")[-1] not in SETTINGS]
+    width = max(map(len, rows), default=5)
+    lines = [f"  {'test score':<{width}}  initial    final   change  relative"]
+    lines += [f"  {name:<{width}}  {_cells(_number(initial.get(name)), _number(final[name]))}" for name in rows]
+    lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
+    return "\n".join([*lines, *_settings(final)])
+
+
+def _cells(initial: float, final: float) -> str:
+    change = final - initial
+    relative = change / abs(initial) if initial else math.nan
+    return f"{_score(initial)}  {_score(final)}  {_score(change, '+')}  {_percent(relative)}"
+
+
+def _score(value: float, sign: str = "") -> str:
+    return f"{'missing':>7}" if math.isnan(value) else f"{value:{sign}7.3f}"
+
+
+def _percent(value: float) -> str:
+    return f"{'missing':>8}" if math.isnan(value) else f"{100 * value:+7.1f}%"
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def closing(results: Mapping[str, Any], folder: Path) -> str:
+    """Return the last lines of a run: the table, the cost, and where everything lies."""
+    cost = (
+        f"  {results['steps']:,} steps in {duration(results['train_seconds'])}, "
+        f"{results['images_per_second'] or 0:.0f} images/s, peak memory {results['peak_memory_mb']:,.0f} MiB"
+    )
+    return f"\n{results['run_id']}\n{results_table(results)}\n{cost}\n  results in {folder}/results.json"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def count(number: int) -> str:
+    """Return a parameter count in words: 3,370,000 -> 3.4 M."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)
+
+
+def scores_table(
+    title: str, scores: Mapping[str, float], skipped: Mapping[str, str], published: Mapping[str, float] | None = None
+) -> str:
+    """Return the scores of one encoder, with the published thresholds beside them where `published` has any."""
+    lines = [title]
+    width = max(map(len, scores), default=5)
+    for name, value in scores.items():
+        if name.split("/")[-1] not in SETTINGS:
+            lines.append(f"  {name:<{width}}  {_score(value)}{_verdict(value, (published or {}).get(name))}")
+    lines += [f"  {name} is left out: {reason}" for name, reason in skipped.items()]
+    if published is not None and not published:
+        lines.append("  no published threshold is known for this backbone and dataset")
+    return "\n".join([*lines, *_settings(scores)])
+
+
+def _verdict(value: float, least: float | None) -> str:
+    return "" if least is None else f"   published: at least {least:.2f}   {'pass' if value >= least else 'FAIL'}"
+
+
+def _settings(scores: Mapping[str, Any]) -> list[str]:
+    names = [name for name in scores if name.split("/")[-1] in SETTINGS and scores[name] is not None]
+    return [f"  ({', '.join(f'{name}={scores[name]:g}' for name in names)})"] if names else []

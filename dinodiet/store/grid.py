@@ -1,0 +1,58 @@
+"""The grid of a sweep as a list of cells, kept in `outputs/<name>/.sweep/grid.json` for those who come later."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dinodiet.io.files import read_json, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        run_id: name of the run directory.
+        overrides: what the command line and the sweep file say for this cell.
+        choices: the chosen group files (model, dataset, method).
+        seed: the run's seed.
+    """
+
+    run_id: str
+    overrides: tuple[str, ...]
+    choices: dict[str, str]
+    seed: int
+
+
+def grid_path(study: Path) -> Path:
+    """Return where the grid of a study (`outputs/<name>`) is kept."""
+    return study / ".sweep" / "grid.json"
+
+
+def write_grid(study: Path, cells: list[Cell]) -> None:
+    """Keep the grid of the newest command; run directories of earlier grids stay as they are."""
+    write_json(grid_path(study), {"format": FORMAT, "cells": [asdict(cell) for cell in cells]})
+
+
+def read_grid(study: Path) -> list[Cell]:
+    """Return the cells of the newest grid; none where there is no grid, or a half-written one."""
+    content = read_json(grid_path(study)) or {}
+    return [Cell(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in content.get("cells", [])]
+
+
+def jobs_path(study: Path) -> Path:
+    """Return where the SLURM jobs of a study's cells are kept."""
+    return study / ".sweep" / "jobs.json"
+
+
+def read_jobs(study: Path) -> dict[str, str]:
+    """Return the newest SLURM job (such as 12_3) of each cell that was ever submitted, by run id."""
+    return dict(read_json(jobs_path(study)) or {})
+
+
+def write_jobs(study: Path, jobs: dict[str, str]) -> None:
+    """Keep the SLURM jobs of cells beside those kept already."""
+    write_json(jobs_path(study), {**read_jobs(study), **jobs})

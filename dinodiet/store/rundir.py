@@ -1,0 +1,84 @@
+"""The run directory: the one owner of its file names, and what lies in it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dinodiet.io.files import without_nan, write_atomically, write_text
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """`outputs/<name>/<run id>/` and what lies in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        """The state of the run; see `dinodiet.store.status`."""
+        return self.path / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line: losses and rates every `log_every` steps, validation scores."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint; present means resume."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The checkpoint before it, for when the newest cannot be read."""
+        return self.path / "checkpoint.previous.pt"
+
+    @property
+    def results(self) -> Path:
+        """The results; present means done."""
+        return self.path / "results.json"
+
+    @property
+    def splits(self) -> Path:
+        """Which images are in the splits that were carved; absent where all are official."""
+        return self.path / "splits.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run prints, where it has no terminal: every start of it, one after the other."""
+        return self.path / "log.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.path / "run.lock"
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `metrics.jsonl`; a half-written last line is left out."""
+        if not self.metrics.exists():
+            return
+        for line in self.metrics.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drop the rows written after the checkpoint at `step`: the resumed run writes them again."""
+        if self.metrics.exists():
+            rows = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
+            write_atomically(self.metrics, lambda stream: write_text(stream, "".join(rows)))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Append a row to `metrics.jsonl`."""
+        with self.metrics.open("a") as stream:
+            stream.write(json.dumps(without_nan(row)) + "\n")

@@ -1,0 +1,140 @@
+"""How the cells of a study stand, read from their directories: disk is the truth, SLURM's queue its witness."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from dinodiet.io.files import read_json
+from dinodiet.store.grid import read_grid, read_jobs
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import HEARTBEAT_SECONDS, State
+
+SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
+
+
+class CellState(str, Enum):
+    """The states of a cell. `stopped`: killed or preempted, and nobody is going to continue it by himself."""
+
+    DONE = "done"
+    RUNNING = "running"
+    QUEUED = "queued"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """How one cell stands.
+
+    Attributes:
+        run_id: name of the run directory.
+        state: see `CellState`.
+        reason: why it failed or stopped, in one line.
+        step, total_steps: progress of the training, where it is known.
+        slurm_job: id of its SLURM job, such as 12_3.
+        study: `outputs/<name>`.
+    """
+
+    run_id: str
+    state: CellState
+    study: Path
+    reason: str | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    slurm_job: str | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The run directory, which may not exist yet."""
+        return self.study / self.run_id
+
+
+def states(study: Path, *, active: Collection[str] | None = None, now: float | None = None) -> list[CellStatus]:
+    """Return how every cell of a study stands: those of its newest grid first, then other run directories.
+
+    Args:
+        study: `outputs/<name>`.
+        active: ids of the SLURM jobs that wait or run; None: SLURM was not asked, and the files are believed.
+        now: seconds since the epoch; None: the clock's.
+    """
+    jobs = read_jobs(study)
+
+    def judged(run_id: str) -> CellStatus:
+        if os.path.exists(f"{study}/{run_id}/results.json"):  # noqa: PTH110 - most of ten thousand are done
+            return CellStatus(run_id, CellState.DONE, study, slurm_job=jobs.get(run_id))
+        return state_of(RunDir(study / run_id), job=jobs.get(run_id), active=active, now=now)
+
+    return [judged(run_id) for run_id in _run_ids(study)]
+
+
+def _run_ids(study: Path) -> Iterator[str]:
+    planned = [cell.run_id for cell in read_grid(study)]
+    yield from planned
+    known = set(planned)
+    if study.is_dir():
+        for name in sorted(os.listdir(study)):  # noqa: PTH208 - strings sort faster: a study may hold ten thousand
+            if name not in known and not name.startswith(".") and _is_run(RunDir(study / name)):
+                yield name
+
+
+def _is_run(run_dir: RunDir) -> bool:
+    return run_dir.results.exists() or run_dir.status.exists()
+
+
+def state_of(
+    run_dir: RunDir, *, job: str | None = None, active: Collection[str] | None = None, now: float | None = None
+) -> CellStatus:
+    """Return how the run in a directory stands; `job` is the SLURM job it was handed to, for the rest see `states`."""
+    name, study = run_dir.path.name, run_dir.path.parent
+    if run_dir.results.exists():
+        return CellStatus(name, CellState.DONE, study, slurm_job=job)
+    status = read_json(run_dir.status)
+    if status is None:
+        return CellStatus(name, CellState.MISSING, study, slurm_job=job)
+    job = job or status.get("slurm_job")
+    waits = job is not None and (active is None or job in active)
+    state, reason = _judge(status, waits, active is not None, time.time() if now is None else now)
+    return CellStatus(name, state, study, reason, status.get("step"), status.get("total_steps"), job)
+
+
+def _judge(status: dict[str, Any], waits: bool, asked: bool, now: float) -> tuple[CellState, str | None]:
+    """Return the state that `status.json` means; `waits`: SLURM has its job, `asked`: this is SLURM's own word."""
+    state, reason = status["state"], status.get("reason")
+    if state == State.FAILED.value:
+        return CellState.FAILED, reason
+    if state == State.RUNNING.value:
+        death = _death(status, now)
+        if death is None and (waits or not asked or status.get("slurm_job") is None):
+            return CellState.RUNNING, None
+        reason = death or f"its SLURM job {status.get('slurm_job')} is gone"
+    if waits and (asked or state == State.QUEUED.value):
+        return CellState.QUEUED, reason
+    return CellState.STOPPED, reason or "its SLURM job is gone"
+
+
+def _death(status: dict[str, Any], now: float) -> str | None:
+    """Return why a run that calls itself running is dead, or None where it may live."""
+    silent = now - status.get("heartbeat", 0.0)
+    if silent > SILENT_SECONDS:
+        return f"killed: not heard of for {silent:.0f} s"
+    if status.get("host") == socket.gethostname() and not _alive(status.get("pid")):
+        return f"killed: process {status.get('pid')} is gone"
+    return None
+
+
+def _alive(pid: Any) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, TypeError):
+        return True
+    return True

@@ -1,0 +1,148 @@
+"""Run cells in several processes of this machine, with its cores and GPUs shared out."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from dinodiet.errors import UserError
+from dinodiet.store.states import CellState
+from dinodiet.store.status import Preempted
+from dinodiet.sweep.drive import IN_WORK, note_death, standing
+from dinodiet.sweep.launchers.local import attempt
+from dinodiet.sweep.progress import Progress
+from dinodiet.sweep.task import Task, printing_to
+
+POLL_SECONDS = 2.0
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+
+class Parallel:
+    """Runs tasks `processes` at a time, each in a process of its own that prints to the run's `log.txt`.
+
+    Processes are forked from one that has imported the libraries, so that each starts at once. A killed process costs
+    its run alone; the next command continues it.
+
+    Args:
+        processes: how many at a time; None: one a GPU, or without GPUs half as many as cores.
+        gpus: GPUs to share out; None: all that are visible. Process i gets GPU i modulo their number.
+    """
+
+    def __init__(self, *, processes: int | None = None, gpus: int | None = None) -> None:
+        for key, value, least in (("processes", processes, 1), ("gpus", gpus, 0)):
+            if value is not None and value < least:
+                raise UserError(f"hydra.launcher.{key}: {value}; must be at least {least}")
+        self._gpus = visible_gpus() if gpus is None else visible_gpus()[:gpus]
+        cores = os.cpu_count() or 1
+        self._processes = processes or len(self._gpus) or max(1, cores // 2)
+        self._threads = max(1, cores // self._processes)
+
+    def run(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Run the tasks; see `dinodiet.sweep.drive.Launcher`."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", "dinodiet.run.run"])
+        waiting = deque(tasks)
+        running: dict[BaseProcess, tuple[Task, int]] = {}
+        free = list(range(self._processes))[::-1]
+        with _StopFlag() as stop:
+            while waiting or running:
+                for _ in range(len(waiting)):
+                    if not free:
+                        break
+                    task = waiting.popleft()
+                    (status,) = standing([task])
+                    if status.state in IN_WORK:
+                        waiting.append(task)  # another command's: look again later
+                    elif status.state in (CellState.DONE, CellState.FAILED):
+                        progress.ended(status)  # it was another command's
+                    else:
+                        slot = free.pop()
+                        running[self._start(context, task, slot)] = (task, slot)
+                connection.wait([process.sentinel for process in running], timeout=POLL_SECONDS)
+                for process in [process for process in running if not process.is_alive()]:
+                    task, slot = running.pop(process)
+                    free.append(slot)
+                    self._ended(process, task, progress)
+                progress.standing(standing([task for task, _ in running.values()]) if running else [])
+                if stop.signal:
+                    waiting.clear()
+                    stop.forward(running)
+        if stop.signal:
+            raise Preempted(stop.signal.name)
+
+    def _start(self, context: multiprocessing.context.ForkServerContext, task: Task, slot: int) -> BaseProcess:
+        gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
+        process = context.Process(target=_work, args=(task, self._threads, gpu), name=task.cell.run_id)
+        process.start()
+        return process
+
+    @staticmethod
+    def _ended(process: BaseProcess, task: Task, progress: Progress) -> None:
+        process.join()
+        (status,) = standing([task])
+        if status.state not in (CellState.DONE, CellState.FAILED) and process.exitcode not in (0, Preempted.EXIT_CODE):
+            code = process.exitcode or 0
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"its process left with exit code {code}"
+            note_death(task.run_dir, how)
+            (status,) = standing([task])
+        progress.ended(status)
+
+
+class _StopFlag:
+    """Remembers the first signal that asks this process to stop; a second Ctrl-C leaves at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._forwarded = False
+
+    def __enter__(self) -> _StopFlag:
+        self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal and number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        self.signal = signal.Signals(number)
+
+    def forward(self, running: dict[BaseProcess, tuple[Task, int]]) -> None:
+        """Tell the running processes once; each writes its checkpoint and leaves."""
+        if not self._forwarded:
+            self._forwarded = True
+            for process in running:
+                process.terminate()
+
+
+def _work(task: Task, threads: int, gpu: str | None) -> None:
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    with printing_to(task.run_dir.log):
+        attempt(task)
+        sys.stdout.flush()
+
+
+def visible_gpus() -> list[str]:
+    """Return the ids of the GPUs of this machine that CUDA_VISIBLE_DEVICES leaves, without importing torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu for gpu in chosen.split(",") if gpu.strip() and gpu.strip() != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return [str(number) for number, _ in enumerate(found.stdout.splitlines())] if found.returncode == 0 else []

@@ -1,0 +1,220 @@
+"""Run cells as SLURM array jobs: submit what is missing, watch the queue and the run directories, name what is lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from dinodiet.errors import UserError, one_line
+from dinodiet.io.files import read_json, write_json
+from dinodiet.store import queue as slurm_queue
+from dinodiet.store.grid import read_jobs, write_jobs
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import CellState, CellStatus
+from dinodiet.store.status import Preempted, State
+from dinodiet.sweep.drive import IN_WORK, note_death, standing
+from dinodiet.sweep.launchers.slurm_job import run_in_job
+from dinodiet.sweep.progress import Progress
+from dinodiet.sweep.task import Task
+
+# Parameters that submitit calls the same on every cluster; it wants all others with the prefix slurm_.
+COMMON = (
+    *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"),
+    "stderr_to_stdout",
+)
+UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
+RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
+FINAL = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
+LOST_POLLS = 3  # a job that left the queue is given so many looks for its results to appear on this machine's disk
+SLOWEST_POLL_SECONDS = 60.0
+
+
+@dataclass
+class _Watched:
+    task: Task
+    job: str | None
+    looks_left: int = LOST_POLLS
+    resubmissions_left: int = RESUBMISSIONS
+
+
+class Slurm:
+    """Submits tasks through submitit and watches them; see `conf/hydra/launcher/slurm.yaml`.
+
+    Args:
+        timeout_min: time limit of a job. A run that needs longer is checkpointed, requeued and continued, as often as
+            it makes progress.
+        signal_delay_s: how long before the limit the run is told to write its checkpoint.
+        array_parallelism: how many jobs of an array run at a time.
+        on_interrupt: what Ctrl-C does to the jobs: `cancel` them, or `detach` and leave them running.
+        detach: submit and return; the same command later watches the same jobs.
+        poll_seconds: how often the queue is looked at, at first; the pace slows down to a minute.
+        parameters: all others, as hydra-submitit-launcher names them.
+
+    Raises:
+        UserError: settings under which no job could end well.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_min: int = 240,
+        signal_delay_s: int = 120,
+        array_parallelism: int = 256,
+        on_interrupt: Literal["cancel", "detach"] = "cancel",
+        detach: bool = False,
+        poll_seconds: float = 5.0,
+        **parameters: Any,
+    ) -> None:
+        if signal_delay_s + 60 >= 60 * timeout_min:
+            raise UserError(
+                f"hydra.launcher.signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "
+                "to train (SLURM may signal a minute early); set it below 60 * timeout_min - 60"
+            )
+        if array_parallelism < 1:
+            raise UserError(f"hydra.launcher.array_parallelism: {array_parallelism}; must be at least 1")
+        if on_interrupt not in ("cancel", "detach"):
+            raise UserError(f"hydra.launcher.on_interrupt: {on_interrupt!r}; choose from: cancel, detach")
+        self._limits = {
+            "timeout_min": timeout_min,
+            "signal_delay_s": signal_delay_s,
+            "array_parallelism": array_parallelism,
+        }
+        self._parameters = {key: value for key, value in parameters.items() if key not in UNUSED}
+        self._on_interrupt, self._detach, self._poll_seconds = on_interrupt, detach, poll_seconds
+
+    def run(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Submit those tasks that no job has yet, and watch all; see `dinodiet.sweep.drive.Launcher`."""
+        study = tasks[0].study
+        with FileLock(study / ".sweep" / "submit.lock"):  # two commands at once: the second finds the first one's jobs
+            todo = [
+                task
+                for task, status in zip(tasks, standing(tasks), strict=True)
+                if status.state not in (*IN_WORK, CellState.DONE, CellState.FAILED)
+            ]
+            size = slurm_queue.max_array_size() - 1
+            for first in range(0, len(todo), size):
+                self._submit(study, todo[first : first + size], progress)
+        jobs = read_jobs(study)
+        if self._detach:
+            progress.say("detached: the same command watches these jobs again")
+            return
+        try:
+            self._watch([_Watched(task, jobs.get(task.cell.run_id)) for task in tasks], progress)
+        except KeyboardInterrupt as error:
+            self._interrupted(tasks, progress)
+            raise Preempted("SIGINT") from error
+
+    def _submit(self, study: Path, tasks: Sequence[Task], progress: Progress) -> None:
+        before = [read_json(task.run_dir.status) for task in tasks]
+        for task, status in zip(tasks, before, strict=True):
+            write_json(task.run_dir.status, {**(status or {}), "state": State.QUEUED.value, "reason": None})
+        try:
+            jobs = self._sbatch(study, tasks)
+        except BaseException as error:
+            for task, status in zip(tasks, before, strict=True):
+                _put_back(task.run_dir, status)
+            if isinstance(error, Exception):
+                raise UserError(f"hydra/launcher=slurm: nothing was submitted: {_sbatch_message(error)}") from error
+            raise
+        write_jobs(study, {task.cell.run_id: job for task, job in zip(tasks, jobs, strict=True)})
+        progress.say(f"submitted {len(tasks)} runs to SLURM as job {jobs[0].split('_')[0]}")
+
+    def _sbatch(self, study: Path, tasks: Sequence[Task]) -> list[str]:
+        import submitit  # noqa: PLC0415 - only who submits pays for it
+
+        parameters = {
+            key if key in COMMON else f"slurm_{key}": value
+            for key, value in {**self._parameters, **self._limits}.items()
+            if value is not None
+        }
+        executor = submitit.AutoExecutor(folder=study / ".sweep" / "jobs" / "%j", cluster="slurm")
+        executor.update_parameters(**parameters)
+        _make_importable()
+        return [job.job_id for job in executor.map_array(run_in_job, tasks)]
+
+    def _watch(self, watched: list[_Watched], progress: Progress) -> None:
+        pause = self._poll_seconds
+        while watched:
+            time.sleep(pause)
+            pause = min(1.1 * pause, max(SLOWEST_POLL_SECONDS, self._poll_seconds))
+            statuses = standing([entry.task for entry in watched])
+            progress.standing(statuses)
+            still: list[_Watched] = []
+            for entry, status in zip(watched, statuses, strict=True):
+                if status.state in IN_WORK or (status.state is CellState.STOPPED and entry.looks_left > 0):
+                    entry.looks_left = LOST_POLLS if status.state in IN_WORK else entry.looks_left - 1
+                    still.append(entry)
+                elif self._submit_again(entry, status, progress):
+                    still.append(entry)
+                else:
+                    progress.ended(_explained(entry, status))
+            watched = still
+
+    def _submit_again(self, entry: _Watched, status: CellStatus, progress: Progress) -> bool:
+        """Submit a run again that was killed without a word and not requeued; return whether it was."""
+        own = read_json(entry.task.run_dir.status) or {}
+        if status.state is not CellState.STOPPED or entry.job is None or own.get("state") != State.RUNNING.value:
+            return False
+        ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
+        if ending in FINAL or not entry.resubmissions_left:
+            return False
+        progress.say(f"SLURM job {entry.job} ended as {ending} and its run was killed: submitting it again")
+        study = entry.task.study
+        try:
+            with FileLock(study / ".sweep" / "submit.lock"):
+                self._submit(study, [entry.task], progress)
+        except UserError as error:  # the others are watched to their end
+            progress.say(f"error: {one_line(error)}")
+            return False
+        entry.job = read_jobs(study)[entry.task.cell.run_id]
+        entry.looks_left, entry.resubmissions_left = LOST_POLLS, entry.resubmissions_left - 1
+        return True
+
+    def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
+        jobs = read_jobs(tasks[0].study)
+        active = slurm_queue.active_jobs() or set()
+        mine = [jobs[task.cell.run_id] for task in tasks if jobs.get(task.cell.run_id) in active]
+        if self._on_interrupt == "detach":
+            progress.say(f"interrupted: {len(mine)} SLURM jobs go on; the same command watches them again")
+            return
+        progress.say(f"interrupted: cancelling {len(mine)} SLURM jobs; the same command continues what they began")
+        slurm_queue.cancel(mine)
+        deadline = time.monotonic() + SLOWEST_POLL_SECONDS
+        while set(mine) & (slurm_queue.active_jobs() or set()) and time.monotonic() < deadline:
+            time.sleep(1)
+
+
+def _explained(entry: _Watched, status: CellStatus) -> CellStatus:
+    """Return the status of a cell whose job is gone, with SLURM's word on how it ended, and note that on disk."""
+    if status.state is not CellState.STOPPED or entry.job is None:
+        return status
+    ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
+    said = f" ({status.reason})" if status.reason else ""
+    note_death(entry.task.run_dir, f"SLURM job {entry.job} ended as {ending}{said}")
+    (explained,) = standing([entry.task])
+    return explained
+
+
+def _put_back(run_dir: RunDir, status: dict[str, Any] | None) -> None:
+    if status is None:
+        run_dir.status.unlink(missing_ok=True)
+    else:
+        write_json(run_dir.status, status)
+
+
+def _sbatch_message(error: Exception) -> str:
+    """Return what sbatch says, without submitit's and Python's words around it."""
+    lines = [line for line in str(error).splitlines() if "sbatch: error:" in line]
+    return "; ".join(line.split("sbatch: error:")[1].strip() for line in lines) or one_line(error)
+
+
+def _make_importable() -> None:
+    """Let the jobs import what this process can: dinodiet, and parts of the user's own beside where he works."""
+    own = [str(Path(__file__).resolve().parents[3]), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in own if part)

@@ -1,0 +1,64 @@
+"""What a SLURM job does: one run, whatever happens to the job. Imported by submitit on the compute node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from dinodiet.errors import UserError, one_line
+from dinodiet.io.files import read_json, write_json
+from dinodiet.store.queue import requeue
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import Preempted, State, slurm_job
+from dinodiet.sweep.task import Task, execute, printing_to
+
+SAME_STEP_REQUEUES = 3  # so many time limits in a row without a step between them: it would go on for ever
+
+
+def run_in_job(task: Task) -> None:
+    """Do the run in this SLURM job.
+
+    SIGUSR2 says that the time limit is near: the run writes its checkpoint and the job goes back into the queue.
+    SIGTERM is SLURM's own doing (preemption, requeue, cancel): the run writes its checkpoint and leaves.
+    submitit's own handlers, which count time-outs and take short jobs' preemption for one, are replaced.
+
+    Raises:
+        Exception: the run failed; SLURM then calls the job failed, and the run directory says why.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _leave)
+    with printing_to(task.run_dir.log):
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        print(f"--- SLURM job {slurm_job()}, restarted {restarts} times, begun at {time.time():.2f}", flush=True)
+        try:
+            execute(task)
+        except Preempted as left:
+            _left(task.run_dir, left)
+            raise
+        except UserError as error:
+            print(f"error: {one_line(error)}", flush=True)
+            raise
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise Preempted(signal.Signals(number).name)
+
+
+def _left(run_dir: RunDir, left: Preempted) -> None:
+    if left.signal_name != signal.SIGUSR2.name:
+        return
+    status = read_json(run_dir.status) or {}
+    steps = [*status.get("requeued_at", []), left.step]
+    if steps[-SAME_STEP_REQUEUES:] == [left.step] * SAME_STEP_REQUEUES:
+        reason = f"{SAME_STEP_REQUEUES} time limits in a row passed without a step; raise hydra.launcher.timeout_min"
+        write_json(run_dir.status, {**status, "state": State.FAILED.value, "reason": reason})
+        return
+    write_json(run_dir.status, {**status, "requeued_at": steps})
+    job = slurm_job()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM ends the job by it once it is requeued
+    if job is not None and not requeue(job):
+        print(f"SLURM refused to requeue job {job}; run the sweep's command again to continue", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""What a grid would need, and having it there ahead of time."""

@@ -1,0 +1,163 @@
+"""What a training step and an evaluation hold besides weights: they are run on tensors that have shapes, but no memory.
+
+The backbone is run once for each shape of its input. A method's own loss is run for every run, with a backbone in it
+that only reserves what the real one was seen to hold: grids of many heads and settings are planned in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+
+from dinodiet.methods.base import Method
+from dinodiet.training.loop import AUTOCAST
+from dinodiet.types import Batch, Clock, DataSpec
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that come to life within it: `now` and at most (`peak`)."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._see(leaf)
+        return result
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._known:
+            self._known[key] = weakref.finalize(storage, self._forget, key, storage.nbytes())
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+
+    def _forget(self, key: int, number: int) -> None:
+        del self._known[key]
+        self.now -= number
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of one pass through a backbone: kept for its backward pass, and at most while it runs, either way."""
+
+    kept: int
+    peak: int
+
+
+class Reserve(nn.Module):
+    """Stands for a backbone: embeddings of the right shape, and a count of what the real one would hold."""
+
+    def __init__(self, embed_dim: int, cost: Callable[[torch.Size, bool], Cost], live: Live) -> None:
+        super().__init__()
+        self.embed_dim, self._cost, self._live = embed_dim, cost, live
+        self.kept = self.peak = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return embeddings of images."""
+        training = torch.is_grad_enabled()
+        cost = self._cost(images.shape, training)
+        self.peak = max(self.peak, self._live.now + self.kept + cost.peak)
+        self.kept += cost.kept
+        return torch.empty(len(images), self.embed_dim, requires_grad=training)
+
+
+class Activations:
+    """Measures backbones, each once; `peak` then tells what a step of a method holds at most."""
+
+    def __init__(self) -> None:
+        self._costs: dict[Any, Cost] = {}
+
+    def peak(self, key: str, method: Method, spec: DataSpec, batch_size: int, precision: str) -> int:
+        """Return the bytes of activations and of gradients at the worst moment of a training step.
+
+        Args:
+            key: names the backbone and what of it is trained.
+            method: on the meta device; it is spoiled.
+            spec: of its data.
+            batch_size: of a micro-batch.
+            precision: of the forward passes, as in `Recipe`.
+        """
+        views: Any = method.views
+        shapes = [view.shape[1:] for view in views(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.Generator())]
+        backbone: Any = method.backbone
+        live = Live()
+
+        def cost(shape: torch.Size, training: bool) -> Cost:
+            return self._cost((key, shape, training, precision), backbone, shape, training, precision)
+
+        reserve = Reserve(backbone.embed_dim, cost, live)
+        for name, module in list(method.named_modules()):
+            if type(module) is type(backbone):
+                method.set_submodule(name, reserve)
+        with _without_memory(precision):
+            method.to_empty(device="cpu").train()
+            method.views = _Views(shapes, views.num_global)  # type: ignore[assignment]
+            with live:
+                loss = method.loss(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
+                after_forward = live.now
+                torch.autograd.backward(loss)
+        return max(reserve.peak, reserve.kept + live.peak, after_forward + reserve.kept)
+
+    def evaluation(self, key: str, backbone: nn.Module, batch_size: int, side: int, precision: str) -> int:
+        """Return the bytes of activations of an evaluation's batch."""
+        shape = torch.Size((batch_size, 3, side, side))
+        return self._cost((key, shape, False, precision), backbone, shape, False, precision).peak
+
+    def _cost(self, key: Any, backbone: nn.Module, shape: torch.Size, training: bool, precision: str) -> Cost:
+        if key not in self._costs:
+            self._costs[key] = _measured(backbone, shape, training, precision)
+        return self._costs[key]
+
+
+def _measured(backbone: nn.Module, shape: torch.Size, training: bool, precision: str) -> Cost:
+    with _disable_current_modes():
+        network = copy.deepcopy(backbone.train(training))
+    with _disable_current_modes(), _without_memory(precision), torch.set_grad_enabled(training):
+        network.to_empty(device="cpu")
+        images, live = torch.empty(shape), Live()
+        with live:
+            embeddings = network(images)
+            kept = live.now if embeddings.requires_grad else 0
+            if embeddings.requires_grad:
+                torch.autograd.backward(embeddings.sum())
+    return Cost(kept, live.peak)
+
+
+@contextlib.contextmanager
+def _without_memory(precision: str) -> Iterator[None]:
+    dtype = AUTOCAST[precision]
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", dtype, enabled=dtype is not None):
+        yield
+
+
+@dataclass
+class _Views:
+    """Views of the right shapes."""
+
+    shapes: list[torch.Size]
+    num_global: int
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        return [torch.empty(len(images), *shape) for shape in self.shapes]
+
+
+def _batch(size: int, spec: DataSpec) -> Batch:
+    label = torch.zeros((size, spec.num_labels) if spec.multilabel else (size,), dtype=torch.int64)
+    return Batch(torch.zeros(size, 3, 1, 1, dtype=torch.uint8), label, torch.zeros(size, dtype=torch.int64))

@@ -1,0 +1,210 @@
+"""What a run would need: everything is built as for training, but on the meta device, without weights or images."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from dinodiet.backbones.planned import planned_backbone
+from dinodiet.backbones.recompute import recompute_blocks
+from dinodiet.config.build import build
+from dinodiet.config.schema import resolved
+from dinodiet.data.loader import TrainLoader
+from dinodiet.errors import UserError
+from dinodiet.methods.base import Method
+from dinodiet.run.parts import build_recipe, build_scorer
+from dinodiet.schedules import at
+from dinodiet.sweep.planning.activations import Activations
+from dinodiet.types import Backbone, Clock, Data, DataSpec
+
+# What changes neither the size of a run nor whether it can be built.
+IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
+PEEKS = {  # what opens a source without reading its images, and what is published of it
+    "dinodiet.data.sources.medmnist.medmnist_set": (
+        "dinodiet.data.sources.unopened.medmnist_labels",
+        "medmnist_published",
+    ),
+    "dinodiet.data.sources.torchvision.torchvision_set": (None, "torchvision_published"),
+}
+UNKNOWN_COUNT = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run needs; None is unknown.
+
+    Attributes:
+        steps: optimiser steps.
+        parameters, trained: of the backbone.
+        memory: bytes of weights, gradients and optimiser state, the method's heads and teacher included.
+        peak: bytes at the worst moment of a training step or of an evaluation, activations included. What a CPU run's
+            process holds besides, about 1 GiB of libraries, comes on top.
+        note: what the numbers could not be taken from, in one line.
+    """
+
+    steps: int | None
+    parameters: int | None = None
+    trained: int | None = None
+    memory: int | None = None
+    peak: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    data: Data
+    note: str | None = None
+    counted: bool = True
+
+
+class Estimator:
+    """Estimates configurations; what several of them share is opened and built once. Seeds are taken for alike."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Any] = {}
+        self._activations = Activations()
+
+    def __call__(self, config: dict[str, Any]) -> Estimate:
+        """Return what a composed configuration needs.
+
+        Raises:
+            UserError: it cannot be built; one line.
+        """
+        relevant = {key: value for key, value in config.items() if key not in IRRELEVANT}
+        found: Estimate = self._once("run", relevant, lambda: self._estimate(OmegaConf.create({**config, "seed": 0})))
+        return found
+
+    def _once(self, kind: str, what: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` returned, or raise what it raised, when it was first called for `what`."""
+        key = f"{kind} {json.dumps(what, sort_keys=True)}"
+        if key not in self._kept:
+            try:
+                self._kept[key] = make()
+            except UserError as error:
+                self._kept[key] = error
+        if isinstance(self._kept[key], UserError):
+            raise self._kept[key]
+        return self._kept[key]
+
+    def _estimate(self, cfg: DictConfig) -> Estimate:
+        if str(cfg.device).startswith("cuda"):
+            cfg.device = "auto"  # where the sweep is planned there may be no GPU
+        plain = resolved(cfg)
+        build(cfg.tracker, "tracker")
+        opened: _Opened = self._once("data", plain["dataset"], lambda: open_data(plain["dataset"]))
+        steps = _clock(cfg, opened.data).total_steps if opened.counted else None
+        _check_file(plain["model"].get("weights"))
+        try:
+            backbone = self._backbone(plain["model"], opened.data.spec)
+            build_scorer(cfg, opened.data, backbone, torch.device("cpu"))
+            method = _method(cfg, backbone, opened.data.spec)
+        except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
+            return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
+        if cfg.grad_checkpointing:
+            recompute_blocks(method.backbone)
+        memory = _memory(cfg, method, _clock(cfg, opened.data))
+        parameters = list(method.backbone.parameters())
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        total = sum(parameter.numel() for parameter in parameters)
+        if not opened.counted:
+            return Estimate(steps, total, trained, note=opened.note)
+        return Estimate(steps, total, trained, memory, self._peak(cfg, method, opened.data.spec, memory), opened.note)
+
+    def _peak(self, cfg: DictConfig, method: Method, spec: DataSpec, memory: int) -> int | None:
+        """Return the bytes at the worst moment; None: a part cannot be run without values."""
+        backbone, plain = method.backbone, resolved(cfg)
+        settings = {key: plain["method"].get(key) for key in ("_target_", "trainable", "drop_path")}
+        parts = [plain["model"], settings, spec.image_size, spec.native_size, cfg.grad_checkpointing]
+        key = json.dumps(parts, sort_keys=True)
+        assert isinstance(backbone, Backbone)
+        gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
+        micro_batch, side = cfg.schedule.batch_size // cfg.schedule.accumulate, backbone.input.size
+        try:
+            step = self._activations.peak(key, method, spec, micro_batch, cfg.precision)
+            scoring = self._activations.evaluation(key, backbone, cfg.eval.batch_size, side, cfg.precision)
+        except Exception:  # what parts of one's own do with tensors that have no values is up to them
+            return None
+        # A step's gradients are among its activations, except for those of the micro-batches before.
+        kept = gradients if cfg.schedule.accumulate > 1 else 0
+        return max(memory, memory - gradients + max(step + kept, scoring))
+
+    def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
+        kept = [node, spec.image_size, spec.native_size]
+        backbone: Backbone = self._once("model", kept, lambda: planned_backbone(node, spec))
+        return copy.deepcopy(backbone)
+
+
+def open_data(node: dict[str, Any]) -> _Opened:
+    """Open a dataset of which nothing is downloaded and, where there is a way, no image read.
+
+    Raises:
+        UserError: it refuses its settings, or its files are broken.
+    """
+    source, peeks = node["source"], PEEKS.get(node["source"]["_target_"], (None, None))
+    local = {**source, "_target_": peeks[0] or source["_target_"]} | (
+        {"download": False} if "download" in source else {}
+    )
+    try:
+        return _Opened(build({**node, "source": local}, "dataset")())
+    except UserError as error:
+        if not any(words in str(error) for words in ("not found", "no folder")):
+            raise
+    build(source, "dataset.source")  # its keys and values are held against its signature
+    peek = "files_published" if {"train", "all"} & set(source.get("published") or {}) else peeks[1]
+    if peek is not None:
+        published = {**source, "_target_": f"dinodiet.data.sources.unopened.{peek}"}
+        return _Opened(build({**node, "source": published}, "dataset")(), "data not found, sizes as published")
+    count = node.get("limit") or UNKNOWN_COUNT
+    stand_in = {"_target_": "dinodiet.data.sources.unopened.unknown", "count": count}
+    opened = build({**node, "source": stand_in}, "dataset")()
+    return _Opened(opened, "data not found", counted=node.get("limit") is not None)
+
+
+def _on_meta(make: Callable[[], Any]) -> Any:
+    with torch.device("meta"):
+        return make()
+
+
+def _check_file(weights: Any) -> None:
+    if isinstance(weights, str) and os.sep in weights and not Path(weights).expanduser().exists():
+        raise UserError(
+            f"model.weights: no file {Path(weights).absolute()}; choose from: hub, none, or a file that exists"
+        )
+
+
+def _method(cfg: DictConfig, backbone: Backbone, spec: DataSpec) -> Method:
+    method: Method = _on_meta(lambda: build(cfg.method, "method")(backbone=backbone, spec=spec))
+    return method
+
+
+def _clock(cfg: DictConfig, data: Data) -> Clock:
+    loader = TrainLoader(data.pretext, cfg.schedule.batch_size, seed=0)
+    return Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch)
+
+
+def _memory(cfg: DictConfig, method: Method, clock: Clock) -> int:
+    recipe, optimizer = build_recipe(cfg, method)
+    for value in (recipe.lr, recipe.weight_decay):
+        at(value, clock)  # a schedule may refuse its durations
+    held = sum(tensor.numel() * tensor.element_size() for tensor in (*method.parameters(), *method.buffers()))
+    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
+    return int(held + trained * (1 + _state_per_parameter(cfg)))
+
+
+def _state_per_parameter(cfg: DictConfig) -> float:
+    """Return how many numbers the optimiser keeps for each trained one: it is asked to train a small matrix."""
+    matrix = nn.Parameter(torch.zeros(64, 64))
+    optimizer: torch.optim.Optimizer = build(cfg.schedule.optimizer, "schedule.optimizer")(params=[matrix])
+    matrix.grad = torch.zeros_like(matrix)
+    optimizer.step()
+    kept = [value for value in optimizer.state[matrix].values() if isinstance(value, torch.Tensor) and value.ndim > 0]
+    return sum(value.numel() for value in kept) / matrix.numel()

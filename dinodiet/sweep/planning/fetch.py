@@ -1,0 +1,138 @@
+"""mode=fetch: have the weights and data of a run or a whole grid on disk, before it goes where there is no network.
+
+Nothing is built and nothing of a run is written. Each file is fetched once, whatever the number of runs that need it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dinodiet.config.build import beside
+from dinodiet.config.schema import resolved
+from dinodiet.errors import UserError, one_line
+from dinodiet.io.assets import ATTRIBUTE, Asset
+from dinodiet.sweep.task import Task
+
+GROUPS = ("model", "dataset", "method", "eval")
+EXPECTED = ("model", "dataset")  # groups whose parts should say what they need
+COUNTED = 20_000  # files of a folder whose sizes are added up
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that runs need: for which choice of which group, and what, or why that is not known."""
+
+    choice: str
+    what: Asset | UserError
+
+
+def fetch(tasks: Sequence[Task]) -> None:
+    """Fetch what the runs need, and print a line for each thing and a summary.
+
+    Raises:
+        UserError: something could not be fetched; the others were, and every failure has its line.
+    """
+    wanted = list(needs_of(tasks))
+    print(f"{len(tasks)} {'run needs' if len(tasks) == 1 else 'runs need'}:", flush=True)
+    width = max((len(need.choice) for need in wanted), default=0)
+    states = Counter[str]()
+    failures = []
+    for need in wanted:
+        try:
+            state, line = _have(need)
+        except UserError as error:
+            state, line = "FAILED", one_line(error)
+            failures.append(need.choice)
+        except KeyboardInterrupt as error:
+            raise UserError("mode=fetch: stopped; the same command goes on from there") from error
+        states[state] += 1
+        print(f"  {state:<13}  {need.choice:<{width}}  {line}", flush=True)
+    print(", ".join(f"{states[state]} {state}" for state in dict.fromkeys(states)))
+    if failures:
+        raise UserError(f"mode=fetch: {len(failures)} of {len(wanted)} could not be fetched: {', '.join(failures)}")
+
+
+def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:
+    """Yield what the runs need, each thing once, models first."""
+    asked: set[str] = set()
+    known: set[tuple[str, str]] = set()
+    configs = [resolved(OmegaConf.create(task.config)) for task in tasks]
+    for group in GROUPS:
+        for task, config in zip(tasks, configs, strict=True):
+            node = config[group]
+            if repr(node) in asked:
+                continue
+            asked.add(repr(node))
+            for need in _needs(group, node, _choice(group, node, task)):
+                key = (need.what.name, need.what.place) if isinstance(need.what, Asset) else (need.choice, "")
+                if key not in known:
+                    known.add(key)
+                    yield need
+
+
+def _choice(group: str, node: dict[str, Any], task: Task) -> str:
+    choice, size = task.cell.choices.get(group, group), str(node.get("size", ""))
+    return choice if group != "model" or choice.endswith(size) else f"{choice}-{size}"
+
+
+def _needs(group: str, node: dict[str, Any], choice: str) -> list[Need]:
+    try:
+        told = [asset for tell in beside(node, group, ATTRIBUTE) for asset in tell()]
+    except UserError as error:
+        return [Need(choice, error)]
+    if not told and group in EXPECTED:
+        return [
+            Need(choice, Asset(choice, f"its _target_ does not say what it needs ({node['_target_']}.{ATTRIBUTE})"))
+        ]
+    return [Need(choice, asset) for asset in told]
+
+
+def _have(need: Need) -> tuple[str, str]:
+    """Have a thing there; return how it came to be there, and its line.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    if isinstance(need.what, UserError):
+        raise need.what
+    if need.what.get is None:
+        return "nothing", need.what.place
+    found = need.what.find()
+    state = "already there" if found is not None else "fetched"
+    if found is None:
+        print(f"  fetching {need.what.name} to {need.what.place}", flush=True)
+        need.what.get()
+        found = need.what.find()
+    assert found is not None, f"{need.what.name} was fetched, but is not found"
+    return state, f"{need.what.name}, {size_on_disk(found)}, {found}"
+
+
+def size_on_disk(path: Path) -> str:
+    """Return the size of a file or folder in words; of folders with very many files, a lower bound."""
+    total, count, folders = 0, 0, [path]
+    if path.is_file():
+        return _bytes(path.stat().st_size)
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(Path(entry.path))
+                    continue
+                total, count = total + entry.stat().st_size, count + 1
+                if count == COUNTED:
+                    return f"more than {_bytes(total)}"
+    return _bytes(total)
+
+
+def _bytes(number: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} B"

@@ -1,0 +1,129 @@
+"""fit(): the training loop. It names no method and no dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dinodiet.data.loader import on_device
+from dinodiet.methods.base import Method
+from dinodiet.schedules import Scalar, at
+from dinodiet.training.optim import ClipMode, clip_gradients_
+from dinodiet.types import Batch, Clock
+
+Logs = dict[str, Tensor]
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message says at which step and rates."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of the loop that are not the method's own; see `conf/schedule`."""
+
+    lr: Scalar
+    weight_decay: Scalar
+    clip_grad: float | None = None
+    clip_mode: ClipMode = "global"
+    accumulate: int = 1
+    precision: str = "fp32"
+
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fit(
+    method: Method,
+    batches: Iterator[Batch],
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    recipe: Recipe,
+    clock: Clock,
+    *,
+    device: torch.device,
+    on_step: Callable[[Clock, Logs], None],
+) -> None:
+    """Train from `clock.step` to `clock.total_steps`; `on_step` hears of every finished step.
+
+    Every step is a function of the state before it, the batch, and (seed, step): a resumed run repeats the
+    uninterrupted one exactly.
+
+    Raises:
+        NonFiniteLossError: the loss is not finite; nothing was changed by that step.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    method.train()
+    batches = on_device(batches, device)
+    while clock.step < clock.total_steps:
+        batch = next(batches)
+        torch.manual_seed(clock.generator("modules").initial_seed())  # for drop path and dropout
+        set_rates(optimizer, recipe, clock)
+        logs, loss = forward_backward(method, batch, scaler, recipe, clock, device)
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(_non_finite(loss.item(), optimizer, clock))
+        scaler.unscale_(optimizer)
+        if recipe.clip_grad is not None:
+            clip_gradients_(parameters, recipe.clip_grad, recipe.clip_mode)
+        method.before_step(clock)
+        scaler.step(optimizer)
+        scaler.update()
+        method.after_step(clock)
+        optimizer.zero_grad(set_to_none=True)
+        clock = clock.at(clock.step + 1)
+        on_step(clock, logs)
+
+
+def set_rates(optimizer: Optimizer, recipe: Recipe, clock: Clock) -> None:
+    """Set every group's lr and weight decay: the schedules' values times the group's factors."""
+    lr, weight_decay = at(recipe.lr, clock), at(recipe.weight_decay, clock)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+        group["weight_decay"] = weight_decay * group["weight_decay_scale"]
+
+
+def forward_backward(
+    method: Method, batch: Batch, scaler: torch.amp.GradScaler, recipe: Recipe, clock: Clock, device: torch.device
+) -> tuple[Logs, Coming]:
+    """Leave the gradients of the mean loss over the micro-batches; return the mean of what the method logs.
+
+    The mean loss is also on its way to the host, sent before the last backward pass: who reads it waits for the forward
+    passes alone, and the device still has work while the host decides and goes on.
+    """
+    total: Logs = {}
+    for part, micro in enumerate(batch.split(recipe.accumulate)):
+        share = len(micro) / len(batch)
+        with torch.autocast(device.type, AUTOCAST[recipe.precision], enabled=recipe.precision != "fp32"):
+            logs = method.loss(micro, replace(clock, part=part))
+        for key, value in logs.items():
+            total[key] = total.get(key, 0) + value.detach() * share
+        loss = Coming(total["loss"])  # read after the last part, when it is the whole
+        torch.autograd.backward(scaler.scale(logs["loss"] * share))
+    return total, loss
+
+
+class Coming:
+    """A number on its way from the device to the host."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = value.to("cpu", non_blocking=True)
+        self._event = torch.cuda.current_stream(value.device).record_event() if value.is_cuda else None
+
+    def item(self) -> float:
+        """Return the number; wait for it, and for nothing that the device was given after it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._value.item()
+
+
+def _non_finite(loss: float, optimizer: Optimizer, clock: Clock) -> str:
+    rates = ", ".join(f"{group['name']} {group['lr']:.3g}" for group in optimizer.param_groups)
+    return (
+        f"the loss is {loss} at step {clock.step} of {clock.total_steps} (learning rates: {rates}); "
+        "lower schedule.lr, set schedule.clip_grad, or use precision=fp32; the last checkpoint is intact"
+    )

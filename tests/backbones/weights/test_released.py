@@ -1,0 +1,88 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dinodiet.backbones.weights.released import HubFile, UrlFile
+from dinodiet.errors import UserError
+from tests.web import COMMIT, Web, serving
+
+CONTENT = bytes(range(256)) * 40
+RELEASE = HubFile("owner/models", "net.pth")
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    with serving(tmp_path, monkeypatch) as found:
+        yield found
+
+
+def test_a_file_is_fetched_once_and_found_without_the_network(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = web.publish("owner/models", "net.pth", CONTENT)
+    assert RELEASE.find() is None
+    path = RELEASE.get()
+    assert path.read_bytes() == CONTENT
+    assert path.parts[-3:] == ("snapshots", COMMIT, "net.pth")
+    assert web.gets() == [(kept, "")]
+    web.asked.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert RELEASE.get() == RELEASE.find() == path
+    assert not web.asked
+
+
+def test_an_interrupted_download_is_continued(web: Web) -> None:
+    kept = web.publish("owner/models", "net.pth", CONTENT)
+    web.cuts = [3000, 0]
+    with pytest.raises(UserError, match=r"net.pth of owner/models .*closed after 3,000 of 10,240 bytes") as caught:
+        RELEASE.get()
+    assert "\n" not in str(caught.value)
+    assert RELEASE.find() is None
+    web.asked.clear()
+    assert RELEASE.get().read_bytes() == CONTENT
+    assert web.gets() == [(kept, "bytes=3000-")]
+    assert not list(RELEASE.place.rglob("*.incomplete"))
+
+
+def test_content_with_another_digest_than_the_hub_says_is_refused(web: Web) -> None:
+    web.publish("owner/models", "net.pth", CONTENT, sha256="0" * 64)
+    with pytest.raises(UserError, match=r"net.pth of owner/models .* has SHA256 \w+, published is 0{64}; it"):
+        RELEASE.get()
+    assert RELEASE.find() is None
+    assert not [path for path in RELEASE.place.rglob("*") if path.is_file() and path.stat().st_size >= len(CONTENT)]
+
+
+def test_content_with_another_digest_than_the_paper_says_is_refused(web: Web) -> None:
+    web.publish("owner/models", "net.pth", CONTENT)
+    with pytest.raises(UserError, match=r"has SHA-256 \w+, published is 0d6f6b8f...; it was removed"):
+        HubFile("owner/models", "net.pth", sha256="0d6f6b8f").get()
+    assert RELEASE.find() is None
+
+
+def test_the_second_name_serves_where_the_first_is_not_there(web: Web) -> None:
+    web.publish("owner/models", "pytorch_model.bin", CONTENT)
+    release = HubFile("owner/models", "model.safetensors", otherwise="pytorch_model.bin")
+    path = release.get()
+    assert path.name == "pytorch_model.bin"
+    assert release.find() == path
+
+
+def test_a_token_goes_to_the_hub_and_not_to_where_it_sends_us(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    web.publish("owner/models", "net.pth", CONTENT)
+    RELEASE.get()
+    sent = {(method, token) for method, _, _, token in web.asked}
+    assert sent == {("HEAD", "Bearer hf_secret"), ("GET", "")}
+
+
+def test_files_on_no_hub_lie_where_torch_hub_looks(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.files["/models/net.pth.tar"] = CONTENT
+    release = UrlFile(f"{web.address}/models/net.pth.tar")
+    web.cuts = [100, 0]
+    with pytest.raises(UserError, match=rf"{release.url} is neither in the cache {tmp_path}/torch/hub/checkpoints"):
+        release.get()
+    assert release.get() == release.find() == tmp_path / "torch/hub/checkpoints/net.pth.tar"
+    assert web.gets()[-1] == ("/models/net.pth.tar", "bytes=100-")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert release.get().read_bytes() == CONTENT
+    with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set.*mode=fetch"):
+        UrlFile(f"{web.address}/models/other.pth").get()

@@ -1,0 +1,281 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dinodiet.backbones.timm import TimmBackbone
+from dinodiet.backbones.weights import released
+from dinodiet.errors import UserError
+from tests.backbones import layouts
+from tests.backbones.small import SMALL, build_small
+
+OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, Any]]]] = [
+    ("dino", {}, layouts.dino),
+    ("dino", {}, layouts.dino_full),
+    ("dinov2", {"size": "small"}, layouts.dinov2),
+    ("dinov2", {"size": "small_reg"}, layouts.dinov2),
+    ("dinov2", {"size": "giant_reg"}, layouts.dinov2),
+    ("dinov3", {}, layouts.dinov3),
+    ("dinov3_convnext", {}, layouts.dinov3_convnext),
+    ("mae", {}, layouts.mae),
+    ("mae", {}, layouts.mae_full),
+    ("ijepa", {}, layouts.ijepa),
+    ("aimv2", {}, layouts.aimv2),
+    ("vit_tiny", {}, layouts.classifier("head")),
+    ("resnet18", {}, layouts.classifier("fc")),
+    ("resnet5m", {}, layouts.classifier("fc")),
+    ("mobilevit_xxs", {}, layouts.classifier("head.fc")),
+    ("mobilenetv2_035", {}, layouts.classifier("classifier")),
+    ("efficientnet_lite0", {}, layouts.classifier("classifier")),
+]
+
+
+CONNECT = "dinodiet.io.transfer.socket.create_connection"
+
+
+def randomised(model: str, **changes: Any) -> TimmBackbone:
+    """Return a small model whose every number is its own: a key at the wrong place shows."""
+    backbone = build_small(model, **changes).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in backbone.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape, generator=generator) * 0.1 + 0.01)
+    return backbone
+
+
+def images(backbone: TimmBackbone) -> Tensor:
+    side = backbone.input.size
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def own_state(backbone: TimmBackbone) -> layouts.State:
+    return {key: value.clone() for key, value in backbone.model.state_dict().items()}
+
+
+def save(state: dict[str, Any], path: Path) -> str:
+    torch.save(state, path)
+    return str(path)
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "changes", "layout"), OFFICIAL)
+def test_official_files_fill_every_place(
+    model: str, changes: dict[str, Any], layout: Callable[[layouts.State], dict[str, Any]], tmp_path: Path
+) -> None:
+    original = randomised(model, **changes)
+    path = save(layout(own_state(original)), tmp_path / "official.pth")
+    loaded = build_small(model, **changes, weights=path).eval()
+    for key, value in loaded.model.state_dict().items():
+        torch.testing.assert_close(value, original.model.state_dict()[key], msg=key)
+    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+
+
+def test_all_families_have_a_layout() -> None:
+    assert {model for model, _, _ in OFFICIAL} == set(SMALL)
+
+
+def test_torchvisions_resnet_gives_torchvisions_features(tmp_path: Path) -> None:
+    reference = torchvision.models.resnet18(weights=None).eval()
+    loaded = build_small("resnet18", weights=save(reference.state_dict(), tmp_path / "resnet18.pth")).eval()
+    reference.fc = torch.nn.Identity()
+    torch.testing.assert_close(loaded(images(loaded)), reference(images(loaded)))
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    original = randomised("mobilevit_xxs")
+    save_file(own_state(original), tmp_path / "model.safetensors")
+    loaded = build_small("mobilevit_xxs", weights=str(tmp_path / "model.safetensors")).eval()
+    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    original = randomised("vit_tiny")
+    save(own_state(original), tmp_path / "vit.pt")
+    loaded = build_small("vit_tiny", weights="~/vit.pt")
+    assert torch.equal(loaded.model.cls_token, original.model.cls_token)
+
+
+# --- position and patch embeddings ------------------------------------------------------------------------------------
+
+
+def test_position_embeddings_are_resized_to_the_images(tmp_path: Path) -> None:
+    original = build_small("mae", image_size=64)
+    state = own_state(original)
+    rows = torch.arange(4.0).repeat_interleave(4)  # each position says which row of the 4 x 4 grid it is
+    state["pos_embed"][0, 1:] = rows[:, None]
+    loaded = build_small("mae", image_size=128, weights=save(state, tmp_path / "mae.pth"))
+    grid = loaded.model.pos_embed[0, 1:].detach().reshape(8, 8, -1)
+    assert torch.equal(loaded.model.pos_embed[0, 0], original.model.pos_embed[0, 0])
+    assert torch.allclose(grid[:, 0], grid[:, 7])  # columns alike
+    assert (grid[1:, 0, 0] > grid[:-1, 0, 0]).all()
+    assert math.isclose(grid.mean().item(), 1.5, abs_tol=1e-3)
+
+
+def test_another_patch_size_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    path = save(own_state(build_small("dino", size="small8")), tmp_path / "dino8.pth")
+    with pytest.raises(UserError, match=r"dino8.pth does not fit .*: its patch size is 8, the model's 16"):
+        build_small("dino", size="small16", weights=path)
+    assert build_small("dino", size="small16", patch_size=4, weights=path).model.patch_embed.patch_size == (4, 4)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def without(key: str) -> Callable[[layouts.State], layouts.State]:
+    return lambda state: {name: value for name, value in state.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without("norm.bias"), r"fit vit_tiny_patch16_224: 1 missing \(norm.bias\)$"),
+        (lambda state: {**state, "adapter.weight": torch.zeros(1)}, r": 1 unexpected \(adapter.weight\)$"),
+        (
+            lambda state: {**state, "cls_token": torch.zeros(1, 1, 7)},
+            r": 1 of another shape \(cls_token \(1, 1, 7\) instead of \(1, 1, 48\)\)$",
+        ),
+        (
+            lambda state: {**without("norm.bias")(state), "a": torch.zeros(1), "b": torch.zeros(1)},
+            r": 1 missing \(norm.bias\); 2 unexpected \(a, b\)$",
+        ),
+        (
+            lambda state: {"norm.bias": state["norm.bias"]},
+            r": 41 missing \(cls_token, pos_embed, patch_embed.proj.weight, \.\.\.\)$",
+        ),
+        (lambda state: {}, r"42 missing"),
+    ],
+)
+def test_a_file_that_does_not_fit_names_the_keys(
+    damage: Callable[[layouts.State], layouts.State], message: str, tmp_path: Path
+) -> None:
+    path = save(damage(own_state(build_small("vit_tiny"))), tmp_path / "x.pth")
+    with pytest.raises(UserError, match=message) as caught:
+        build_small("vit_tiny", weights=path)
+    assert str(caught.value).startswith(f"model.weights: {path} does not fit")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "other"),
+    [("vit_tiny", "resnet18"), ("resnet18", "vit_tiny"), ("dinov3_convnext", "vit_tiny"), ("dinov3", "mae")],
+)
+def test_another_familys_file_is_refused(model: str, other: str, tmp_path: Path) -> None:
+    path = save(own_state(build_small(other)), tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"^model.weights: .*other.pth does not fit") as caught:
+        build_small(model, weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^model.weights: no file {tmp_path}/none.pth; choose from: hub, none, or a"):
+        build_small("vit_tiny", weights=str(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match=f"^model.weights: no file {Path.cwd()}/hubb; choose from"):
+        build_small("vit_tiny", weights="hubb")
+
+
+@pytest.mark.parametrize("name", ["notes.pth", "notes.safetensors"])
+def test_a_file_that_is_no_checkpoint_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("not weights\nat all")
+    with pytest.raises(UserError, match=rf"^model.weights: .*{name} cannot be read as a checkpoint \(") as caught:
+        build_small("vit_tiny", weights=str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+class Payload:
+    """What a malicious file would run on loading."""
+
+
+def test_files_that_hold_code_are_refused(tmp_path: Path) -> None:
+    path = save({"model": Payload()}, tmp_path / "code.pth")
+    with pytest.raises(UserError, match=r"cannot be read as a checkpoint \(RuntimeError: weights_only=True blocked"):
+        build_small("vit_tiny", weights=path)
+
+
+# --- hub --------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("Network is unreachable\nand more that fills the screen")
+
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("dinodiet.io.transfer.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("dinodiet.io.transfer.socket.create_connection", refuse)
+    monkeypatch.setattr(released, "get_hf_file_metadata", lambda *_, **__: pytest.fail("a minute of retries"))
+    with pytest.raises(UserError) as caught:
+        build_small("dinov2", weights="hub")
+    message = str(caught.value)
+    assert message.startswith(
+        "model.weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither "
+        "in the cache"
+    )
+    assert "HF_HOME" in message
+    assert "Network is unreachable" in message
+    assert message.endswith("model.weights=/path/to/file")
+    assert "\n" not in message
+
+
+def test_offline_mode_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(
+        "dinodiet.io.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
+    )
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        build_small("dinov2", weights="hub")
+
+
+def test_cached_hub_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = randomised("resnet18")
+    save_file(own_state(original), tmp_path / "model.safetensors")
+    asked: list[str] = []
+
+    def cached(hub_id: str, file: str, **_: Any) -> str | None:
+        asked.append(hub_id)
+        return str(tmp_path / file) if (tmp_path / file).exists() else None
+
+    monkeypatch.setattr(released, "try_to_load_from_cache", cached)
+    monkeypatch.setattr(
+        "dinodiet.io.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
+    )
+    loaded = build_small("resnet18", weights="hub").eval()
+    assert asked == ["timm/resnet18.tv_in1k"]
+    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+
+
+def test_weights_that_the_publisher_keeps_are_fetched_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = randomised("ijepa")
+    asked: list[str] = []
+
+    def fetch(url: str, target: Path) -> None:
+        asked.append(url)
+        target.parent.mkdir(parents=True)
+        torch.save(layouts.ijepa(own_state(original)), target)
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(released, "transfer", fetch)
+    loaded = build_small("ijepa", weights="hub").eval()
+    assert asked == ["https://dl.fbaipublicfiles.com/ijepa/IN1K-vit.h.14-300e.pth.tar"]
+    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+
+
+@pytest.mark.parametrize("size", ["035", "075"])
+def test_models_without_released_weights_say_so(size: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^model.weights: hub, but mobilenetv2_{size} has no released weights; choose"
+    ):
+        build_small("mobilenetv2_035", size=size, weights="hub")

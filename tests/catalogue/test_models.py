@@ -1,0 +1,208 @@
+"""Every model in every size builds without memory, and has the parameters that were published."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dinodiet.backbones.planned import planned_backbone
+from dinodiet.catalogue.models import ANY_DATA, CONF, Entry, Model, describe, models
+from dinodiet.errors import UserError
+from tests.places import REFERENCES
+
+# Parameters with the ImageNet classifier, as torchvision and timm list them.
+WITH_CLASSIFIER: dict[str, dict[str, int]] = {
+    "vit": {"tiny": 5_717_416, "small": 22_050_664, "base": 86_567_656},
+    "dino": {"small16": 22_050_664, "base16": 86_567_656},
+    "mae": {"base": 86_567_656, "large": 304_326_632, "huge": 632_045_800},
+    "resnet": {"18": 11_689_512, "50": 25_557_032, "simclr_1x": 25_557_032},
+    "mobilenetv2": {"100": 3_504_872},
+}
+# In millions, as the papers and model cards round them (MobileNetV2, MobileViT, Lite0: less their classifiers).
+ROUNDED: dict[str, Mapping[str, float]] = {
+    "aimv2": {"large": 309, "huge": 681, "1b": 1_240, "3b": 2_720, "large_distilled": 309},
+    "dino": {"small8": 21.7, "base8": 85.8},
+    "dinov2": {"small": 22, "base": 86, "large": 304, "giant": 1_137}
+    | {"small_reg": 22, "base_reg": 86, "large_reg": 304, "giant_reg": 1_137},
+    "dinov3": {"small": 21.6, "small_plus": 28.7, "base": 85.7, "large": 303, "huge_plus": 841, "7b": 6_716}
+    | {"large_sat": 303},
+    "dinov3_convnext": {"tiny": 28, "small": 50, "base": 88, "large": 197},
+    "efficientnet_lite0": {"lite0": 4.652 - 1.281},
+    "ijepa": {"h14_1k": 631, "h14_22k": 631, "h16_448_1k": 632, "g16_22k": 1_012},
+    "mobilenetv2": {"035": 1.68 - 1.281, "075": 2.64 - 1.281},
+    "mobilevit": {"s": 5.6 - 0.641, "xs": 2.32 - 0.385, "xxs": 1.27 - 0.321},
+    "resnet": {"simclr_2x": 94, "simclr_4x": 375, "clip": 23.5},
+    "resnet5m": {"resnet5m": 5.0},
+}
+SHAPES = {name: json.loads((REFERENCES / f"{name}_shapes.json").read_text()) for name in ("aim", "mambavision")}
+# One of each architecture; the others are built in CI alone, as a transformer of 40 blocks takes a second.
+QUICK = {
+    *(("vit", "tiny"), ("dino", "small16"), ("mae", "base"), ("dinov2", "small"), ("dinov3", "small")),
+    *(("dinov3_convnext", "tiny"), ("efficientnet_lite0", "lite0"), ("mobilenetv2", "100"), ("mobilevit", "xxs")),
+    *(("resnet", "18"), ("resnet", "50"), ("resnet", "simclr_1x"), ("resnet5m", "resnet5m")),
+}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Model]:
+    return {model.name: model for model in models()}
+
+
+def published(table: Mapping[str, Mapping[str, float]]) -> list[Any]:
+    return [
+        pytest.param(name, size, count, marks=() if (name, size) in QUICK else pytest.mark.slow)
+        for name, sizes in table.items()
+        for size, count in sizes.items()
+    ]
+
+
+@pytest.mark.parametrize(("name", "size", "count"), published(WITH_CLASSIFIER))
+def test_parameters_are_those_published(known: dict[str, Model], name: str, size: str, count: int) -> None:
+    entry = describe(known[name], size)
+    assert entry.features is not None
+    assert entry.parameters == count - 1000 * (entry.features + 1)
+
+
+@pytest.mark.parametrize(("name", "size", "millions"), published(ROUNDED))
+def test_parameters_are_about_those_published(known: dict[str, Model], name: str, size: str, millions: float) -> None:
+    assert describe(known[name], size).parameters == pytest.approx(millions * 1e6, rel=0.02)
+
+
+@pytest.mark.parametrize("size", list(SHAPES["mambavision"]))
+def test_mambavision_has_the_official_parameters(known: dict[str, Model], size: str) -> None:
+    entry, official = describe(known["mambavision"], size), SHAPES["mambavision"][size]
+    assert entry.features == official["feature_dim"]
+    assert entry.pixels == official["input"]["input_size"][-1]
+    assert entry.parameters == official["num_params_backbone"]
+
+
+@pytest.mark.parametrize("size", list(SHAPES["aim"]))
+def test_aim_has_the_official_parameters_up_to_its_last_feature(known: dict[str, Model], size: str) -> None:
+    official, entry = SHAPES["aim"][size], describe(known["aim"], size)
+    last, depth, width = max(official["best_layers"]), official["config"]["num_blocks"], official["config"]["embed_dim"]
+    block = sum(math.prod(entry["shape"]) for key, entry in official["keys"].items() if "blocks.{i}" in key)
+    assert (entry.blocks, entry.features) == (last + 1, width)
+    norm = 2 * width  # after the last block; raw outputs are used
+    assert entry.parameters == official["num_params"]["backbone"] - norm - (depth - last - 1) * block
+
+
+# For timm's: tests/backbones/test_adapter.py.
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [("aim", "600M"), ("mambavision", "T")])
+def test_features_are_those_of_a_forward_pass(known: dict[str, Model], name: str, size: str) -> None:
+    backbone = planned_backbone({**known[name].node, "size": size}, ANY_DATA)
+    assert isinstance(backbone, nn.Module)
+    side = backbone.input.size
+    with torch.no_grad(), torch.device("meta"):
+        assert backbone.eval()(torch.zeros(2, 3, side, side)).shape == (2, describe(known[name], size).features)
+
+
+def test_every_size_of_the_repository_has_its_number_here(known: dict[str, Model]) -> None:
+    numbers: dict[str, set[str | None]] = {name: set() for name in (*WITH_CLASSIFIER, *ROUNDED)}
+    for table in (dict[str, Any](WITH_CLASSIFIER), dict[str, Any](ROUNDED)):
+        for name, sizes in table.items():
+            numbers[name] |= set(sizes)
+    numbers |= {name: set(shapes) for name, shapes in SHAPES.items()}
+    numbers["ijepa"] |= {"b16_1k", "l14_22k"}  # never released
+    assert {name: set(model.sizes) for name, model in known.items() if not model.preset} == numbers
+
+
+def test_presets_stand_for_their_size(known: dict[str, Model]) -> None:
+    presets = {name: list(model.sizes) for name, model in known.items() if model.preset}
+    assert presets == {
+        **{"mobilenetv2_035": ["035"], "mobilenetv2_075": ["075"], "mobilenetv2_100": ["100"]},
+        **{"mobilevit_s": ["s"], "mobilevit_xs": ["xs"], "mobilevit_xxs": ["xxs"]},
+        **{"resnet18": ["18"], "resnet50": ["50"], "vit_base": ["base"], "vit_small": ["small"], "vit_tiny": ["tiny"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "weights", "licence"),
+    [
+        ("mobilevit", "xxs", "hub", "cvnets-license"),
+        ("mambavision", "T", "hub", "cc-by-nc-sa-4.0"),
+        ("vit", "tiny", "hub", "apache-2.0"),
+        ("resnet", "simclr_1x", "file", None),
+        ("ijepa", "b16_1k", "unreleased", None),
+    ],
+)
+def test_where_weights_are(known: dict[str, Model], name: str, size: str, weights: str, licence: str | None) -> None:
+    entry = describe(known[name], size)
+    assert (entry.weights, entry.licence, entry.note) == (weights, licence, None)
+    assert (entry.parameters is None) == (weights == "unreleased")
+
+
+OWN = """
+import torch
+from torch import nn
+from dinodiet.errors import UserError
+from dinodiet.types import InputSpec
+
+SIZES = {"small": 3, "large": 5}
+
+
+class Tiny(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.embed_dim, self.input = width, InputSpec(size=40, mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.linear = nn.Linear(3, width)
+
+    def forward(self, images):
+        return self.linear(images.mean(dim=(2, 3)))
+
+    def freezable_blocks(self):
+        return [[self.linear]]
+
+    def tail(self):
+        return []
+
+
+def tiny(spec, *, size: str, weights: str = "hub"):
+    if weights != "none":
+        raise AssertionError("it would download")
+    if size == "large":
+        raise UserError("model.size: large is broken today")
+    return Tiny(SIZES[size])
+"""
+
+
+@pytest.fixture
+def few_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Composing all takes seconds."""
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mae.yaml").write_text((CONF / "model" / "mae.yaml").read_text())
+    monkeypatch.setattr("dinodiet.catalogue.models.CONF", tmp_path / "conf")
+
+
+@pytest.mark.usefixtures("few_models")
+def test_models_of_ones_own_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "own_tiny.py").write_text(OWN)
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: own_tiny.tiny\nsize: small\nweights: hub\n")
+    (tmp_path / "model" / "preset.yaml").write_text("defaults: [mae, _self_]\nsize: large\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = {model.name: model for model in models(tmp_path)}
+    mine = known["mine"]
+    assert describe(mine, "small") == Entry("mine", "small", 12, 3, 1, 40)
+    assert describe(mine, "large") == Entry("mine", "large", note="model.size: large is broken today")
+    assert list(mine.sizes) == ["small", "large"]
+    assert list(known["preset"].sizes) == ["large"]
+    assert sorted(known) == ["mae", "mine", "preset"]
+
+
+@pytest.mark.usefixtures("few_models")
+def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder model/ in it"):
+        models(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("size: small\n")
+    with pytest.raises(UserError, match=r"model: no _target_ in model/mine.yaml"):
+        models(tmp_path)
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: no_such.factory\n")
+    with pytest.raises(UserError, match=r"model/mine.yaml: _target_: 'no_such.factory' cannot be imported"):
+        models(tmp_path)

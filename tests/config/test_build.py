@@ -1,0 +1,74 @@
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from dinodiet.config.build import _guarded, build
+from dinodiet.errors import UserError
+
+
+def node(**values: Any) -> Any:
+    return OmegaConf.create(values)
+
+
+def test_build_waits_for_the_runtime_objects_and_keeps_their_identity() -> None:
+    marker = object()
+    made = build(node(_target_=PAIR, right=[1, {"a": 2}]), "method")(left=marker)
+    assert made.left is marker
+    assert made.right == [1, {"a": 2}]
+    assert type(made.right) is list  # plain Python, no configuration object
+
+
+def test_nested_nodes_are_built_from_the_inside_out() -> None:
+    inner = {"_target_": PAIR, "left": 1, "right": 2}
+    waiting = {"_target_": PAIR, "_partial_": True, "left": 3}
+    made = build(node(_target_=PAIR, left=inner, right=[waiting]), "method")()
+    assert made.left.right == 2
+    assert made.right[0](right=4).right == 4
+
+
+PAIR = "tests.config.test_build.Pair"
+
+
+class Pair:
+    def __init__(self, left: Any, right: Any) -> None:
+        if right == "refused":
+            raise UserError("right: 'refused'; choose another")
+        if right == "plain":
+            raise ValueError("a plain\nerror")
+        self.left, self.right = left, right
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"_target_": "tests.nowhere.X"}, "method._target_: 'tests.nowhere.X' cannot be imported"),
+        ({"_target_": "tests.config.test_build.CONSTANT"}, "method._target_: 'tests.config.test_build.CONSTANT' is a"),
+        ({"_target_": PAIR, "middle": 1}, "method.middle: no such key; choose from: left, right"),
+        (
+            {"_target_": PAIR, "left": {"_target_": PAIR, "x": 1}},
+            "method.left.x: no such key",
+        ),
+        (
+            {"_target_": PAIR, "left": 1, "right": "refused"},
+            "method.right: 'refused'; choose another",
+        ),
+        ({"_target_": PAIR, "left": 1, "right": "plain"}, "method: a plain error"),
+    ],
+)
+def test_mistakes_are_told_under_their_full_key(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        build(node(**values), "method")()
+    assert str(refusal.value).startswith(words)
+
+
+CONSTANT = [1]
+
+
+def test_a_mistake_that_a_part_tells_in_full_is_left_as_it_is() -> None:
+    def refuse() -> None:
+        raise UserError("dataset.image_size: 33; choose another")
+
+    made = _guarded(refuse, "model")
+    with pytest.raises(UserError, match=r"^dataset\.image_size: 33"):
+        made()

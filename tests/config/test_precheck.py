@@ -1,0 +1,93 @@
+import inspect
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from dinodiet.config import precheck
+from dinodiet.config.precheck import check_nodes, signature_of
+from dinodiet.config.signature import check_arguments, describe
+from dinodiet.errors import UserError
+from tests.places import CONF
+
+
+def targets(node: Any) -> set[str]:
+    if isinstance(node, list):
+        return set().union(*map(targets, node))
+    if not isinstance(node, dict):
+        return set()
+    own = {node["_target_"]} if "_target_" in node else set()
+    return own.union(*map(targets, node.values()))
+
+
+EVERY = targets([OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in CONF.rglob("*.yaml")])
+READ = sorted(name for name in EVERY if signature_of(name) is not None)
+
+
+def test_most_targets_are_read() -> None:
+    own = [name for name in EVERY if name.startswith("dinodiet.") and not name.startswith("dinodiet.sweep.")]
+    assert len(READ) > 20
+    assert set(own) - set(READ) <= {"dinodiet.run.trackers.NoTracker"}  # which takes nothing
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_source_says_what_the_object_says(name: str) -> None:
+    found = signature_of(name)
+    assert found is not None
+    parameters, hints = found
+    target = get_object(name)
+    assert list(parameters) == list(inspect.signature(target).parameters)
+    real = typing.get_type_hints(inspect.getattr_static(target, "__init__") if isinstance(target, type) else target)
+    assert {key: describe(hint) for key, hint in hints.items()} == {key: describe(real[key]) for key in hints}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"label_smoothing": "much"},
+        {"targets": "all"},
+        {"num_classes": 1.5},
+        {"typo": 1},
+        {"probe_weight": "half"},
+        {"views": 3},
+    ],
+)
+def test_a_refusal_reads_the_same_as_after_the_import(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as before:
+        check_nodes({"_target_": "dinodiet.methods.diet.DIET", **arguments}, "method")
+    with pytest.raises(UserError) as after:
+        check_arguments(get_object("dinodiet.methods.diet.DIET"), arguments, "method")
+    assert str(before.value) == str(after.value)
+
+
+def test_nested_nodes_are_checked_under_their_full_key() -> None:
+    node = {"lr": [{"_target_": "dinodiet.schedules.Cosine", "value": "high"}]}
+    with pytest.raises(UserError, match=r"^schedule.lr\[0\].value: 'high'; must be a number$"):
+        check_nodes(node, "schedule")
+
+
+@pytest.mark.parametrize(
+    "name", ["torch.optim.AdamW", "my_parts.Pixels", "dinodiet.nothing.Here", "dinodiet.run.run.absent"]
+)
+def test_what_cannot_be_read_is_left_to_build(name: str) -> None:
+    assert signature_of(name) is None
+    check_nodes({"_target_": name, "anything": object()}, "model")
+
+
+def test_a_name_is_followed_through_imports_and_not_mistaken_for_what_is_imported_under_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "__init__.py").write_text("from toy.parts import Part as Whole")
+    (tmp_path / "toy" / "parts.py").write_text(
+        "from elsewhere import Part as Theirs\nclass Part:\n    def __init__(self, *, rate: float) -> None: ..."
+    )
+    monkeypatch.setattr(precheck, "ROOT", tmp_path / "toy")
+    for name in ("toy.Whole", "toy.parts.Part"):
+        found = signature_of(name)
+        assert found is not None
+        assert found[1] == {"rate": float}
+    assert signature_of("toy.parts.Theirs") is None

@@ -1,0 +1,90 @@
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dinodiet.io import transfer as module
+from dinodiet.io.transfer import check_hub, transfer
+from tests.web import Web, serving
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    with serving(tmp_path, monkeypatch) as found:
+        found.files["/set.zip"] = CONTENT
+        yield found
+
+
+def test_a_file_comes_whole_and_only_once(web: Web, tmp_path: Path) -> None:
+    target = tmp_path / "data" / "set.zip"
+    for _ in range(2):
+        transfer(f"{web.address}/set.zip", target)
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == ["set.zip"]
+    assert web.gets() == [("/set.zip", "")]
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(web: Web, tmp_path: Path) -> None:
+    web.cuts = [1000, 500]
+    transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+    assert [part for _, part in web.gets()] == ["", "bytes=1000-", "bytes=1500-"]
+
+
+def test_what_came_is_kept_when_nothing_more_comes_and_continued_next_time(web: Web, tmp_path: Path) -> None:
+    web.cuts = [1000, 0]
+    with pytest.raises(OSError, match=r"closed after 1,000 of 10,240 bytes"):
+        transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
+    assert (tmp_path / "set.zip.incomplete").read_bytes() == CONTENT[:1000]
+    assert not (tmp_path / "set.zip").exists()
+    transfer(f"{web.address}/set.zip", tmp_path / "set.zip", md5=hashlib.md5(CONTENT).hexdigest())
+    assert web.gets()[-1] == ("/set.zip", "bytes=1000-")
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
+
+
+def test_a_server_without_parts_sends_it_all_again(web: Web, tmp_path: Path) -> None:
+    web.ranges = False
+    (tmp_path / "set.zip.incomplete").write_bytes(CONTENT[:100])
+    transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kept", [CONTENT, CONTENT + b"more"])
+def test_a_part_that_is_whole_serves_and_one_that_is_too_long_does_not(web: Web, tmp_path: Path, kept: bytes) -> None:
+    (tmp_path / "set.zip.incomplete").write_bytes(kept)
+    transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+    assert len(web.gets()) == (1 if kept == CONTENT else 2)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_what_is_not_the_published_file_is_refused_and_removed(web: Web, tmp_path: Path, kind: str) -> None:
+    right = hashlib.new(kind, CONTENT).hexdigest()
+    web.files["/set.zip"] = CONTENT[:-1] + b"!"
+    with pytest.raises(OSError, match=rf"what came has {kind.upper()} \w+, published is {right}; it was removed"):
+        transfer(f"{web.address}/set.zip", tmp_path / "set.zip", **{kind: right})  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_before_anything_is_asked_of_it(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinodiet.io.transfer.shutil.disk_usage", lambda _: type("Usage", (), {"free": 5_000})())
+    with pytest.raises(OSError, match=rf"0.0 GB are needed in {tmp_path}, 0.0 GB are free"):
+        transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_hub_is_asked_for_in_an_instant(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "getproxies", dict)
+    check_hub()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")  # where nobody listens
+    with pytest.raises(ConnectionRefusedError):
+        check_hub()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set"):
+        check_hub()

@@ -1,0 +1,66 @@
+"""k steps, a kill, and k more are 2k steps, bit for bit: with every option that trains differently or keeps state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from dinodiet.run.monitor import Monitor
+from dinodiet.run.run import run
+from dinodiet.types import Clock
+from tests.running import CHOICES, composed, scores
+
+HALF = 4  # of 8 steps
+COMMON = ("schedule.epochs=2", "checkpoint_minutes=0", "eval.every_epochs=1", "model.drop_path=0.2")
+DIET = {
+    "mixed, projected, clipped, in parts": (
+        *("method.mixup_alpha=0.5", "method.cutmix_alpha=0.5", "method.projection_dim=8"),
+        *("schedule.clip_grad=0.1", "schedule.accumulate=2", "grad_checkpointing=true"),
+    ),
+    "random classes, all blocks, bf16, an optimiser with momentum": (
+        *("method.targets=random", "method.num_classes=8", "method.trainable=all", "precision=bf16"),
+        *("schedule.optimizer._target_=torch.optim.SGD", "+schedule.optimizer.momentum=0.9"),
+    ),
+    "a probe with a schedule": ("method=diet_dual",),
+    "trunk cache with noise, head first": (
+        *("method.trunk_cache=2", "method.trainable=last_1_blocks", "method.head_only_fraction=0.75"),
+        *("method.trunk_cache_dtype=fp32", "method.trunk_cache_noise=0.3"),
+    ),
+}
+SMALL_HEAD = ("method=dino", "method.hidden_dim=32", "method.out_dim=64", "schedule.batch_size=16")
+DINO = {
+    "clipped, in parts": ("schedule.accumulate=2", "schedule.clip_grad=0.1", "method.drop_path=0.2"),
+    "batch norm, free norms, frozen last layer, bf16": (
+        *("method.use_bn=true", "method.norm_last_layer=false", "method.freeze_last_layer_steps=6"),
+        *("precision=bf16", "grad_checkpointing=true"),
+    ),
+    "the last block, head first": ("method.trainable=last_1_blocks", "method.head_only_fraction=0.75"),
+}
+OPTIONS = DIET | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*COMMON, *OPTIONS[name])
+    choices = {**CHOICES, "method": next((w.removeprefix("method=") for w in words if w.startswith("method=")), "diet")}
+    undisturbed = run(composed(tmp_path / "whole", *words), choices)
+    assert undisturbed["initial"] != undisturbed["final"]
+    on_step = Monitor.on_step
+
+    def killed(self: Monitor, clock: Clock, logs: dict[str, Tensor]) -> Any:
+        if clock.step > HALF:  # of this step nothing is written
+            raise InterruptedError
+        return on_step(self, clock, logs)
+
+    cfg = composed(tmp_path / "killed", *words)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Monitor, "on_step", killed)
+        run(cfg, choices)
+    capsys.readouterr()
+    assert scores(run(cfg, choices)) == scores(undisturbed)
+    assert f"continuing from step {HALF} of {2 * HALF}" in capsys.readouterr().out

@@ -1,0 +1,89 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinodiet.io.files import write_json
+from dinodiet.store.grid import Cell, write_grid, write_jobs
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import CellState, CellStatus, state_of, states
+
+NOW = 1_000_000.0
+HERE = socket.gethostname()
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def judged(tmp_path: Path, status: dict[str, Any], **options: Any) -> CellStatus:
+    write_json(RunDir(tmp_path / "run").status, status)
+    return state_of(RunDir(tmp_path / "run"), now=NOW, **options)
+
+
+def running(age: float, **more: Any) -> dict[str, Any]:
+    return {"state": "running", "host": "elsewhere", "pid": 1, "heartbeat": NOW - age, "slurm_job": None, **more}
+
+
+def test_results_mean_done_whatever_the_status_says(tmp_path: Path) -> None:
+    write_json(RunDir(tmp_path / "run").results, {})
+    assert judged(tmp_path, running(1e5)).state is CellState.DONE
+
+
+def test_nothing_means_missing(tmp_path: Path) -> None:
+    assert state_of(RunDir(tmp_path / "run")).state is CellState.MISSING
+
+
+@pytest.mark.parametrize(
+    ("status", "active", "expected"),
+    [
+        (running(5), None, CellState.RUNNING),
+        (running(500), None, CellState.STOPPED),  # not heard of
+        (running(5, host=HERE, pid=os.getpid()), None, CellState.RUNNING),
+        (running(5, host=HERE, pid="dead"), None, CellState.STOPPED),
+        (running(5, slurm_job="7_1"), {"7_1"}, CellState.RUNNING),
+        (running(5, slurm_job="7_1"), set(), CellState.STOPPED),  # SLURM knows better than a fresh heartbeat
+        (running(500, slurm_job="7_1"), {"7_1"}, CellState.QUEUED),  # lost with its node, and requeued
+        (running(500, slurm_job="7_1"), None, CellState.STOPPED),
+        ({"state": "queued"}, None, CellState.QUEUED),
+        ({"state": "queued"}, {"7_1"}, CellState.QUEUED),
+        ({"state": "queued"}, {"8"}, CellState.STOPPED),
+        ({"state": "preempted", "slurm_job": "7_1"}, {"7_1"}, CellState.QUEUED),
+        ({"state": "preempted", "slurm_job": "7_1"}, set(), CellState.STOPPED),
+        ({"state": "preempted", "slurm_job": None}, None, CellState.STOPPED),
+        ({"state": "killed", "slurm_job": None}, None, CellState.STOPPED),
+        ({"state": "failed", "slurm_job": "7_1"}, {"7_1"}, CellState.FAILED),
+    ],
+)
+def test_what_a_status_means(
+    tmp_path: Path, status: dict[str, Any], active: set[str] | None, expected: CellState
+) -> None:
+    if status.get("pid") == "dead":
+        status = {**status, "pid": dead_process()}
+    job = "7_1" if status["state"] == "queued" else None  # known from the sweep, before the job has started
+    assert judged(tmp_path, status, job=job, active=active).state is expected
+
+
+def test_a_reason_is_given(tmp_path: Path) -> None:
+    assert judged(tmp_path, running(500)).reason == "killed: not heard of for 500 s"
+    assert judged(tmp_path, {"state": "failed", "reason": "k: 9"}).reason == "k: 9"
+
+
+def test_a_study_is_its_grid_and_what_else_lies_there(tmp_path: Path) -> None:
+    write_grid(tmp_path, [Cell(name, (), {}, 0) for name in ("b", "a")])
+    write_jobs(tmp_path, {"a": "3"})
+    write_json(RunDir(tmp_path / "a").status, {"state": "queued"})
+    write_json(RunDir(tmp_path / "old").results, {})
+    (tmp_path / "notes").mkdir()
+    found = [(status.run_id, status.state, status.slurm_job) for status in states(tmp_path)]
+    assert found == [
+        ("b", CellState.MISSING, None),
+        ("a", CellState.QUEUED, "3"),
+        ("old", CellState.DONE, None),
+    ]

@@ -1,0 +1,58 @@
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinodiet.errors import UserError
+from dinodiet.io.files import read_json
+from dinodiet.store import status as status_module
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import Preempted, Status
+
+
+def content(path: Path) -> dict[str, Any]:
+    found = read_json(RunDir(path).status)
+    assert found is not None
+    return found
+
+
+def test_running_then_done(tmp_path: Path) -> None:
+    with Status(RunDir(tmp_path)):
+        assert content(tmp_path)["state"] == "running"
+        assert content(tmp_path)["pid"] == os.getpid()
+    assert content(tmp_path)["state"] == "done"
+
+
+def test_the_heartbeat_goes_on_while_the_main_thread_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_module, "HEARTBEAT_SECONDS", 0.05)
+    with Status(RunDir(tmp_path)) as status:
+        first = content(tmp_path)["heartbeat"]
+        status.update(step=3, total_steps=7)
+        time.sleep(0.3)
+        assert content(tmp_path)["heartbeat"] > first
+        assert content(tmp_path)["step"] == 3
+
+
+def test_a_failure_keeps_its_traceback_and_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Status(RunDir(tmp_path)):
+        _ = 1 // 0
+    found = content(tmp_path)
+    assert found["state"] == "failed"
+    assert found["reason"].startswith("ZeroDivisionError")
+    assert "_ = 1 // 0" in found["traceback"]
+
+
+def test_a_users_mistake_is_told_in_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError), Status(RunDir(tmp_path)):
+        raise UserError("seed: -1; must be at least 0")
+    assert content(tmp_path)["reason"] == "seed: -1; must be at least 0"
+
+
+def test_preempted_is_not_failed(tmp_path: Path) -> None:
+    with pytest.raises(Preempted) as leaving, Status(RunDir(tmp_path)):
+        raise Preempted("SIGTERM", 12)
+    assert leaving.value.code == 75
+    assert content(tmp_path)["state"] == "preempted"
+    assert content(tmp_path)["reason"] == "told to stop by SIGTERM at step 12"

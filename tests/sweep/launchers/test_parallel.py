@@ -1,0 +1,113 @@
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dinodiet.errors import UserError
+from dinodiet.io.files import read_json
+from dinodiet.store.states import CellState
+from dinodiet.store.status import Preempted
+from dinodiet.sweep.drive import drive, standing
+from dinodiet.sweep.launchers import parallel
+from dinodiet.sweep.launchers.local import Local
+from dinodiet.sweep.launchers.parallel import Parallel, visible_gpus
+from dinodiet.sweep.task import Task
+from tests.sweep.cells import seeds, starts, table, tasks
+
+KILLS = 20
+LONG = ("schedule.epochs=40", "checkpoint_minutes=0", "log_every=1")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "POLL_SECONDS", 0.1)
+
+
+def running_pids(grid: list[Task]) -> list[int]:
+    found = [read_json(task.run_dir.status) or {} for task in grid]
+    return [status["pid"] for status in found if status.get("state") == "running"]
+
+
+@pytest.mark.slow
+def test_hard_kills_of_workers_cost_nothing_but_time(tmp_path: Path) -> None:
+    grid, whole = seeds(tmp_path / "killed", 3, *LONG), seeds(tmp_path / "whole", 3, *LONG)
+    drive(whole, Local(), retry_failed=False)
+    draw, over = random.Random(0), threading.Event()
+    killed: list[int] = []
+
+    def kill() -> None:
+        while len(killed) < KILLS and not over.is_set():
+            time.sleep(draw.uniform(0.0, 0.6))
+            if pids := running_pids(grid):
+                pid = draw.choice(pids)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                if pid not in killed:
+                    killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        while len(killed) < KILLS:
+            for status in drive(grid, Parallel(processes=2), retry_failed=False):
+                assert status.state in (CellState.DONE, CellState.STOPPED)
+                if status.state is CellState.STOPPED:
+                    assert status.reason == "killed by SIGKILL"
+                else:  # a run that is done cannot be killed: begin it anew
+                    _forget(grid, status.run_id)
+    finally:
+        over.set()
+        thread.join()
+    statuses = drive(grid, Parallel(processes=2), retry_failed=False)
+    assert [status.state for status in statuses] == [CellState.DONE] * 3
+    assert list(table(grid).values()) == list(table(whole).values())
+    print(f"{len(killed)} workers killed in {sum(starts(grid))} starts")
+
+
+def _forget(grid: list[Task], run_id: str) -> None:
+    (run_dir,) = [task.run_dir for task in grid if task.cell.run_id == run_id]
+    for path in (run_dir.results, run_dir.checkpoint, run_dir.previous_checkpoint, run_dir.metrics):
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+def test_a_bad_cell_and_a_signal(tmp_path: Path) -> None:
+    grid = tasks(tmp_path, ("seed=0",), ("++model.model_args.num_heads=5",), ("seed=1", *LONG), ("seed=2", *LONG))
+
+    def stop() -> None:
+        while len(running_pids(grid[2:])) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Preempted):
+        drive(grid, Parallel(processes=2), retry_failed=False)
+    thread.join()
+    states = [status.state for status in standing(grid)]
+    assert states[:2] == [CellState.DONE, CellState.FAILED]
+    assert set(states[2:]) == {CellState.STOPPED}
+    assert "writes to" in grid[0].run_dir.log.read_text()
+    assert "error" in grid[1].run_dir.log.read_text().lower()
+    states = [status.state for status in drive(grid, Parallel(processes=2), retry_failed=False)]
+    assert states == [CellState.DONE, CellState.FAILED, CellState.DONE, CellState.DONE]
+
+
+def test_bad_numbers_are_refused() -> None:
+    with pytest.raises(UserError, match="processes: 0; must be at least 1"):
+        Parallel(processes=0)
+    with pytest.raises(UserError, match="gpus: -1; must be at least 0"):
+        Parallel(gpus=-1)
+
+
+def test_gpus_are_those_that_cuda_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert visible_gpus() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []

@@ -1,0 +1,24 @@
+import pytest
+
+from dinodiet.errors import UserError
+from dinodiet.sweep.launchers.slurm import Slurm
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"timeout_min": 2}, "signal_delay_s: 120 s before a limit of 2 min leaves no time to train"),
+        ({"timeout_min": 3}, "signal_delay_s"),
+        ({"array_parallelism": 0}, "array_parallelism: 0; must be at least 1"),
+        ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; choose from: cancel, detach"),
+    ],
+)
+def test_settings_that_would_bite_are_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=r"hydra\.launcher") as refused:
+        Slurm(**settings)  # type: ignore[arg-type]
+    assert says in str(refused.value)
+
+
+def test_settings_with_time_to_train_are_taken() -> None:
+    Slurm(timeout_min=4)
+    Slurm(timeout_min=2, signal_delay_s=55, partition="batch", submitit_folder="unused")
