@@ -8,6 +8,14 @@ class UserError(ValueError):
     """
 
 
+class NotReleased(UserError):  # noqa: N818 - a fact about a model
+    """Weights of this model, or of this size of it, were never published."""
+
+
+class NotOnDisk(UserError):  # noqa: N818 - a fact about this machine
+    """Files of a dataset or of weights are not where they are looked for."""
+
+
 class NotApplicable(Exception):  # noqa: N818 - a statement about the data, not a failure
     """An evaluator's word that its scores make no sense for this data; the message says why."""
 

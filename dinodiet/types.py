@@ -1,16 +1,54 @@
-"""What the parts hand each other: batches, specifications, embeddings, the clock, and three protocols."""
+"""What the parts hand each other: batches, specifications, embeddings, scores, clock, world, and the protocols."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 Interpolation = Literal["bilinear", "bicubic"]
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class World:
+    """The only source of place: which process of a run this is (`rank`), of how many (`size`), and its device."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run computes, as opposed to what. Of these only the precision changes numbers.
+
+    `num_workers` counts the processes that decode images, `batch_size` the images of an evaluation's forward pass, and
+    `cache` is the folder of what runs share (None: nothing is kept).
+    """
+
+    world: World = field(default_factory=World)
+    precision: Precision = "fp32"
+    num_workers: int = 0
+    batch_size: int = 256
+    cache: Path | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of this process."""
+        return self.world.device
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which forward passes run at this precision."""
+        dtype = AUTOCAST[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
 
 @dataclass(frozen=True)
@@ -207,6 +245,18 @@ class Views(Protocol):
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the views of `Batch.images`."""
         ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that an evaluator returns: `kind` says whether it is a metric, or a setting that metrics depend on.
+
+    `better` says which direction is an improvement; of a setting it means nothing.
+    """
+
+    value: float
+    better: Literal["higher", "lower"] = "higher"
+    kind: Literal["metric", "setting"] = "metric"
 
 
 class Evaluator(Protocol):
