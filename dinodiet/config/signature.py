@@ -6,9 +6,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from dinodiet.errors import UserError
+
+T = TypeVar("T")
+# An argument that changes no number, such as `download: Neutral[bool] = True`: it does not identify a run or a score.
+Neutral = Annotated[T, "neutral"]
 
 
 def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -61,6 +65,8 @@ def _configurable(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 def fits(value: Any, hint: Any) -> bool:
     """Return whether a plain value from YAML can be what the annotation says; a nested `_target_` always can."""
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return fits(value, choices[0])
     if hint is Any or (isinstance(value, dict) and "_target_" in value):
         return True
     if origin in (typing.Union, types.UnionType):
@@ -96,6 +102,8 @@ _NAMES: dict[Any, str] = {
 def describe(hint: Any) -> str:
     """Return an annotation in words for an error message."""
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return describe(choices[0])
     if hint in _NAMES:
         return _NAMES[hint]
     if origin in (typing.Union, types.UnionType):
