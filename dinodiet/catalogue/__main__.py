@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dinodiet.catalogue.models import Entry, Model, describe, models
 from dinodiet.errors import UserError
-from dinodiet.results.__main__ import Parser, exit_code
+from dinodiet.io.command import Parser, exit_code
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, grid, write_frame, write_text
 from dinodiet.run.console import count
 

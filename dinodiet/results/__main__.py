@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 
 from dinodiet.errors import UserError
+from dinodiet.io.command import Parser, exit_code
 from dinodiet.results.compare import compare, notes, report
 from dinodiet.results.curves import curves
 from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map
@@ -35,14 +34,6 @@ EXAMPLES = """examples:
 Columns: study, model, dataset, method, seed, and every setting by its key (its last part, where that is enough).
 A column that differs and is neither in --rows, --cols nor --over is put before the rows: nothing is averaged unseen.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        raise UserError(f"{message}; see --help")
 
 
 def parser() -> Parser:
@@ -83,19 +74,6 @@ def names(value: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     return exit_code(lambda: run(parser().parse_args(arguments)))
-
-
-def exit_code(command: Callable[[], None]) -> int:
-    """Run a command and return 0, or 1 for a mistake, which is told in one line."""
-    try:
-        command()
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader (head) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,0 +1,37 @@
+"""What the commands share: complaints of one line, exit codes, and readers that stop reading."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dinodiet.errors import UserError
+from dinodiet.io.command import Parser, exit_code
+
+
+def test_complaints_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        Parser(prog="x").parse_args(["--colour"])
+
+    assert exit_code(command) == 1
+    assert capsys.readouterr() == ("", "error: unrecognized arguments: --colour; see --help\n")
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: print(1 / 0))
+
+
+def test_a_mistake_is_a_user_error() -> None:
+    with pytest.raises(UserError):
+        Parser(prog="x").parse_args(["--colour"])
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:
+    code = (
+        "import sys; from dinodiet.io.command import exit_code; "
+        "sys.exit(exit_code(lambda: [print('line') for _ in range(100_000)] and None))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
