@@ -214,6 +214,7 @@ class Clock:
 class Backbone(Protocol):
     """A module (B, 3, size, size) -> (B, embed_dim), built as `factory(spec=DataSpec, <settings from YAML>)`.
 
+    Its images are in 0..1: it normalises them itself, by the mean and deviation of its `input`.
     `freezable_blocks()` lists, from input to output, the parts that `trainable: last_n_blocks` counts; `tail()` lists
     the modules after the last of them (final norm, last convolution), which are trained whenever a block is.
     """
@@ -222,7 +223,7 @@ class Backbone(Protocol):
     input: InputSpec
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the embeddings (B, embed_dim) of normalised images (B, 3, size, size)."""
+        """Return the embeddings (B, embed_dim) of images (B, 3, size, size) in 0..1."""
         ...
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
@@ -237,7 +238,7 @@ class Backbone(Protocol):
 class Views(Protocol):
     """Augmented views of a batch, on the batch's device.
 
-    Returns normalised float32 (B, 3, s, s) tensors, global views first; a function of the images and the generator.
+    Returns float32 (B, 3, s, s) tensors in 0..1, global views first; a function of the images and the generator.
     """
 
     num_global: int

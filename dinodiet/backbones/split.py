@@ -40,7 +40,7 @@ class Split:
         return [module for block in self._blocks[self.first :] for module in block] + list(self.backbone.tail())
 
     def trunk(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what the first trained block depends on, of normalised images (B, 3, s, s): tensors (B, ...)."""
+        """Return what the first trained block depends on, of images (B, 3, s, s) in 0..1: tensors (B, ...)."""
         if self.all_frozen:
             return (self.backbone(images),)
         if hasattr(self.backbone, "trunk"):

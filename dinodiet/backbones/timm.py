@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the models of timm
 from dinodiet.backbones.drop_path import set_drop_path
+from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
@@ -25,7 +26,7 @@ _ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their trans
 
 
 class TimmBackbone(nn.Module):
-    """A timm model without classifier: normalised images (B, 3, s, s) -> embeddings (B, embed_dim).
+    """A timm model without classifier: images (B, 3, s, s) in 0..1 -> embeddings (B, embed_dim).
 
     `feature` is `cls` or `mean_patch` of a transformer's output tokens after the final norm, prefix tokens (class and
     registers) excluded from the mean, or `pooled`: what timm feeds the model's classifier. `signature` names what the
@@ -42,6 +43,7 @@ class TimmBackbone(nn.Module):
         published: dict[str, dict[str, float]] | None = None,
     ) -> None:
         super().__init__()
+        self.normalize = Normalize(input)
         self.model: Any = model
         self.feature = feature
         self.input = input
@@ -51,8 +53,9 @@ class TimmBackbone(nn.Module):
         self._num_prefix_tokens = getattr(model, "num_prefix_tokens", 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings (B, embed_dim) of normalised images (B, 3, s, s)."""
+        """Return the embeddings (B, embed_dim) of images (B, 3, s, s) in 0..1."""
         embeddings: Tensor
+        images = self.normalize(images)
         if self.feature == "pooled":
             embeddings = self.model(images)
             return embeddings

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from dinodiet.backbones import TimmBackbone, timm_backbone
-from dinodiet.types import DataSpec
+from dinodiet.types import DataSpec, InputSpec
 from tests.places import CONF
 
 MODELS = CONF / "model"
@@ -50,6 +52,12 @@ def _merged(model: str) -> dict[str, Any]:
 def build(model: str, *, spec: DataSpec = DATA, **changes: Any) -> TimmBackbone:
     """Build what a model file describes, without weights, with some settings changed."""
     return timm_backbone(spec, **{**read(model), "weights": "none", **changes})
+
+
+def pixels(normalised: Tensor, input: InputSpec) -> Tensor:
+    """Return the images that a backbone with this input normalises to what a reference was given."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (input.mean, input.std))
+    return normalised * std + mean
 
 
 def build_small(model: str, **changes: Any) -> TimmBackbone:

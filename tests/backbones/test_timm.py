@@ -85,14 +85,14 @@ def test_cls_and_mean_patch_are_timms_own_pooling(model: str) -> None:
     for feature, pool in (("cls", "token"), ("mean_patch", "avg")):
         backbone = build_small(model, feature=feature).eval()
         x = images(backbone.input.size)
-        expected = backbone.model.pool(backbone.model.forward_features(x), pool_type=pool)
+        expected = backbone.model.pool(backbone.model.forward_features(backbone.normalize(x)), pool_type=pool)
         torch.testing.assert_close(backbone(x), expected)
 
 
 def test_mean_patch_leaves_out_the_class_token_and_the_registers() -> None:
     backbone = build_small("dinov2", feature="mean_patch").eval()
     x = images(42)
-    tokens = backbone.model.forward_features(x)
+    tokens = backbone.model.forward_features(backbone.normalize(x))
     assert tokens.shape[1] == 1 + 4 + 9
     torch.testing.assert_close(backbone(x), tokens[:, 5:].mean(dim=1))
 
@@ -102,7 +102,7 @@ def test_models_without_class_token_average_normalised_patches_as_published(mode
     backbone = build_small(model).eval()
     assert backbone.feature == "mean_patch"
     x = images(42)
-    torch.testing.assert_close(backbone(x), backbone.model(x))
+    torch.testing.assert_close(backbone(x), backbone.model(backbone.normalize(x)))
     assert not isinstance(backbone.model.norm, torch.nn.Identity)
 
 
@@ -113,7 +113,7 @@ def test_pooled_is_what_timm_feeds_the_classifier(model: str) -> None:
     with_classifier: Any = timm.create_model(read(model)["names"][read(model)["size"]], num_classes=5)
     with_classifier.eval()
     with_classifier.load_state_dict(backbone.model.state_dict(), strict=False)
-    expected = with_classifier.forward_head(with_classifier.forward_features(x), pre_logits=True)
+    expected = with_classifier.forward_head(with_classifier.forward_features(backbone.normalize(x)), pre_logits=True)
     torch.testing.assert_close(backbone(x), expected)
 
 

@@ -89,8 +89,8 @@ def by_pil(image: Image.Image, drawn: Draw, n: int, spec: InputSpec) -> Tensor:
         x = x.filter(ImageFilter.GaussianBlur(drawn.sigma[n].item()))
     if drawn.solarize[n]:
         x = ImageOps.solarize(x)
-    normalized: Tensor = tvf.normalize(tvf.to_tensor(x), list(spec.mean), list(spec.std))
-    return normalized
+    pixels: Tensor = tvf.to_tensor(x)
+    return pixels
 
 
 class Sometimes:
@@ -109,13 +109,12 @@ def published(size: int) -> Callable[[list[Image.Image]], list[Tensor]]:
         transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
         transforms.RandomGrayscale(0.2),
     ]
-    normalize = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 
     def view(pixels: int, scale: tuple[float, float], blur: float, solarize: float) -> Callable[[Image.Image], Tensor]:
         crop = transforms.RandomResizedCrop(pixels, scale, interpolation=InterpolationMode.BICUBIC)
         blurred = Sometimes(blur, lambda x: x.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0))))
         composed: Callable[[Image.Image], Tensor] = transforms.Compose(
-            [crop, *color, blurred, Sometimes(solarize, ImageOps.solarize), *normalize]
+            [crop, *color, blurred, Sometimes(solarize, ImageOps.solarize), transforms.ToTensor()]
         )
         return composed
 
@@ -135,7 +134,7 @@ def views_by_pil(images: list[Image.Image], views: MultiCrop, draws: list[Draw])
 
 def by_lightly(images: list[Image.Image], size: int) -> Callable[[], object]:
     lightly = pytest.importorskip("lightly.transforms", exc_type=ImportError)
-    transform = lightly.DINOTransform(size, local_crop_size=LOCAL[size], n_local_views=8)
+    transform = lightly.DINOTransform(size, local_crop_size=LOCAL[size], n_local_views=8, normalize=None)
     return lambda: [torch.stack(view) for view in zip(*[transform(image) for image in images], strict=True)]
 
 
@@ -196,7 +195,7 @@ def test_the_other_side_makes_the_same_views() -> None:
     ours = views(batch, torch.Generator().manual_seed(0))
     theirs = views_by_pil(images, views, drawn_for(views, images, seed=0))
     for a, b in zip(ours, theirs, strict=True):
-        assert (a - b).abs().mean() < 0.03  # of a standard deviation: PIL rounds to 8 bits at every step
+        assert (a - b).abs().mean() < 0.007  # PIL rounds to 8 bits at every step
 
 
 @pytest.mark.parametrize(("draft", "least"), [(False, 1.2), (True, 2.0)])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.architectures.aim_layers import AIM, PATCH
 from dinodiet.backbones.drop_path import set_drop_path
+from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import HubFile, weights_assets
@@ -64,7 +65,7 @@ SIZES = {
 
 
 class AIMBackbone(nn.Module):
-    """AIM as a backbone: normalised images (B, 3, h, w) -> embeddings (B, embed_dim).
+    """AIM as a backbone: images (B, 3, h, w) in 0..1 -> embeddings (B, embed_dim).
 
     The embedding is the mean over the tokens, and over `layers`, of raw block outputs (numbered from 0). What comes
     after the last of these layers plays no part in it and is taken off the network: it costs neither memory nor time,
@@ -81,6 +82,7 @@ class AIMBackbone(nn.Module):
         published: dict[str, dict[str, float]] | None = None,
     ) -> None:
         super().__init__()
+        self.normalize = Normalize(input)
         self.model = model
         self.layers = layers
         self.input = input
@@ -90,12 +92,12 @@ class AIMBackbone(nn.Module):
         del model.blocks[max(layers) + 1 :], model.trunk["post_trunk_norm"]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings (B, embed_dim), float32, of normalised images (B, 3, h, w)."""
+        """Return the embeddings (B, embed_dim), float32, of images (B, 3, h, w) in 0..1."""
         return self.rest(self.trunk(images, 0), 0, images.shape[-1])
 
     def trunk(self, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Return what block `first` sees, and the means (B, n, embed_dim) over tokens of the `layers` before it."""
-        tokens = self.model.embed(images)
+        tokens = self.model.embed(self.normalize(images))
         means = torch.empty(len(tokens), 0, self.embed_dim, device=tokens.device)
         return self._run(tokens, means, range(first))
 

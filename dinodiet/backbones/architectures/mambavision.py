@@ -26,6 +26,7 @@ from dinodiet.backbones.architectures.mambavision_layers import (
 )
 from dinodiet.backbones.architectures.mambavision_sizes import SIZES, Architecture, Release
 from dinodiet.backbones.drop_path import set_drop_path
+from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import weights_assets
@@ -102,7 +103,7 @@ class MambaVision(nn.Module):
 
 
 class MambaVisionBackbone(nn.Module):
-    """A MambaVision without classifier: normalised images (B, 3, s, s) -> embeddings (B, embed_dim)."""
+    """A MambaVision without classifier: images (B, 3, s, s) in 0..1 -> embeddings (B, embed_dim)."""
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class MambaVisionBackbone(nn.Module):
         published: dict[str, dict[str, float]] | None = None,
     ) -> None:
         super().__init__()
+        self.normalize = Normalize(input)
         self.model = model
         self.input = input
         self.signature = signature
@@ -120,15 +122,15 @@ class MambaVisionBackbone(nn.Module):
         self.embed_dim = model.embed_dim
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings (B, embed_dim) of normalised images (B, 3, s, s) of any size."""
-        embeddings: Tensor = self.model(images)
+        """Return the embeddings (B, embed_dim) of images (B, 3, s, s) of any size, in 0..1."""
+        embeddings: Tensor = self.model(self.normalize(images))
         return embeddings
 
     def trunk(self, images: Tensor, first: int) -> tuple[Tensor]:
         """Return what block `first` sees of each image: maps (B, D, H, W), or windows (B, count, tokens, D)."""
         index, block = self._place(first)
         stage = self._stages[index]
-        maps = self.model.levels[:index](self.model.patch_embed(images))
+        maps = self.model.levels[:index](self.model.patch_embed(self.normalize(images)))
         hidden = stage.run(stage.enter(maps), 0, block)
         return (hidden if stage.window is None else hidden.unflatten(0, (len(images), -1)),)
 

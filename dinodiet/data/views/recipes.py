@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinodiet.data.preprocess import resize_and_crop
+from dinodiet.data.preprocess import preprocess
 from dinodiet.data.views import augment
 from dinodiet.data.views.crops import crop, draw_boxes, short_side
 from dinodiet.data.views.sending import send
@@ -121,7 +121,7 @@ def _boxes(
 def make_views(
     images: Tensor | list[Tensor], recipes: Sequence[Recipe], spec: InputSpec, generator: torch.Generator
 ) -> list[Tensor]:
-    """Return one view per recipe, normalised float32 (B, 3, spec.size, spec.size) on the images' device.
+    """Return one view per recipe, float32 (B, 3, spec.size, spec.size) in 0..1 on the images' device.
 
     `images` is uint8 (B, 3, H, W) or a list of (3, H, W). The recipes agree in whether, and out of what, they crop. All
     views are computed together, in parts that suit the device's memory.
@@ -156,8 +156,6 @@ def _make(
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         apply(pixels[part], drawn[part], kernel_size)
-        for channel, mean, std in zip(pixels[part].unbind(1), spec.mean, spec.std, strict=True):
-            channel.sub_(mean).div_(std)
     place = send(order.argsort(), out.device)
     for target, plane in zip(out.unbind(1), pixels.unbind(1), strict=True):
         target.copy_(plane.index_select(0, place))
@@ -178,7 +176,7 @@ def _take(images: Tensor | list[Tensor], rows: Tensor) -> Tensor | list[Tensor]:
 
 def _cropped(images: Tensor | list[Tensor], drawn: Draw, spec: InputSpec, grid_size: int | None) -> Tensor:
     if drawn.boxes is None:
-        return augment.where(resize_and_crop(images, spec), drawn.flip, augment.flip)
+        return augment.where(preprocess(images, spec), drawn.flip, augment.flip)
     return crop(images, drawn.boxes, spec.size, spec.interpolation, grid_size, drawn.flip)
 
 

@@ -83,7 +83,7 @@ class SingleView:
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Return one normalised view: [float32 (B, 3, size, size)]."""
+        """Return one view in 0..1: [float32 (B, 3, size, size)]."""
         return make_views(images, [self.recipe], self.input, generator)
 
 
@@ -138,7 +138,7 @@ class MultiCrop:
         self.draft_side = source_side(self.groups) if draft else None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Return the normalised views, global ones first, each float32 (B, 3, s, s)."""
+        """Return the views in 0..1, global ones first, each float32 (B, 3, s, s)."""
         return [view for spec, recipes in self.groups for view in make_views(images, recipes, spec, generator)]
 
 

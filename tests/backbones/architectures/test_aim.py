@@ -14,7 +14,7 @@ from dinodiet.backbones.architectures.aim import SIZES, AIMBackbone, aim
 from dinodiet.backbones.architectures.aim_layers import AIM, position_embedding
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone, DataSpec
-from tests.backbones.small import MODELS, read
+from tests.backbones.small import MODELS, pixels, read
 from tests.methods.steps import moved
 from tests.places import REFERENCES
 
@@ -39,6 +39,11 @@ def network() -> AIM:
 
 def array(name: str) -> Tensor:
     return torch.from_numpy(ARRAYS[name])
+
+
+def embedding(backbone: AIMBackbone, image: str) -> Tensor:
+    embeddings: Tensor = backbone(pixels(array(f"image_{image}"), backbone.input))
+    return embeddings
 
 
 def close(found: Tensor, name: str) -> None:
@@ -84,8 +89,8 @@ def classified(tokens: Tensor) -> Tensor:
 @pytest.mark.parametrize("image", ["a", "b"])
 @torch.no_grad()
 def test_features_are_the_published_ones(image: str) -> None:
-    close(tiny()(array(f"image_{image}")), f"probe_mean_{image}")
-    close(tiny(feature="last", probe_layers=None)(array(f"image_{image}")), f"last_mean_{image}")
+    close(embedding(tiny(), image), f"probe_mean_{image}")
+    close(embedding(tiny(feature="last", probe_layers=None), image), f"last_mean_{image}")
 
 
 def test_positions_of_a_grid() -> None:
@@ -228,7 +233,7 @@ def test_frozen_weights_may_be_bf16() -> None:
     backbone = tiny(dtype="bf16")
     assert {p.dtype for p in backbone.parameters()} == {torch.bfloat16}
     with torch.no_grad():
-        found = backbone(array("image_a"))
+        found = embedding(backbone, "a")
     assert found.dtype == torch.float32
     assert 0 < (found - array("probe_mean_a")).abs().max() < 0.1
 
