@@ -21,8 +21,11 @@ class NotApplicable(Exception):  # noqa: N818 - a statement about the data, not 
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message without line breaks; from a loader's worker, the message and not its traceback."""
+    """Return an error's message without line breaks, or its type where it has none.
+
+    Of an error in a loader's worker it is the message, and not its traceback.
+    """
     text = str(error)
     if "Original Traceback" in text:
         text = text.rpartition(f"{type(error).__name__}: ")[2]
-    return " ".join(text.split())
+    return " ".join(text.split()) or type(error).__name__

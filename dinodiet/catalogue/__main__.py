@@ -14,8 +14,8 @@ from tqdm import tqdm
 from dinodiet.catalogue.models import Entry, Model, describe, models
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
+from dinodiet.io.units import count
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, grid, write_frame, write_text
-from dinodiet.run.console import count
 
 EXAMPLES = """examples:
   python -m dinodiet.catalogue                              every model in every size

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from dinodiet.backbones.planned import planned_backbone
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.types import Backbone, DataSpec
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -100,7 +100,7 @@ def describe(model: Model, size: str | None) -> Entry:
     except (UserError, NotImplementedError, RuntimeError) as error:
         if UNRELEASED in str(error):
             return Entry(model.name, size, weights="unreleased")
-        return Entry(model.name, size, note=" ".join(str(error).split()))
+        return Entry(model.name, size, note=one_line(error))
     assert isinstance(backbone, nn.Module)
     return Entry(
         model.name,

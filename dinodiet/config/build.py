@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import NODES
 from dinodiet.config.signature import check_arguments, targets
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 
 
 def build(node: Any, key: str) -> Callable[..., Any]:
@@ -82,9 +82,7 @@ def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
         try:
             return function(**runtime)
         except (ValueError, FileNotFoundError) as error:
-            raise UserError(
-                _with_key(" ".join(str(error).split()), key, inspect.signature(function).parameters)
-            ) from error
+            raise UserError(_with_key(one_line(error), key, inspect.signature(function).parameters)) from error
 
     return call
 

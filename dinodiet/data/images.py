@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.types import Images
 
 # What Pillow's decoders raise.
@@ -219,7 +219,7 @@ def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None
             image.load()
             pixels = np.array(_to_rgb(_upright(image)))
     except BROKEN as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dinodiet.io.files import read_json, write_json
-from dinodiet.io.locks import alone_with, not_cached
+from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Evaluator, Images
 
 
@@ -54,26 +54,10 @@ class ScoreCache:
         A folder that cannot be written costs the storing, not the result.
         """
         path = self.folder / f"{key}.json"
-        found = _read(path)
-        if found is not None:
-            return found
-        with alone_with(path) as writable:
-            found = _read(path)  # another process may have been first
-            if found is None:
-                found = compute()
-                if writable:
-                    _write(path, found)
-            return found
+        return read_or_compute(path, lambda: _read(path), compute, lambda scores: write_json(path, scores))
 
 
 def _read(path: Path) -> dict[str, float] | None:
     """Return the scores in a file, or None if it is missing or broken. What is undefined was written as null."""
     stored = read_json(path)
     return None if stored is None else {name: math.nan if value is None else value for name, value in stored.items()}
-
-
-def _write(path: Path, scores: dict[str, float]) -> None:
-    try:
-        write_json(path, scores)
-    except OSError as error:
-        not_cached(path, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.errors import UserError
-from dinodiet.io.locks import alone_with, not_cached
+from dinodiet.io.files import atomic_file
+from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Embeddings, Images, InputSpec
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -177,16 +177,7 @@ class EmbeddingCache:
         A folder that cannot be written costs the storing, not the result.
         """
         path = self.folder / f"{key}.safetensors"
-        features = _read(path, num_images)
-        if features is not None:
-            return features
-        with alone_with(path) as writable:
-            features = _read(path, num_images)  # another process may have been first
-            if features is None:
-                features = compute()
-                if writable:
-                    _write(path, features)
-            return features
+        return read_or_compute(path, lambda: _read(path, num_images), compute, lambda features: _write(path, features))
 
 
 def _read(path: Path, num_images: int) -> Tensor | None:
@@ -199,13 +190,8 @@ def _read(path: Path, num_images: int) -> Tensor | None:
 
 
 def _write(path: Path, features: Tensor) -> None:
-    """Store features so that a reader finds the whole file or none; the caller holds the lock."""
-    temporary = path.with_suffix(".tmp")
     try:
-        save_file({"features": features.contiguous()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        not_cached(path, error)
+        with atomic_file(path) as unfinished:
+            save_file({"features": features.contiguous()}, unfinished)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

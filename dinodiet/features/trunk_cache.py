@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,6 +24,10 @@ from dinodiet.backbones.split import Split
 from dinodiet.data.images import fetch
 from dinodiet.errors import UserError
 from dinodiet.features.embed import AUTOCAST, fingerprint, in_order
+from dinodiet.io.files import atomic_file
+from dinodiet.io.locks import exclusive_writer
+from dinodiet.io.room import check_room
+from dinodiet.io.units import byte_size
 from dinodiet.types import Clock, Images, Views
 
 Stored = Literal["bf16", "fp32"]
@@ -138,17 +140,12 @@ class TrunkCache:
         self, path: Path, number: int, images: Images, device: torch.device, num_workers: int, bar: tqdm[Any]
     ) -> None:
         """Write a view's file so that a reader finds all of it or nothing; the caller holds the lock."""
-        temporary = path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
+            with atomic_file(path) as unfinished, unfinished.open("wb") as file:
                 for rows in self._rows(number, images, device, num_workers):
                     file.write(rows.view(torch.uint8).numpy().data)
                     bar.update(len(rows))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise _cannot_be_written(path, error) from error
 
     @torch.no_grad()
@@ -164,11 +161,10 @@ class TrunkCache:
 def _one_by_one(missing: list[int], paths: list[Path], size: int) -> Iterator[tuple[int, Path]]:
     """Yield the numbers and paths of files to write, locked; those that others write at this time come last."""
     waiting: list[int] = []
-    for patience, numbers in ((0, missing), (-1, waiting)):
+    for wait, numbers in ((False, missing), (True, waiting)):
         for number in numbers:
             try:
-                paths[number].parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(paths[number].with_suffix(".lock"), timeout=patience):
+                with exclusive_writer(paths[number], wait=wait):
                     if not _complete(paths[number], size):
                         yield number, paths[number]
             except Timeout:
@@ -188,15 +184,13 @@ def _announce(views: int, missing: int, size: int, folder: Path) -> None:
         UserError: there is no room for them.
     """
     print(
-        f"trunk cache: {views} views, {views * size / 2**30:.2f} GiB in {folder}, {missing} of them to write",
+        f"trunk cache: {views} views, {byte_size(views * size)} in {folder}, {missing} of them to write",
         flush=True,
     )
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if missing * size > (free := shutil.disk_usage(there).free):
-        raise UserError(
-            f"trunk_cache: {missing * size / 2**30:.1f} GiB to write, {free / 2**30:.1f} GiB free in {there}; "
-            "choose fewer views, or another cache_dir"
-        )
+    try:
+        check_room(folder, missing * size)
+    except OSError as error:
+        raise UserError(f"trunk_cache: {error.strerror}; choose fewer views, or another cache_dir") from error
 
 
 def _bar(total: int) -> tqdm[Any]:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from dinodiet.io.locks import exclusive_writer
 
 
 def data_root(root: str) -> Path:
@@ -27,8 +27,7 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     lock = root / f".{name}.lock"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with exclusive_writer(root / name, lock=lock):
             scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
             try:
                 yield scratch
@@ -39,8 +38,3 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
         for folder in made:
             with contextlib.suppress(OSError):  # not empty: the files are there
                 folder.rmdir()
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's message without line breaks, or its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ from urllib.request import Request, getproxies, urlopen
 from filelock import FileLock
 from huggingface_hub import constants
 from tqdm import tqdm
+
+from dinodiet.io.room import check_room
 
 CHUNK = 1 << 20
 CONNECT_SECONDS, READ_SECONDS, PAUSE_SECONDS = 5.0, 30.0, 1.0
@@ -78,7 +79,7 @@ def _receive(url: str, part: Path, headers: Mapping[str, str], name: str) -> boo
             start = have if getattr(response, "status", None) == http.HTTPStatus.PARTIAL_CONTENT else 0
             length = response.headers.get("Content-Length")
             total = None if length is None else start + int(length)
-            _check_room(part, 0 if total is None else total - have)
+            check_room(part.parent, 0 if total is None else total - have)
             _append(response, part, start, total, name)
     except HTTPError as error:
         if error.code != RANGE_NOT_SATISFIABLE or not have:
@@ -114,12 +115,6 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int, total: i
             file.write(chunk)
             file.flush()  # a kill costs no more than what is on its way
             bar.update(len(chunk))
-
-
-def _check_room(part: Path, needed: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if needed > free:
-        raise OSError(f"{needed / 1e9:.1f} GB are needed in {part.parent}, {free / 1e9:.1f} GB are free")
 
 
 def _check(part: Path, sha256: str, md5: str | None) -> None:

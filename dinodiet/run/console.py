@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dinodiet.io.units import duration
 from dinodiet.store.scores import SETTINGS
 
 
@@ -52,21 +53,6 @@ def closing(results: Mapping[str, Any], folder: Path) -> str:
         f"{results['images_per_second'] or 0:.0f} images/s, peak memory {results['peak_memory_mb']:,.0f} MiB"
     )
     return f"\n{results['run_id']}\n{results_table(results)}\n{cost}\n  results in {folder}/results.json"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def count(number: int) -> str:
-    """Return a parameter count in words: 3,370,000 -> 3.4 M."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return str(number)
 
 
 def scores_table(

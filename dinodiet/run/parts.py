@@ -19,6 +19,7 @@ from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scorer
 from dinodiet.io import machine as environment
+from dinodiet.io.units import count
 from dinodiet.methods.base import Method
 from dinodiet.run import console as report
 from dinodiet.run.trackers import Tracker
@@ -190,8 +191,8 @@ def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: Ru
     return report.block(
         f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {cfg.seed}",
         {
-            "backbone": f"{parts.backbone.embed_dim} features, {report.count(total)} parameters, "
-            f"{report.count(trained)} trained, {parts.backbone.input.size} px",
+            "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
+            f"{count(trained)} trained, {parts.backbone.input.size} px",
             "data": f"{spec.name}: {len(data.pretext):,} pictures to train on, {len(data.train):,} train / "
             f"{len(data.val):,} val / {len(data.test):,} test, {spec.num_labels} {kind}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),

@@ -73,8 +73,8 @@ def test_what_is_not_the_published_file_is_refused_and_removed(web: Web, tmp_pat
 def test_a_full_disk_is_told_before_anything_is_asked_of_it(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dinodiet.io.transfer.shutil.disk_usage", lambda _: type("Usage", (), {"free": 5_000})())
-    with pytest.raises(OSError, match=rf"0.0 GB are needed in {tmp_path}, 0.0 GB are free"):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5_000})())
+    with pytest.raises(OSError, match=rf"10.0 KiB to write to {tmp_path}, 4.9 KiB free"):
         transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
     assert not list(tmp_path.iterdir())
 

@@ -29,8 +29,3 @@ def test_thresholds_pass_and_fail() -> None:
     assert "missing" in table
     assert "pass" in report.scores_table("t", {"knn/accuracy": 0.9}, {}, {"knn/accuracy": 0.9})
     assert "no published threshold" in report.scores_table("t", {"knn/accuracy": 0.9}, {}, {})
-
-
-def test_numbers_in_words() -> None:
-    assert [report.count(n) for n in (7, 1_500, 3_370_000, 1_200_000_000)] == ["7", "1.5 k", "3.4 M", "1.2 B"]
-    assert [report.duration(s) for s in (3.21, 61, 7300)] == ["3.2 s", "1 min 1 s", "2 h 1 min"]

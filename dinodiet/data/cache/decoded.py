@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import PIL
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dinodiet.data.cache.pixels import PixelFile, read_pixels, write_pixels
 from dinodiet.data.images import Subset
 from dinodiet.errors import UserError
+from dinodiet.io.locks import exclusive_writer
+from dinodiet.io.room import check_room
+from dinodiet.io.units import byte_size
 from dinodiet.types import Data, Images
 
 VERSION = 1  # raise it when `read_image` gives other pixels: old files are then not found
@@ -124,15 +123,12 @@ def _path(selection: Subset, folder: Path) -> Path:
 
 def _has_room(folder: Path, needed: int) -> bool:
     """Tell whether the files leave at least as much room on the disk as they take."""
-    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
-    if 2 * needed > free:
-        log.warning("image files are not kept decoded: %s in %s, %s free", _size(needed), folder, _size(free))
-    return 2 * needed <= free
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"
+    try:
+        check_room(folder, needed, spare=needed)
+    except OSError as error:
+        log.warning("image files are not kept decoded: %s", error.strerror)
+        return False
+    return True
 
 
 def _pixels(selection: Subset, folder: Path, threads: int) -> PixelFile | None:
@@ -141,34 +137,21 @@ def _pixels(selection: Subset, folder: Path, threads: int) -> PixelFile | None:
     if (found := read_pixels(path, count)) is not None:
         return found
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with exclusive_writer(path, on_wait=_say_that_it_waits):
             if read_pixels(path, count) is None:  # another process may have been first
                 _decode(path, selection, threads)
             return read_pixels(path, count)
-    except (OSError, NotImplementedError) as error:  # read-only, full, or a file system without locks
+    except OSError as error:  # read-only, full, or a file system without locks
         log.warning("image files are not kept decoded in %s: %s", folder, error)
         return None
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print("waiting for another process that decodes the image files", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _say_that_it_waits() -> None:
+    print("waiting for another process that decodes the image files", flush=True)
 
 
 def _decode(path: Path, selection: Subset, threads: int) -> None:
-    for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed: who holds the lock writes alone
-        left.unlink(missing_ok=True)
-    size = _size(estimated_bytes(selection))
+    size = byte_size(estimated_bytes(selection))
     print(f"decoding {len(selection):,} image files once: about {size} in {path.parent}", flush=True)
 
     def image(row: int) -> Tensor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import Timeout
 from tqdm import tqdm
 
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import Subset
 from dinodiet.errors import UserError
-from dinodiet.io.scratch import scratch_folder
+from dinodiet.io.files import read_json, write_json
 from dinodiet.types import Images
 
 Broken = Literal["refuse", "check", "skip"]
@@ -66,14 +64,12 @@ def _sound(where: str, images: Images, broken: Broken, folder: Path) -> Images:
 def _kept_errors(images: Images, folder: Path) -> dict[int, str]:
     """Return the errors by position, from the list that an earlier run kept where the files are the same ones."""
     path = folder / f".broken-{images.fingerprint()}.json"
-    if path.is_file():
-        return {int(position): error for position, error in json.loads(path.read_text()).items()}
+    if (kept := read_json(path)) is not None:
+        return {int(position): error for position, error in kept.items()}
     errors = _errors(images)
     try:
-        with scratch_folder(folder, path.name[1:]) as scratch:
-            (scratch / path.name).write_text(json.dumps(errors))
-            (scratch / path.name).replace(path)
-    except (OSError, Timeout) as error:
+        write_json(path, errors)
+    except OSError as error:
         log.info("%s cannot be written (%s): the next run looks for broken images again", path, error)
     return errors
 

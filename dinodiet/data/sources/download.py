@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from torchvision.datasets.utils import extract_archive
 
 from dinodiet.data.sources.published import require
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, present
-from dinodiet.io.scratch import one_line, scratch_folder
+from dinodiet.io.scratch import scratch_folder
 from dinodiet.io.transfer import transfer
 
 BROKEN = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile)

@@ -12,9 +12,9 @@ from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
 from dinodiet.data.sources.published import check_published, listed_files
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs
-from dinodiet.io.scratch import data_root, one_line
+from dinodiet.io.scratch import data_root
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
 Level = Literal["variant", "family", "manufacturer"]

@@ -14,9 +14,10 @@ from dinodiet.data.images import Carved, MappedImages, Subset
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
 from dinodiet.data.sources.published import check_published
 from dinodiet.data.splits import stratified_split
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs
-from dinodiet.io.scratch import data_root, one_line, scratch_folder
+from dinodiet.io.scratch import data_root, scratch_folder
+from dinodiet.io.units import byte_size
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
 NUM_CLASSES = 10
@@ -89,7 +90,7 @@ def _done(path: Path, target: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _write(path: Path, target: Path, images: Any) -> None:
-    size = f"{images.size / 2**30:.1f} GiB"
+    size = byte_size(images.size)
     try:
         with scratch_folder(target.parent, target.name) as scratch:
             if _done(path, target, images.shape):  # another job was faster

@@ -16,9 +16,9 @@ from dinodiet.data.images import decode, num_pixels, read_image
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.published import check_published, require
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs
-from dinodiet.io.scratch import data_root, one_line
+from dinodiet.io.scratch import data_root
 from dinodiet.io.transfer import check_hub
 from dinodiet.types import Images
 

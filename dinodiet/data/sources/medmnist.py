@@ -20,10 +20,11 @@ from medmnist import INFO
 
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import MappedImages, TensorImages, nchw
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs, present
-from dinodiet.io.scratch import data_root, one_line, scratch_folder
+from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
+from dinodiet.io.units import byte_size
 
 UNPACK_BYTES = 2**30
 BROKEN = (OSError, EOFError, LookupError, ValueError, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError)
@@ -126,7 +127,7 @@ def _unpacked(path: Path, key: str, num_bytes: int) -> Path:
     except OSError as error:
         reason = one_line(error)
         raise UserError(
-            f"{target} ({num_bytes / 2**30:.1f} GiB) cannot be written ({reason}); "
+            f"{target} ({byte_size(num_bytes)}) cannot be written ({reason}); "
             "make room, or hold the images in memory with dataset.source.unpack=false"
         ) from error
     return target

@@ -11,9 +11,9 @@ from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
 from dinodiet.data.sources.published import check_published, require
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs
-from dinodiet.io.scratch import data_root, one_line
+from dinodiet.io.scratch import data_root
 
 HOW = "get plantnet_300K.zip from https://zenodo.org/records/5645731 (some 30 GB) and unpack it in data_dir"
 

@@ -17,9 +17,9 @@ from torchvision.datasets.utils import check_integrity
 
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages, nchw
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs
-from dinodiet.io.scratch import data_root, one_line, scratch_folder
+from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 
 # What torchvision's readers raise for a broken file.

@@ -18,6 +18,7 @@ from dinodiet.config.build import beside
 from dinodiet.config.schema import resolved
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import ATTRIBUTE, Asset
+from dinodiet.io.units import byte_size
 from dinodiet.sweep.task import Task
 
 GROUPS = ("model", "dataset", "method", "eval")
@@ -118,7 +119,7 @@ def size_on_disk(path: Path) -> str:
     """Return the size of a file or folder in words; of folders with very many files, a lower bound."""
     total, count, folders = 0, 0, [path]
     if path.is_file():
-        return _bytes(path.stat().st_size)
+        return byte_size(path.stat().st_size)
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
@@ -127,12 +128,5 @@ def size_on_disk(path: Path) -> str:
                     continue
                 total, count = total + entry.stat().st_size, count + 1
                 if count == COUNTED:
-                    return f"more than {_bytes(total)}"
-    return _bytes(total)
-
-
-def _bytes(number: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} B"
+                    return f"more than {byte_size(total)}"
+    return byte_size(total)

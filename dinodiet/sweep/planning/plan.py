@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from tqdm import tqdm
 
 from dinodiet.errors import UserError
-from dinodiet.run.console import count
+from dinodiet.io.units import byte_size, count
 from dinodiet.store.states import CellState, CellStatus
 from dinodiet.sweep.drive import standing
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
@@ -70,8 +70,8 @@ def _row(status: CellStatus, name: str, found: Estimate | UserError) -> list[str
         f"{_number(found.steps)} steps",
         f"{'?' if found.parameters is None else count(found.parameters)} parameters",
         f"{'?' if found.trained is None else count(found.trained)} trained",
-        f"{'?' if found.memory is None else _bytes(found.memory)} held",
-        f"{'?' if found.peak is None else _bytes(found.peak)} peak",
+        f"{'?' if found.memory is None else byte_size(found.memory)} held",
+        f"{'?' if found.peak is None else byte_size(found.peak)} peak",
     ]
     at_step = f"at step {status.step:,}" if status.step and status.state is not CellState.DONE else None
     reason = None if status.state is CellState.DONE else status.reason
@@ -103,7 +103,3 @@ def _totals(runs: Sequence[tuple[CellStatus, Estimate]]) -> list[str]:
 
 def _number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

@@ -117,7 +117,7 @@ def test_other_arrays_are_refused(tmp_path: Path, images: Any, labels: Any, reas
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "Galaxy10_DECals").touch()
-    with pytest.raises(UserError, match=r"images.npy .0.0 GiB. cannot be written"):
+    with pytest.raises(UserError, match=r"images.npy .37.5 KiB. cannot be written"):
         galaxy10_decals(root=str(tmp_path))
 
 

@@ -81,7 +81,7 @@ def test_a_grid_fetches_each_thing_once_and_its_runs_need_no_network(
     assert lines[0] == "4 runs need:"
     assert lines[2].split()[:3] == ["fetched", "vit_tiny", f"{REPO}/model.safetensors,"]
     assert lines[4].split()[:3] == ["fetched", "bloodmnist", "bloodmnist_64,"]
-    assert lines[4].endswith(f"kB, {tmp_path}/data/bloodmnist_64.npz")
+    assert lines[4].endswith(f"KiB, {tmp_path}/data/bloodmnist_64.npz")
     assert lines[5] == "2 fetched"
 
     web.asked.clear()
@@ -183,9 +183,9 @@ def test_sizes_are_added_up_to_a_number_of_files(tmp_path: Path, monkeypatch: py
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * 700)
     assert size_on_disk(tmp_path / "a") == "700 B"
-    assert size_on_disk(tmp_path) == "2.1 kB"
+    assert size_on_disk(tmp_path) == "2.1 KiB"
     monkeypatch.setattr("dinodiet.sweep.planning.fetch.COUNTED", 2)
-    assert size_on_disk(tmp_path) == "more than 1.4 kB"
+    assert size_on_disk(tmp_path) == "more than 1.4 KiB"
 
 
 def _own_assets(*, side: int, colour: str) -> list[Asset]:

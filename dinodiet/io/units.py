@@ -1,0 +1,26 @@
+"""Numbers in words: bytes, counts and durations. Imports no torch."""
+
+from __future__ import annotations
+
+
+def byte_size(number: float) -> str:
+    """Return a number of bytes in words: 700 B, 2.1 KiB, 3.4 GiB."""
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f} B"
+
+
+def count(number: int) -> str:
+    """Return a count in words: 3,370,000 -> 3.4 M."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

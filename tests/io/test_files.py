@@ -1,0 +1,35 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from dinodiet.io.files import atomic_file, read_json, write_atomically, write_json, write_text
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write_atomically(path, lambda stream: write_text(stream, "old"))
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as unfinished:
+        unfinished.write_bytes(b"half")
+        assert path.read_bytes() == b"old"
+        raise KeyboardInterrupt
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (b"old", [path])
+    with atomic_file(path) as unfinished:
+        unfinished.write_bytes(b"new")
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (b"new", [path])
+
+
+def test_colleagues_can_read_what_is_written(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": [float("nan"), float("inf"), 1.5], 2: None})
+    assert read_json(tmp_path / "a.json") == {"x": [None, None, 1.5], "2": None}
+    (tmp_path / "a.json").write_text('{"x": ')
+    assert read_json(tmp_path / "a.json") is None
