@@ -39,10 +39,10 @@ def printed(folder: Path) -> str:
 def _launch(folder: Path, arguments: tuple[str, ...]) -> None:
     import torch
 
-    import launch
+    from dinodiet.sweep.command import cli
 
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     sys.argv = ["launch.py", *arguments, f"outputs_dir={folder}"]
     with printing_to(folder / "printed.txt"):
-        sys.exit(launch.cli())
+        sys.exit(cli())

@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from dinodiet.backbones.planned import planned_backbone
+from dinodiet.config.places import CONF
 from dinodiet.errors import UserError, one_line
 from dinodiet.types import Backbone, DataSpec
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 ANY_DATA = DataSpec("any", num_images=1000, num_labels=10)  # pictures of no common size: the model's own decides
 NO_HUB, UNRELEASED = "has no released weights", "was never released"  # words of the refusals
 

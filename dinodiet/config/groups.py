@@ -4,6 +4,8 @@ from __future__ import annotations
 
 NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # groups that name what to build
 CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")  # groups that a run consists of
+LAUNCHER, SWEEPS = "hydra/launcher", "sweeps"  # groups that say which runs, and where
+
 
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (

@@ -1,28 +1,20 @@
-"""What `python launch.py --help` prints. Imports neither torch nor Hydra."""
+"""What `--help` prints. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
-from dinodiet.config.groups import CHOICES
+from dinodiet.config.groups import CHOICES, LAUNCHER, SWEEPS
+from dinodiet.config.places import CONF, ROOT
 
 TEXT = """\
-dinodiet: does self-supervised training on these pictures make a backbone's features better?
+dinodiet: does self-supervised training on these images make a backbone's features better?
 
-usage: python launch.py [group=choice ...] [key=value ...]
+usage: {program} [group=choice ...] [key=value ...]
 
-  python launch.py                                             the embedded demo: about two minutes on two CPU cores
-  python launch.py model=mae dataset=pathmnist method=diet     one run: score, train, score again
-  python launch.py -m model=mae,dinov2 method=diet,dino seed=0,1,2   every combination; again: only what is missing
-  python launch.py -m sweeps=vit_sizes mode=plan               a grid with a name: what would be run, and its cost
-  python launch.py -m sweeps=vit_sizes mode=fetch              its weights and data, ahead of time: needs the network
-  python launch.py -m sweeps=vit_sizes hydra/launcher=slurm    on a SLURM cluster (local | parallel | slurm)
-  python -m dinodiet.results outputs/vit_sizes                 how far it is, and its tables
-  python launch.py model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/pictures
-  python launch.py mode=sanity model=dinov2 dataset=cifar10    the frozen backbone against published scores
-  python launch.py mode=evaluate checkpoint=outputs/.../checkpoint.pt dataset=cifar10 model=mae
-  python launch.py model=mae --cfg job                         print every key and value of a run, and stop
+{examples}
 
 What you can choose (group=choice):
 
@@ -35,17 +27,34 @@ found for one dataset with one method and is applied where it exists (tuned=none
 A run writes outputs/<name>/<run id>/; the same command again continues it, or returns its results.
 Parts of your own: --config-dir FOLDER, with FOLDER/model/mine.yaml naming your class in _target_, then model=mine.
 Exit codes: 0 done; 1 refused or failed; 75 stopped by a signal after a checkpoint, run it again to continue.
-Hydra's own options: python launch.py --hydra-help
+Hydra's own options: {program} --hydra-help
 """
+EXAMPLES = {
+    "": "the embedded demo: about two minutes on two CPU cores",
+    "model=mae dataset=pathmnist method=diet": "one run: score, train, score again",
+    "-m model=mae,dinov2 method=diet,dino seed=0,1,2": "every combination; again: only what is missing",
+    "-m sweeps=vit_sizes mode=plan": "a grid with a name: what would be run, and its cost",
+    "-m sweeps=vit_sizes mode=fetch": "its weights and data, ahead of time: needs the network",
+    "-m sweeps=vit_sizes hydra/launcher=slurm": "on a SLURM cluster",
+    "results outputs/vit_sizes": "how far it is, and its tables",
+    "catalogue": "every model in every size",
+    "model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/images": "your own images",
+    "mode=sanity model=dinov2 dataset=cifar10": "the frozen backbone against published scores",
+    "mode=evaluate checkpoint=outputs/.../checkpoint.pt dataset=cifar10 model=mae": "score a checkpoint",
+    "model=mae --cfg job": "print every key and value of a run, and stop",
+}
 
 
-def help_text(conf: Path) -> str:
-    """Return the help, with the choices found in the configuration folder."""
-    groups = [_group(conf / group, group) for group in CHOICES]
-    groups.append(_group(conf.parent / "sweeps", "sweeps"))
-    return TEXT.format(groups="\n".join(groups))
+def help_text(program: str, own: Sequence[Path] = ()) -> str:
+    """Return the help of a command called `program`, with the choices found in conf/ and in the user's own folders."""
+    groups = [_choices(group, [CONF, *own]) for group in (*CHOICES, LAUNCHER)]
+    groups.append(_choices(SWEEPS, [ROOT, *own]))
+    words = {f"  {program} {arguments}".rstrip(): note for arguments, note in EXAMPLES.items()}
+    lines = [f"{command:<59}  {note}" for command, note in words.items()]
+    return TEXT.format(program=program, examples="\n".join(lines), groups="\n".join(groups))
 
 
-def _group(folder: Path, group: str) -> str:
-    names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
-    return textwrap.fill(", ".join(names), 110, initial_indent=f"  {group:<10}", subsequent_indent=" " * 12)
+def _choices(group: str, folders: Sequence[Path]) -> str:
+    names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    shown = ", ".join(sorted(name for name in names if not name.startswith("_")))
+    return textwrap.fill(shown, 110, initial_indent=f"  {group:<15}", subsequent_indent=" " * 17)

@@ -16,9 +16,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
+from dinodiet.config.places import PACKAGE
 from dinodiet.config.signature import check_values, targets
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 _KNOWN: dict[str, Any] = {**vars(builtins), **vars(collections.abc), **vars(typing), "Path": pathlib.Path}
 
 Signature = tuple[dict[str, inspect.Parameter], dict[str, Any]]  # the parameters and their types
@@ -121,6 +121,6 @@ def _find(module: str, name: str) -> Found | None:
 def _statements(module: str) -> list[ast.stmt]:
     """Return the statements of a module of this package; nothing of any other."""
     package, *names = module.split(".")
-    path = ROOT.joinpath(*names)
+    path = PACKAGE.joinpath(*names)
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return ast.parse(path.read_text()).body if package == ROOT.name and path.is_file() else []
+    return ast.parse(path.read_text()).body if package == PACKAGE.name and path.is_file() else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dinodiet.io.files import read_json, write_json
 from dinodiet.store.grid import read_jobs, write_grid
@@ -18,8 +18,18 @@ from dinodiet.sweep.task import Task
 IN_WORK = (CellState.RUNNING, CellState.QUEUED)
 
 
+@runtime_checkable
 class Launcher(Protocol):
-    """Brings tasks to an end; how they ended is read from their directories, never from a return value."""
+    """Brings tasks to an end; how they ended is read from their directories, never from a return value.
+
+    A launcher is named by `_target_` in `hydra/launcher/<choice>.yaml` and built with the values of that file.
+
+    Attributes:
+        in_process: True where tasks are run by the process of the command itself: then the modes that keep no run
+            directory (sanity, evaluate) work with it too.
+    """
+
+    in_process: bool
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Run the tasks. Each failure costs one task; none is raised.
@@ -39,7 +49,7 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
     """
     study = tasks[0].study
     write_grid(study, [task.cell for task in tasks])
-    before = standing(tasks)
+    before = statuses_of(tasks)
     again = (CellState.FAILED,) if retry_failed else ()
     open_states = (CellState.MISSING, CellState.STOPPED, *IN_WORK, *again)
     todo = [task for task, status in zip(tasks, before, strict=True) if status.state in open_states]
@@ -48,10 +58,10 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
     if todo:
         with Progress(len(tasks), len(tasks) - len(todo)) as progress:
             launcher.run(todo, progress)
-    return standing(tasks)
+    return statuses_of(tasks)
 
 
-def standing(tasks: Sequence[Task]) -> list[CellStatus]:
+def statuses_of(tasks: Sequence[Task]) -> list[CellStatus]:
     """Return how the cells of a grid stand; SLURM is asked where one of them was submitted."""
     jobs = read_jobs(tasks[0].study)
     submitted = any(task.cell.run_id in jobs for task in tasks)

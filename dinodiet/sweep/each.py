@@ -7,19 +7,19 @@ import traceback
 from collections.abc import Sequence
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.sweep.launchers.local import Local
+from dinodiet.sweep.drive import Launcher
 from dinodiet.sweep.task import Task, execute
 
 
-def run_each(tasks: Sequence[Task], launcher: object) -> None:
+def run_each(tasks: Sequence[Task], launcher: Launcher) -> None:
     """Do every task in this process, one after another, and print which passed.
 
     Raises:
-        UserError: some failed, all are named; or the launcher is not `local`.
+        UserError: some failed, all are named; or the launcher starts processes of its own.
     """
     mode = tasks[0].config["mode"]
-    if not isinstance(launcher, Local):
-        raise UserError(f"hydra/launcher: mode={mode} works with local alone")
+    if not launcher.in_process:
+        raise UserError(f"hydra/launcher: mode={mode} works in the process of the command alone; choose local")
     verdicts = [(task, _failure(task)) for task in tasks]
     failed = [task for task, failure in verdicts if failure is not None]
     print(f"\n{mode}: {len(tasks) - len(failed)} of {len(tasks)} passed")

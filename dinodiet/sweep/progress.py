@@ -51,8 +51,8 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
 
-    def standing(self, statuses: Iterable[CellStatus]) -> None:
-        """Show beside the bar how many cells wait and run."""
+    def show(self, statuses: Iterable[CellStatus]) -> None:
+        """Show next to the bar how many cells wait and run."""
         if self._bar is not None:
             self._bar.set_postfix_str(counts(statuses))
 

@@ -18,15 +18,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config.build import build
+from dinodiet.config.groups import LAUNCHER
 from dinodiet.errors import UserError, one_line
 from dinodiet.store.states import CellState
+from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
-from dinodiet.sweep.drive import Launcher, drive, standing
+from dinodiet.sweep.drive import Launcher, drive, statuses_of
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.task import Task
-
-LAUNCHERS = ("local", "parallel", "slurm")
 
 
 class GridSweeper(Sweeper):
@@ -63,14 +63,8 @@ class GridSweeper(Sweeper):
         launcher = self._launcher(grid[0])
         tasks = self.tasks(grid)
         first = tasks[0].config
-        if first["mode"] == "plan":
-            from dinodiet.sweep.planning.plan import plan  # noqa: PLC0415 - it builds models: needs torch
-
-            print(plan(tasks), flush=True)
-        elif first["mode"] == "fetch":
-            from dinodiet.sweep.planning.fetch import fetch  # noqa: PLC0415 - it knows the models: needs torch
-
-            fetch(tasks)
+        if first["mode"] in AHEAD:
+            AHEAD[first["mode"]](tasks)
         elif first["mode"] != "train":
             run_each(tasks, launcher)
         else:
@@ -112,10 +106,12 @@ class GridSweeper(Sweeper):
     def _launcher(self, overrides: Sequence[str]) -> Launcher:
         assert self.composer is not None
         hydra = self.composer.compose(overrides).hydra
-        name = hydra.runtime.choices["hydra/launcher"]
-        if name not in LAUNCHERS:
-            raise UserError(f"hydra/launcher: {name!r}; choose from: {', '.join(LAUNCHERS)}")
-        launcher: Launcher = build(hydra.launcher, "hydra.launcher")()
+        launcher = build(hydra.launcher, "hydra.launcher")()
+        if not isinstance(launcher, Launcher):
+            raise UserError(
+                f"hydra/launcher: {hydra.runtime.choices[LAUNCHER]!r} is none of dinodiet's: {hydra.launcher._target_} "
+                "has no run(tasks, progress) or no in_process; see dinodiet.sweep.drive.Launcher"
+            )
         return launcher
 
 
@@ -146,7 +142,7 @@ def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) ->
     try:
         statuses = drive(tasks, launcher, retry_failed=retry == "failed")
     except BaseException:
-        print(summary(str(study), standing(tasks)), flush=True)
+        print(summary(str(study), statuses_of(tasks)), flush=True)
         raise
     print(f"\n{summary(str(study), statuses)}", flush=True)
     if any(status.state is CellState.DONE for status in statuses):

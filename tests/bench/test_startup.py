@@ -19,11 +19,11 @@ TORCH_AND_DATA = "import torch, timm; from dinodiet.data.sources.digits import d
 # The run as it is, up to its first step.
 FIRST_STEP = """
 import os, sys
-import launch
+from dinodiet.sweep.command import cli
 from dinodiet.run.monitor import Monitor
 Monitor.on_step = lambda *_: os._exit(0)
 sys.argv = ["launch.py", "outputs_dir=" + sys.argv[1], *sys.argv[2:]]
-launch.cli()
+cli()
 """
 
 

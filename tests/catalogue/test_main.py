@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from dinodiet.catalogue.__main__ import main
-from dinodiet.catalogue.models import CONF
+from dinodiet.config.places import CONF
 
 
 @pytest.fixture(autouse=True)

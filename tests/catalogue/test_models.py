@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from dinodiet.backbones.planned import planned_backbone
-from dinodiet.catalogue.models import ANY_DATA, CONF, Entry, Model, describe, models
+from dinodiet.catalogue.models import ANY_DATA, Entry, Model, describe, models
 from dinodiet.errors import UserError
-from tests.places import REFERENCES
+from tests.places import CONF, REFERENCES
 
 # Parameters with the ImageNet classifier, as torchvision and timm list them.
 WITH_CLASSIFIER: dict[str, dict[str, int]] = {

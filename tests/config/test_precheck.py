@@ -85,7 +85,7 @@ def test_a_name_is_followed_through_imports_and_not_mistaken_for_what_is_importe
     (tmp_path / "toy" / "parts.py").write_text(
         "from elsewhere import Part as Theirs\nclass Part:\n    def __init__(self, *, rate: float) -> None: ..."
     )
-    monkeypatch.setattr(precheck, "ROOT", tmp_path / "toy")
+    monkeypatch.setattr(precheck, "PACKAGE", tmp_path / "toy")
     for name in ("toy.Whole", "toy.parts.Part"):
         found = signature_of(name)
         assert found is not None

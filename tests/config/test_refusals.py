@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-import launch as entry
+from dinodiet.sweep.command import cli
 from tests.running import TINY, launch
 
 
@@ -103,9 +103,8 @@ def refuse(
 ) -> tuple[int, list[str]]:
     """Return the exit code of the command line and the lines it wrote to stderr."""
     monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
-    monkeypatch.setattr(entry, "FAILURES", [])
     capfd.readouterr()
-    code = entry.cli()
+    code = cli()
     GlobalHydra.instance().clear()
     return code, capfd.readouterr().err.splitlines()
 

@@ -18,7 +18,7 @@ REFUSED = {
     "bad value": (["schedule.batch_size=8,0,-1"], "2 of 3 runs are refused"),
     "an interval": (["schedule.lr=interval(0,1)"], "an interval is no grid"),
     "two studies": (["name=a,b", "schedule.epochs=0"], "a sweep lies in one study"),
-    "a launcher from elsewhere": (["hydra/launcher=basic", "seed=0,1"], "choose from: local, parallel, slurm"),
+    "a launcher of Hydra's": (["hydra/launcher=basic", "seed=0,1"], "hydra/launcher: 'basic' is none of dinodiet's"),
     "retry": (["retry=all", "seed=0,1"], "retry: 'all'; choose from: failed, null"),
     "a short limit": (
         ["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.timeout_min=2"],
@@ -60,6 +60,37 @@ def test_without_m_a_sweep_and_its_launcher_are_refused(tmp_path: Path) -> None:
     done = launch(tmp_path, "hydra/launcher=parallel")
     assert done.returncode == 1
     assert "add -m" in done.stderr
+
+
+LAUNCHER = """
+from dinodiet.sweep.task import execute
+
+
+class Backwards:
+    in_process = True
+
+    def __init__(self, *, greeting: str):
+        self.greeting = greeting
+
+    def run(self, tasks, progress):
+        for task in reversed(tasks):
+            print(self.greeting, task.cell.seed)
+            execute(task)
+"""
+
+
+def test_a_launcher_of_ones_own_is_one_yaml_and_one_class(tmp_path: Path) -> None:
+    (tmp_path / "launcher_of_mine.py").write_text(LAUNCHER)
+    (tmp_path / "mine" / "hydra" / "launcher").mkdir(parents=True)
+    file = tmp_path / "mine" / "hydra" / "launcher" / "backwards.yaml"
+    file.write_text("_target_: launcher_of_mine.Backwards\ngreeting: now comes\n")
+    own = ("--config-dir", str(tmp_path / "mine"), "-m", "hydra/launcher=backwards")
+    done = launch(tmp_path, *own, *TINY, "schedule.epochs=0", "seed=0,1", "hydra.launcher.greeting=here is")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("here is 1") < done.stdout.index("here is 0")
+    assert "2 runs: 2 done" in done.stdout
+    refused = launch(tmp_path, *own, *TINY, "seed=0,1", "hydra.launcher.greting=x")
+    assert "hydra.launcher.greting: no such key" in refused.stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.store.states import CellState
-from dinodiet.sweep.drive import IN_WORK, standing
+from dinodiet.sweep.drive import IN_WORK, statuses_of
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, execute
 
@@ -19,6 +19,8 @@ POLL_SECONDS = 2.0
 
 class Local:
     """Runs tasks in order; those that another process works on come last, when it is done with them."""
+
+    in_process = True
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Run the tasks, each to its end; see `dinodiet.sweep.drive.Launcher`."""
@@ -29,13 +31,13 @@ class Local:
                 time.sleep(POLL_SECONDS)
                 waiting, others = others, waiting
             task = waiting.popleft()
-            (status,) = standing([task])
+            (status,) = statuses_of([task])
             if status.state in IN_WORK:
                 others.append(task)
                 continue
             if status.state not in (CellState.DONE, CellState.FAILED):
                 attempt(task)
-                (status,) = standing([task])
+                (status,) = statuses_of([task])
             progress.ended(status)
 
 

@@ -17,7 +17,7 @@ from types import FrameType
 from dinodiet.errors import UserError
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
-from dinodiet.sweep.drive import IN_WORK, note_death, standing
+from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
 from dinodiet.sweep.launchers.local import attempt
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, printing_to
@@ -37,10 +37,12 @@ class Parallel:
         gpus: GPUs to share out; None: all that are visible. Process i gets GPU i modulo their number.
     """
 
+    in_process = False
+
     def __init__(self, *, processes: int | None = None, gpus: int | None = None) -> None:
         for key, value, least in (("processes", processes, 1), ("gpus", gpus, 0)):
             if value is not None and value < least:
-                raise UserError(f"hydra.launcher.{key}: {value}; must be at least {least}")
+                raise UserError(f"{key}: {value}; must be at least {least}")
         self._gpus = visible_gpus() if gpus is None else visible_gpus()[:gpus]
         cores = os.cpu_count() or 1
         self._processes = processes or len(self._gpus) or max(1, cores // 2)
@@ -49,7 +51,7 @@ class Parallel:
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Run the tasks; see `dinodiet.sweep.drive.Launcher`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", "dinodiet.run.run"])
+        context.set_forkserver_preload(["__main__", "dinodiet.run.run", __name__])
         waiting = deque(tasks)
         running: dict[BaseProcess, tuple[Task, int]] = {}
         free = list(range(self._processes))[::-1]
@@ -59,7 +61,7 @@ class Parallel:
                     if not free:
                         break
                     task = waiting.popleft()
-                    (status,) = standing([task])
+                    (status,) = statuses_of([task])
                     if status.state in IN_WORK:
                         waiting.append(task)  # another command's: look again later
                     elif status.state in (CellState.DONE, CellState.FAILED):
@@ -72,7 +74,7 @@ class Parallel:
                     task, slot = running.pop(process)
                     free.append(slot)
                     self._ended(process, task, progress)
-                progress.standing(standing([task for task, _ in running.values()]) if running else [])
+                progress.show(statuses_of([task for task, _ in running.values()]) if running else [])
                 if stop.signal:
                     waiting.clear()
                     stop.forward(running)
@@ -88,12 +90,12 @@ class Parallel:
     @staticmethod
     def _ended(process: BaseProcess, task: Task, progress: Progress) -> None:
         process.join()
-        (status,) = standing([task])
+        (status,) = statuses_of([task])
         if status.state not in (CellState.DONE, CellState.FAILED) and process.exitcode not in (0, Preempted.EXIT_CODE):
             code = process.exitcode or 0
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"its process left with exit code {code}"
             note_death(task.run_dir, how)
-            (status,) = standing([task])
+            (status,) = statuses_of([task])
         progress.ended(status)
 
 

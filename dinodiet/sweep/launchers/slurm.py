@@ -18,7 +18,7 @@ from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus
 from dinodiet.store.status import Preempted, State
-from dinodiet.sweep.drive import IN_WORK, note_death, standing
+from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
 from dinodiet.sweep.launchers.slurm_job import run_in_job
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
@@ -60,6 +60,8 @@ class Slurm:
         UserError: settings under which no job could end well.
     """
 
+    in_process = False
+
     def __init__(
         self,
         *,
@@ -73,13 +75,13 @@ class Slurm:
     ) -> None:
         if signal_delay_s + 60 >= 60 * timeout_min:
             raise UserError(
-                f"hydra.launcher.signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "
+                f"signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "
                 "to train (SLURM may signal a minute early); set it below 60 * timeout_min - 60"
             )
         if array_parallelism < 1:
-            raise UserError(f"hydra.launcher.array_parallelism: {array_parallelism}; must be at least 1")
+            raise UserError(f"array_parallelism: {array_parallelism}; must be at least 1")
         if on_interrupt not in ("cancel", "detach"):
-            raise UserError(f"hydra.launcher.on_interrupt: {on_interrupt!r}; choose from: cancel, detach")
+            raise UserError(f"on_interrupt: {on_interrupt!r}; choose from: cancel, detach")
         self._limits = {
             "timeout_min": timeout_min,
             "signal_delay_s": signal_delay_s,
@@ -94,7 +96,7 @@ class Slurm:
         with FileLock(study / ".sweep" / "submit.lock"):  # two commands at once: the second finds the first one's jobs
             todo = [
                 task
-                for task, status in zip(tasks, standing(tasks), strict=True)
+                for task, status in zip(tasks, statuses_of(tasks), strict=True)
                 if status.state not in (*IN_WORK, CellState.DONE, CellState.FAILED)
             ]
             size = slurm_queue.max_array_size() - 1
@@ -143,8 +145,8 @@ class Slurm:
         while watched:
             time.sleep(pause)
             pause = min(1.1 * pause, max(SLOWEST_POLL_SECONDS, self._poll_seconds))
-            statuses = standing([entry.task for entry in watched])
-            progress.standing(statuses)
+            statuses = statuses_of([entry.task for entry in watched])
+            progress.show(statuses)
             still: list[_Watched] = []
             for entry, status in zip(watched, statuses, strict=True):
                 if status.state in IN_WORK or (status.state is CellState.STOPPED and entry.looks_left > 0):
@@ -197,7 +199,7 @@ def _explained(entry: _Watched, status: CellStatus) -> CellStatus:
     ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
     said = f" ({status.reason})" if status.reason else ""
     note_death(entry.task.run_dir, f"SLURM job {entry.job} ended as {ending}{said}")
-    (explained,) = standing([entry.task])
+    (explained,) = statuses_of([entry.task])
     return explained
 
 

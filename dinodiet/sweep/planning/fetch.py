@@ -15,13 +15,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dinodiet.config.build import beside
+from dinodiet.config.groups import NODES
 from dinodiet.config.schema import resolved
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import ATTRIBUTE, Asset
 from dinodiet.io.units import byte_size
 from dinodiet.sweep.task import Task
 
-GROUPS = ("model", "dataset", "method", "eval")
 EXPECTED = ("model", "dataset")  # groups whose parts should say what they need
 COUNTED = 20_000  # files of a folder whose sizes are added up
 
@@ -65,7 +65,7 @@ def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:
     asked: set[str] = set()
     known: set[tuple[str, str]] = set()
     configs = [resolved(OmegaConf.create(task.config)) for task in tasks]
-    for group in GROUPS:
+    for group in NODES:
         for task, config in zip(tasks, configs, strict=True):
             node = config[group]
             if repr(node) in asked:

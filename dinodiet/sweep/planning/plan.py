@@ -10,7 +10,7 @@ from tqdm import tqdm
 from dinodiet.errors import UserError
 from dinodiet.io.units import byte_size, count
 from dinodiet.store.states import CellState, CellStatus
-from dinodiet.sweep.drive import standing
+from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
 from dinodiet.sweep.progress import counts
 from dinodiet.sweep.task import Task
@@ -27,7 +27,7 @@ def plan(tasks: Sequence[Task]) -> str:
     Raises:
         UserError: runs that cannot be built: all of them, each with its reason. The plan of the rest is printed.
     """
-    statuses, names = standing(tasks), varying(tasks)
+    statuses, names = statuses_of(tasks), varying(tasks)
     estimates = _estimates(tasks)
     sound = [(status, found) for status, found in zip(statuses, estimates, strict=True) if isinstance(found, Estimate)]
     title = f"{tasks[0].study}: {len(tasks)} runs: {counts(statuses)}"

@@ -11,7 +11,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import read_json
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
-from dinodiet.sweep.drive import drive, standing
+from dinodiet.sweep.drive import drive, statuses_of
 from dinodiet.sweep.launchers import parallel
 from dinodiet.sweep.launchers.local import Local
 from dinodiet.sweep.launchers.parallel import Parallel, visible_gpus
@@ -90,7 +90,7 @@ def test_a_bad_cell_and_a_signal(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         drive(grid, Parallel(processes=2), retry_failed=False)
     thread.join()
-    states = [status.state for status in standing(grid)]
+    states = [status.state for status in statuses_of(grid)]
     assert states[:2] == [CellState.DONE, CellState.FAILED]
     assert set(states[2:]) == {CellState.STOPPED}
     assert "writes to" in grid[0].run_dir.log.read_text()

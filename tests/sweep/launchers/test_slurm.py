@@ -14,7 +14,7 @@ from dinodiet.sweep.launchers.slurm import Slurm
     ],
 )
 def test_settings_that_would_bite_are_refused(settings: dict[str, object], says: str) -> None:
-    with pytest.raises(UserError, match=r"hydra\.launcher") as refused:
+    with pytest.raises(UserError) as refused:
         Slurm(**settings)  # type: ignore[arg-type]
     assert says in str(refused.value)
 

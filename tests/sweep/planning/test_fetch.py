@@ -14,12 +14,12 @@ from medmnist import INFO
 from omegaconf import OmegaConf
 from safetensors.torch import save
 
-import launch as entry
 from dinodiet.config.build import beside
 from dinodiet.data.dataset import RawSplits
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
 from dinodiet.run.parts import open_backbone
+from dinodiet.sweep.command import cli
 from dinodiet.sweep.planning.fetch import needs_of, size_on_disk
 from tests.data.sources.test_medmnist import COUNTS, write
 from tests.places import ROOT
@@ -60,9 +60,8 @@ def command(
     options, words = words[: words.count("-m")], tuple(word for word in words if word != "-m")
     places = (f"outputs_dir={tmp_path}/outputs", f"data_dir={tmp_path}/data", "mode=fetch")
     monkeypatch.setattr(sys, "argv", ["launch.py", *options, *TINY, *words, *places])
-    monkeypatch.setattr(entry, "FAILURES", [])
     capfd.readouterr()
-    code = entry.cli()
+    code = cli()
     GlobalHydra.instance().clear()
     printed = capfd.readouterr()
     assert not (tmp_path / "outputs").exists()  # no run directories, no grid, no locks

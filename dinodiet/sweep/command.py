@@ -1,0 +1,41 @@
+"""The command line: `dinodiet ...`, and `python launch.py ...` in a checkout. Starts without Hydra and torch."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+from dinodiet.config.help import help_text
+from dinodiet.config.places import ROOT, own_folders, program
+from dinodiet.io.command import exit_code
+
+SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+ROOMS = ("results", "catalogue")  # packages with a command line of their own
+
+
+def cli() -> int:
+    """Run the command line in `sys.argv` and return its exit code."""
+    words = sys.argv[1:]
+    if words and words[0] in ROOMS:
+        return _room(words[0])
+    if {"--help", "-h"} & set(words):  # answered before anything is imported
+        return exit_code(lambda: print(help_text(program(), own_folders(words))))
+    _set_environment()
+    from dinodiet.sweep.main import run_command_line  # noqa: PLC0415 - imports Hydra
+
+    return run_command_line(words, show_tracebacks=SHOW_TRACEBACKS)
+
+
+def _room(name: str) -> int:
+    """Run `python -m dinodiet.<name>` with the remaining words."""
+    sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[2:]]
+    runpy.run_module(f"dinodiet.{name}", run_name="__main__")
+    return 0
+
+
+def _set_environment() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive whole, to be told in one line
+    # Threads that wait should sleep: on a shared machine spinning ones make small steps several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["DINODIET_ROOT"] = str(ROOT)  # conf/config.yaml finds sweeps/ by it

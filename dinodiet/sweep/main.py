@@ -1,0 +1,127 @@
+"""What the command line does: Hydra composes a configuration, then a run is done, or the sweeper gets a grid."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dinodiet.config.explain import explain
+from dinodiet.config.groups import LAUNCHER, SWEEPS
+from dinodiet.config.places import CONF, program
+from dinodiet.config.schema import RunConfig, check, check_tuned
+from dinodiet.errors import UserError
+from dinodiet.run.finished import finished
+from dinodiet.sweep.ahead import AHEAD
+from dinodiet.sweep.launchers.slurm_schema import SlurmConfig
+from dinodiet.sweep.sweeper import GridSweeper
+from dinodiet.sweep.task import task_of
+
+INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
+
+
+def run_command_line(words: list[str], *, show_tracebacks: bool = False) -> int:
+    """Do what the words after the command's name say, and return the exit code."""
+    register()
+    sys.argv[1:], GridSweeper.words = split_words(words)
+    sys.path.append(str(Path.cwd()))  # parts of your own in the folder where you work can be named in _target_
+    try:
+        main()
+    except Exception as error:  # from `main`, whole, or from Hydra before it came to `main`
+        # Hydra itself raises ValueError for options that exclude each other.
+        return tell(UserError(str(error)) if type(error) is ValueError else error, words, show_tracebacks)
+    except Told as told:
+        return tell(told.error, words, show_tracebacks)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    return 0
+
+
+def register() -> None:
+    """Tell Hydra of the schemas and the sweeper."""
+    ConfigStore.instance().store("schema", RunConfig)
+    ConfigStore.instance().store("slurm_schema", SlurmConfig, group="hydra/launcher")
+    Plugins.instance().register(GridSweeper)
+
+
+class Told(BaseException):
+    """Carries an error of a run past Hydra, which would print words of its own on an `Exception`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Do one run. A grid never comes here: Hydra hands it to the sweeper.
+
+    Raises:
+        Told: carries whatever went wrong.
+    """
+    try:
+        single(cfg, HydraConfig.get().runtime.choices)
+    except Exception as error:
+        raise Told(error) from error
+
+
+def single(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
+    """Check the configuration of one run and do what its mode says.
+
+    Raises:
+        UserError: it is refused, before torch is imported.
+        Exception: as the run.
+    """
+    check(cfg)
+    check_tuned(choices, GlobalHydra.instance().config_loader().get_group_options("tuned"))
+    check_alone(choices)
+    if cfg.mode in AHEAD:
+        AHEAD[cfg.mode]([task_of(cfg, choices)])
+    elif finished(cfg, choices) is None:
+        from dinodiet.run.run import run  # noqa: PLC0415 - `--help`, refusals and what is done already need no torch
+
+        run(cfg, choices)
+
+
+def check_alone(choices: Mapping[str, str | None]) -> None:
+    """Refuse, for a single run, what only means something for a grid.
+
+    Raises:
+        UserError: says that -m is missing.
+    """
+    if choices[SWEEPS] is not None:
+        raise UserError(f"sweeps: {choices[SWEEPS]} is a grid; {program()} -m sweeps={choices[SWEEPS]} runs it")
+    if choices[LAUNCHER] != "local":
+        raise UserError(f"{LAUNCHER}: {choices[LAUNCHER]} launches grids; add -m, also for a single run")
+
+
+def tell(error: Exception, words: list[str], show_tracebacks: bool) -> int:
+    """Print an error, a user's mistake as one line and anything else with its traceback; return the exit code."""
+    if show_tracebacks or not isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
+        traceback.print_exception(error)
+    print(f"error: {explain(error, words)}", file=sys.stderr, flush=True)
+    return 1
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what Hydra itself is to see of the command line, and what is only for the cells of a grid."""
+    options = [word for word in words if word in ("-m", "--multirun")]
+    rest = [word for word in words if word not in options]
+    if not options or {"--cfg", "-c", "--info", "-i"} & set(words):
+        return [*options, *rest], []  # argparse wants the overrides together
+    cells = [word for word in rest if "=" in word and not word.startswith(("-", "+hydra", "hydra", "sweeps="))]
+    return [*options, *(word for word in rest if word not in cells)], cells
