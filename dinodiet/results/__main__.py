@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ import pandas as pd
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
 from dinodiet.results.compare import compare, notes, report
-from dinodiet.results.curves import curves
+from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
 from dinodiet.results.summary import MOST, cells_of, setting_notes, status
-from dinodiet.results.table import default_metric, layout
+from dinodiet.results.table import default_metric, layout, place
 from dinodiet.results.tidy import select, tidy
+from dinodiet.results.unfinished import unfinished
 
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
@@ -47,8 +49,8 @@ def parser() -> Parser:
     add = made.add_argument
     add("paths", nargs="+", metavar="PATH", help="outputs/<name>, a run directory, or a folder of studies")
     add("--status", action="store_true", help="only the states, naming every run that is not done")
-    add("--rows", type=names, default=["model"], metavar="COLUMN,...", help="default: model")
-    add("--cols", type=names, default=["dataset"], metavar="COLUMN,...", help="default: dataset")
+    add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")
+    add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
     add("--over", type=names, default=["seed"], metavar="COLUMN,...", help="averaged over; default: seed")
     add("--metric", type=names, default=[], metavar="METRIC,...", help="default: knn/accuracy; val/... on validation")
     add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
@@ -67,8 +69,8 @@ def parser() -> Parser:
 
 
 def names(value: str) -> list[str]:
-    """Return the parts of a comma list."""
-    return [name for name in value.split(",") if name]
+    """Return the parts of a comma list; commas in brackets, as in `knn(k=5, temperature=1)/f1`, part nothing."""
+    return [name.strip() for name in re.split(r",(?![^(\[]*[)\]])", value) if name.strip()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,14 +92,20 @@ def run(args: argparse.Namespace) -> None:
     if args.status:
         return
     runs = select(found.runs, where)
+    if args.curves:
+        _curves(args, select([*found.runs, *unfinished(found.unfinished)], where))
     if not runs:
-        print("no finished run yet: no table")
+        if not args.curves or args.compare or args.out or args.heatmap or args.tidy:
+            print("no finished run yet: no table")
     elif args.compare:
         _compare(args, runs)
     elif args.out or not drawing:
         _table(args, found, where)
-    if runs and drawing:
-        _draw(args, found, runs, where)
+    if runs and args.heatmap:
+        _heat_map(args, found, where)
+    if runs and args.tidy:
+        write_frame(tidy(runs), args.tidy)
+        print(f"wrote {args.tidy}")
 
 
 def _check_files(args: argparse.Namespace) -> None:
@@ -115,7 +123,7 @@ def _filter(text: str) -> tuple[str, list[str]]:
     key, found, values = text.partition("=")
     if not found or not values:
         raise UserError(f"--where {text}: give COLUMN=VALUE or COLUMN=VALUE,VALUE")
-    return key, values.split(",")
+    return key, names(values)
 
 
 def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
@@ -144,23 +152,25 @@ def _compare(args: argparse.Namespace, runs: list[Run]) -> None:
     _write(args.out, pd.concat(frames), lambda style: "\n\n".join(report(one, style) for one in results))
 
 
-def _draw(args: argparse.Namespace, found: Found, runs: list[Run], where: dict[str, list[str]]) -> None:
-    if args.curves:
-        metric = (args.metric or [default_metric(runs)])[0]
-        plan = layout(runs, (), **_sides(args))
-        data = curves(runs, metric, plan)
-        if args.curves.suffix == ".csv":
-            write_frame(data, args.curves)
-        else:
-            draw_curves(data, metric, plan, args.curves)
-    if args.heatmap:
-        cells, plan, remarks = cells_of(found, where, metrics=args.metric, phases=["change"], **_sides(args))
-        draw_heat_map(cells, plan, args.heatmap)
-        _print_notes(remarks)
-    if args.tidy:
-        write_frame(tidy(runs), args.tidy)
-    for path in filter(None, (args.curves, args.heatmap, args.tidy)):
-        print(f"wrote {path}")
+def _curves(args: argparse.Namespace, runs: list[Run]) -> None:
+    if not runs:
+        print("no run has begun yet: no curves")
+        return
+    name = quantity(runs, args.metric[0] if args.metric else None)
+    plan = place(runs, **_sides(args))
+    data = curves(runs, name, plan)
+    if args.curves.suffix == ".csv":
+        write_frame(data, args.curves)
+    else:
+        draw_curves(data, title_of(name), plan, args.curves)
+    print(f"wrote {args.curves}")
+
+
+def _heat_map(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
+    cells, plan, remarks = cells_of(found, where, metrics=args.metric, phases=["change"], **_sides(args))
+    draw_heat_map(cells, plan, args.heatmap)
+    _print_notes(remarks)
+    print(f"wrote {args.heatmap}")
 
 
 def _print_notes(lines: list[str]) -> None:

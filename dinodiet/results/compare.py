@@ -18,8 +18,8 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.render import Style, grid, number, titled
-from dinodiet.results.runs import Run
-from dinodiet.results.table import as_text, less_is_better
+from dinodiet.results.runs import Run, lower_is_better
+from dinodiet.results.table import as_text
 from dinodiet.results.tidy import matches, resolve, run_frame, text, tidy
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -40,6 +40,7 @@ class Comparison:
         ranks: mean rank of each value over the cells that have all values; 1 is best.
         friedman: p of Friedman's test on those ranks; NaN for fewer than three values or cells.
         unpaired: runs without a partner.
+        lower: whether less is better; wins and ranks follow it, differences do not.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Comparison:
     ranks: pd.DataFrame
     friedman: float
     unpaired: list[str]
+    lower: bool = False
 
 
 def compare(
@@ -69,7 +71,7 @@ def compare(
         UserError: no such column, fewer than two of its values have runs, or no runs to pair.
     """
     key, over = resolve(key, runs), tuple(resolve(name, runs) for name in over)
-    chosen = _values(runs, key, values)
+    chosen, lower = _values(runs, key, values), lower_is_better(metric, runs)
     kept = [run for run in runs if matches(run.record.get(key), chosen)]
     frame = run_frame(kept, [*dict.fromkeys([*run_frame(kept).columns, key, *over])])
     cells = [name for name in frame.columns if name not in ("run", key, *over)]
@@ -77,7 +79,7 @@ def compare(
     scores = tidy(kept, [metric], [*cells, key, *over])
     scores = as_text(scores[(scores["phase"] == phase) & scores["value"].notna()], [*cells, key, *over])
     wide = scores.pivot_table(index=[*cells, *over], columns=key, values="value", sort=False).reindex(columns=chosen)
-    rows = [row for pair in itertools.combinations(chosen, 2) for row in _pair_rows(wide, pair, cells, metric)]
+    rows = [row for pair in itertools.combinations(chosen, 2) for row in _pair_rows(wide, pair, cells, lower)]
     if not rows:
         others = ", ".join(cells)
         raise UserError(f"{key}: no two runs differ in it alone (same {others}, {', '.join(over)}); narrow by --where")
@@ -86,7 +88,7 @@ def compare(
     unpaired = scores.set_index([*cells, *over]).loc[alone.index.unique(), "run"].tolist() if len(alone) else []
     return Comparison(
         key, tuple(chosen), metric, phase, over, tuple(cells), _corrected(pd.DataFrame(rows)),
-        _ranks(means, metric), _friedman(means), unpaired,
+        _ranks(means, lower), _friedman(means), unpaired, lower,
     )  # fmt: skip
 
 
@@ -98,10 +100,10 @@ def _values(runs: Sequence[Run], key: str, values: Sequence[Any]) -> list[str]:
     return chosen
 
 
-def _pair_rows(wide: pd.DataFrame, pair: tuple[str, str], cells: list[str], metric: str) -> list[dict[str, Any]]:
+def _pair_rows(wide: pd.DataFrame, pair: tuple[str, str], cells: list[str], lower: bool) -> list[dict[str, Any]]:
     """Return a row for each cell that has pairs, and one over all cells where there are several."""
     both = wide[list(pair)].dropna()
-    sign = -1 if less_is_better(metric) else 1
+    sign = -1 if lower else 1
     rows, means = [], []
     for cell, part in both.groupby(level=cells, sort=False):
         first, second = part[pair[0]].to_numpy(), part[pair[1]].to_numpy()
@@ -154,10 +156,10 @@ def _corrected(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs
 
 
-def _ranks(means: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _ranks(means: pd.DataFrame, lower: bool) -> pd.DataFrame:
     from scipy import stats  # noqa: PLC0415
 
-    sign = 1 if less_is_better(metric) else -1
+    sign = 1 if lower else -1
     ranks = stats.rankdata(sign * means.to_numpy().round(12), axis=1)
     return pd.DataFrame(
         {"value": means.columns, "mean_rank": ranks.mean(axis=0) if len(means) else math.nan, "cells": len(means)}
@@ -178,6 +180,7 @@ def report(found: Comparison, style: Style = "text") -> str:
     title = (
         f"{found.metric}, {found.phase}: {found.key}, paired by {', '.join(found.cells)} and {over}; "
         f"mean difference with {LEVEL:.0%} interval, p after Holm's correction"
+        f"{'; lower is better' if found.lower else ''}"
     )
     header = ["pair", *found.cells, "pairs", "first", "second", "difference", "interval", "paired t", "Wilcoxon"]
     rows = [_row(row, found) for row in found.pairs.to_dict("records")]

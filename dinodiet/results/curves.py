@@ -1,4 +1,4 @@
-"""Scores and losses by epoch, as mean and standard deviation over seeds."""
+"""Scores and losses by epoch, as mean and standard deviation over seeds, of finished and of running runs."""
 
 from __future__ import annotations
 
@@ -9,60 +9,84 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.io.files import read_json
-from dinodiet.results.runs import Run, is_setting
-from dinodiet.results.table import Layout, as_text
+from dinodiet.results.runs import Run
+from dinodiet.results.table import Layout, as_text, ordered
 from dinodiet.results.tidy import run_frame
 from dinodiet.store.rundir import RunDir
 
 Point = tuple[float, float]
+LOOKED_AT = 20  # runs whose logs tell what curves there are
+VALIDATION = "val/"
 
 
-def curves(runs: Sequence[Run], metric: str, plan: Layout) -> pd.DataFrame:
-    """Return a quantity by epoch: the layout's keys as text, epoch, mean, sd (ddof = 1), n.
+def quantity(runs: Sequence[Run], metric: str | None = None) -> str:
+    """Return the full name of what a curve shows: `val/knn/accuracy` for a score, the same word for what is logged.
 
-    `metric` is a score on the validation split (knn/accuracy or val/knn/accuracy; with the initial one as epoch 0 and
-    the final one as the last), or anything that runs log while they train (loss).
+    Scores during training are those on the validation split, whether or not `metric` says so. Without one it is k-NN
+    accuracy, else the first accuracy, else the loss.
 
     Raises:
         UserError: no run has it; what there is is listed.
     """
-    name = metric.removeprefix("val/")
+    there = sorted({name for run in runs[:LOOKED_AT] for name in _names(run)})
+    if metric is None:
+        scores = [name for name in there if name.endswith("/accuracy")]
+        wanted = ["val/knn/accuracy", *scores, "loss", *there]
+        found = next((name for name in wanted if name in there), None)
+    else:
+        wanted = [VALIDATION + metric.removeprefix(VALIDATION), metric]
+        everywhere = [name for run in runs[LOOKED_AT:] for name in _names(run)] if not {*wanted} & {*there} else []
+        found = next((name for name in wanted if name in there or name in everywhere), None)
+    if found is None:
+        told = ", ".join(name.removeprefix(VALIDATION) for name in there) or "nothing was logged"
+        raise UserError(f"{metric or 'curves'}: no curve of it; choose from: {told}")
+    return found
+
+
+def title_of(name: str) -> str:
+    """Return the name of a quantity as it stands at an axis."""
+    return f"{name.removeprefix(VALIDATION)} (validation)" if name.startswith(VALIDATION) else name
+
+
+def curves(runs: Sequence[Run], name: str, plan: Layout) -> pd.DataFrame:
+    """Return a quantity (see `quantity`) by epoch: the layout's keys as text, epoch, mean, sd (ddof = 1), n.
+
+    A score begins with the initial one as epoch 0 and, of a finished run, ends with the final one.
+    """
     found = [(row, *point) for row, run in enumerate(runs) for point in points(run, name)]
-    if not found:
-        there = sorted({one for run in runs[:20] for one in _names(run)})
-        raise UserError(f"{metric}: no curve of it; choose from: {', '.join(there) or 'nothing was logged'}")
     rows, epochs, values = zip(*found, strict=True)
     frame = run_frame(runs, plan.choices).take(list(rows)).reset_index(drop=True)
     frame = as_text(frame, plan.choices).assign(epoch=[round(epoch, 4) for epoch in epochs], value=values)
     groups = frame.groupby([*plan.choices, "epoch"], sort=False)["value"]
     by_epoch: pd.DataFrame = groups.agg(mean="mean", sd="std", n="count").reset_index()
-    ordered: pd.DataFrame = by_epoch.sort_values("epoch", kind="stable")
-    return ordered
+    keys = ordered(by_epoch[plan.choices].drop_duplicates())
+    sorted_rows: pd.DataFrame = keys.merge(by_epoch.sort_values("epoch"), on=plan.choices)
+    return sorted_rows
 
 
 def points(run: Run, name: str) -> Iterator[Point]:
     """Yield (epoch, value) of a score on the validation split, or of what is logged."""
-    ends = [run.record.get(f"{phase}/val/{name}") for phase in ("initial", "final")]
-    rows = _epochs(run) if ends[1] is not None else RunDir(run.path).read_metrics()
-    key = f"val/{name}" if ends[1] is not None else name
-    if ends[0] is not None:
-        yield 0.0, float(ends[0])
+    initial, final = (run.record.get(f"{phase}/{name}") for phase in ("initial", "final"))
+    if initial is not None:
+        yield 0.0, float(initial)
     last = 0.0
-    for row in rows:
-        if row.get(key) is not None:
+    for row in _rows(run, name):
+        if row.get(name) is not None:
             last = float(row["epoch"])
-            yield last, float(row[key])
+            yield last, float(row[name])
     total = run.record.get("schedule.epochs")
-    if ends[1] is not None and total is not None and last < float(total):
-        yield float(total), float(ends[1])
+    if final is not None and total is not None and last < float(total):
+        yield float(total), float(final)
 
 
-def _epochs(run: Run) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = (read_json(RunDir(run.path).results) or {}).get("epochs", [])
-    return rows
+def _rows(run: Run, name: str) -> Iterator[dict[str, Any]]:
+    if name.startswith(VALIDATION) and f"final/{name}" in run.record:
+        yield from (read_json(RunDir(run.path).results) or {}).get("epochs", [])
+    else:
+        yield from RunDir(run.path).read_metrics()
 
 
 def _names(run: Run) -> set[str]:
-    logged = {key for row in RunDir(run.path).read_metrics() for key in row}
-    scores = {key.removeprefix("final/val/") for key in run.record if key.startswith("final/val/")}
-    return {name for name in logged | scores if name not in ("step", "epoch") and not is_setting(name)}
+    logged = {key for row in RunDir(run.path).read_metrics() for key, value in row.items() if value is not None}
+    scores = {key.removeprefix("final/") for key in run.record if key.startswith("final/val/")}
+    return {name for name in logged | scores if name not in ("step", "epoch")}

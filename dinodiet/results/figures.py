@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,92 +18,137 @@ from dinodiet.results.table import Layout
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 SUFFIXES = (".png", ".svg")
 WIDEST = 4  # panels side by side
+LETTERS = 9  # to an inch, at the 12 points of titles
 
 
-def draw_curves(data: pd.DataFrame, metric: str, plan: Layout, path: Path) -> None:
-    """Draw a panel for each column of the layout and a line for each row; the band is one sd over seeds."""
-    panels = _panels(data, plan.cols)
-    figure, axes = _figure(len(panels), (4.2, 3.2))
-    lines = list(dict.fromkeys(_labels(data, plan.rows)))
-    for ax, (title, part) in zip(axes, panels.items(), strict=True):
-        for label, line in part.groupby(_labels(part, plan.rows), sort=False):
-            color = f"C{lines.index(str(label)) % 10}"
-            ax.plot(line["epoch"], line["mean"], color=color, label=_with_n(str(label), line["n"]))
+def draw_curves(data: pd.DataFrame, title: str, plan: Layout, path: Path) -> None:
+    """Draw a panel for each column of the layout and a line for each row; the band is one sd over seeds.
+
+    `title` names the quantity at the axes. One legend serves all panels, with the number of runs behind each line.
+    """
+    save(curves_figure(data, title, plan), path)
+
+
+def curves_figure(data: pd.DataFrame, title: str, plan: Layout) -> Figure:
+    """Return the figure of `draw_curves`."""
+    panels = _panels(data, [name for name in plan.cols if name in data])
+    figure, axes = _figure(panels, (3.2, 3.2), beside=1.0)
+    rows = [name for name in plan.rows if name in data]
+    labels = labels_of(data, rows)
+    colors = {label: f"C{place % 10}" for place, label in enumerate(dict.fromkeys(labels))}
+    for ax, (name, part) in zip(axes, panels.items(), strict=True):
+        for label, line in part.groupby(labels_of(part, rows), sort=False):
+            color, marker = colors[label], "o" if len(line) == 1 else None  # a line of one point cannot be seen
+            ax.plot(line["epoch"], line["mean"], color=color, marker=marker)
             ax.fill_between(line["epoch"], line["mean"] - line["sd"], line["mean"] + line["sd"], color=color, alpha=0.2)
-        ax.set(title=title, xlabel="epoch", ylabel=metric)
-        ax.legend(fontsize="x-small")
-    _save(figure, path)
+        ax.set(title=name, xlabel="epoch", ylabel=title)
+    _legend(figure, {_with_n(label, data["n"][labels == label]): color for label, color in colors.items()})
+    return figure
+
+
+def _legend(figure: Figure, colors: dict[str, str]) -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - takes a second
+
+    lines = [Line2D([], [], color=color, label=label) for label, color in colors.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 3), fontsize="x-small")
 
 
 def _with_n(label: str, counts: pd.Series[int]) -> str:
     low, high = counts.min(), counts.max()
-    return f"{label} (n = {low})" if low == high else f"{label} (n = {low} to {high})"
+    count = f"n = {low}" if low == high else f"n = {low} to {high}"
+    return f"{label} ({count})" if label else count
 
 
 def draw_heat_map(cells: pd.DataFrame, plan: Layout, path: Path) -> None:
-    """Draw mean changes as colours, red for worse and blue for better, white where nothing changed."""
+    """Draw mean changes as colours: red for worse, blue for better, white where nothing changed.
+
+    Of a metric that is better when it is lower, blue is a negative change.
+    """
+    save(heat_map_figure(cells, plan), path)
+
+
+def heat_map_figure(cells: pd.DataFrame, plan: Layout) -> Figure:
+    """Return the figure of `draw_heat_map`."""
     shown = [*plan.rows[-1:], *plan.cols]
-    panels = _panels(cells, plan.rows[:-1])
+    panels = _panels(cells.assign(gain=_gains(cells, plan)), plan.rows[:-1])
     limit = cells["mean"].abs().max()
     limit = limit if limit > 0 else 1.0
-    sides = [list(dict.fromkeys(_labels(cells, names))) for names in (shown[:1], shown[1:])]
-    figure, axes = _figure(len(panels), (1.6 + 1.1 * len(sides[1]), 1.4 + 0.5 * len(sides[0])))
-    for ax, (title, part) in zip(axes, panels.items(), strict=True):
-        grid = part.assign(row=_labels(part, shown[:1]), column=_labels(part, shown[1:]))
-        means, states = (
-            grid.pivot(index="row", columns="column", values=name).reindex(index=sides[0], columns=sides[1])
-            for name in ("mean", "state")
-        )
-        _panel(ax, means, states, limit)
-        ax.set_title(title)
-    title = f"change of {plan.metrics[0]}, mean over {', '.join(plan.over)}"
-    figure.suptitle(title)
-    _save(figure, path)
+    sides = [list(dict.fromkeys(labels_of(cells, names))) for names in (shown[:1], shown[1:])]
+    names = max(map(len, sides[0])) / LETTERS
+    figure, axes = _figure(panels, (1.1 * len(sides[1]), 1.4 + 0.5 * len(sides[0])), beside=0.4 + names)
+    for ax, (name, part) in zip(axes, panels.items(), strict=True):
+        grid = part.assign(row=labels_of(part, shown[:1]), column=labels_of(part, shown[1:]))
+        wide = {
+            name: grid.pivot(index="row", columns="column", values=name).reindex(index=sides[0], columns=sides[1])
+            for name in ("gain", "mean", "state")
+        }
+        image = _panel(ax, wide, limit)
+        ax.set_title(name)
+    figure.colorbar(image, ax=axes, label="better by" if plan.lower else "change")
+    lower = " (lower is better)" if plan.lower and len(plan.metrics) == 1 else ""
+    title = f"change of {', '.join(plan.metrics)}{lower}, mean over {', '.join(plan.over)}"
+    figure.suptitle("\n".join(textwrap.wrap(title, round(LETTERS * figure.get_figwidth()))))
+    return figure
 
 
-def _panel(ax: Axes, means: pd.DataFrame, states: pd.DataFrame, limit: float) -> None:
-    values = means.to_numpy(dtype=float)
-    ax.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+def _gains(cells: pd.DataFrame, plan: Layout) -> pd.Series[float]:
+    """Return the changes for the better."""
+    metrics = cells["metric"] if "metric" in cells else pd.Series(plan.metrics[0], index=cells.index)
+    gains: pd.Series[float] = cells["mean"].where(~metrics.isin(plan.lower), -cells["mean"])
+    return gains
+
+
+def _panel(ax: Axes, wide: dict[str, pd.DataFrame], limit: float) -> AxesImage:
+    gains, means, states = (wide[name] for name in ("gain", "mean", "state"))
+    image = ax.imshow(gains.to_numpy(dtype=float), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     ax.set_xticks(range(len(means.columns)), labels=list(means.columns), rotation=30, ha="right")
     ax.set_yticks(range(len(means.index)), labels=list(means.index))
-    for (row, column), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(means.to_numpy(dtype=float)):
         there = not math.isnan(value)
         words = number(value, signed=True) if there else str(states.iloc[row, column]).replace("nan", "-")
         dark = there and abs(value) > 0.6 * limit
         ax.text(column, row, words, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    return image
 
 
 def _panels(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    labels = _labels(frame, names)
-    return {str(label): part for label, part in frame.groupby(labels, sort=False)}
+    return {str(label): part for label, part in frame.groupby(labels_of(frame, names), sort=False)}
 
 
-def _labels(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return one label a row: the values of the named columns, numbers with the last part of the column's name."""
+def labels_of(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series[str]:
+    """Return one label a row: the values of the named columns, numbers with the last part of the column's name.
+
+    A series, and no list: pandas takes a list of one label for the name of a column.
+    """
     if not names:
-        return [""] * len(frame)
+        return pd.Series("", index=frame.index)
     rows = frame[list(names)].itertuples(index=False, name=None)
-    return [", ".join(_label(name, value) for name, value in zip(names, row, strict=True)) for row in rows]
+    texts = [", ".join(_label(name, value) for name, value in zip(names, row, strict=True)) for row in rows]
+    return pd.Series(texts, index=frame.index, dtype=object)
 
 
 def _label(name: str, value: str) -> str:
     return f"{name.rpartition('.')[2]}={value}" if "." in name else str(value)
 
 
-def _figure(panels: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
+def _figure(panels: dict[str, Any], size: tuple[float, float], beside: float) -> tuple[Figure, list[Any]]:
+    """Return a figure and the axes of its panels; a panel is as wide as its title, with `beside` inches of ticks."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second
 
-    columns = min(panels, WIDEST)
-    rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    columns = min(len(panels), WIDEST)
+    rows = math.ceil(len(panels) / columns)
+    width = max(size[0], max(map(len, panels)) / LETTERS) + beside
+    figure = Figure(figsize=(width * columns, size[1] * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for ax in axes[panels:]:
+    for ax in axes[len(panels) :]:
         ax.set_visible(False)
-    return figure, axes[:panels]
+    return figure, axes[: len(panels)]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, by the file's ending."""
     write_atomically(path, lambda stream: figure.savefig(stream, format=path.suffix[1:], dpi=150))

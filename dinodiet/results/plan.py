@@ -1,4 +1,4 @@
-"""What the newest grid of a study wants beside what is done: its unfinished cells as runs without scores."""
+"""The unfinished cells of a study's newest grid, as runs without scores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.results.cache import Record, Scalar
-from dinodiet.results.runs import Run, is_choice, keys_of, model_label
+from dinodiet.results.runs import Run, is_choice, keys_of, labels
 from dinodiet.results.tidy import is_the_seed
-from dinodiet.store.grid import Cell, read_grid
+from dinodiet.store.grid import Cell, read_grid, read_jobs
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import CellState, state_of
 
 
 def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run], set[tuple[Path, str]]]:
@@ -28,6 +30,7 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
         finished = {run.name: run.record for run in done if run.study == study}
         wanted |= {(study, cell.run_id) for cell in cells}
         missing = [cell for cell in cells if cell.run_id not in finished]
+        jobs = read_jobs(study) if missing else {}
         alike: dict[Any, Record] = {}
         for cell in cells if missing else []:
             if record := finished.get(cell.run_id):
@@ -35,8 +38,15 @@ def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run]
                 alike.setdefault(_what(cell), record)
         for cell in missing:
             known = alike.get(_overrides(cell)) or alike.get(_what(cell)) or {}
-            waiting.append(Run(study, cell.run_id, {**_record(cell, known, follows), "study": label}))
+            record = {**_record(cell, known, follows), "study": label}
+            waiting.append(Run(study, cell.run_id, record, _state(study, cell.run_id, jobs)))
     return waiting, wanted
+
+
+def _state(study: Path, run_id: str, jobs: Mapping[str, str]) -> str:
+    """Return the state of a cell without usable results."""
+    state = state_of(RunDir(study / run_id), job=jobs.get(run_id)).state
+    return "unreadable" if state is CellState.DONE else state.value
 
 
 def _overrides(cell: Cell) -> frozenset[str]:
@@ -44,7 +54,7 @@ def _overrides(cell: Cell) -> frozenset[str]:
 
 
 def _what(cell: Cell) -> tuple[str, str, str]:
-    return model_label(cell.run_id, cell.choices), cell.choices["dataset"], cell.choices["method"]
+    return *labels(cell.run_id, cell.choices), cell.choices["method"]
 
 
 def _following(records: Sequence[Record]) -> list[str]:

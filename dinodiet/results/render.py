@@ -52,9 +52,16 @@ def tables(cells: pd.DataFrame, plan: Layout, style: Style = "text") -> str:
     metric = "" if "metric" in plan.keys else f"{plan.metrics[0]}, "
     parts = []
     for phase, part in cells.groupby("phase", observed=True, sort=False):
-        title = f"{metric}{phase}: mean ± sd over {over} (n); {LEGEND[style]}"
+        title = f"{metric}{phase}: mean ± sd over {over} (n); {_direction(plan)}{LEGEND[style]}"
         parts.append(titled(title, _table(part, plan, str(phase), style), style))
     return "\n\n".join(parts)
+
+
+def _direction(plan: Layout) -> str:
+    """Say which of the metrics are better when they are lower; higher is what readers expect."""
+    if not plan.lower:
+        return ""
+    return f"lower {', '.join(plan.lower)} is better; " if len(plan.metrics) > 1 else "lower is better; "
 
 
 def titled(title: str, table: str, style: Style) -> str:
@@ -80,9 +87,10 @@ def _cell(cell: object, phase: str, style: Style) -> str:
     state, mark = str(getattr(cell, "state")), str(getattr(cell, "mark"))  # noqa: B009
     if state != "done":
         return state
-    mean, sd, n, planned = (getattr(cell, name) for name in ("mean", "sd", "n", "planned"))
+    mean, sd, n, planned, failed = (getattr(cell, name) for name in ("mean", "sd", "n", "planned", "failed"))
     spread = "" if math.isnan(sd) else f" ± {number(sd)}"
     count = f"{n} of {planned}" if planned is not pd.NA and n < planned else f"{n}"
+    count += f", {failed} failed" if failed else ""
     content = f"{number(mean, signed=phase == 'change')}{spread} ({count})"
     before, after = MARKS[style][mark]
     return f"{before}{content}{after}"

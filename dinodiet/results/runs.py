@@ -1,12 +1,13 @@
-"""Finished runs as flat records: found on disk, checked, and with everything but science left out."""
+"""Runs as flat records: found on disk, checked, and with everything but science left out."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,35 @@ from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.errors import UserError
 from dinodiet.results.cache import Cache, Entry, Record, Scalar
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.scores import SETTINGS
 
-READS = 1  # the `format` of results.json that is understood here
-COSTS = (
-    *("steps", "train_seconds", "images_per_second", "peak_memory_mb"),
-    *("parameters", "trainable_parameters", "embed_dim"),
-)
+READS = 2  # the `format` of results.json that is understood here
+COSTS = {  # what a run took, beside its scores: which direction is an improvement
+    **dict.fromkeys(("steps", "train_seconds"), "lower"),
+    "images_per_second": "higher",
+    **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
+}
+NO_CHOICE = ("initial/", "final/", "setting/", "better/", "skipped/")  # how keys of a record begin that are no choices
 DEEPEST = 4  # folders below a path in which runs are looked for
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
+    """A run, as a rule a finished one.
 
     Attributes:
         study: the folder that holds the run directory.
         name: the name of the run directory.
         record: study, model, dataset, method, seed and other group choices by name; the configuration by dotted key;
             scores as `initial/<metric>` and `final/<metric>`, those on validation with `val/` before the metric;
+            `better/<metric>`: higher or lower; `setting/<eval>/<name>`: what a score was measured with;
             `skipped/<eval>` with the reason.
+        state: `done`, or the state of a run without results; see `dinodiet.store.states.CellState`.
     """
 
     study: Path
     name: str
     record: Record
+    state: str = "done"
 
     @property
     def path(self) -> Path:
@@ -53,11 +58,13 @@ class Found:
 
     Attributes:
         runs: the finished runs.
+        unfinished: run directories without results; their records say study and name alone.
         studies: the studies that were read whole, with their names.
         problems: results that cannot be used: reason -> files.
     """
 
     runs: list[Run] = field(default_factory=list)
+    unfinished: list[Run] = field(default_factory=list)
     studies: dict[Path, str] = field(default_factory=dict)
     problems: dict[str, list[Path]] = field(default_factory=dict)
 
@@ -133,7 +140,8 @@ def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: F
         try:
             stat = os.stat(f"{study}/{name}/results.json")  # noqa: PTH116 - speed
         except OSError:
-            continue  # not finished
+            found.unfinished.append(Run(study, name, {"study": label, "run": name}, "missing"))
+            continue
         record = cache.get(name, stat.st_mtime_ns, stat.st_size)
         if record is None:
             try:
@@ -164,36 +172,61 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
         OtherFormatError: it was written by another version.
         KeyError, TypeError, AttributeError: something is not as it should be.
     """
+    results = _from_format_1(results) if results["format"] == 1 else results
     if (written := results["format"]) != READS:
         age = "an older" if isinstance(written, int) and written < READS else "a newer"
         raise OtherFormatError(f"written by {age} version (format {written}; this one reads {READS})")
-    choices, config = results["choices"], results["config"]
-    record: Record = {"run": run_id, "model": model_label(run_id, choices), "seed": results["seed"]}
-    for group, choice in choices.items():
-        if group != "model" and not group.startswith(("hydra/", "tracker")):
-            record[group] = _scalar(choice)
-    record |= science(config)
+    record = identity(run_id, results["choices"], results["seed"], results["config"])
     for phase in ("initial", "final"):
         record |= _scores(f"{phase}/", results[phase])
         record |= _scores(f"{phase}/val/", results["validation"][phase])
+    record |= _scores("setting/", results["settings"]["final"])
+    record |= {f"better/{name}": direction for name, direction in results["better"].items()}
     record |= {f"final/{name}": results.get(name) for name in COSTS}
     record |= {f"skipped/{name}": reason for name, reason in results["skipped"].items()}
     return record
 
 
-def model_label(run_id: str, choices: dict[str, Any]) -> str:
-    """Return the model with its size (dinov2-base), as the run's name begins."""
-    label, found, _ = run_id.rpartition(f"_{choices['dataset']}_{choices['method']}_seed")
-    return label if found else str(choices["model"])
+def _from_format_1(results: dict[str, Any]) -> dict[str, Any]:
+    """Return results of the first format in the second, until runs write it."""
+    names = ("k", "temperature", "C")
+    settings = {key: value for key, value in results["final"].items() if key.rpartition("/")[2] in names}
+    ends = {phase: {k: v for k, v in results[phase].items() if k not in settings} for phase in ("initial", "final")}
+    return {**results, **ends, "format": 2, "settings": {"final": settings}, "better": {}}
+
+
+def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[str, Any]) -> Record:
+    """Return what a run is, by column and configuration key."""
+    model, dataset = labels(run_id, choices)
+    record: Record = {"run": run_id, "model": model, "seed": seed}
+    for group, choice in choices.items():
+        if group != "model" and not group.startswith(("hydra/", "tracker")):
+            record[group] = _scalar(choice)
+    return record | {"dataset": dataset} | science(config)
+
+
+def labels(run_id: str, choices: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the model with its size (dinov2-base) and the dataset (folder-lungs) from the name of a run."""
+    dataset, method = (re.escape(str(choices[group])) for group in ("dataset", "method"))
+    found = re.match(rf"(.+)_({dataset}(?:-[\w.-]+)?)_{method}_seed", run_id)
+    return (found[1], found[2]) if found else (str(choices["model"]), str(choices["dataset"]))
 
 
 def _scores(prefix: str, scores: dict[str, float | None]) -> Record:
     return {prefix + name: value for name, value in scores.items()}
 
 
-def is_setting(metric: str) -> bool:
-    """Return whether this is a setting that stands beside the scores (knn/k)."""
-    return metric.rpartition("/")[2] in SETTINGS
+def lower_is_better(metric: str, runs: Iterable[Run]) -> bool:
+    """Return whether the best value of a metric is its smallest: as its evaluator says, and of most costs."""
+    name = metric.removeprefix("val/")
+    if name in COSTS:
+        return COSTS[name] == "lower"
+    return any(run.record.get(f"better/{name}") == "lower" for run in runs)
+
+
+def evaluator_of(metric: str) -> str:
+    """Return the name of the evaluator in the configuration: knn of val/knn(k=10)/accuracy and of knn@cifar10/f1."""
+    return re.split(r"[/(@]", metric.removeprefix("val/"), maxsplit=1)[0]
 
 
 def keys_of(records: Iterable[Record]) -> dict[str, None]:
@@ -204,7 +237,7 @@ def keys_of(records: Iterable[Record]) -> dict[str, None]:
 
 def is_choice(key: str) -> bool:
     """Return whether a record's key is a choice or part of the configuration, and no score."""
-    return not key.startswith(("initial/", "final/", "skipped/"))
+    return not key.startswith(NO_CHOICE)
 
 
 def science(config: dict[str, Any]) -> Record:

@@ -11,7 +11,7 @@ import pandas as pd
 from dinodiet.errors import UserError
 from dinodiet.results.plan import planned
 from dinodiet.results.render import Style, tables
-from dinodiet.results.runs import Found, Run, is_setting, keys_of, named, read
+from dinodiet.results.runs import Found, Run, evaluator_of, keys_of, named, read
 from dinodiet.results.table import Layout, aggregate, layout
 from dinodiet.results.tidy import Where, select, text, tidy
 from dinodiet.store.grid import read_jobs
@@ -19,7 +19,6 @@ from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus, states
 
-CHOSEN_BY_RUNS = ("C",)  # a setting that each run chooses on its validation split
 MOST = 20  # names a state, unless all are asked for
 
 
@@ -63,23 +62,29 @@ def cells_of(
 def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
     """Name the settings of the shown scores that differ between runs: shown apart, or averaged over after all."""
     notes = []
-    evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
+    evals = {evaluator_of(metric) for metric in plan.metrics}
     for name in filter(lambda name: name.startswith(tuple(f"eval.{one}." for one in evals)), plan.choices):
         values = sorted({text(run.record.get(name)) for run in runs})
         if len(values) > 1:
             told = f"{name} = {', '.join(values)}"
             notes.append(f"scores were measured with different settings, which are kept apart: {told}")
-    keys = [key for key in keys_of(run.record for run in runs) if key.startswith("final/")]
-    for name in filter(is_setting, (key.removeprefix("final/") for key in keys)):
-        group, _, setting = name.rpartition("/")
-        if group in evals and setting not in CHOSEN_BY_RUNS:
-            notes += _mixed(runs, plan, name)
+    groups = {metric.removeprefix("val/").rpartition("/")[0] for metric in plan.metrics}
+    for key in filter(lambda key: key.startswith("setting/"), keys_of(run.record for run in runs)):
+        setting = key.removeprefix("setting/")
+        if setting.rpartition("/")[0] in groups and not _chosen_by_runs(setting, runs):
+            notes += _mixed(runs, plan, setting)
     return notes
+
+
+def _chosen_by_runs(setting: str, runs: Sequence[Run]) -> bool:
+    """Return whether runs choose a setting themselves, as the probe its C: the configuration gives no single value."""
+    key = f"eval.{evaluator_of(setting)}.{setting.rpartition('/')[2]}"
+    return not any(isinstance(run.record.get(key), (int, float)) for run in runs)
 
 
 def _mixed(runs: Sequence[Run], plan: Layout, setting: str) -> list[str]:
     """Name the cells whose runs were scored with different values of a setting."""
-    key, used = f"final/{setting}", defaultdict(set)
+    key, used = f"setting/{setting}", defaultdict(set)
     for run in runs:
         used[tuple(map(run.record.get, plan.choices))].add(run.record.get(key))
     mixed = {", ".join(map(text, cell)): set(map(text, values)) for cell, values in used.items() if len(values) > 1}
@@ -97,7 +102,7 @@ def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
     lost = scores.loc[scores["value"].isna(), "run"].unique()
     if len(lost):
         notes.append(f"no finite {', '.join(plan.metrics)} in {named(map(Path, lost))}: not in the means")
-    evals = {metric.removeprefix("val/").partition("/")[0] for metric in plan.metrics}
+    evals = {metric.removeprefix("val/").rpartition("/")[0] for metric in plan.metrics}
     reasons = {
         (name, str(run.record["dataset"]), str(run.record[f"skipped/{name}"]))
         for run in runs

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from dinodiet.errors import UserError
-from dinodiet.results.runs import COSTS, Run
+from dinodiet.results.runs import COSTS, Run, lower_is_better
 from dinodiet.results.tidy import PHASES, metric_names, resolve, run_frame, text, tidy
 
 NOT_A_KEY = ("run", "phase", "value")
-LESS_IS_BETTER = ("loss", "seconds", "memory", "parameters", "steps", "embed_dim")
+GAPS = (
+    "failed",
+    "unreadable",
+    "stopped",
+    "running",
+    "queued",
+    "missing",
+)  # what a cell is said to be: the first of its runs
+SIDES = ("model", "dataset", "metric")  # rows and columns that were not chosen take the first that is free
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Layout:
         over: averaged over.
         metrics: shown; `metric` is one of the rows where there are several.
         phases: initial, final, change.
+        lower: those of the metrics whose best value is the smallest.
     """
 
     rows: tuple[str, ...]
@@ -34,6 +43,7 @@ class Layout:
     over: tuple[str, ...] = ("seed",)
     metrics: tuple[str, ...] = ("knn/accuracy",)
     phases: tuple[str, ...] = PHASES
+    lower: tuple[str, ...] = ()
 
     @property
     def choices(self) -> list[str]:
@@ -50,30 +60,52 @@ def layout(
     runs: Sequence[Run],
     waiting: Sequence[Run] = (),
     *,
-    rows: Iterable[str] = ("model",),
-    cols: Iterable[str] = ("dataset",),
+    rows: Iterable[str] = (),
+    cols: Iterable[str] = (),
     over: Iterable[str] = ("seed",),
     metrics: Iterable[str] = (),
     phases: Iterable[str] = (),
 ) -> Layout:
     """Return a layout in which every column that differs has its place.
 
+    Rows that are not chosen are the model, columns the dataset; where those are placed elsewhere, what is free.
+
     Raises:
         UserError: an unknown column, metric or phase; the valid ones are listed.
     """
-    everything = [*runs, *waiting]
-    rows, cols, over = (tuple(_columns(names, everything)) for names in (rows, cols, over))
-    twice = [name for name, count in Counter((*rows, *cols, *over)).items() if count > 1]
-    if twice or not rows or not cols:
-        raise UserError(f"{twice[0] if twice else 'rows and cols'}: give each column one place, and both at least one")
     metrics, phases = tuple(metrics) or (default_metric(runs),), tuple(phases) or PHASES
     _known("metric", metrics, metric_names(runs))
     _known("phase", phases, PHASES)
-    frame, placed = run_frame(everything), {*rows, *cols, *over, *NOT_A_KEY}
+    placed = place([*runs, *waiting], rows=rows, cols=cols, over=over, metrics=metrics)
+    return replace(placed, phases=phases, lower=tuple(one for one in metrics if lower_is_better(one, runs)))
+
+
+def place(
+    runs: Sequence[Run],
+    *,
+    rows: Iterable[str] = (),
+    cols: Iterable[str] = (),
+    over: Iterable[str] = ("seed",),
+    metrics: Iterable[str] = (),
+) -> Layout:
+    """Return the layout of runs that need not have scores; see `layout`."""
+    rows, cols, over = (tuple(_columns(names, runs)) for names in (rows, cols, over))
+    metrics = tuple(metrics)
+    twice = [name for name, count in Counter((*rows, *cols, *over)).items() if count > 1]
+    if twice:
+        places = [side for side, names in {"rows": rows, "cols": cols, "over": over}.items() if twice[0] in names]
+        raise UserError(f"{places[-1]}: {twice[0]} is in {places[0]} already; a column has one place")
+    rows = rows or _free(SIDES, (*cols, *over))
+    cols = cols or _free(SIDES[1:] + SIDES[:1], (*rows, *over))
+    frame, placed = run_frame(runs), {*rows, *cols, *over, *NOT_A_KEY}
     split = [name for name in frame.columns if name not in placed and frame[name].nunique(dropna=False) > 1]
     if len(metrics) > 1 and "metric" not in placed:
         split.insert(0, "metric")
-    return Layout((*split, *rows), cols, over, metrics, phases)
+    return Layout((*split, *rows), cols, over, metrics)
+
+
+def _free(columns: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
+    return next((column,) for column in columns if column not in taken)
 
 
 def _columns(names: Iterable[str], runs: Sequence[Run]) -> list[str]:
@@ -99,17 +131,13 @@ def default_metric(runs: Sequence[Run]) -> str:
     return "knn/accuracy" if "knn/accuracy" in names else (accuracies or names)[0]
 
 
-def less_is_better(metric: str) -> bool:
-    """Return whether the best of a metric is its smallest value: losses and costs."""
-    return any(word in metric for word in LESS_IS_BETTER)
-
-
 def aggregate(runs: Sequence[Run], waiting: Sequence[Run], wanted: Sequence[Run], plan: Layout) -> pd.DataFrame:
     """Return the cells of a table: one row per cell and phase.
 
     Columns: the layout's keys, as text; phase; mean; sd (ddof = 1, NaN for one run); n: runs with a finite value;
     planned: runs of the grid (those `wanted`, and those `waiting`), <NA> where no grid is known; mark: `best` of its
-    column, `tie` within the best's sd; state: `done`, `missing`, or `-` for what is not in the grid.
+    column, `tie` within the best's sd; state: `done`, `-` for what is not in the grid, else what became of its runs
+    (see `GAPS`); failed: runs that failed.
     """
     scores = as_text(tidy(runs, plan.metrics, plan.choices), plan.keys)
     scores = scores[scores["phase"].isin(plan.phases)]
@@ -123,12 +151,29 @@ def aggregate(runs: Sequence[Run], waiting: Sequence[Run], wanted: Sequence[Run]
     cells["n"] = cells["n"].fillna(0).astype(int)
     cells["planned"] = cells["planned"].astype("Int64").fillna(0) if len(counts) else pd.array([pd.NA] * len(cells))
     expected = {*there.index, *counts.index} if len(counts) else None
-    names = cells[plan.keys].itertuples(index=False, name=None)
+    gaps = _gaps(waiting, plan)
+    names = list(cells[plan.keys].itertuples(index=False, name=None))
     cells["state"] = [
-        "done" if n else "missing" if expected is None or name in expected else "-"
+        "done" if n else _gap(gaps.get(name, ())) if expected is None or name in expected else "-"
         for name, n in zip(names, cells["n"], strict=True)
     ]
+    cells["failed"] = [gaps.get(name, ()).count("failed") for name in names]
     return _marked(cells, plan)
+
+
+def _gaps(waiting: Sequence[Run], plan: Layout) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the states of the unfinished runs of each cell."""
+    if not waiting:
+        return {}
+    frame = _run_cells(waiting, plan, state=[run.state for run in waiting])
+    groups = frame.groupby(plan.keys, sort=False)["state"]
+    return {
+        tuple(map(str, name)) if isinstance(name, tuple) else (str(name),): tuple(states) for name, states in groups
+    }
+
+
+def _gap(states: Sequence[str]) -> str:
+    return next((state for state in GAPS if state in states), "missing")
 
 
 def as_text(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
@@ -143,32 +188,37 @@ def as_text(frame: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
 
 def _counts(runs: Sequence[Run], plan: Layout) -> pd.Series[int]:
     """Return the number of runs of each cell, finished or not."""
-    frame = run_frame(runs, plan.choices)
-    if "metric" in plan.keys:
-        frame = frame.merge(pd.DataFrame({"metric": plan.metrics}), how="cross")
-    counts: pd.Series[int] = as_text(frame, plan.keys).groupby(plan.keys, sort=False).size()
+    counts: pd.Series[int] = _run_cells(runs, plan).groupby(plan.keys, sort=False).size()
     counts.name = "planned"
     return counts
+
+
+def _run_cells(runs: Sequence[Run], plan: Layout, **columns: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each run, or run and metric, with the keys of its cell as text and further columns."""
+    frame = run_frame(runs, plan.choices).assign(**columns)
+    if "metric" in plan.keys:
+        frame = frame.merge(pd.DataFrame({"metric": plan.metrics}), how="cross")
+    return as_text(frame, plan.keys)
 
 
 def _product(cells: Iterable[tuple[str, ...]], plan: Layout, phases: list[str]) -> pd.DataFrame:
     """Return all combinations of the rows and the columns that occur, sorted."""
     there = pd.DataFrame(list(dict.fromkeys(cells)), columns=plan.keys)
-    sides = [_ordered(there[list(names)].drop_duplicates()) for names in (plan.rows, plan.cols)]
+    sides = [ordered(there[list(names)].drop_duplicates()) for names in (plan.rows, plan.cols)]
     order = pd.DataFrame({"phase": pd.Categorical(phases, categories=list(PHASES), ordered=True)})
     combined: pd.DataFrame = sides[0].merge(sides[1], how="cross").merge(order, how="cross")
     return combined
 
 
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+def ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort by all columns, numbers by their value and before words."""
 
     def rank(column: pd.Series[str]) -> pd.Series[int]:
         unique = sorted(column.unique(), key=lambda value: (not _is_number(value), _number(value), value))
         return column.map({value: number for number, value in enumerate(unique)})
 
-    ordered: pd.DataFrame = frame.sort_values(list(frame.columns), key=rank, ignore_index=True)
-    return ordered
+    rows: pd.DataFrame = frame.sort_values(list(frame.columns), key=rank, ignore_index=True)
+    return rows
 
 
 def _is_number(value: str) -> bool:
@@ -186,7 +236,7 @@ def _marked(cells: pd.DataFrame, plan: Layout) -> pd.DataFrame:
     for _, column in cells[cells["n"] > 0].groupby(by, observed=True, sort=False):
         if len(column) > 1:
             metric = column["metric"].iloc[0] if "metric" in column else plan.metrics[0]
-            sign = -1 if less_is_better(metric) else 1
+            sign = -1 if metric in plan.lower else 1
             best = column.loc[(sign * column["mean"]).idxmax()]
             behind = sign * (best["mean"] - column["mean"])
             within = 0.0 if pd.isna(best["sd"]) else best["sd"]

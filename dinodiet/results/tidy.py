@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +13,17 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.cache import Record
-from dinodiet.results.runs import COSTS, Run, is_choice, is_setting, keys_of, read
+from dinodiet.results.runs import COSTS, Run, is_choice, keys_of, read
 
 PHASES = ("initial", "final", "change")
 ALWAYS = ("study", "run", "model", "dataset", "method", "seed")
 Where = Mapping[str, Any]
 
 
-def collect(*paths: Path | str, where: Where | None = None) -> pd.DataFrame:
+def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = None) -> pd.DataFrame:
     """Return all scores of the finished runs below the paths: one row per run, metric and phase.
+
+    A path, several, or a list of them: runs, studies, folders of studies.
 
     Columns: study, run, model (with its size), dataset, method, seed; every other choice and every configuration key
     (`method.label_smoothing`) that differs and does not follow from the choices already there; metric, phase, value.
@@ -32,9 +35,10 @@ def collect(*paths: Path | str, where: Where | None = None) -> pd.DataFrame:
     Broken results, and those of another version, are left out with a warning that names them.
 
     Raises:
-        UserError: no such path; an unknown key in `where`.
+        UserError: no such path, or none given; an unknown key in `where`.
     """
-    found = read(paths)
+    listed = [[path] if isinstance(path, (str, Path)) else path for path in paths]
+    found = read(itertools.chain.from_iterable(listed))
     for message in found.messages():
         warnings.warn(message, stacklevel=2)
     return tidy(select(found.runs, where or {}))
@@ -117,10 +121,9 @@ def _follows(column: list[Any], groups: list[int]) -> bool:
 
 
 def metric_names(runs: Sequence[Run]) -> list[str]:
-    """Return the metrics of the runs: test, then validation, then costs; settings of scores are none."""
+    """Return the metrics of the runs: test, then validation, then costs."""
     keys = keys_of(run.record for run in runs)
     names = [key.removeprefix("final/") for key in keys if key.startswith("final/")]
-    names = [name for name in names if not is_setting(name)]
     return sorted(names, key=lambda name: (name in COSTS) * 2 + name.startswith("val/"))
 
 

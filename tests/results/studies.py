@@ -55,20 +55,22 @@ def results(
         node[last] = value
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     settings = {"knn/k": float(config["eval"]["knn"]["k"]), "knn/temperature": 0.07, "linear/C": 0.1 * (seed + 1)}
-    test = {phase: {**dict.fromkeys(SCORES, value), **settings} for phase, value in _ends(initial, final).items()}
-    val = {phase: {**dict.fromkeys(SCORES, value - 0.01), **settings} for phase, value in _ends(initial, final).items()}
+    test = {phase: dict.fromkeys(SCORES, value) for phase, value in _ends(initial, final).items()}
+    val = {phase: dict.fromkeys(SCORES, value - 0.01) for phase, value in _ends(initial, final).items()}
     between = [initial + (final - initial) * epoch / (epochs + 1) for epoch in range(1, epochs + 1)]
     rows = [
         {"step": 10 * i, "epoch": float(i), **{f"val/{name}": score for name in SCORES}}
         for i, score in enumerate(between, 1)
     ]
     return {
-        "format": 1,
+        "format": 2,
         "run_id": f"{model}_{dataset}_{method}_seed{seed}_{digest}",
         "choices": choices | {"tuned": "none", "tracker": "none", "hydra/launcher": "basic", "hydra/callbacks": None},
         "seed": seed,
         **test,
         "validation": val,
+        "better": dict.fromkeys(SCORES, "higher"),
+        "settings": {"initial": settings, "final": dict(settings)},
         "skipped": {},
         "epochs": rows,
         "steps": 10 * (epochs + 1),
@@ -95,6 +97,7 @@ def _config(model: str, dataset: str, method: str, seed: int) -> dict[str, Any]:
     lr = {"_target_": "dinodiet.schedules.Cosine", "value": 1e-4, "final": 1e-5, "warmup_fraction": 0.1}
     name, _, size = model.partition("-")
     knn = {"_target_": "dinodiet.evals.knn.KNN", "k": 20, "temperature": 0.07, "device": f"cuda:{seed}"}
+    linear = {"_target_": "dinodiet.evals.linear.Linear", "C": [0.1, 0.2, 0.3]}
     return {
         **{"name": "study", "mode": "train", "seed": seed, "device": f"cuda:{seed}", "precision": "fp32"},
         **{"num_workers": seed, "data_dir": f"/scratch/{seed}", "outputs_dir": "outputs", "log_every": 10},
@@ -102,7 +105,7 @@ def _config(model: str, dataset: str, method: str, seed: int) -> dict[str, Any]:
         "dataset": {"limit": None, "image_size": 32, "source": {"name": dataset, "root": f"/scratch/{seed}/x"}},
         "method": json.loads(json.dumps(METHODS[method])) | ({"target_seed": seed} if method == "diet" else {}),
         "schedule": {"epochs": 3.0, "batch_size": 32, "lr": lr, "weight_decay": 0.05},
-        "eval": {"knn": knn, "every_epochs": None, "batch_size": 256},
+        "eval": {"knn": knn, "linear": linear, "every_epochs": None, "batch_size": 256},
         "tracker": {"_target_": "dinodiet.run.trackers.NoTracker"},
     }
 

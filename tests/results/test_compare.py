@@ -164,6 +164,18 @@ def test_what_cannot_be_compared_is_told(key: str, values: list[str], message: s
         compare(read([tmp_path]).runs, key, values, metric="knn/accuracy")
 
 
+def test_where_lower_is_better_wins_and_ranks_turn_round(tmp_path: Path) -> None:
+    for method, final in (("diet", 0.3), ("dino", 0.5)):
+        for seed in (0, 1):
+            content = studies.results(method=method, seed=seed, final=final + 0.01 * seed * (final < 0.4))
+            studies.write(tmp_path, content | {"better": {"knn/accuracy": "lower"}})
+    found = compared(read([tmp_path]).runs)
+    assert found.pairs["difference"].tolist() == pytest.approx([0.195])
+    assert (found.pairs["wins"].tolist(), found.pairs["losses"].tolist()) == ([0], [2])
+    assert found.ranks.set_index("value")["mean_rank"].to_dict() == {"diet": 1.0, "dino": 2.0}
+    assert "lower is better" in report(found)
+
+
 def test_the_cheapest_has_the_first_rank(tmp_path: Path) -> None:
     for method, seconds in (("diet", 10.0), ("dino", 20.0)):
         studies.write(tmp_path, studies.results(method=method) | {"train_seconds": seconds})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dinodiet.results.__main__ import main
+from dinodiet.results.__main__ import main, names
 from tests.results import studies
 
 
@@ -72,6 +72,22 @@ def test_broken_results_are_warned_of(study: Path, capsys: pytest.CaptureFixture
     assert f"warning: left out: {file}: broken or half-written" in printed.err
     assert "35 done, 1 unreadable" in printed.out
     assert "(2 of 3)" in printed.out
+
+
+def test_a_study_without_finished_runs_has_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = studies.results()
+    directory = studies.write_status(tmp_path / "study", content["run_id"], state="running", heartbeat=2e9)
+    assert main([str(tmp_path / "study"), "--curves", str(tmp_path / "loss.svg")]) == 0
+    assert capsys.readouterr().out == "no run has begun yet: no curves\n"
+    (directory / "config.yaml").write_text(json.dumps(content["config"]))
+    (directory / "metrics.jsonl").write_text('{"step": 5, "epoch": 0.5, "loss": 1.0}')
+    assert main([str(tmp_path / "study"), "--curves", str(tmp_path / "loss.csv")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'loss.csv'}\n"
+    assert pd.read_csv(tmp_path / "loss.csv")["mean"].tolist() == [1.0]
+
+
+def test_commas_in_brackets_part_nothing() -> None:
+    assert names("knn(k=5, temperature=1)/f1,knn/f1") == ["knn(k=5, temperature=1)/f1", "knn/f1"]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_settings_that_differ_are_told(tmp_path: Path) -> None:
 def test_a_setting_that_only_the_scores_tell_is_told(tmp_path: Path) -> None:
     for seed, temperature in enumerate((0.07, 0.1)):
         content = studies.results(seed=seed)
-        content["final"]["knn/temperature"] = temperature
+        content["settings"]["final"]["knn/temperature"] = temperature
         studies.write(tmp_path, content)
     assert notes_of(tmp_path) == [
         "scores with different knn/temperature (0.07, 0.1) are averaged in: dinov2-base, pathmnist"
@@ -105,7 +105,7 @@ def test_the_penalty_that_each_run_chooses_is_no_difference(tmp_path: Path) -> N
     for seed in (0, 1):
         studies.write(tmp_path, studies.results(seed=seed))
     runs = read([tmp_path]).runs
-    assert runs[0].record["final/linear/C"] != runs[1].record["final/linear/C"]
+    assert runs[0].record["setting/linear/C"] != runs[1].record["setting/linear/C"]
     assert notes_of(tmp_path, metrics=["linear/accuracy"]) == []
 
 
@@ -131,7 +131,7 @@ def test_gaps_are_explained(tmp_path: Path) -> None:
 def test_an_incomplete_file_is_left_out_with_what_lacks(missing: str, tmp_path: Path) -> None:
     content = studies.results()
     if missing == "results":
-        content = {"format": 1, "run_id": content["run_id"]}
+        content = {"format": 2, "run_id": content["run_id"]}
     else:
         del content["choices"]
     (tmp_path / "run").mkdir()

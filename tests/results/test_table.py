@@ -9,6 +9,7 @@ import pytest
 
 from dinodiet.errors import UserError
 from dinodiet.results.plan import planned
+from dinodiet.results.render import tables
 from dinodiet.results.runs import read
 from dinodiet.results.summary import cells_of
 from dinodiet.results.table import Layout, layout
@@ -63,6 +64,23 @@ def test_the_best_cost_is_the_least(tmp_path: Path) -> None:
     assert cells.set_index("model")["mark"].to_dict() == {"a": "best", "b": ""}
 
 
+def lower(name: str, **choices: Any) -> dict[str, Any]:
+    return studies.results(**choices) | {"better": {name: "lower"}}
+
+
+def test_the_best_of_what_is_better_when_lower_is_the_smallest(tmp_path: Path) -> None:
+    for model, final in (("a", 0.3), ("b", 0.5)):
+        studies.write(tmp_path, lower("knn/accuracy", model=model, final=final, initial=0.4))
+    cells, plan, _ = cells_of(read([tmp_path]))
+    marks = cells.set_index(["phase", "model"])["mark"].to_dict()
+    assert (marks["final", "a"], marks["final", "b"]) == ("best", "")
+    assert (marks["change", "a"], marks["change", "b"]) == ("best", "")
+    assert cell(cells, phase="change", model="a")["mean"] == pytest.approx(-0.1)  # final - initial, as ever
+    assert "(n); lower is better; * best" in tables(cells, plan)
+    cells, plan, _ = cells_of(read([tmp_path]), metrics=["val/knn/accuracy", "knn/f1"])
+    assert plan.lower == ("val/knn/accuracy",)
+
+
 def test_one_run_has_no_deviation(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     found = cell(made(tmp_path), phase="final")
@@ -81,6 +99,19 @@ def test_what_is_missing_is_told_from_what_was_not_planned(tmp_path: Path) -> No
     assert states["mae", "pathmnist"] == states["ijepa", "pathmnist"] == "missing"
     assert states["dinov2-base", "dermamnist"] == states["ijepa", "dermamnist"] == "-"
     assert cells.loc[cells["n"] == 0, "mean"].isna().all()
+
+
+def test_what_failed_is_said_to_have_failed(tmp_path: Path) -> None:
+    contents = [studies.results(model=model, seed=seed) for model in ("a", "b", "c", "d") for seed in (0, 1)]
+    write_grid(tmp_path, [studies.cell(content) for content in contents])
+    for content in contents[:2]:
+        studies.write_status(tmp_path, content["run_id"], state="failed")
+    studies.write(tmp_path, contents[2])
+    studies.write_status(tmp_path, contents[3]["run_id"], state="failed")
+    studies.write_status(tmp_path, contents[4]["run_id"], state="preempted")
+    cells, plan, _ = cells_of(read([tmp_path]), phases=["final"])
+    assert cells.set_index("model")["state"].to_dict() == {"a": "failed", "b": "done", "c": "stopped", "d": "missing"}
+    assert "0.850 (1 of 2, 1 failed)" in tables(cells, plan)
 
 
 def test_a_method_without_any_finished_run_has_its_own_row(tmp_path: Path) -> None:
@@ -140,6 +171,22 @@ def test_several_metrics_are_columns_or_rows(tmp_path: Path) -> None:
     assert plan.rows == ("metric", "model")
 
 
+@pytest.mark.parametrize(
+    ("options", "rows", "cols"),
+    [
+        ({"over": ["dataset", "seed"]}, ("model",), ("metric",)),
+        ({"over": ["model", "seed"]}, ("dataset",), ("metric",)),
+        ({"rows": ["dataset"]}, ("dataset",), ("metric",)),
+        ({"cols": ["model"]}, ("dataset",), ("model",)),
+    ],
+)
+def test_rows_and_columns_make_way(options: Any, rows: tuple[str, ...], cols: tuple[str, ...], tmp_path: Path) -> None:
+    studies.write(tmp_path, studies.results())
+    cells, plan, _ = cells_of(read([tmp_path]), phases=["final"], **options)
+    assert (plan.rows, plan.cols) == (rows, cols)
+    assert cells["mean"].tolist() == [0.85]
+
+
 def test_a_layout_names_what_there_is(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     runs = read([tmp_path]).runs
@@ -148,6 +195,8 @@ def test_a_layout_names_what_there_is(tmp_path: Path) -> None:
         layout(runs, rows=["colour"])
     with pytest.raises(UserError, match="knn/speed: no such metric; choose from: knn/accuracy, knn/f1"):
         layout(runs, metrics=["knn/speed"])
+    with pytest.raises(UserError, match="over: dataset is in cols already"):
+        layout(runs, cols=["dataset"], over=["dataset"])
     with pytest.raises(UserError, match="middle: no such phase; choose from: initial, final, change"):
         layout(runs, phases=["middle"])
 

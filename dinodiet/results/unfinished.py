@@ -1,0 +1,49 @@
+"""Runs without results, as records: what they are is read from their configuration, for curves of what they log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dinodiet.io.files import read_json
+from dinodiet.results.runs import Run, identity
+from dinodiet.store.grid import read_grid
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.states import state_of
+
+
+def unfinished(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that have a configuration, with all that it says; the rest has not begun to log."""
+    found, choices = [], dict[Path, dict[str, dict[str, str]]]()
+    for run in runs:
+        config = _config(RunDir(run.path).config)
+        if config is None:
+            continue
+        if run.study not in choices:
+            choices[run.study] = {cell.run_id: cell.choices for cell in read_grid(run.study)}
+        chosen = choices[run.study].get(run.name) or _choices(run)
+        record = {**identity(run.name, chosen, config.get("seed", 0), config), **run.record}
+        found.append(Run(run.study, run.name, record, state_of(RunDir(run.path)).state.value))
+    return found
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    import yaml  # noqa: PLC0415 - tables do without
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _choices(run: Run) -> Mapping[str, str]:
+    """Return the choices of a run outside any grid: as its status says, else by its name."""
+    told = (read_json(RunDir(run.path).status) or {}).get("choices")
+    if told:
+        return dict(told)
+    parts = re.match(r"(.+)_([^_]+)_([^_]+)_seed\d+", run.name)
+    names = parts.groups() if parts else (run.name, "-", "-")
+    return dict(zip(("model", "dataset", "method"), names, strict=True))
