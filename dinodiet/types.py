@@ -73,8 +73,9 @@ class DataSpec:
     """The facts about a dataset that backbones and methods are built from.
 
     `num_images` counts the images that self-supervised training sees (the pretext split), `num_labels` the classes,
-    or the binary labels of a multi-label set. `image_size` is the side at which the backbone should see the images;
-    None leaves it to the weights. `native_size` is the side of the stored images, None where they differ.
+    or the binary labels of a multi-label set; 0: the images have no labels at all. `image_size` is the side at which
+    the backbone should see the images; None leaves it to the weights. `native_size` is the side of the stored images,
+    None where they differ.
     """
 
     name: str
@@ -84,6 +85,11 @@ class DataSpec:
     pretext_labelled: bool = True
     image_size: int | None = None
     native_size: int | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Return whether there are labels to fit probes on and to score."""
+        return self.num_labels > 0
 
 
 class Images(Protocol):
@@ -107,7 +113,10 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """An opened dataset: `pretext` for self-supervised training; fit on `train`, choose on `val`, report on `test`."""
+    """An opened dataset: `pretext` for self-supervised training; fit on `train`, choose on `val`, report on `test`.
+
+    Of images without labels nothing is held out: `train` is `pretext`, and `val` and `test` are empty.
+    """
 
     spec: DataSpec
     pretext: Images
@@ -165,7 +174,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Backbone outputs of a split in sample order: float32 (N, D) on the CPU, with the labels of `Images`."""
+    """Backbone outputs of a split in sample order: float32 (N, D) on the CPU, with the labels of `Images`.
+
+    Where these are None, `labels` is int64 (N, 0) and `num_labels` 0.
+    """
 
     features: Tensor
     labels: Tensor

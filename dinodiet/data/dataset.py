@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from dinodiet.data.images import Carved, Subset, TensorImages
+from dinodiet.data.images import HeldOut, Subset, TensorImages
 from dinodiet.data.splits import limit as limit_positions
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError
@@ -33,6 +35,12 @@ class RawSplits:
     multilabel: bool = False
 
 
+def unlabelled(name: str, images: Images) -> RawSplits:
+    """Return what a source returns that has images without labels and nothing else; nothing of them is held out."""
+    none = Subset(images, torch.empty(0, dtype=torch.int64))
+    return RawSplits(name, train=images, val=none, test=none, num_labels=0)
+
+
 def open_dataset(
     source: RawSplits,
     *,
@@ -53,23 +61,23 @@ def open_dataset(
         UserError: a value is out of range, or the source's labels are.
     """
     if not 0 < val_fraction < 1:
-        raise UserError(f"dataset.val_fraction: {val_fraction}; choose a number between 0 and 1")
+        raise UserError(f"val_fraction: {val_fraction}; choose a number between 0 and 1")
     if not 0 <= split_seed < 2**32:
-        raise UserError(f"dataset.split_seed: {split_seed}; choose a whole number from 0 to 2^32 - 1")
+        raise UserError(f"split_seed: {split_seed}; choose a whole number from 0 to 2^32 - 1")
     if image_size is not None and image_size < 1:
-        raise UserError(f"dataset.image_size: {image_size}; choose a side in pixels, or null for the backbone's own")
+        raise UserError(f"image_size: {image_size}; choose a side in pixels, or null for the backbone's own")
     _check(source)
     train, val = source.train, source.val
     if val is None:
         assert train.labels is not None
         rest, part = stratified_split(train.labels, val_fraction, split_seed)
-        train, val = Subset(train, rest), Subset(train, part, Carved(val_fraction, split_seed))
+        train, val = Subset(train, rest), Subset(train, part, HeldOut(val_fraction, split_seed))
     pretext = train if source.pretext is None else source.pretext
     if limit is not None:
         pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
     train = pretext if source.pretext is None else train
-    if not source.multilabel and train.labels is not None and train.labels.min() == train.labels.max():
-        raise UserError(f"dataset {source.name}: all {len(train)} training images are of one class; 2 are needed")
+    if source.num_labels and not source.multilabel:
+        _check_classes(source.name, train)
     spec = DataSpec(
         name=source.name,
         num_images=len(pretext),
@@ -82,7 +90,7 @@ def open_dataset(
     return Data(spec=spec, pretext=pretext, train=train, val=val, test=source.test)
 
 
-def native_size(splits: list[Images]) -> int | None:
+def native_size(splits: Sequence[Images]) -> int | None:
     """Return the one side of all images, None where they are not square, differ, or are files that may differ."""
     sizes: set[int] = set()
     for split in splits:
@@ -94,26 +102,30 @@ def native_size(splits: list[Images]) -> int | None:
 
 
 def _check(source: RawSplits) -> None:
-    for split in ("train", "val", "test"):
-        images: Images | None = getattr(source, split)
-        if images is not None:
-            _check_labels(f"dataset {source.name}, split {split}", images, source.num_labels, source.multilabel)
-    if source.pretext is not None and len(source.pretext) == 0:
-        raise UserError(f"dataset {source.name}, split pretext: no images")
+    splits = {"train": source.train, "val": source.val, "test": source.test, "pretext": source.pretext}
+    for split, images in splits.items():
+        where = f"{source.name}, split {split}"
+        if images is not None and len(images) == 0 and (source.num_labels or split == "train"):
+            raise UserError(f"{where}: no images")
+        if images is not None and source.num_labels and split != "pretext":
+            _check_labels(where, images.labels, len(images), source)
 
 
-def _check_labels(where: str, images: Images, num_labels: int, multilabel: bool) -> None:
-    labels = images.labels
-    if len(images) == 0:
-        raise UserError(f"{where}: no images")
+def _check_labels(where: str, labels: Tensor | None, count: int, source: RawSplits) -> None:
     if labels is None:
         raise UserError(f"{where}: no labels")
-    shape = (len(images), num_labels) if multilabel else (len(images),)
+    shape = (count, source.num_labels) if source.multilabel else (count,)
     if tuple(labels.shape) != shape or labels.dtype != torch.int64:
         raise UserError(f"{where}: labels are {labels.dtype} {tuple(labels.shape)}, expected torch.int64 {shape}")
-    low, high, top = int(labels.min()), int(labels.max()), 1 if multilabel else num_labels - 1
+    low, high, top = int(labels.min()), int(labels.max()), 1 if source.multilabel else source.num_labels - 1
     if low < 0 or high > top:
         raise UserError(f"{where}: labels from {low} to {high}, expected 0 to {top}")
+
+
+def _check_classes(name: str, train: Images) -> None:
+    assert train.labels is not None
+    if train.labels.min() == train.labels.max():
+        raise UserError(f"{name}: all {len(train)} training images are of one class; 2 are needed")
 
 
 def hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images]:
@@ -123,8 +135,8 @@ def hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images
         UserError: the fraction is not between 0 and 1, or a part would be empty.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"dataset.source.test_fraction: {fraction}; choose a number between 0 and 1")
+        raise UserError(f"test_fraction: {fraction}; choose a number between 0 and 1")
     assert train.labels is not None
     rest, test = stratified_split(train.labels, fraction, seed=0)
     log.info("%s has no test split: %d of the %d training images are held out", title, len(test), len(train))
-    return Subset(train, rest), Subset(train, test, Carved(fraction, seed=0))
+    return Subset(train, rest), Subset(train, test, HeldOut(fraction, seed=0))

@@ -137,8 +137,8 @@ def _below(root: str, path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Carved:
-    """How a split was carved from another that was published whole: with `dinodiet.data.splits.stratified_split`."""
+class HeldOut:
+    """How a split was held out of another that was published whole: with `dinodiet.data.splits.stratified_split`."""
 
     part: int | float
     seed: int
@@ -148,16 +148,16 @@ class Carved:
 class Subset:
     """The images of `images` at `positions` (int64), in that order; a subset of a subset is one selection.
 
-    `carved` says how the positions were drawn where they are a split of our own; what is selected of it says so too.
+    `held_out` says how the positions were drawn where they are a split of our own; what is selected of it says so too.
     """
 
-    def __init__(self, images: Images, positions: Tensor, carved: Carved | None = None) -> None:
+    def __init__(self, images: Images, positions: Tensor, held_out: HeldOut | None = None) -> None:
         if isinstance(images, Subset):
-            carved = carved or images.carved
+            held_out = held_out or images.held_out
             positions, images = images.positions[positions], images.images
         self.images: Images = images
         self.positions: Tensor = positions
-        self.carved: Carved | None = carved
+        self.held_out: HeldOut | None = held_out
         self.labels = None if images.labels is None else images.labels[positions]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Seeded selections of positions: carve a part from a split, or take a subset of it.
+"""Seeded selections of positions: hold out a part of a split, or take a subset of it.
 
 Both draw from numpy's RandomState, the one generator whose stream is frozen across versions and platforms (NEP 19).
 """
@@ -49,14 +49,12 @@ def limit(labels: Tensor | None, total: int, count: int, seed: int, balanced: bo
         UserError: more images are asked for than there are, or classes are to be balanced that are not there.
     """
     if not 0 < count <= total:
-        raise UserError(f"dataset.limit: {count}; {total} images are available, choose 1 to {total}, or null for all")
+        raise UserError(f"limit: {count}; {total} images are available, choose 1 to {total}, or null for all")
     shuffled = np.random.RandomState(seed).permutation(total)
     if balanced:
         if labels is None or labels.ndim != 1:
             kind = "unlabelled" if labels is None else "multi-label"
-            raise UserError(
-                f"dataset.balanced: true, but the images are {kind}; it needs one class an image, set false"
-            )
+            raise UserError(f"balanced: true, but the images are {kind}; it needs one class an image, set false")
         rank, _ = _rank_in_class(labels.numpy()[shuffled])
         shuffled = shuffled[np.argsort(rank, kind="stable")]
     return _sorted(shuffled[:count])

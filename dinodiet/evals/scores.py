@@ -64,6 +64,8 @@ class Scorer:
     def _add(self, name: str, evaluator: Evaluator) -> None:
         check = getattr(evaluator, "check", None)
         try:
+            if not self.data.spec.labelled:
+                raise NotApplicable(f"it needs labels, and the images of {self.data.spec.name} have none")
             if check is not None:
                 check(len(self.data.train), self.data.spec.num_labels, self.data.spec.multilabel)
         except NotApplicable as reason:

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
-from dinodiet.errors import UserError
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Embeddings, Images, InputSpec
@@ -40,18 +39,15 @@ def embed(
     cache: EmbeddingCache | None = None,
     key: str | None = None,
 ) -> Embeddings:
-    """Return the encoder's output for every image of a labelled split, in sample order.
+    """Return the encoder's output for every image of a split, in sample order.
 
     The encoder lies on `device`; it runs in eval mode, and each of its modules gets the mode back that it had.
     `progress` is called with the number of images of each batch. No global random state is used. `key` is that of
     `cache_key`, for who knows it already: the fingerprint of a large encoder takes seconds.
 
     Raises:
-        UserError: the split has no labels.
         FloatingPointError: an embedding is not finite.
     """
-    if images.labels is None:
-        raise UserError("dataset: a split without labels cannot be evaluated")
 
     def compute() -> Tensor:
         batches = in_order(images, batch_size, num_workers, pin_memory=device.type == "cuda")
@@ -65,7 +61,8 @@ def embed(
     else:
         key = key or cache_key(fingerprint(encoder), images, input, precision)
         features = cache.get(key, len(images), compute)
-    return Embeddings(features, images.labels, num_labels, multilabel)
+    labels = torch.empty(len(images), 0, dtype=torch.int64) if images.labels is None else images.labels
+    return Embeddings(features, labels, num_labels, multilabel)
 
 
 def in_order(

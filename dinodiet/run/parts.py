@@ -120,8 +120,6 @@ def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.
     evaluators = {
         str(name): build(node, f"eval.{name}")() for name, node in cfg.eval.items() if name not in EVAL_SETTINGS
     }
-    if not evaluators:
-        raise UserError("eval: no evaluator is chosen; choose from: knn, kmeans, linear (eval=[knn,linear])")
     return Scorer(
         evaluators,
         data,
@@ -186,19 +184,26 @@ def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: Ru
     parameters = list(parts.method.backbone.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
-    kind = "labels" if spec.multilabel else "classes"
     chosen = {"trainable": cfg.method.get("trainable"), **parts.method.describe()}
     return report.block(
         f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {cfg.seed}",
         {
             "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
             f"{count(trained)} trained, {parts.backbone.input.size} px",
-            "data": f"{spec.name}: {len(data.pretext):,} pictures to train on, {len(data.train):,} train / "
-            f"{len(data.val):,} val / {len(data.test):,} test, {spec.num_labels} {kind}",
+            "data": f"{spec.name}: {len(data.pretext):,} images to train on, {_labelled(data)}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
             "schedule": f"{cfg.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {parts.loader.batch_size}",
             "device": f"{environment.describe_device(parts.device)}, {cfg.precision}",
-            "evaluation": ", ".join(parts.scorer.evaluators),
+            "evaluation": ", ".join(parts.scorer.evaluators) or "none",
             "writes to": str(run_dir.path),
         },
     )
+
+
+def _labelled(data: Data) -> str:
+    """Return the labelled splits in words."""
+    if not data.spec.labelled:
+        return "no labels"
+    kind = "labels" if data.spec.multilabel else "classes"
+    splits = f"{len(data.train):,} train / {len(data.val):,} val / {len(data.test):,} test"
+    return f"{splits}, {data.spec.num_labels} {kind}"

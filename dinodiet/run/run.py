@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet.config.schema import check, identity, own_choices, resolved
-from dinodiet.data.carved import carved_splits
+from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
 from dinodiet.io import machine as environment
@@ -73,8 +73,8 @@ def _run(
     parts = build_parts(cfg)
     print(describe(cfg, choices, parts, run_dir), flush=True)
     OmegaConf.save(OmegaConf.create(resolved(cfg)), run_dir.config)
-    if carved := carved_splits(parts.data):
-        write_json(run_dir.splits, carved)
+    if held_out := held_out_splits(parts.data):
+        write_json(run_dir.splits, held_out)
     parts.tracker.start(run_dir.path.name, resolved(cfg), run_dir.path)
     exit_code = 1
     summary: dict[str, float] = {}

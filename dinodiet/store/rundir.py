@@ -49,7 +49,7 @@ class RunDir:
 
     @property
     def splits(self) -> Path:
-        """Which images are in the splits that were carved; absent where all are official."""
+        """Which images are in the splits that were held out; absent where all are official."""
         return self.path / "splits.json"
 
     @property

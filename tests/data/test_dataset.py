@@ -36,7 +36,7 @@ def positions(split: Images) -> set[int]:
 
 
 class TestSplits:
-    def test_validation_is_carved_from_train(self) -> None:
+    def test_validation_is_held_out_from_train(self) -> None:
         source = raw()
         data = open_dataset(source, val_fraction=0.2)
         assert positions(data.train) | positions(data.val) == set(range(100))
@@ -114,14 +114,14 @@ def labelled(labels: Tensor) -> TensorImages:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ({}, {"limit": 91}, "dataset.limit: 91; 90 images are available"),
-        ({}, {"limit": 0}, "dataset.limit: 0"),
-        ({"pretext": unlabelled(50)}, {"limit": 5, "balanced": True}, "dataset.balanced: true"),
-        ({}, {"val_fraction": 0.0}, "dataset.val_fraction: 0.0"),
-        ({}, {"val_fraction": 1.5}, "dataset.val_fraction: 1.5"),
-        ({}, {"split_seed": -1}, "dataset.split_seed: -1"),
-        ({}, {"image_size": 0}, "dataset.image_size: 0"),
-        ({"num_labels": 3}, {}, "dataset small, split train: labels from 0 to 3, expected 0 to 2"),
+        ({}, {"limit": 91}, "limit: 91; 90 images are available"),
+        ({}, {"limit": 0}, "limit: 0"),
+        ({"pretext": unlabelled(50)}, {"limit": 5, "balanced": True}, "balanced: true"),
+        ({}, {"val_fraction": 0.0}, "val_fraction: 0.0"),
+        ({}, {"val_fraction": 1.5}, "val_fraction: 1.5"),
+        ({}, {"split_seed": -1}, "split_seed: -1"),
+        ({}, {"image_size": 0}, "image_size: 0"),
+        ({"num_labels": 3}, {}, "small, split train: labels from 0 to 3, expected 0 to 2"),
         ({"test": labelled(torch.tensor([-1, 0]))}, {}, "split test: labels from -1 to 0"),
         ({"val": labelled(torch.tensor([0.0, 1.0]))}, {}, "split val: labels are torch.float32"),
         ({"test": unlabelled(5)}, {}, "split test: no labels"),

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from dinodiet.data.images import TensorImages
 from dinodiet.data.preprocess import preprocess
-from dinodiet.errors import UserError
 from dinodiet.features import embed as module
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed, fingerprint
 from dinodiet.types import Embeddings, Images, InputSpec
@@ -155,9 +154,10 @@ def test_embeddings_that_are_not_finite_are_an_error_and_never_cached(tmp_path: 
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_split_without_labels_is_refused() -> None:
-    with pytest.raises(UserError, match="labels"):
-        run(Encoder(), TensorImages(pictures().images))
+def test_images_without_labels_are_embedded_alike() -> None:
+    found, labelled = run(Encoder(), TensorImages(pictures().images)), run(Encoder(), pictures())
+    assert torch.equal(found.features, labelled.features)
+    assert found.labels.shape == (len(found), 0)
 
 
 def test_what_is_cached_is_not_computed_again(tmp_path: Path) -> None:

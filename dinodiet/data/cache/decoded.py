@@ -112,7 +112,7 @@ def _used(splits: list[Images]) -> list[Subset]:
 
 def _moved(images: Images, kept: dict[int, DecodedImages]) -> Images:
     if isinstance(images, Subset) and id(images.images) in kept:
-        return Subset(kept[id(images.images)], images.positions, images.carved)
+        return Subset(kept[id(images.images)], images.positions, images.held_out)
     return kept.get(id(images), images)
 
 

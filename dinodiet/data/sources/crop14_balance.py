@@ -42,7 +42,7 @@ def crop14_balance(
 
     The folder holds the hub's Parquet files, or `train/<class>/` and optional `validation/<class>/` and
     `test/<class>/`. The official splits are train and validation: validation serves as test, since it is what scores
-    are published on, and a validation split is carved from train. Of a folder with train alone a stratified test split
+    are published on, and a validation split is held out of train. Of a folder with train alone a stratified test split
     is held out.
 
     Args:

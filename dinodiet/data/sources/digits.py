@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.images import Carved, Subset, TensorImages
+from dinodiet.data.images import HeldOut, Subset, TensorImages
 from dinodiet.data.splits import stratified_split
 from dinodiet.io.assets import Asset, needs
 
@@ -33,8 +33,8 @@ def digits() -> RawSplits:
     return RawSplits(
         name="digits",
         train=Subset(every, rest[train]),
-        val=Subset(every, rest[val], Carved(NUM_VAL, seed=0, source="all without test")),
-        test=Subset(every, test, Carved(NUM_TEST, seed=0, source="all")),
+        val=Subset(every, rest[val], HeldOut(NUM_VAL, seed=0, source="all without test")),
+        test=Subset(every, test, HeldOut(NUM_TEST, seed=0, source="all")),
         num_labels=10,
     )
 

@@ -1,20 +1,23 @@
-"""Your own pictures: a folder with `train/<class>/`, and optional `val/<class>/`, `test/<class>/` and `pretext/`."""
+"""Your own images: a folder with `train/<class>/`, and optional `val/<class>/`, `test/<class>/` and `pretext/`."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import torch
 
-from dinodiet.data.dataset import RawSplits, hold_out
+from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
-from dinodiet.errors import UserError
+from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import Asset, needs
 from dinodiet.io.scratch import data_root
 from dinodiet.types import Images
+
+log = logging.getLogger(__name__)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -37,39 +40,52 @@ def image_folder(
 ) -> RawSplits:
     """Return the splits of an image folder; classes are the folders in `train`, in alphabetical order.
 
+    Where there is no `train/<class>/`, all images are without labels: those in `pretext`, else in `train`, else
+    anywhere below `root`. Self-supervised training needs no more.
+
     Args:
         root: the folder of the splits; its name is the dataset's.
         train: folder with one folder a class, images at any depth below.
-        val: as `train`; null, or no `val/`: validation images are carved from train when the dataset is opened.
+        val: as `train`; null, or no `val/`: validation images are held out of train when the dataset is opened.
         test: as `train`; null, or no `test/`: `test_fraction` of train, stratified and the same in every run.
         pretext: unlabelled images at any depth for self-supervised training; null, or no `pretext/`: train serves.
         test_fraction: the part of train that is held out for testing where there is no test folder.
         broken: what is done about images that cannot be decoded, see `handle_broken`.
 
     Raises:
+        NotOnDisk: there is no such root.
         UserError: a folder is missing or has no images, or a class of val or test is not in train.
     """
     folder = data_root(root)
     if not folder.is_dir():
-        raise UserError(f"dataset.source.root: no folder {folder}; give the folder that holds {train}/<class>/")
+        raise NotOnDisk(f"root: no folder {folder}; give the folder that holds {train}/<class>/, or images alone")
     names = [name for name in (train, val, test, pretext) if name is not None]
     if len(set(names)) < len(names):
-        raise UserError(f"dataset.source: {', '.join(names)} are the folders of the splits; they must differ")
-    classes = class_folders(folder / train)
-    train_images: Images = labelled(folder / train, classes)
-    test_images: Images | None = _labelled_or_none(folder, "test", test, classes)
-    if test_images is None:
-        train_images, test_images = hold_out(train_images, test_fraction, str(folder))
-    unlabelled = _find(folder, "pretext", pretext)
-    source = RawSplits(
-        name=folder.resolve().name,
-        train=train_images,
-        val=_labelled_or_none(folder, "val", val, classes),
-        test=test_images,
-        pretext=None if unlabelled is None else FileImages(_files(unlabelled)),
-        num_labels=len(classes),
-    )
+        raise UserError(f"{', '.join(names)} are the folders of the splits; they must differ")
+    found = {split: _find(folder, split, name) for split, name in (("train", train), ("val", val), ("test", test))}
+    only = _find(folder, "pretext", pretext)
+    if found["train"] is not None and _has_folders(found["train"]):
+        source = _labelled_splits(folder, found, test_fraction, None if only is None else FileImages(_files(only)))
+    elif found["val"] is None and found["test"] is None:
+        source = unlabelled(folder.resolve().name, FileImages(_files(only or found["train"] or folder)))
+        log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
+    else:
+        raise UserError(f"train: no class folders in {folder / train}, but there is a val or test folder")
     return handle_broken(source, broken, folder)
+
+
+def _labelled_splits(
+    folder: Path, places: dict[str, Path | None], test_fraction: float, pretext: Images | None
+) -> RawSplits:
+    """Return the splits of a folder whose train has class folders."""
+    assert places["train"] is not None
+    classes = class_folders(places["train"])
+    splits = {split: labelled(place, classes) for split, place in places.items() if place is not None}
+    train: Images = splits["train"]
+    test: Images | None = splits.get("test")
+    if test is None:
+        train, test = hold_out(train, test_fraction, str(folder))
+    return RawSplits(folder.resolve().name, train, test, len(classes), val=splits.get("val"), pretext=pretext)
 
 
 def _find(folder: Path, split: str, name: str | None) -> Path | None:
@@ -77,8 +93,12 @@ def _find(folder: Path, split: str, name: str | None) -> Path | None:
     if name is None or (name == split and not (folder / name).exists()):
         return None
     if not (folder / name).is_dir():
-        raise UserError(f"dataset.source.{split}: no folder {folder / name}; name one that exists, or null")
+        raise UserError(f"{split}: no folder {folder / name}; name one that exists, or null")
     return folder / name
+
+
+def _has_folders(place: Path) -> bool:
+    return any(path.is_dir() for path in place.glob("[!.]*"))
 
 
 def class_folders(train: Path) -> list[str]:
@@ -104,11 +124,6 @@ def labelled(split: Path, classes: list[str]) -> FileImages:
         paths += found
         labels += [classes.index(name)] * len(found)
     return FileImages(paths, torch.tensor(labels))
-
-
-def _labelled_or_none(folder: Path, split: str, name: str | None, classes: list[str]) -> FileImages | None:
-    found = _find(folder, split, name)
-    return None if found is None else labelled(found, classes)
 
 
 def _files(folder: Path) -> list[str]:

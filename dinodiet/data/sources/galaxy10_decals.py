@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.images import Carved, MappedImages, Subset
+from dinodiet.data.images import HeldOut, MappedImages, Subset
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
 from dinodiet.data.sources.published import check_published
 from dinodiet.data.splits import stratified_split
@@ -54,8 +54,8 @@ def galaxy10_decals(
     labels = _unpack(path, path.with_suffix("") / "images.npy", how)
     every = MappedImages(path.with_suffix("") / "images.npy", labels)
     rest, test = stratified_split(labels, test_fraction, seed=0)
-    carved = Subset(every, test, Carved(test_fraction, seed=0, source="all"))
-    source = RawSplits("galaxy10_decals", Subset(every, rest), carved, num_labels=NUM_CLASSES)
+    held_out = Subset(every, test, HeldOut(test_fraction, seed=0, source="all"))
+    source = RawSplits("galaxy10_decals", Subset(every, rest), held_out, num_labels=NUM_CLASSES)
     check_published(source, path, published, how)
     return source
 

@@ -115,7 +115,7 @@ def huggingface_set(
         image_column: the column of encoded images.
         label_column: the column of classes: names, numbers from 0, or the hub's ClassLabel.
         train, val, test: the names of the splits in the set. Null, or the default where there is no such split: val
-            is carved from train when the dataset is opened, test is `test_fraction` of train, stratified and the same
+            is held out of train when the dataset is opened, test is `test_fraction` of train, stratified and the same
             in every run.
         test_fraction: the part of train that is held out for testing where there is no test split.
         download: get a set from the hub if it is not in `root`; false: nothing is asked of the network.

@@ -28,7 +28,7 @@ def imagenet(*, root: str, broken: Broken = "refuse", published: dict[str, int] 
     """Return `ROOT/train/<wnid>/*.JPEG` as train and `ROOT/val/<wnid>/*.JPEG` as test.
 
     The labels of the official test images are secret, so test is the official validation split, and a validation
-    split is carved from train. Classes are the wnids in alphabetical order, as everywhere.
+    split is held out of train. Classes are the wnids in alphabetical order, as everywhere.
 
     Args:
         root: holds `train/` and `val/`, or `ILSVRC/Data/CLS-LOC/` with them.

@@ -17,7 +17,7 @@ def drafted(images: Images, side: int) -> Images:
         UserError: these are not image files.
     """
     if isinstance(images, Subset):
-        return Subset(drafted(images.images, side), images.positions, images.carved)
+        return Subset(drafted(images.images, side), images.positions, images.held_out)
     if not isinstance(images, FileImages):
         raise UserError("views.draft: true, but the pictures of this dataset are no image files on disk; choose false")
     return FileImages(images.paths, images.labels, side)

@@ -133,8 +133,26 @@ def test_images_are_decoded(tmp_path: Path) -> None:
     assert torch.equal(image[:, 0, 0], torch.tensor([0, 1, 0], dtype=torch.uint8))
 
 
-def _without_classes(root: Path) -> None:
+@pytest.mark.parametrize("place", ["", "a/b", "train", "pretext"])
+def test_images_without_labels_are_all_trained_on(place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path / place, 6)
+    if place == "pretext":
+        fill(tmp_path / "elsewhere", 3)
+    data = open_dataset(open_folder(tmp_path), limit=5)
+    assert data.train is data.pretext
+    assert [len(split) for split in (data.train, data.val, data.test)] == [5, 0, 0]
+    assert (data.pretext.labels, data.spec.num_labels, data.spec.labelled) == (None, 0, False)
+    assert f"no train/<class>/, so all {6} images are without labels" in caplog.text
+
+
+def test_the_root_may_hold_the_classes(tmp_path: Path) -> None:
+    tree(tmp_path, ".")
+    assert open_folder(tmp_path, train=".").num_labels == 3
+
+
+def _val_alone(root: Path) -> None:
     fill(root / "train", 3)
+    tree(root, "val")
 
 
 def _empty_class(root: Path) -> None:
@@ -164,16 +182,17 @@ def _complete(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (_complete, {"root": "nowhere"}, "dataset.source.root: no folder nowhere; give the folder that holds train/"),
-        (lambda root: None, {}, "no class folders in {root}/train; images are expected in {root}/train/<class>/"),
-        (_without_classes, {}, "no class folders in {root}/train"),
+        (_complete, {"root": "nowhere"}, "root: no folder nowhere; give the folder that holds train/"),
+        (lambda root: None, {}, "no images in {root}; known are .jpg"),
+        (_val_alone, {}, "train: no class folders in {root}/train, but there is a val or test folder"),
+        (_complete, {"train": "trian"}, "train: no folder {root}/trian; name one that exists"),
         (_empty_class, {}, "no images in {root}/train/dog; known are .jpg"),
         (_other_class, {}, "{root}/val/dog: class 'dog' is not in train; choose from: ant, bee, cat"),
         (_empty_pretext, {}, "no images in {root}/pretext"),
         (_empty_val, {}, "no class folders in {root}/val"),
-        (_complete, {"test": "tset"}, "dataset.source.test: no folder {root}/tset; name one that exists, or null"),
-        (_complete, {"test": "val"}, "dataset.source: train, val, val, pretext are the folders of the splits"),
-        (_complete, {"test": None, "test_fraction": 1.0}, "dataset.source.test_fraction: 1.0"),
+        (_complete, {"test": "tset"}, "test: no folder {root}/tset; name one that exists, or null"),
+        (_complete, {"test": "val"}, "train, val, val, pretext are the folders of the splits"),
+        (_complete, {"test": None, "test_fraction": 1.0}, "test_fraction: 1.0"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path: Path, make: Any, options: dict[str, Any], message: str) -> None:

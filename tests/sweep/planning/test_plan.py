@@ -152,8 +152,8 @@ class TestDataThatIsNotHere:
         assert (opened.note, opened.counted) == ("data not found, sizes as published", True)
         spec, data = opened.data.spec, opened.data
         assert (spec.num_labels, spec.native_size, spec.image_size) == (classes, None, None)
-        carved = len(data.val) if config["dataset"]["source"]["published"].get("val") is None else 0
-        assert len(data.train) + carved == train
+        held_out = len(data.val) if config["dataset"]["source"]["published"].get("val") is None else 0
+        assert len(data.train) + held_out == train
         assert Estimator()(config).steps == steps
         assert not list(tmp_path.iterdir())
 

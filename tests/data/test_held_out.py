@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dinodiet.data.cache.decoded import keep_decoded
-from dinodiet.data.carved import carved_splits
 from dinodiet.data.dataset import RawSplits, open_dataset
+from dinodiet.data.held_out import held_out_splits
 from dinodiet.data.images import Subset, TensorImages
 from dinodiet.data.sources.digits import digits
 from dinodiet.data.sources.folder import image_folder
@@ -76,7 +76,7 @@ def test_splits_never_overlap(
 
 def test_the_record_is_enough_to_draw_the_splits_again(tmp_path: Path) -> None:
     data = open_dataset(folder(tmp_path), split_seed=7, val_fraction=0.25)
-    record = carved_splits(data)
+    record = held_out_splits(data)
     listed = sorted(str(path.relative_to(tmp_path / "train")) for path in (tmp_path / "train").rglob("*.png"))
     labels = torch.tensor([CLASSES.index(name.split("/")[0]) for name in listed])
     rest, test = stratified_split(labels, record["test"]["part"], record["test"]["seed"])
@@ -94,12 +94,12 @@ def test_the_record_is_enough_to_draw_the_splits_again(tmp_path: Path) -> None:
 
 def test_kept_decoded_or_limited_changes_nothing(tmp_path: Path) -> None:
     plain = open_dataset(folder(tmp_path / "data"))
-    assert carved_splits(keep_decoded(plain, tmp_path / "cache", 1)) == carved_splits(plain)
-    assert carved_splits(open_dataset(image_folder(root=str(tmp_path / "data")), limit=9)) == carved_splits(plain)
+    assert held_out_splits(keep_decoded(plain, tmp_path / "cache", 1)) == held_out_splits(plain)
+    assert held_out_splits(open_dataset(image_folder(root=str(tmp_path / "data")), limit=9)) == held_out_splits(plain)
 
 
 def test_skipped_images_are_in_no_split(tmp_path: Path) -> None:
-    record = carved_splits(open_dataset(skipping(tmp_path)))
+    record = held_out_splits(open_dataset(skipping(tmp_path)))
     named = {*record["val"]["files"], *record["test"]["files"]}
     assert not named & set(broken())
     assert record["test"]["images"] < 12  # of the 12 that were drawn, some are broken
@@ -108,19 +108,19 @@ def test_skipped_images_are_in_no_split(tmp_path: Path) -> None:
 
 def test_only_splits_of_our_own_are_recorded(tmp_path: Path) -> None:
     pictures(tmp_path, "train", "val", "test")
-    assert carved_splits(open_dataset(image_folder(root=str(tmp_path)))) == {}
-    record: dict[str, Any] = carved_splits(open_dataset(image_folder(root=str(tmp_path), val=None)))
+    assert held_out_splits(open_dataset(image_folder(root=str(tmp_path)))) == {}
+    record: dict[str, Any] = held_out_splits(open_dataset(image_folder(root=str(tmp_path), val=None)))
     assert set(record) == {"dataset", "val"}
     (tmp_path / "test" / "ant" / "02000.png").write_bytes(b"no image")
     data = open_dataset(image_folder(root=str(tmp_path), broken="skip"))
     assert isinstance(data.test, Subset)  # a selection, but not of our own
-    assert carved_splits(data) == {}
+    assert held_out_splits(data) == {}
 
 
 def test_multilabel_and_memory(tmp_path: Path) -> None:
-    record = carved_splits(open_dataset(multilabel(tmp_path)))
+    record = held_out_splits(open_dataset(multilabel(tmp_path)))
     assert set(record) == {"dataset", "val"}
     assert not record["val"]["stratified"]
     assert sum(record["val"]["images_per_label"]) == 6
     assert "files" not in record["val"]
-    assert set(carved_splits(open_dataset(digits()))) == {"dataset", "val", "test"}
+    assert set(held_out_splits(open_dataset(digits()))) == {"dataset", "val", "test"}

@@ -1,4 +1,4 @@
-"""A record of the splits that were carved and not published, so that anyone can use the same ones."""
+"""A record of the splits that were held out and not published, so that anyone can use the same ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dinodiet.data.images import FileImages, Subset
 from dinodiet.types import Data
 
 
-def carved_splits(data: Data) -> dict[str, Any]:
-    """Return what `splits.json` says of val and test where they were carved; nothing of official splits.
+def held_out_splits(data: Data) -> dict[str, Any]:
+    """Return what `splits.json` says of val and test where they were held out; nothing of official splits.
 
     `positions` count from 0 in the images of `from` as they were published (of a folder: its files in alphabetical
     order); `files` are their paths there. `stratified_split(labels, part, seed)` draws the same ones: test from all of
@@ -21,25 +21,25 @@ def carved_splits(data: Data) -> dict[str, Any]:
     record = {
         split: _record(images, data.spec.num_labels)
         for split in ("val", "test")
-        if _is_carved(images := getattr(data, split))
+        if _is_held_out(images := getattr(data, split))
     }
     return {"dataset": data.spec.name, **record} if record else {}
 
 
-def _is_carved(images: object) -> bool:
-    return isinstance(images, Subset) and images.carved is not None
+def _is_held_out(images: object) -> bool:
+    return isinstance(images, Subset) and images.held_out is not None
 
 
 def _record(split: Subset, num_labels: int) -> dict[str, Any]:
-    assert split.carved is not None and split.labels is not None
+    assert split.held_out is not None and split.labels is not None
     whole = split.images.images if isinstance(split.images, DecodedImages) else split.images
     positions = split.positions.tolist()
     record = {
-        "from": split.carved.source,
+        "from": split.held_out.source,
         "from_images": len(whole),
         "images": len(split),
-        "part": split.carved.part,
-        "seed": split.carved.seed,
+        "part": split.held_out.part,
+        "seed": split.held_out.seed,
         "stratified": split.labels.ndim == 1,
         "images_per_label": _per_label(split.labels, num_labels),
         "positions": positions,
