@@ -10,6 +10,7 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.plan import planned
+from dinodiet.results.progress import running_lines
 from dinodiet.results.render import Style, tables
 from dinodiet.results.runs import Found, Run, evaluator_of, keys_of, named, read
 from dinodiet.results.table import Layout, aggregate, layout
@@ -123,23 +124,30 @@ def status(study: Path, found: Found, most: int | None = MOST) -> str:
     parts += [f"{len(broken)} unreadable"] if broken else []
     lines = [f"{study}: {len(cells)} runs: {', '.join(parts)}"]
     for state in CellState:
-        if state is not CellState.DONE:
-            lines += _lines(state.value, [(cell, _about(cell)) for cell in others if cell.state is state], most)
+        these = [cell for cell in others if cell.state is state]
+        if state is CellState.RUNNING:
+            lines += _cut(state.value, running_lines(these), most, len(these))
+        elif state is not CellState.DONE:
+            lines += _lines(state.value, [(cell, _about(cell)) for cell in these], most)
     lines += _lines("unreadable", [(cell, unreadable[cell.directory]) for cell in broken], most)
     return "\n".join(lines)
 
 
 def _lines(state: str, cells: list[tuple[CellStatus, str]], most: int | None) -> list[str]:
-    shown = cells if most is None else cells[:most]
-    lines = [f"  {state:<10} {cell.run_id}{about and f'  {about}'}" for cell, about in shown]
-    rest = len(cells) - len(shown)
-    return [*lines, f"  {state:<10} and {rest} more; --status names all"] if rest else lines
+    return _cut(state, [f"{cell.run_id}{about and f'  {about}'}" for cell, about in cells], most, len(cells))
+
+
+def _cut(state: str, texts: Sequence[str], most: int | None, count: int) -> list[str]:
+    """Return at most so many lines of `count` runs; what follows them (a total) is kept."""
+    shown = count if most is None else min(most, count)
+    more = [f"and {count - shown} more; --status names all"] if shown < count else []
+    return [f"  {state:<10} {text}" for text in [*texts[:shown], *more, *texts[count:]]]
 
 
 def _about(cell: CellStatus) -> str:
     """Return the progress, the reason and where to read more."""
     run_dir = RunDir(cell.directory)
     progress = f"step {cell.step:,} of {cell.total_steps:,}" if cell.step is not None and cell.total_steps else ""
-    job = f"job {cell.slurm_job}" if cell.slurm_job and cell.state in (CellState.QUEUED, CellState.RUNNING) else ""
+    job = f"job {cell.slurm_job}" if cell.slurm_job and cell.state is CellState.QUEUED else ""
     log = next((str(path) for path in (run_dir.log, run_dir.status) if path.exists()), "")
     return "; ".join(part for part in (job, progress, cell.reason, log) if part)
