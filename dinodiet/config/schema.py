@@ -168,6 +168,15 @@ def run_id(identity: dict[str, Any], choices: dict[str, str]) -> str:
     return f"{model}_{choices['dataset']}_{choices['method']}_seed{identity['seed']}_{digest}"
 
 
+def settings_hash(cfg: DictConfig) -> str:
+    """Return a hash of all settings that a run is started with, also of those that do not identify it.
+
+    What only says which runs a command starts, and whether it waits for them, is left out.
+    """
+    plain = {key: value for key, value in resolved(cfg).items() if key not in ("mode", "retry", "detach")}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain Python values, interpolations resolved.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -71,7 +72,8 @@ class Monitor:
     @contextlib.contextmanager
     def watching(self, clock: Clock) -> Iterator[None]:
         """Show progress and catch signals while the loop runs."""
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        in_main = threading.current_thread() is threading.main_thread()  # the only one that may handle signals
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS if in_main}
         # In a log file a line every half minute, on a terminal a live bar.
         interval = 0.1 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(
@@ -89,6 +91,7 @@ class Monitor:
         """Hear of a finished step; `clock.step` steps are done."""
         self.train_seconds += time.monotonic() - self._left
         last = clock.step == clock.total_steps
+        self._status.update(step=clock.step)
         for key, value in logs.items():
             self._window[key] = self._window.get(key, 0) + value
         self._window_steps += 1
@@ -110,12 +113,13 @@ class Monitor:
         self._window, self._window_steps = {}, 0
         rates = {f"lr/{group['name']}": group["lr"] for group in self._optimizer.param_groups}
         self._record(clock, {**means, **self._method.diagnostics(), **rates})
-        self._status.update(phase="training", step=clock.step, total_steps=clock.total_steps)
         assert self._bar is not None
         done = self._bar.n + 1 - self._bar.initial
         seconds = self._bar.format_dict["elapsed"]
-        speed = f"{done * self._batch_size / max(seconds, 1e-9):.0f} images/s"
-        self._bar.set_postfix_str(f"loss {means['loss']:.4g}, {speed}", refresh=False)
+        steps_per_second = done / max(seconds, 1e-9)
+        speed, left = steps_per_second * self._batch_size, (clock.total_steps - clock.step) / steps_per_second
+        self._status.update(loss=means["loss"], images_per_second=speed, seconds_left=left)
+        self._bar.set_postfix_str(f"loss {means['loss']:.4g}, {speed:.0f} images/s", refresh=False)
 
     def _record(self, clock: Clock, metrics: dict[str, float]) -> None:
         epoch = round(clock.step / clock.steps_per_epoch, 4)

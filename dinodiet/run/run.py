@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from dinodiet.config.schema import check, identity, own_choices, resolved
+from dinodiet.config.schema import check, identity, own_choices, resolved, settings_hash
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
 from dinodiet.evals.scores import Scores
@@ -60,7 +60,7 @@ def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
         return evaluate(cfg, choices, Path(cfg.checkpoint).expanduser() if cfg.checkpoint else run_dir.checkpoint)
     results = finished(cfg, choices)
     if results is None:
-        with exclusive(run_dir), Status(run_dir) as status, leaving_on_signals():
+        with exclusive(run_dir), Status(run_dir, settings_hash(cfg)) as status, leaving_on_signals():
             results = read_json(run_dir.results) or _run(cfg, choices, what, run_dir, status)
         print(report.closing(results, run_dir.path), flush=True)
     return results
@@ -135,6 +135,7 @@ def _train_and_evaluate(
     )
     prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(clock.step)
+    status.update(phase="training", step=clock.step, total_steps=clock.total_steps)
     with monitor.watching(clock):
         batches = parts.loader.batches(clock.step)
         fit(method, batches, parts.optimizer, scaler, parts.recipe, clock, device=parts.device, on_step=monitor.on_step)

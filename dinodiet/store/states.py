@@ -16,6 +16,7 @@ from dinodiet.store.grid import read_grid, read_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import HEARTBEAT_SECONDS, State
 
+PROGRESS = ("step", "total_steps", "phase", "loss", "images_per_second", "seconds_left")  # of status.json
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
 
 
@@ -41,6 +42,8 @@ class CellStatus:
         step, total_steps: progress of the training, where it is known.
         slurm_job: id of its SLURM job, such as 12_3.
         study: `outputs/<name>`.
+        phase: what the run does or did last, such as `training`.
+        loss, images_per_second, seconds_left: of the training, at the last log line.
     """
 
     run_id: str
@@ -50,6 +53,10 @@ class CellStatus:
     step: int | None = None
     total_steps: int | None = None
     slurm_job: str | None = None
+    phase: str | None = None
+    loss: float | None = None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
 
     @property
     def directory(self) -> Path:
@@ -90,9 +97,22 @@ def _is_run(run_dir: RunDir) -> bool:
 
 
 def state_of(
-    run_dir: RunDir, *, job: str | None = None, active: Collection[str] | None = None, now: float | None = None
+    run_dir: RunDir,
+    *,
+    job: str | None = None,
+    active: Collection[str] | None = None,
+    now: float | None = None,
+    settings: str | None = None,
 ) -> CellStatus:
-    """Return how the run in a directory stands; `job` is the SLURM job it was handed to, for the rest see `states`."""
+    """Return how the run in a directory stands.
+
+    Args:
+        run_dir: the directory.
+        job: the SLURM job that the run was handed to.
+        active, now: as in `states`.
+        settings: hash of the settings that it would be started with now. A failure belongs to the settings that it
+            happened with: under others the run is stopped, and can be started again.
+    """
     name, study = run_dir.path.name, run_dir.path.parent
     if run_dir.results.exists():
         return CellStatus(name, CellState.DONE, study, slurm_job=job)
@@ -102,7 +122,9 @@ def state_of(
     job = job or status.get("slurm_job")
     waits = job is not None and (active is None or job in active)
     state, reason = _judge(status, waits, active is not None, time.time() if now is None else now)
-    return CellStatus(name, state, study, reason, status.get("step"), status.get("total_steps"), job)
+    if state is CellState.FAILED and settings is not None and status.get("settings") not in (None, settings):
+        state, reason = CellState.STOPPED, f"failed with other settings: {reason}"
+    return CellStatus(name, state, study, reason, slurm_job=job, **{key: status.get(key) for key in PROGRESS})
 
 
 def _judge(status: dict[str, Any], waits: bool, asked: bool, now: float) -> tuple[CellState, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -50,11 +51,16 @@ class Status:
     """A context that records how the run inside it fares.
 
     Entering writes `running`; a thread renews the heartbeat every `HEARTBEAT_SECONDS` seconds, also while the main
-    thread computes; leaving writes `done`, `preempted`, or `failed` with the traceback. The exception goes on.
+    thread computes; leaving writes `done`, `preempted` (also for Ctrl-C), or `failed` with the traceback. The exception
+    goes on. A status that cannot be written for a while, such as on a full disk, does not stop the run.
+
+    Args:
+        run_dir: where it is kept.
+        settings: hash of all settings that the run is started with; a failure belongs to them.
     """
 
-    def __init__(self, run_dir: RunDir) -> None:
-        self._run_dir = run_dir
+    def __init__(self, run_dir: RunDir, settings: str | None = None) -> None:
+        self._run_dir, self._settings = run_dir, settings
         self._content: dict[str, Any] = {}
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
@@ -70,36 +76,65 @@ class Status:
             "starts": 1 + before.get("starts", 0),
             "requeued_at": before.get("requeued_at", []),
             "started": time.time(),
+            "settings": self._settings,
         }
         self._write()
         self._thread.start()
         return self
 
-    def update(self, **progress: Any) -> None:
-        """Note the progress (step, phase ...). A new phase is written at once, the rest by the heartbeat."""
-        new_phase = progress.get("phase", self._content.get("phase")) != self._content.get("phase")
-        self._content = {**self._content, **progress}
-        if new_phase:
-            self._write()
+    def update(
+        self,
+        *,
+        phase: str | None = None,
+        step: int | None = None,
+        total_steps: int | None = None,
+        loss: float | None = None,
+        images_per_second: float | None = None,
+        seconds_left: float | None = None,
+    ) -> None:
+        """Note the progress; None leaves a figure as it is. A new phase is written at once, the rest by heartbeats."""
+        progress = {
+            "phase": phase,
+            "step": step,
+            "total_steps": total_steps,
+            "loss": loss,
+            "images_per_second": images_per_second,
+            "seconds_left": seconds_left,
+        }
+        before = self._content.get("phase")
+        self._content = {**self._content, **{key: value for key, value in progress.items() if value is not None}}
+        if self._content.get("phase") != before:
+            self._try_to_write()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._content |= self._ending(error)
+        self._try_to_write()
+
+    def _ending(self, error: BaseException | None) -> dict[str, Any]:
+        """Return the state in which a run is left, and why."""
         if error is None:
-            self.update(state=State.DONE.value)
-        elif isinstance(error, Preempted):
-            where = "" if error.step is None else f" at step {error.step}"
-            self.update(state=State.PREEMPTED.value, reason=f"told to stop by {error.signal_name}{where}")
-        else:
-            reason = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            text = "".join(traceback.format_exception(kind, error, trace))
-            self.update(state=State.FAILED.value, reason=reason, traceback=text)
-        self._write()
+            return {"state": State.DONE.value}
+        if isinstance(error, (Preempted, KeyboardInterrupt)):  # a second Ctrl-C does not wait for the step's end
+            signal_name = error.signal_name if isinstance(error, Preempted) else "SIGINT"
+            step = error.step if isinstance(error, Preempted) else None
+            where = "" if step is None else f" at step {step}"
+            return {"state": State.PREEMPTED.value, "reason": f"told to stop by {signal_name}{where}"}
+        reason = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if self._content.get("phase") == "training" and self._run_dir.checkpoint.exists():
+            reason += "; the last checkpoint is intact"
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return {"state": State.FAILED.value, "reason": reason, "traceback": text}
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        with contextlib.suppress(OSError):  # the next heartbeat tries again
             self._write()
 
     def _write(self) -> None:

@@ -66,7 +66,13 @@ def statuses_of(tasks: Sequence[Task]) -> list[CellStatus]:
     jobs = read_jobs(tasks[0].study)
     submitted = any(task.cell.run_id in jobs for task in tasks)
     active = active_jobs() if submitted else None
-    return [_readable(task, state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active)) for task in tasks]
+    return [
+        _readable(
+            task,
+            state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active, settings=task.settings),
+        )
+        for task in tasks
+    ]
 
 
 def _readable(task: Task, status: CellStatus) -> CellStatus:

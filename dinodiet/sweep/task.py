@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.schema import check, identity, own_choices, run_id
+from dinodiet.config.schema import check, identity, own_choices, run_id, settings_hash
 from dinodiet.store.grid import Cell
 from dinodiet.store.rundir import RunDir
 
@@ -25,11 +25,13 @@ class Task:
         cell: what it is.
         study: `outputs/<name>`.
         config: the composed configuration as plain values. Interpolations stay: paths may differ on another machine.
+        settings: hash of the configuration; see `dinodiet.config.schema.settings_hash`.
     """
 
     cell: Cell
     study: Path
     config: dict[str, Any]
+    settings: str | None = None
 
     @property
     def run_dir(self) -> RunDir:
@@ -49,7 +51,7 @@ def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequenc
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
     study = Path(composed.outputs_dir).expanduser() / composed.name
-    return Task(cell, study, {str(key): value for key, value in plain.items()})
+    return Task(cell, study, {str(key): value for key, value in plain.items()}, settings_hash(composed))
 
 
 def execute(task: Task) -> None:

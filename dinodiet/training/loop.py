@@ -125,5 +125,5 @@ def _non_finite(loss: float, optimizer: Optimizer, clock: Clock) -> str:
     rates = ", ".join(f"{group['name']} {group['lr']:.3g}" for group in optimizer.param_groups)
     return (
         f"the loss is {loss} at step {clock.step} of {clock.total_steps} (learning rates: {rates}); "
-        "lower schedule.lr, set schedule.clip_grad, or use precision=fp32; the last checkpoint is intact"
+        "lower schedule.lr, set schedule.clip_grad, or use precision=fp32"
     )

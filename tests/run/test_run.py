@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -104,8 +105,16 @@ def test_a_divergence_is_a_failure_and_no_result(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "default").iterdir()
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "failed"
-    assert "at step" in status["reason"]
+    assert f"at step {status['step']} of {status['total_steps']}" in status["reason"]
+    assert status["phase"] == "training"
     assert not (folder / "results.json").exists()
+
+
+def test_a_run_in_a_thread_is_the_same_run(tmp_path: Path) -> None:
+    """Only the main thread may handle signals: another leaves them alone."""
+    with ThreadPoolExecutor(1) as pool:
+        threaded = pool.submit(run, composed(tmp_path / "threaded"), CHOICES).result()
+    assert scores(threaded) == scores(run(composed(tmp_path / "main"), CHOICES))
 
 
 def test_two_processes_never_work_on_one_run(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_a_reason_is_given(tmp_path: Path) -> None:
     assert judged(tmp_path, {"state": "failed", "reason": "k: 9"}).reason == "k: 9"
 
 
+def test_a_failure_belongs_to_the_settings_that_it_happened_with(tmp_path: Path) -> None:
+    failed = {"state": "failed", "reason": "no GPU", "settings": "a"}
+    for settings, expected in {"a": CellState.FAILED, None: CellState.FAILED, "b": CellState.STOPPED}.items():
+        found = judged(tmp_path, failed, settings=settings)
+        assert found.state is expected
+        assert str(found.reason).endswith("no GPU")
+
+
 def test_a_study_is_its_grid_and_what_else_lies_there(tmp_path: Path) -> None:
     write_grid(tmp_path, [Cell(name, (), {}, 0) for name in ("b", "a")])
     write_jobs(tmp_path, {"a": "3"})

@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from dinodiet.errors import UserError
-from dinodiet.io.files import read_json
+from dinodiet.io.files import read_json, write_json
 from dinodiet.store import status as status_module
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
@@ -48,6 +49,44 @@ def test_a_users_mistake_is_told_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(UserError), Status(RunDir(tmp_path)):
         raise UserError("seed: -1; must be at least 0")
     assert content(tmp_path)["reason"] == "seed: -1; must be at least 0"
+
+
+def test_an_impatient_ctrl_c_is_no_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Status(RunDir(tmp_path)):
+        raise KeyboardInterrupt
+    assert content(tmp_path)["state"] == "preempted"
+    assert content(tmp_path)["reason"] == "told to stop by SIGINT"
+
+
+def test_the_heart_beats_again_after_a_write_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_module, "HEARTBEAT_SECONDS", 0.02)
+    real = write_json
+    failed = threading.Event()
+
+    def full(path: Path, content: Any) -> None:
+        failed.set()
+        raise OSError("No space left on device")
+
+    with Status(RunDir(tmp_path)):
+        first = content(tmp_path)["heartbeat"]
+        monkeypatch.setattr(status_module, "write_json", full)
+        assert failed.wait(5)
+        monkeypatch.setattr(status_module, "write_json", real)
+        deadline = time.monotonic() + 5
+        while content(tmp_path)["heartbeat"] == first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert content(tmp_path)["heartbeat"] > first
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_checkpoint_is_called_intact_where_there_is_one(tmp_path: Path, there: bool) -> None:
+    if there:
+        RunDir(tmp_path).checkpoint.touch()
+    with pytest.raises(RuntimeError), Status(RunDir(tmp_path)) as status:
+        status.update(phase="training", step=3)
+        raise RuntimeError("the loss is nan")
+    assert content(tmp_path)["reason"] == "RuntimeError: the loss is nan" + there * "; the last checkpoint is intact"
+    assert content(tmp_path)["step"] == 3
 
 
 def test_preempted_is_not_failed(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def _left(run_dir: RunDir, left: Preempted) -> None:
     status = read_json(run_dir.status) or {}
     steps = [*status.get("requeued_at", []), left.step]
     if steps[-SAME_STEP_REQUEUES:] == [left.step] * SAME_STEP_REQUEUES:
-        reason = f"{SAME_STEP_REQUEUES} time limits in a row passed without a step; raise hydra.launcher.timeout_min"
+        advice = "raise hydra.launcher.timeout_min and add retry=failed"
+        reason = f"{SAME_STEP_REQUEUES} time limits in a row passed without a step; {advice}"
         write_json(run_dir.status, {**status, "state": State.FAILED.value, "reason": reason})
         return
     write_json(run_dir.status, {**status, "requeued_at": steps})

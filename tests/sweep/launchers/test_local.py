@@ -31,6 +31,18 @@ def test_one_bad_cell_costs_one_cell_and_what_is_done_is_not_run_again(
     assert "[3/3] done" in capsys.readouterr().out
 
 
+def test_a_failure_of_other_settings_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    """The device is in no identity: both are the same run."""
+    failed, corrected = (seeds(tmp_path, 1, f"device={device}") for device in ("cuda:99", "cpu"))
+    assert failed[0].run_dir == corrected[0].run_dir
+    for _ in range(2):
+        (status,) = drive(failed, Local(), retry_failed=False)
+        assert status.state is CellState.FAILED
+    assert starts(failed) == [1]
+    (status,) = drive(corrected, Local(), retry_failed=False)
+    assert status.state is CellState.DONE, status.reason
+
+
 def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "POLL_SECONDS", 0.05)
     grid = seeds(tmp_path, 2)
