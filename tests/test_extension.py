@@ -10,7 +10,7 @@ from torch import nn
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
 from dinodiet.methods.base import Method
-from dinodiet.types import InputSpec
+from dinodiet.types import InputSpec, Score
 
 
 class Pixels(nn.Module):
@@ -53,8 +53,13 @@ class Spread:
     def __init__(self, *, scale: float):
         self.scale = scale
 
-    def __call__(self, train, test, val=None):
-        return {"std": self.scale * test.features.std().item()}
+    needs = "embeddings"
+
+    def applies(self, spec, num_train):
+        pass
+
+    def __call__(self, splits):
+        return {"std": Score(self.scale * splits.test.features.std().item(), better="lower")}
 
 
 def halving(*, start: float):

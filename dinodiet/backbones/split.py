@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dinodiet.backbones.modes import eval_mode
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone
 
@@ -72,20 +73,16 @@ class Split:
         Raises:
             UserError: it does not.
         """
-        modes = {part: part.training for part in self.backbone.modules()}
-        self.backbone.eval()
         problem = UserError(
             "trunk_cache: this backbone's blocks are no chain, so it cannot be split before the first trained one; "
             "give it methods trunk and rest (see dinodiet.backbones.split), or set trunk_cache=0"
         )
         try:
-            hidden = self.trunk(images)
-            found, expected = self.rest(hidden, images.shape[-1]), self.backbone.forward(images)
+            with eval_mode(self.backbone):
+                hidden = self.trunk(images)
+                found, expected = self.rest(hidden, images.shape[-1]), self.backbone.forward(images)
         except RuntimeError as error:  # shapes that do not fit
             raise problem from error
-        finally:
-            for part, training in modes.items():
-                part.training = training
         if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
             raise problem
         return hidden

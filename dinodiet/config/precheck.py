@@ -68,8 +68,12 @@ def _fields(definition: ast.ClassDef, module: str) -> Signature | None:
     decorators = [ast.unparse(decorator) for decorator in definition.decorator_list]
     if definition.bases or not any(text.startswith("dataclass") for text in decorators):
         return None
-    fields = [item for item in definition.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-    return _signature([], [(typing.cast("ast.Name", item.target).id, item.annotation) for item in fields], module)
+    fields = [
+        (item.target.id, item.annotation)
+        for item in definition.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    ]
+    return _signature([], [field for field in fields if not ast.unparse(field[1]).startswith("ClassVar")], module)
 
 
 def _signature(

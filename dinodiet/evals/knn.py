@@ -5,16 +5,17 @@ Wu et al. 2018 (arXiv:1805.01978), as in the evaluation of DINO (Caron et al. 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.errors import UserError
+from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.metrics import score
-from dinodiet.io.machine import pick_device
-from dinodiet.types import Embeddings
+from dinodiet.types import DataSpec, Score, Splits
 
 ROWS, COLUMNS = 2**9, 2**15  # test and train images in a tile: its similarities are 64 MiB in float32
 GROUPS = (32, 16, 8)  # sizes of groups of columns for which their largest similarity may stand
@@ -32,47 +33,55 @@ class KNN:
         UserError: k or temperature is out of range.
     """
 
+    needs: ClassVar[Literal["embeddings"]] = "embeddings"
     k: int | list[int] = 20
     temperature: float = 0.07
-    device: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1:
-            raise UserError(f"eval.knn.k: {self.k}; give a whole number of at least 1, or a list of them")
-        if self.temperature < 0.002:  # exp(1 / temperature) has to fit a float64
-            raise UserError(f"eval.knn.temperature: {self.temperature}; must be at least 0.002")
-        pick_device(self.device)
+            raise UserError(f"k: {self.k}; give a whole number of at least 1, or a list of them")
+        if not 0.002 <= self.temperature < math.inf:  # exp(1 / temperature) has to fit a float64
+            raise UserError(f"temperature: {self.temperature}; must be a finite number of at least 0.002")
 
     @property
     def ks(self) -> list[int]:
         """Return all k, the headline first."""
         return self.k if isinstance(self.k, list) else [self.k]
 
-    def check(self, num_train: int, num_labels: int, multilabel: bool) -> None:
-        """Raise UserError if there are fewer train images than neighbours."""
-        if max(self.ks) > num_train:
-            raise UserError(f"eval.knn.k: {max(self.ks)}; there are only {num_train} train images, so at most that")
+    def applies(self, spec: DataSpec, num_train: int) -> None:
+        """Raise NotApplicable for data without labels, and UserError for fewer train images than neighbours."""
+        if not spec.labelled:
+            raise NotApplicable("needs labels; this dataset has none")
+        self._check_k(num_train)
 
-    def __call__(self, train: Embeddings, test: Embeddings, val: Embeddings | None = None) -> dict[str, float]:
+    def _check_k(self, num_train: int) -> None:
+        if max(self.ks) > num_train:
+            raise UserError(f"k: {max(self.ks)}; there are only {num_train} train images, so at most that")
+
+    def __call__(self, splits: Splits) -> dict[str, Score]:
         """Return the metrics of `test` under the votes of `train`; `val` is not used.
 
         Raises:
+            NotApplicable: a split has no labels.
             UserError: k is larger than the train set.
         """
-        self.check(len(train), train.num_labels, train.multilabel)
-        similarity, neighbours = nearest(train.features, test.features, max(self.ks), pick_device(self.device))
+        train, test = splits.train, splits.test
+        known, expected = train.labels, test.labels
+        self._check_k(len(train))
+        similarity, neighbours = nearest(train.features, test.features, max(self.ks), splits.runtime.device)
         parts = list(zip(similarity.split(ROWS), neighbours.split(ROWS), strict=True))
-        metrics: dict[str, float] = {}
+        found: dict[str, Score] = {}
         for k in self.ks:
-            votes = torch.cat([self._votes(near[:, :k], train.labels[which[:, :k]], train) for near, which in parts])
+            votes = torch.cat([self._votes(near[:, :k], known[at[:, :k]], train.num_labels) for near, at in parts])
             suffix = "" if k == self.ks[0] else f"_k{k}"
-            metrics |= {f"{name}{suffix}": value for name, value in score(votes, test.labels).items()}
-        return metrics | {"k": float(self.ks[0]), "temperature": self.temperature}
+            found |= {f"{name}{suffix}": Score(value) for name, value in score(votes, expected).items()}
+        settings = {"k": float(self.ks[0]), "temperature": self.temperature}
+        return found | {name: Score(value, kind="setting") for name, value in settings.items()}
 
-    def _votes(self, similarity: Tensor, labels: Tensor, train: Embeddings) -> Tensor:
+    def _votes(self, similarity: Tensor, labels: Tensor, num_labels: int) -> Tensor:
         """Return each label's share of the votes, which can be compared between images, as AUROC does; sums cannot."""
         weights = vote_weights(similarity, self.temperature)
-        return sum_votes(weights / weights.sum(dim=1, keepdim=True), labels, train.num_labels)
+        return sum_votes(weights / weights.sum(dim=1, keepdim=True), labels, num_labels)
 
 
 def nearest(train: Tensor, test: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,7 @@ from torch import Tensor
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.metrics import accuracy, macro_auroc, score
 from dinodiet.evals.solvers.logistic import LogisticRegression
-from dinodiet.io.machine import pick_device
-from dinodiet.types import Embeddings
+from dinodiet.types import DataSpec, Embeddings, Score, Splits
 
 Normalize = Literal["l2", "standardize", "none"]
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
@@ -36,57 +35,61 @@ class Linear:
     score.
 
     Raises:
-        UserError: a C is not positive, or `normalize` is unknown.
+        UserError: a C is not positive, `normalize` is unknown, or `tolerance` is out of range.
     """
 
+    needs: ClassVar[Literal["embeddings"]] = "embeddings"
     C: float | list[float] = field(default_factory=lambda: list(STRENGTHS))
     normalize: Normalize = "l2"
     seed: int = 0
     tolerance: float = 1e-9
-    device: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.strengths or not all(0 < strength < math.inf for strength in self.strengths):
-            raise UserError(f"eval.linear.C: {self.C}; give a positive number, or a list of them")
+            raise UserError(f"C: {self.C}; give a positive finite number, or a list of them")
         if self.normalize not in ("l2", "standardize", "none"):
-            raise UserError(f"eval.linear.normalize: {self.normalize!r}; choose from: l2, standardize, none")
-        pick_device(self.device)
+            raise UserError(f"normalize: {self.normalize!r}; choose from: l2, standardize, none")
+        if not 0 < self.tolerance < 1:
+            raise UserError(f"tolerance: {self.tolerance}; must be above 0 and below 1")
 
     @property
     def strengths(self) -> list[float]:
         """Return every C in rising order."""
         return sorted(self.C) if isinstance(self.C, list) else [self.C]
 
-    def check(self, num_train: int, num_labels: int, multilabel: bool) -> None:
+    def applies(self, spec: DataSpec, num_train: int) -> None:
         """Raise NotApplicable where there is nothing to tell apart."""
-        if num_labels < 2 and not multilabel:
-            raise NotApplicable("a linear probe needs two classes; this dataset has one")
+        if not spec.labelled:
+            raise NotApplicable("needs labels; this dataset has none")
+        if spec.num_labels < 2 and not spec.multilabel:
+            raise NotApplicable("needs two classes; this dataset has one")
 
-    def __call__(self, train: Embeddings, test: Embeddings, val: Embeddings | None = None) -> dict[str, float]:
+    def __call__(self, splits: Splits) -> dict[str, Score]:
         """Return the metrics on `test`, and the chosen `C`.
 
         Raises:
-            NotApplicable: the labels of `train` are all the same.
+            NotApplicable: the labels of `train` are all the same, or a split has none.
         """
+        train, val, test, device = splits.train, splits.val, splits.test, splits.runtime.device
+        expected = test.labels
         fitted, held_out = (train, val) if val is not None else _split(train, self.seed)
-        chosen = self._choose(fitted, held_out)
+        chosen = self._choose(fitted, held_out, device)
         if val is None:
-            chosen = self._problem(train).fit(chosen.C, self.tolerance)
-        return score(chosen.scores(test.features), test.labels) | {"C": chosen.C}
+            chosen = _Problem(train, self.normalize, device).fit(chosen.C, self.tolerance)
+        metrics = score(chosen.scores(test.features), expected)
+        return {name: Score(value) for name, value in metrics.items()} | {"C": Score(chosen.C, kind="setting")}
 
-    def _choose(self, train: Embeddings, held_out: Embeddings) -> _Probe:
+    def _choose(self, train: Embeddings, held_out: Embeddings, device: torch.device) -> _Probe:
         """Return the probe fitted on `train` that is best on `held_out`."""
+        labels = held_out.labels
 
         def quality(probe: _Probe) -> float:
-            scores, labels = probe.scores(held_out.features), held_out.labels
+            scores = probe.scores(held_out.features)
             value = macro_auroc(scores, labels) if held_out.multilabel else accuracy(scores, labels)
             return -math.inf if math.isnan(value) else value
 
-        problem = self._problem(train)
+        problem = _Problem(train, self.normalize, device)
         return max((problem.fit(C, self.tolerance) for C in self.strengths), key=quality)
-
-    def _problem(self, train: Embeddings) -> _Problem:
-        return _Problem(train, self.normalize, pick_device(self.device))
 
 
 class _Problem:
@@ -129,16 +132,17 @@ class _Probe:
 
 def _targets(train: Embeddings) -> tuple[Tensor, Tensor]:
     """Return the labels that train tells apart, and targets for as many outputs (two classes: for one)."""
+    labels = train.labels
     if train.multilabel:
-        frequency = train.labels.double().mean(dim=0)
+        frequency = labels.double().mean(dim=0)
         columns = ((frequency > 0) & (frequency < 1)).nonzero()[:, 0]
-        targets = train.labels[:, columns].double()
+        targets = labels[:, columns].double()
     else:
-        columns, targets = torch.unique(train.labels, return_inverse=True)
+        columns, targets = torch.unique(labels, return_inverse=True)
         if len(columns) == 2:
             targets = targets[:, None].double()
     if len(columns) < 2 - train.multilabel:
-        raise NotApplicable("linear: all training images have the same label")
+        raise NotApplicable("all training images have the same label")
     return columns, targets
 
 
@@ -154,12 +158,12 @@ def _normalizer(normalize: Normalize, train: Tensor) -> Callable[[Tensor], Tenso
 
 def _split(train: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
     """Return four fifths to fit and one to choose C on: every fifth image in an order by class, random within."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    labels, order = train.labels, torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     if not train.multilabel:
-        order = order[train.labels[order].argsort(stable=True)]
+        order = order[labels[order].argsort(stable=True)]
     held_out = torch.arange(len(train)) % HELD_OUT == HELD_OUT // 2
     fitted, chosen = (
-        replace(train, features=train.features[rows], labels=train.labels[rows])
+        replace(train, features=train.features[rows], labels_or_none=labels[rows])
         for rows in (order[~held_out], order[held_out])
     )
     return fitted, chosen

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dinodiet.io.files import read_json, write_json
 from dinodiet.io.locks import read_or_compute
-from dinodiet.types import Evaluator, Images
+from dinodiet.types import Evaluator, Images, Score
 
 
 def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:
@@ -27,9 +28,10 @@ def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_la
         return None
     digest = hashlib.blake2b(f"{_code()} {torch.__version__} {num_labels} {evaluator!r}".encode(), digest_size=16)
     for key, images in splits:
-        assert images.labels is not None
-        digest.update(f"\0{key} {tuple(images.labels.shape)}\0".encode())
-        digest.update(images.labels.contiguous().numpy(force=True).data)
+        labels = images.labels
+        digest.update(f"\0{key} {None if labels is None else tuple(labels.shape)}\0".encode())
+        if labels is not None:
+            digest.update(labels.contiguous().numpy(force=True).data)
     return digest.hexdigest()
 
 
@@ -48,16 +50,27 @@ class ScoreCache:
 
     folder: Path
 
-    def get(self, key: str, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def get(self, key: str, compute: Callable[[], dict[str, Score]]) -> dict[str, Score]:
         """Return the stored scores, or compute and store them. A broken file is replaced.
 
         A folder that cannot be written costs the storing, not the result.
         """
         path = self.folder / f"{key}.json"
-        return read_or_compute(path, lambda: _read(path), compute, lambda scores: write_json(path, scores))
+        return read_or_compute(path, lambda: _read(path), compute, lambda scores: _write(path, scores))
 
 
-def _read(path: Path) -> dict[str, float] | None:
+def _read(path: Path) -> dict[str, Score] | None:
     """Return the scores in a file, or None if it is missing or broken. What is undefined was written as null."""
     stored = read_json(path)
-    return None if stored is None else {name: math.nan if value is None else value for name, value in stored.items()}
+    try:
+        return None if stored is None else {name: _score(**entry) for name, entry in stored.items()}
+    except TypeError:
+        return None
+
+
+def _score(value: float | None, **rest: Any) -> Score:
+    return Score(math.nan if value is None else value, **rest)
+
+
+def _write(path: Path, scores: dict[str, Score]) -> None:
+    write_json(path, {name: asdict(score) for name, score in scores.items()})

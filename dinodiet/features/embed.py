@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from dinodiet.backbones.modes import eval_mode
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import read_or_compute
-from dinodiet.types import Embeddings, Images, InputSpec
+from dinodiet.types import Embeddings, Images, InputSpec, Runtime
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CACHE_VERSION = 1  # raise it when preprocessing changes: old embeddings are then not found
 
 
@@ -28,21 +27,18 @@ def embed(
     encoder: nn.Module,
     images: Images,
     input: InputSpec,
+    runtime: Runtime,
     *,
     num_labels: int,
     multilabel: bool,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "fp32",
-    num_workers: int = 0,
     progress: Callable[[int], object] | None = None,
     cache: EmbeddingCache | None = None,
     key: str | None = None,
 ) -> Embeddings:
-    """Return the encoder's output for every image of a split, in sample order.
+    """Return the encoder's output for every image of a split, in sample order, with the labels where it has any.
 
-    The encoder lies on `device`; it runs in eval mode, and each of its modules gets the mode back that it had.
-    `progress` is called with the number of images of each batch. No global random state is used. `key` is that of
+    The encoder lies on the runtime's device. It runs in eval mode, and each of its modules gets the mode back that it
+    had. `progress` is called with the number of images of each batch. No global random state is used. `key` is that of
     `cache_key`, for who knows it already: the fingerprint of a large encoder takes seconds.
 
     Raises:
@@ -50,19 +46,18 @@ def embed(
     """
 
     def compute() -> Tensor:
-        batches = in_order(images, batch_size, num_workers, pin_memory=device.type == "cuda")
-        features = _forward(encoder, batches, input, device, precision, progress)
+        batches = in_order(images, runtime.batch_size, runtime.num_workers, pin_memory=runtime.device.type == "cuda")
+        features = _forward(encoder, batches, input, runtime, progress)
         if not features.isfinite().all():
-            raise FloatingPointError(f"the encoder's embeddings are not finite (precision={precision})")
+            raise FloatingPointError(f"the encoder's embeddings are not finite (precision={runtime.precision})")
         return features
 
     if cache is None:
         features = compute()
     else:
-        key = key or cache_key(fingerprint(encoder), images, input, precision)
+        key = key or cache_key(fingerprint(encoder), images, input, runtime.precision)
         features = cache.get(key, len(images), compute)
-    labels = torch.empty(len(images), 0, dtype=torch.int64) if images.labels is None else images.labels
-    return Embeddings(features, labels, num_labels, multilabel)
+    return Embeddings(features, images.labels, num_labels, multilabel)
 
 
 def in_order(
@@ -95,24 +90,22 @@ def _forward(
     encoder: nn.Module,
     batches: DataLoader[Tensor | list[Tensor]],
     input: InputSpec,
-    device: torch.device,
-    precision: str,
+    runtime: Runtime,
     progress: Callable[[int], object] | None,
 ) -> Tensor:
-    """Return float32 (N, D) on the CPU."""
+    """Return float32 (N, D) on the CPU; of no images (0, 0)."""
     memory_format = _memory_format(encoder)
-    dtype = AUTOCAST.get(precision)
-    features = []
+    device, features = runtime.device, []
     with eval_mode(encoder):
         for batch in batches:
             images = batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else [i.to(device) for i in batch]
             inputs = preprocess(images, input).contiguous(memory_format=memory_format)
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            with runtime.autocast():
                 output = encoder(inputs)
             features.append(output.float().cpu())
             if progress is not None:
                 progress(len(inputs))
-    return torch.cat(features)
+    return torch.cat(features) if features else torch.empty(0, 0)
 
 
 def _memory_format(encoder: nn.Module) -> torch.memory_format:
@@ -121,18 +114,6 @@ def _memory_format(encoder: nn.Module) -> torch.memory_format:
         if weight.ndim == 4 and not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
             return torch.channels_last
     return torch.contiguous_format
-
-
-@contextlib.contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval mode, and afterwards return each of its parts to its mode: frozen ones stay in eval."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 def fingerprint(module: nn.Module, without: Iterable[nn.Module] = ()) -> str:

@@ -23,12 +23,12 @@ from tqdm import tqdm
 from dinodiet.backbones.split import Split
 from dinodiet.data.images import fetch
 from dinodiet.errors import UserError
-from dinodiet.features.embed import AUTOCAST, fingerprint, in_order
+from dinodiet.features.embed import fingerprint, in_order
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
-from dinodiet.types import Clock, Images, Views
+from dinodiet.types import AUTOCAST, Clock, Images, Views
 
 Stored = Literal["bf16", "fp32"]
 
@@ -84,7 +84,7 @@ class TrunkCache:
             UserError: the files cannot be written, or there is no room for them.
         """
         numbers = range(min(self.num_views, max(1, math.ceil(clock.total_epochs))))
-        with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+        with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
             self._look(fetch(images, [0]), device)
         width = sum(math.prod(part.shape) for part in self._parts)
         size = len(images) * width * self._dtype.itemsize
@@ -95,7 +95,7 @@ class TrunkCache:
             _announce(len(paths), len(missing), size, folder)
         with _bar(len(missing) * len(images)) as bar:
             for number, path in _one_by_one(missing, paths, size):
-                with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+                with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
                     self._write(path, number, images, device, num_workers, bar)
         self._files = [
             torch.from_file(str(path), size=len(images) * width, dtype=self._dtype).view(len(images), width)

@@ -12,7 +12,7 @@ from torch import nn
 
 from dinodiet.config.schema import resolved
 from dinodiet.errors import UserError
-from dinodiet.evals.scores import Scorer
+from dinodiet.evals.scorer import Scorer, plain
 from dinodiet.io import machine as environment
 from dinodiet.io.files import write_json
 from dinodiet.run import checkpoint
@@ -32,13 +32,15 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, str], path: Path) -> dict[st
     device = environment.pick_device(cfg.device)
     backbone, scorer = _backbone_and_scorer(cfg, device)
     load_encoder(backbone, state)
-    scores = scorer(backbone)
-    results = {"checkpoint": str(path), "step": state["step"], "choices": dict(choices), **scores.as_dict()}
+    scores = plain(scorer(backbone))
+    results = {"checkpoint": str(path), "step": state["step"], "choices": dict(choices), **scores}
     results |= environment.facts(device)
     target = path.parent / f"evaluation_{choices['dataset']}.json"
     write_json(target, results)
     print(
-        report.scores_table(f"{path} at step {state['step']:,}, on {choices['dataset']}", scores.test, scores.skipped)
+        report.scores_table(
+            f"{path} at step {state['step']:,}, on {choices['dataset']}", scores["test"], scores["skipped"]
+        )
     )
     print(f"  results in {target}", flush=True)
     return results
@@ -62,13 +64,13 @@ def sanity(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """
     device = environment.pick_device(cfg.device)
     backbone, scorer = _backbone_and_scorer(cfg, device)
-    scores = scorer(backbone, cached=True)
+    scores = plain(scorer(backbone, cached=True))
     published = getattr(backbone, "published", {}).get(choices["dataset"], {})
     size = f"-{cfg.model.size}" if "size" in cfg.model else ""
     title = f"{choices['model']}{size}, frozen, on {choices['dataset']}"
-    print(report.scores_table(title, scores.test, scores.skipped, published), flush=True)
-    missed = {name: least for name, least in published.items() if not scores.test.get(name, 0.0) >= least}
-    results = {"choices": dict(choices), "published": published, "passed": not missed, **scores.as_dict()}
+    print(report.scores_table(title, scores["test"], scores["skipped"], published), flush=True)
+    missed = {name: least for name, least in published.items() if not scores["test"].get(name, 0.0) >= least}
+    results = {"choices": dict(choices), "published": published, "passed": not missed, **scores}
     results |= environment.facts(device)
     write_json(
         Path(cfg.outputs_dir).expanduser() / cfg.name / f"sanity_{choices['model']}{size}_{choices['dataset']}.json",

@@ -17,7 +17,7 @@ from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.loader import TrainLoader, without_pixels
 from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
-from dinodiet.evals.scores import Scorer
+from dinodiet.evals.scorer import Scorer
 from dinodiet.io import machine as environment
 from dinodiet.io.units import count
 from dinodiet.methods.base import Method
@@ -27,7 +27,7 @@ from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Recipe
 from dinodiet.training.optim import build_fused
-from dinodiet.types import Backbone, Clock, Data, Images
+from dinodiet.types import Backbone, Clock, Data, Images, Runtime, World
 
 EVAL_SETTINGS = ("every_epochs", "batch_size", "validation")  # keys of `eval` that are not evaluators
 
@@ -124,12 +124,8 @@ def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.
         evaluators,
         data,
         backbone.input,
-        device=device,
-        batch_size=cfg.eval.batch_size,
-        precision=cfg.precision,
-        num_workers=cfg.num_workers,
+        Runtime(World(device=device), cfg.precision, cfg.num_workers, cfg.eval.batch_size, cache_folder(cfg)),
         validation=cfg.eval.validation,
-        cache=cache_folder(cfg),
     )
 
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from dinodiet.config.schema import check, identity, own_choices, resolved, settings_hash
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
-from dinodiet.evals.scores import Scores
+from dinodiet.evals.scorer import by_metric, plain
 from dinodiet.io import machine as environment
 from dinodiet.io.files import read_json, write_json
 from dinodiet.methods.base import Method
@@ -97,10 +97,10 @@ def _train_and_evaluate(
     method, scaler = parts.method, torch.amp.GradScaler(parts.device.type, enabled=cfg.precision == "fp16")
     state = checkpoint.load(run_dir, what)
     status.update(phase="initial evaluation")
-    initial = parts.scorer(method.encoder, cached=True) if state is None else Scores(**state["initial"])
+    initial = plain(parts.scorer(method.encoder, cached=True)) if state is None else state["initial"]
 
     def save(step: int) -> None:
-        content = {"identity": what, "step": step, "initial": initial.as_dict(), "monitor": monitor.state()}
+        content = {"identity": what, "step": step, "initial": initial, "monitor": monitor.state()}
         content |= {"method": method.state_dict(), "optimizer": parts.optimizer.state_dict()}
         content |= {"scaler": scaler.state_dict(), "encoder": _path_of(method.encoder, method)}
         checkpoint.save(run_dir, content)
@@ -115,7 +115,7 @@ def _train_and_evaluate(
         log_every=cfg.log_every,
         checkpoint_seconds=60 * cfg.checkpoint_minutes,
         every_steps=None if every is None else max(round(every * parts.clock.steps_per_epoch), 1),
-        validate=lambda: parts.scorer.validate(method.encoder),
+        validate=lambda: by_metric(parts.scorer.validate(method.encoder)),
         save=save,
         batch_size=parts.loader.batch_size,
     )
@@ -140,7 +140,7 @@ def _train_and_evaluate(
         batches = parts.loader.batches(clock.step)
         fit(method, batches, parts.optimizer, scaler, parts.recipe, clock, device=parts.device, on_step=monitor.on_step)
     status.update(phase="final evaluation", step=clock.total_steps)
-    final = parts.scorer(method.encoder)
+    final = plain(parts.scorer(method.encoder, folder=run_dir.path / "artefacts"))
     results = _results(parts, run_dir, initial, final, monitor.train_seconds)
     return results | {"prepare_seconds": prepare_seconds}
 
@@ -210,14 +210,16 @@ def _path_of(module: nn.Module, root: nn.Module) -> str:
     return names[0]
 
 
-def _results(parts: Parts, run_dir: RunDir, initial: Scores, final: Scores, seconds: float) -> dict[str, Any]:
+def _results(
+    parts: Parts, run_dir: RunDir, initial: dict[str, Any], final: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     images = parts.clock.total_steps * parts.loader.batch_size
     parameters = list(parts.method.backbone.parameters())
     return {
-        "initial": initial.test,
-        "final": final.test,
-        "validation": {"initial": initial.val, "final": final.val},
-        "skipped": final.skipped,
+        "initial": initial["test"],
+        "final": final["test"],
+        "validation": {"initial": initial["val"], "final": final["val"]},
+        "skipped": final["skipped"],
         "epochs": [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)],
         "steps": parts.clock.total_steps,
         "train_seconds": seconds,

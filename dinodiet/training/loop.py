@@ -14,7 +14,7 @@ from dinodiet.data.loader import on_device
 from dinodiet.methods.base import Method
 from dinodiet.schedules import Scalar, at
 from dinodiet.training.optim import ClipMode, clip_gradients_
-from dinodiet.types import Batch, Clock
+from dinodiet.types import AUTOCAST, Batch, Clock
 
 Logs = dict[str, Tensor]
 
@@ -33,9 +33,6 @@ class Recipe:
     clip_mode: ClipMode = "global"
     accumulate: int = 1
     precision: str = "fp32"
-
-
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fit(

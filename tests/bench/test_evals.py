@@ -30,6 +30,7 @@ from dinodiet.evals.knn import COLUMNS, KNN, ROWS, nearest
 from dinodiet.evals.linear import STRENGTHS, Linear
 from dinodiet.evals.solvers import lloyd
 from dinodiet.evals.solvers.logistic import LogisticRegression
+from dinodiet.evals.splits import GivenSplits
 from dinodiet.types import Embeddings
 
 pytestmark = pytest.mark.bench
@@ -151,7 +152,7 @@ def test_nearest_neighbours_over_scikit_learns() -> None:
         return np.exp((1 - distance) / np.float32(0.07))
 
     def ours() -> None:
-        found["ours"] = KNN(k=20, device="cpu")(train, test)["accuracy"]
+        found["ours"] = KNN(k=20)(GivenSplits(train, test))["accuracy"].value
 
     def theirs() -> None:
         model = KNeighborsClassifier(20, algorithm="brute", metric="cosine", weights=weights)
@@ -230,7 +231,7 @@ def test_linear_probe_over_the_path_of_strengths() -> None:
     found: dict[str, float] = {}
 
     def warm() -> None:
-        found["warm"] = Linear(C=list(grid), device="cpu")(train, test, val)["accuracy"]
+        found["warm"] = Linear(C=list(grid))(GivenSplits(train, test, val))["accuracy"].value
 
     def from_zero() -> None:
         solver = LogisticRegression(train.features, train.labels)

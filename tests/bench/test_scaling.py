@@ -16,7 +16,7 @@ from dinodiet.data.views.views import SingleView
 from dinodiet.features.embed import embed
 from dinodiet.methods.diet import DIET
 from dinodiet.training.optim import build_fused
-from dinodiet.types import Clock, DataSpec, InputSpec
+from dinodiet.types import Clock, DataSpec, InputSpec, Runtime
 
 pytestmark = pytest.mark.bench
 COUNTS, BATCH, WIDTH, ROUNDS = (1000, 10_000, 100_000), 64, 64, 5
@@ -92,8 +92,8 @@ def test_loading_and_views_and_embedding_cost_the_same_at_any_size() -> None:
     for _ in range(3):
         for count, images in sets.items():
             repeats = max(10_000 // count, 1)
-            settings = {"num_labels": 10, "multilabel": False, "device": torch.device("cpu")}
-            work = partial(lambda i, r, s: [embed(encoder, i, SPEC, **s) for _ in range(r)], images, repeats, settings)
+            once = partial(embed, encoder, images, SPEC, Runtime(), num_labels=10, multilabel=False)
+            work = partial(lambda once, r: [once() for _ in range(r)], once, repeats)
             times[count].append(microseconds(work, count * repeats))
     embedded = report("embedding for an evaluation", times)
     assert max(loaded.values()) <= 1.3

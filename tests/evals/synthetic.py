@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from dinodiet.types import Embeddings
+from dinodiet.evals.splits import GivenSplits
+from dinodiet.types import EmbeddingEvaluator, Embeddings
 
 
 def blobs(count: int, num_labels: int = 3, dim: int = 8, noise: float = 1.0, seed: int = 0) -> Embeddings:
@@ -23,3 +24,10 @@ def tags(count: int, num_labels: int = 3, dim: int = 8, noise: float = 0.5, seed
     return Embeddings(
         features + noise * torch.randn(count, dim, generator=generator), labels, num_labels, multilabel=True
     )
+
+
+def values(
+    evaluator: EmbeddingEvaluator, train: Embeddings, test: Embeddings, val: Embeddings | None = None
+) -> dict[str, float]:
+    """Return the values of an evaluator's scores and settings by name."""
+    return {name: score.value for name, score in evaluator(GivenSplits(train, test, val)).items()}

@@ -7,8 +7,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.kmeans import KMeans
-from dinodiet.types import Embeddings
-from tests.evals.synthetic import blobs, tags
+from dinodiet.types import DataSpec, Embeddings
+from tests.evals.synthetic import blobs, values
 
 
 def test_clusters_of_the_normalised_test_features() -> None:
@@ -16,30 +16,33 @@ def test_clusters_of_the_normalised_test_features() -> None:
     test = blobs(400, num_labels=4, noise=1.2)
     sphere = test.features / test.features.norm(dim=1, keepdim=True)
     clusters = SklearnKMeans(4, n_init=10, random_state=42).fit_predict(sphere.numpy())
-    metrics = KMeans()(blobs(10), test)
+    metrics = values(KMeans(), blobs(10), test)
     assert 0.1 < metrics["ari"] < 0.99
     assert metrics["ari"] == pytest.approx(adjusted_rand_score(test.labels, clusters), abs=0.01)
     assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(test.labels, clusters), abs=0.01)
-    assert KMeans()(blobs(10), test) == metrics
+    assert values(KMeans(), blobs(10), test) == metrics
 
 
 def test_separate_clouds_are_found_whatever_the_length_of_features() -> None:
     test = blobs(60, noise=0.05)
     stretched = Embeddings(test.features * torch.linspace(0.1, 50, 60)[:, None], test.labels, 3)
-    assert KMeans()(blobs(10), stretched) == pytest.approx({"ari": 1.0, "nmi": 1.0})
+    assert values(KMeans(), blobs(10), stretched) == pytest.approx({"ari": 1.0, "nmi": 1.0})
 
 
 def test_collapsed_embeddings_score_nothing() -> None:
     collapsed = Embeddings(torch.ones(30, 4), torch.arange(30) % 3, 3)
-    assert KMeans()(collapsed, collapsed) == pytest.approx({"ari": 0.0, "nmi": 0.0})
+    assert values(KMeans(), collapsed, collapsed) == pytest.approx({"ari": 0.0, "nmi": 0.0})
 
 
 def test_where_it_makes_no_sense_it_says_why() -> None:
     with pytest.raises(NotApplicable, match="several labels"):
-        KMeans().check(100, 14, True)
-    with pytest.raises(NotApplicable, match="several labels"):
-        KMeans()(tags(20), tags(20))
-    with pytest.raises(NotApplicable, match="2 test images cannot form 3 clusters"):
-        KMeans()(blobs(9), blobs(2))
-    with pytest.raises(UserError, match=r"eval\.kmeans\.n_init: 0"):
+        KMeans().applies(DataSpec("tags", 100, 14, multilabel=True), 100)
+    with pytest.raises(NotApplicable, match="needs labels"):
+        KMeans().applies(DataSpec("unlabelled", 100, 0), 100)
+    with pytest.raises(NotApplicable, match="2 images cannot form 3 clusters"):
+        values(KMeans(), blobs(9), blobs(2))
+
+
+def test_settings_out_of_range_are_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"^n_init: 0"):
         KMeans(n_init=0)

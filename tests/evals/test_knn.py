@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from dinodiet.errors import UserError
+from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals import knn
 from dinodiet.evals.knn import KNN, nearest, sum_votes, vote_weights
-from dinodiet.types import Embeddings
-from tests.evals.synthetic import blobs, tags
+from dinodiet.types import DataSpec, Embeddings
+from tests.evals.synthetic import blobs, tags, values
 from tests.places import REFERENCES
 
 REFERENCE = REFERENCES / "knn.npz"
@@ -48,11 +50,11 @@ def test_the_official_votes(reference: dict[str, Any], k: int) -> None:
 
 
 def test_the_official_accuracy_of_several_k_in_one_pass(reference: dict[str, Any]) -> None:
-    metrics = KNN(k=[20, 10], temperature=float(reference["T"]))(*splits(reference))
+    metrics = values(KNN(k=[20, 10], temperature=float(reference["T"])), *splits(reference))
     assert 100 * metrics["accuracy"] == pytest.approx(float(reference["top1_k20"]))
     assert 100 * metrics["accuracy_k10"] == pytest.approx(float(reference["top1_k10"]))
     assert metrics["k"] == 20 and metrics["temperature"] == 0.07
-    alone = KNN(k=10)(*splits(reference))
+    alone = values(KNN(k=10), *splits(reference))
     assert {name: alone[name] for name in ("accuracy", "f1", "auroc")} == {
         name: metrics[f"{name}_k10"] for name in ("accuracy", "f1", "auroc")
     }
@@ -61,13 +63,15 @@ def test_the_official_accuracy_of_several_k_in_one_pass(reference: dict[str, Any
 def test_auroc_is_of_the_share_of_votes(reference: dict[str, Any]) -> None:
     votes = reference["votes_k20"]
     expected = roc_auc_score(reference["test_labels"], votes / votes.sum(1, keepdims=True), multi_class="ovr")
-    assert KNN(k=20)(*splits(reference))["auroc"] == pytest.approx(expected, abs=1e-5)
+    assert values(KNN(k=20), *splits(reference))["auroc"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_cosine_similarity_ignores_the_length_of_features() -> None:
     train, test = blobs(60), blobs(30, seed=1)
     scale = 10 ** torch.linspace(-3, 3, 60)[:, None]
-    assert KNN(k=5)(Embeddings(train.features * scale, train.labels, 3), test) == pytest.approx(KNN(k=5)(train, test))
+    assert values(KNN(k=5), Embeddings(train.features * scale, train.labels, 3), test) == pytest.approx(
+        values(KNN(k=5), train, test)
+    )
 
 
 def test_scikit_learns_weighted_neighbours_agree() -> None:
@@ -75,12 +79,12 @@ def test_scikit_learns_weighted_neighbours_agree() -> None:
     model = KNeighborsClassifier(15, algorithm="brute", metric="cosine", weights=lambda d: np.exp((1 - d) / 0.1))
     expected = model.fit(train.features.double(), train.labels).score(test.features.double(), test.labels)
     assert 0.2 < expected < 1.0
-    assert KNN(k=15, temperature=0.1)(train, test)["accuracy"] == pytest.approx(expected)
+    assert values(KNN(k=15, temperature=0.1), train, test)["accuracy"] == pytest.approx(expected)
 
 
 def test_multilabel_votes_are_summed_per_label() -> None:
     train, test = tags(300), tags(100, seed=1)
-    metrics = KNN(k=10)(train, test)
+    metrics = values(KNN(k=10), train, test)
     assert set(metrics) == {"auroc", "k", "temperature"} and metrics["auroc"] > 0.7
     weights, labels = torch.tensor([[2.0, 1.0]]), torch.tensor([[[1, 0, 1], [1, 1, 0]]])
     assert sum_votes(weights, labels, 3).tolist() == [[3.0, 1.0, 2.0]]
@@ -149,22 +153,31 @@ def test_memory_is_that_of_a_tile(train_images: int, test_images: int, monkeypat
     with _Largest() as of_ties:
         nearest(collapsed, collapsed[:50], 5, CPU)
     assert of_ties.elements <= max(32 * 256, collapsed.numel())
-    assert KNN(k=5, device="cpu")(train, test)["accuracy"] > 0.5
+    assert values(KNN(k=5), train, test)["accuracy"] > 0.5
 
 
 def test_settings_that_do_not_fit_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"eval\.knn\.k: 50; .* 40 train images"):
-        KNN(k=[5, 50]).check(40, 3, False)
-    with pytest.raises(UserError, match=r"eval\.knn\.k: 50"):
-        KNN(k=50)(blobs(40), blobs(10))
-    KNN(k=40).check(40, 3, False)
+    spec = DataSpec("blobs", 40, 3)
+    KNN(k=40).applies(spec, 40)
+    with pytest.raises(UserError, match=r"^k: 50; .* 40 train images"):
+        KNN(k=[5, 50]).applies(spec, 40)
+    with pytest.raises(UserError, match=r"^k: 50"):
+        values(KNN(k=50), blobs(40), blobs(10))
     for k in (0, [], [20, -1]):
-        with pytest.raises(UserError, match=r"eval\.knn\.k"):
+        with pytest.raises(UserError, match=r"^k: .*at least 1"):
             KNN(k=k)
-    with pytest.raises(UserError, match=r"eval\.knn\.temperature: 0"):
-        KNN(temperature=0)
+    for temperature in (0, math.nan, math.inf):
+        with pytest.raises(UserError, match=r"^temperature: .*at least 0.002"):
+            KNN(temperature=temperature)
+
+
+def test_data_without_labels_has_no_neighbours_to_vote() -> None:
+    with pytest.raises(NotApplicable, match="labels"):
+        KNN().applies(DataSpec("unlabelled", 100, 0), 100)
+    with pytest.raises(NotApplicable, match="labels"):
+        values(KNN(k=5), blobs(40), replace(blobs(10), labels_or_none=None))
 
 
 def test_the_smallest_temperature_is_finite() -> None:
     train, test = blobs(60), blobs(30, seed=1)
-    assert all(np.isfinite(value) for value in KNN(k=5, temperature=0.002)(train, test).values())
+    assert all(np.isfinite(value) for value in values(KNN(k=5, temperature=0.002), train, test).values())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.linear import Linear, _split
-from dinodiet.types import Embeddings
-from tests.evals.synthetic import blobs, tags
+from dinodiet.types import DataSpec, Embeddings
+from tests.evals.synthetic import blobs, tags, values
 
 
 def three(num_labels: int = 4, noise: float = 2.0, count: int = 120) -> list[Embeddings]:
@@ -31,7 +32,7 @@ def test_scores_are_scikit_learns_at_the_same_C(num_labels: int, how: str) -> No
         fit, report = scaler.transform(fit), scaler.transform(report)
     model = LogisticRegression(C=3.0, tol=1e-8, max_iter=1000).fit(fit, train.labels)
     probabilities = model.predict_proba(report)
-    metrics = Linear(C=3.0, normalize=how)(train, test)  # type: ignore[arg-type]
+    metrics = values(Linear(C=3.0, normalize=how), train, test)  # type: ignore[arg-type]
     assert 0.4 < metrics["accuracy"] < 0.99
     assert metrics["accuracy"] == pytest.approx(model.score(report, test.labels))
     scores = probabilities[:, 1] if num_labels == 2 else probabilities
@@ -42,20 +43,20 @@ def test_scores_are_scikit_learns_at_the_same_C(num_labels: int, how: str) -> No
 def test_C_is_the_best_on_val_and_the_smaller_of_equals() -> None:
     train, test, val = three(noise=3.0)
     grid = [1000.0, 0.001, 1.0, 0.1]
-    accuracy = {C: Linear(C=C)(train, val)["accuracy"] for C in sorted(grid)}
+    accuracy = {C: values(Linear(C=C), train, val)["accuracy"] for C in sorted(grid)}
     best = max(accuracy, key=accuracy.__getitem__)
     assert len(set(accuracy.values())) > 1
-    chosen = Linear(C=grid)(train, test, val)
+    chosen = values(Linear(C=grid), train, test, val)
     assert chosen["C"] == best
-    assert chosen == pytest.approx(Linear(C=best)(train, test), abs=1e-3)
+    assert chosen == pytest.approx(values(Linear(C=best), train, test), abs=1e-3)
     easy = three(noise=0.1)
-    assert Linear(C=[10.0, 1.0, 100.0])(*easy)["C"] == 1.0
+    assert values(Linear(C=[10.0, 1.0, 100.0]), *easy)["C"] == 1.0
 
 
 def test_test_has_no_part_in_the_choice() -> None:
     train, test, val = three(noise=3.0)
-    shuffled = replace(test, labels=test.labels.flip(0))
-    assert Linear()(train, test, val)["C"] == Linear()(train, shuffled, val)["C"]
+    shuffled = replace(test, labels_or_none=test.labels.flip(0))
+    assert values(Linear(), train, test, val)["C"] == values(Linear(), train, shuffled, val)["C"]
 
 
 def test_without_val_a_stratified_fifth_of_train_chooses() -> None:
@@ -63,9 +64,9 @@ def test_without_val_a_stratified_fifth_of_train_chooses() -> None:
     fitted, held_out = _split(train, seed=0)
     assert len(fitted) == 96 and held_out.labels.bincount().tolist() == [6, 6, 6, 6]
     assert not (fitted.features[:, None] == held_out.features[None]).all(-1).any()
-    expected = Linear(C=[0.01, 1.0, 100.0])(fitted, held_out, held_out)["C"]
-    metrics = Linear(C=[0.01, 1.0, 100.0])(train, test)
-    assert metrics == pytest.approx(Linear(C=expected)(train, test))  # fitted again on all of train
+    expected = values(Linear(C=[0.01, 1.0, 100.0]), fitted, held_out, held_out)["C"]
+    metrics = values(Linear(C=[0.01, 1.0, 100.0]), train, test)
+    assert metrics == pytest.approx(values(Linear(C=expected), train, test))  # fitted again on all of train
     other = _split(train, seed=1)[1]
     assert not torch.equal(other.features, held_out.features)
     assert torch.equal(_split(train, seed=0)[1].features, held_out.features)
@@ -75,10 +76,11 @@ def test_a_class_that_train_lacks_is_never_predicted() -> None:
     train, test, val = three(num_labels=4)
     for missing in ([2], [0, 2]):  # three classes are left, then two
         rows = ~torch.isin(train.labels, torch.tensor(missing))
-        metrics = Linear(C=10.0)(Embeddings(train.features[rows], train.labels[rows], 4), test, val)
+        metrics = values(Linear(C=10.0), Embeddings(train.features[rows], train.labels[rows], 4), test, val)
         assert metrics["accuracy"] < 1 - len(missing) / 4 + 1e-9 and np.isfinite(metrics["auroc"])
         known = torch.isin(test.labels, train.labels[rows])
-        alone = Linear(C=10.0)(
+        alone = values(
+            Linear(C=10.0),
             Embeddings(train.features[rows], train.labels[rows], 4),
             Embeddings(test.features[known], test.labels[known], 4),
         )
@@ -87,7 +89,7 @@ def test_a_class_that_train_lacks_is_never_predicted() -> None:
 
 def test_multilabel_is_one_vs_rest_and_chosen_by_auroc() -> None:
     train, test, val = (tags(150, noise=2.0, seed=seed) for seed in range(3))
-    metrics = Linear(C=[0.01, 1.0, 100.0], normalize="none")(train, test, val)
+    metrics = values(Linear(C=[0.01, 1.0, 100.0], normalize="none"), train, test, val)
     assert set(metrics) == {"auroc", "C"}
     by_label = [
         roc_auc_score(
@@ -99,18 +101,19 @@ def test_multilabel_is_one_vs_rest_and_chosen_by_auroc() -> None:
         for label in range(3)
     ]
     assert metrics["auroc"] == pytest.approx(np.mean(by_label), abs=1e-3)
-    on_val = {C: Linear(C=C, normalize="none")(train, val)["auroc"] for C in (0.01, 1.0, 100.0)}
+    on_val = {C: values(Linear(C=C, normalize="none"), train, val)["auroc"] for C in (0.01, 1.0, 100.0)}
     assert metrics["C"] == max(on_val, key=on_val.__getitem__)
 
 
 def test_a_label_that_is_constant_in_train_gets_a_constant_score() -> None:
     train, test = tags(150), tags(80, seed=1)
-    constant = replace(train, labels=train.labels.clone().index_fill_(1, torch.tensor([1]), 1))
-    usual = Linear(C=1.0)(
-        replace(train, labels=train.labels[:, [0, 2]], num_labels=2),
-        replace(test, labels=test.labels[:, [0, 2]], num_labels=2),
+    constant = replace(train, labels_or_none=train.labels.clone().index_fill_(1, torch.tensor([1]), 1))
+    usual = values(
+        Linear(C=1.0),
+        replace(train, labels_or_none=train.labels[:, [0, 2]], num_labels=2),
+        replace(test, labels_or_none=test.labels[:, [0, 2]], num_labels=2),
     )
-    assert Linear(C=1.0)(constant, test)["auroc"] == pytest.approx((2 * usual["auroc"] + 0.5) / 3, abs=1e-4)
+    assert values(Linear(C=1.0), constant, test)["auroc"] == pytest.approx((2 * usual["auroc"] + 0.5) / 3, abs=1e-4)
 
 
 def test_constant_features_do_no_harm() -> None:
@@ -118,20 +121,27 @@ def test_constant_features_do_no_harm() -> None:
     padded = [
         replace(part, features=torch.cat([part.features, torch.full((120, 2), 3.3)], dim=1)) for part in (train, test)
     ]
-    plain = Linear(C=1.0, normalize="standardize")(train, test)
-    assert Linear(C=1.0, normalize="standardize")(*padded) == pytest.approx(plain, abs=1e-6)
+    plain = values(Linear(C=1.0, normalize="standardize"), train, test)
+    assert values(Linear(C=1.0, normalize="standardize"), *padded) == pytest.approx(plain, abs=1e-6)
 
 
 def test_what_cannot_be_probed_is_refused() -> None:
-    with pytest.raises(NotApplicable, match="two classes"):
-        Linear().check(100, 1, False)
+    for num_labels, lack in enumerate(("needs labels", "needs two classes")):
+        with pytest.raises(NotApplicable, match=lack):
+            Linear().applies(DataSpec("alike", 100, num_labels), 100)
     same = Embeddings(torch.randn(10, 4), torch.ones(10, dtype=torch.int64), 3)
     with pytest.raises(NotApplicable, match="same label"):
-        Linear()(same, blobs(6, dim=4))
+        values(Linear(), same, blobs(6, dim=4))
     with pytest.raises(NotApplicable, match="same label"):
-        Linear(C=1.0)(Embeddings(torch.randn(10, 4), torch.ones(10, 2).long(), 2, True), tags(6, 2, 4))
-    for strengths in (0.0, [], [1.0, -1.0]):
-        with pytest.raises(UserError, match=r"eval\.linear\.C"):
+        values(Linear(C=1.0), Embeddings(torch.randn(10, 4), torch.ones(10, 2).long(), 2, True), tags(6, 2, 4))
+
+
+def test_settings_out_of_range_are_refused_by_name() -> None:
+    for strengths in (0.0, [], [1.0, -1.0], math.nan, [math.inf]):
+        with pytest.raises(UserError, match=r"^C: .*positive finite"):
             Linear(C=strengths)
-    with pytest.raises(UserError, match=r"eval\.linear\.normalize: 'l3'; choose from: l2"):
+    for tolerance in (0.0, math.nan):
+        with pytest.raises(UserError, match=r"^tolerance: .*above 0"):
+            Linear(tolerance=tolerance)
+    with pytest.raises(UserError, match=r"^normalize: 'l3'; choose from: l2"):
         Linear(normalize="l3")  # type: ignore[arg-type]

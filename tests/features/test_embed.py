@@ -16,8 +16,9 @@ from dinodiet.data.images import TensorImages
 from dinodiet.data.preprocess import preprocess
 from dinodiet.features import embed as module
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed, fingerprint
-from dinodiet.types import Embeddings, Images, InputSpec
+from dinodiet.types import Embeddings, Images, InputSpec, Runtime
 
+RUNTIME = ("precision", "num_workers", "batch_size")
 SPEC = InputSpec(size=8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 
@@ -59,15 +60,15 @@ class Mixed:
         return "mixed"
 
 
-def pictures(count: int = 7, seed: int = 0) -> TensorImages:
+def some_images(count: int = 7, seed: int = 0) -> TensorImages:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (count, 3, 10, 10), generator=generator, dtype=torch.uint8)
     return TensorImages(images, torch.arange(count) % 3)
 
 
 def run(encoder: nn.Module, images: Images, **changes: Any) -> Embeddings:
-    arguments: dict[str, Any] = {"num_labels": 3, "multilabel": False, "device": torch.device("cpu"), "batch_size": 3}
-    return embed(encoder, images, changes.pop("input", SPEC), **arguments | changes)
+    runtime = Runtime(**{"batch_size": 3} | {name: changes.pop(name) for name in RUNTIME if name in changes})
+    return embed(encoder, images, changes.pop("input", SPEC), runtime, num_labels=3, multilabel=False, **changes)
 
 
 def directly(images: Images) -> Tensor:
@@ -78,7 +79,7 @@ def directly(images: Images) -> Tensor:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_every_image_once_in_sample_order_and_in_eval_mode(num_workers: int) -> None:
-    images = pictures()
+    images = some_images()
     seen: list[int] = []
     found = run(Encoder(), images, num_workers=num_workers, progress=seen.append)
     torch.testing.assert_close(found.features, directly(images), atol=1e-5, rtol=1e-5)
@@ -94,17 +95,17 @@ def test_images_of_different_sizes() -> None:
 def test_every_module_gets_its_mode_back_also_after_an_error() -> None:
     encoder = Encoder().train()
     encoder.norm.eval()  # a frozen part
-    run(encoder, pictures())
+    run(encoder, some_images())
     assert (encoder.training, encoder.norm.training, encoder.dropout.training) == (True, False, True)
     with pytest.raises(ValueError, match="broken"):
-        run(encoder, pictures(), progress=lambda _: (_ for _ in ()).throw(ValueError("broken")))
+        run(encoder, some_images(), progress=lambda _: (_ for _ in ()).throw(ValueError("broken")))
     assert (encoder.training, encoder.norm.training, encoder.dropout.training) == (True, False, True)
 
 
 def test_training_is_not_disturbed() -> None:
     encoder, state = Encoder().train(), torch.get_rng_state()
     statistics = encoder.norm.get_buffer("running_mean").clone()
-    found = run(encoder, pictures())
+    found = run(encoder, some_images())
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(encoder.norm.get_buffer("running_mean"), statistics)
     assert not found.features.requires_grad
@@ -124,24 +125,24 @@ def test_a_tensor_that_the_encoder_keeps_can_be_trained_with() -> None:
             return images.mean(dim=(2, 3)) * self.weight * self.table
 
     encoder = Lazy()
-    run(encoder, pictures())
+    run(encoder, some_images())
     encoder(torch.ones(1, 3, 8, 8)).sum().backward()
     assert encoder.weight.grad is not None
 
 
 def test_precision_is_that_of_the_encoder_alone() -> None:
-    exact, half = run(Encoder(), pictures()), run(Encoder(), pictures(), precision="bf16")
+    exact, half = run(Encoder(), some_images()), run(Encoder(), some_images(), precision="bf16")
     assert half.features.dtype == torch.float32
     assert 1e-5 < float((exact.features - half.features).abs().max()) < 0.1
     encoder = Encoder()
-    run(encoder, pictures(), precision="bf16")
+    run(encoder, some_images(), precision="bf16")
     assert encoder.inputs[0].dtype == torch.float32
 
 
 def test_input_follows_the_memory_format_of_the_convolutions() -> None:
     plain, channels_last = Encoder(), Encoder().to(memory_format=torch.channels_last)
-    run(plain, pictures())
-    run(channels_last, pictures())
+    run(plain, some_images())
+    run(channels_last, some_images())
     assert plain.inputs[0].is_contiguous() and not channels_last.inputs[0].is_contiguous()
     assert channels_last.inputs[0].is_contiguous(memory_format=torch.channels_last)
 
@@ -150,21 +151,20 @@ def test_embeddings_that_are_not_finite_are_an_error_and_never_cached(tmp_path: 
     encoder = Encoder()
     nn.init.constant_(encoder.conv.weight, math.inf)
     with pytest.raises(FloatingPointError, match="precision=fp32"):
-        run(encoder, pictures(), cache=EmbeddingCache(tmp_path))
+        run(encoder, some_images(), cache=EmbeddingCache(tmp_path))
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_images_without_labels_are_embedded_alike() -> None:
-    found, labelled = run(Encoder(), TensorImages(pictures().images)), run(Encoder(), pictures())
-    assert torch.equal(found.features, labelled.features)
-    assert found.labels.shape == (len(found), 0)
+def test_a_split_without_labels_has_embeddings_without() -> None:
+    found = run(Encoder(), TensorImages(some_images().images))
+    assert found.labels_or_none is None and torch.equal(found.features, run(Encoder(), some_images()).features)
 
 
 def test_what_is_cached_is_not_computed_again(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path / "made" / "on_demand")
-    first = run(Encoder(), pictures(), cache=cache)
+    first = run(Encoder(), some_images(), cache=cache)
     again = Encoder()
-    found = run(again.train(), pictures(), cache=cache, batch_size=2)
+    found = run(again.train(), some_images(), cache=cache, batch_size=2)
     assert not again.inputs and torch.equal(found.features, first.features) and torch.equal(found.labels, first.labels)
 
 
@@ -203,29 +203,29 @@ def test_the_fingerprint_is_of_content_alone() -> None:
 
 
 def test_the_key_holds_images_input_and_precision() -> None:
-    encoder, images = Encoder(), pictures()
+    encoder, images = Encoder(), some_images()
     keys = {
         cache_key(fingerprint(encoder), images, SPEC, "fp32"),
-        cache_key(fingerprint(encoder), pictures(seed=1), SPEC, "fp32"),
+        cache_key(fingerprint(encoder), some_images(seed=1), SPEC, "fp32"),
         cache_key(fingerprint(encoder), images, replace(SPEC, interpolation="bilinear"), "fp32"),
         cache_key(fingerprint(encoder), images, replace(SPEC, mean=(0.5, 0.4, 0.31)), "fp32"),
         cache_key(fingerprint(encoder), images, SPEC, "bf16"),
     }
     assert len(keys) == 5
-    assert cache_key(fingerprint(Encoder()), pictures(), replace(SPEC), "fp32") in keys
+    assert cache_key(fingerprint(Encoder()), some_images(), replace(SPEC), "fp32") in keys
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "other rows", "other name"])
 def test_a_broken_file_is_replaced(tmp_path: Path, damage: str) -> None:
     cache = EmbeddingCache(tmp_path)
-    first = run(Encoder(), pictures(), cache=cache)
+    first = run(Encoder(), some_images(), cache=cache)
     (path,) = tmp_path.glob("*.safetensors")
     if damage in ("truncated", "empty"):
         path.write_bytes(path.read_bytes()[: -5 if damage == "truncated" else 0])
     else:
         save_file({"features" if damage == "other rows" else "x": torch.ones(4, 5)}, path)
     encoder = Encoder()
-    found = run(encoder, pictures(), cache=cache)
+    found = run(encoder, some_images(), cache=cache)
     assert encoder.inputs and torch.equal(found.features, first.features)
     assert torch.equal(load_file(path)["features"], first.features)
 
@@ -251,7 +251,7 @@ def test_a_write_that_fails_costs_the_cache_and_not_the_result(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(module, "save_file", full_disk)
-    assert len(run(Encoder(), pictures(), cache=EmbeddingCache(tmp_path))) == 7
+    assert len(run(Encoder(), some_images(), cache=EmbeddingCache(tmp_path))) == 7
     assert {path.suffix for path in tmp_path.iterdir()} <= {".lock"}
     assert "no space left" in caplog.text
 
@@ -260,5 +260,5 @@ def test_a_folder_that_cannot_be_made_costs_the_cache_and_not_the_result(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    assert len(run(Encoder(), pictures(), cache=EmbeddingCache(tmp_path / "file" / "embeddings"))) == 7
+    assert len(run(Encoder(), some_images(), cache=EmbeddingCache(tmp_path / "file" / "embeddings"))) == 7
     assert "not cached" in caplog.text

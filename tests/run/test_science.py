@@ -15,6 +15,7 @@ import torch
 from dinodiet.data.dataset import open_dataset
 from dinodiet.data.sources.digits import digits
 from dinodiet.evals.knn import KNN
+from dinodiet.evals.splits import GivenSplits
 from dinodiet.types import Embeddings, Images
 from tests.forking import finish, printed, start
 from tests.running import results_in
@@ -57,7 +58,7 @@ def raw_pixels() -> float:
     """Return the k-NN accuracy of the pixels themselves."""
     data = open_dataset(digits())
     train, test = (_pixels(images) for images in (data.train, data.test))
-    return KNN(device="cpu")(train, test)["accuracy"]
+    return KNN()(GivenSplits(train, test))["accuracy"].value
 
 
 def _pixels(images: Images) -> Embeddings:

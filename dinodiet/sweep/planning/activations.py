@@ -20,8 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from dinodiet.methods.base import Method
-from dinodiet.training.loop import AUTOCAST
-from dinodiet.types import Batch, Clock, DataSpec
+from dinodiet.types import AUTOCAST, Batch, Clock, DataSpec
 
 
 class Live(TorchDispatchMode):

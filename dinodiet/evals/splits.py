@@ -1,0 +1,153 @@
+"""What evaluators are called with: splits given as values, or of an encoder, embedded when they are first read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+from tqdm import tqdm
+
+from dinodiet.features.embed import EmbeddingCache, cache_key, embed
+from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime
+
+
+@dataclass(frozen=True)
+class GivenSplits:
+    """Embeddings that are there already, as `dinodiet.types.Splits`."""
+
+    train: Embeddings
+    test: Embeddings
+    val: Embeddings | None = None
+    runtime: Runtime = field(default_factory=Runtime)
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """The splits of a dataset for one encoder; each is embedded at most once.
+
+    With a fingerprint of the encoder, embeddings are looked up in the runtime's cache and kept there.
+    """
+
+    encoder: nn.Module
+    data: Data
+    input: InputSpec
+    runtime: Runtime
+    fingerprint: str | None = None
+    _embedded: dict[str, Embeddings] = field(default_factory=dict)
+
+    def images(self, name: str) -> Images:
+        """Return the images of a split: train, val or test."""
+        images: Images = getattr(self.data, name)
+        return images
+
+    def key(self, name: str) -> str | None:
+        """Return the key of a split's embeddings, or None where the encoder has no fingerprint."""
+        if self.fingerprint is None:
+            return None
+        return cache_key(self.fingerprint, self.images(name), self.input, self.runtime.precision)
+
+    def embeddings(self, name: str) -> Embeddings:
+        """Return the embeddings of a split."""
+        if name not in self._embedded:
+            images = self.images(name)
+            with tqdm(total=len(images), desc=f"embedding {name}", unit="img", leave=False, delay=2) as bar:
+                self._embedded[name] = self._embed(images, self.key(name), bar.update)
+        return self._embedded[name]
+
+    def _embed(self, images: Images, key: str | None, progress: Callable[[int], object]) -> Embeddings:
+        cache = self.runtime.cache
+        return embed(
+            self.encoder,
+            images,
+            self.input,
+            self.runtime,
+            num_labels=self.data.spec.num_labels,
+            multilabel=self.data.spec.multilabel,
+            progress=progress,
+            cache=None if key is None or cache is None else EmbeddingCache(cache / "embeddings"),
+            key=key,
+        )
+
+
+@dataclass(frozen=True)
+class LazySplits:
+    """The splits of an encoder as `dinodiet.types.Splits`: scores are of the split `reported`, test or val."""
+
+    embedder: Embedder
+    reported: str
+
+    @property
+    def chosen_on(self) -> str | None:
+        """Return the name of the split to choose settings on."""
+        return "val" if self.reported == "test" else None
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the splits, in the order of `GivenSplits`."""
+        return ["train", self.reported, *([] if self.chosen_on is None else [self.chosen_on])]
+
+    @property
+    def train(self) -> Embeddings:
+        """Return the embeddings to fit on."""
+        return self.embedder.embeddings("train")
+
+    @property
+    def test(self) -> Embeddings:
+        """Return the embeddings to report on."""
+        return self.embedder.embeddings(self.reported)
+
+    @property
+    def val(self) -> Embeddings | None:
+        """Return the embeddings to choose settings on."""
+        return None if self.chosen_on is None else self.embedder.embeddings(self.chosen_on)
+
+    @property
+    def runtime(self) -> Runtime:
+        """Return where and how to compute."""
+        return self.embedder.runtime
+
+
+@dataclass(frozen=True)
+class LazyEncoderSplits(LazySplits):
+    """The splits of an encoder as `dinodiet.types.EncoderSplits`; `path` is the folder, made when it is first read."""
+
+    path: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of artefacts, which exists."""
+        if self.path is not None:
+            self.path.mkdir(parents=True, exist_ok=True)
+        return self.path
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Return the encoder."""
+        return self.embedder.encoder
+
+    @property
+    def input(self) -> InputSpec:
+        """Return what the encoder expects of its input."""
+        return self.embedder.input
+
+    @property
+    def spec(self) -> DataSpec:
+        """Return the facts about the dataset."""
+        return self.embedder.data.spec
+
+    @property
+    def train_images(self) -> Images:
+        """Return the images of `train`."""
+        return self.embedder.images("train")
+
+    @property
+    def test_images(self) -> Images:
+        """Return the images of `test`."""
+        return self.embedder.images(self.reported)
+
+    @property
+    def val_images(self) -> Images | None:
+        """Return the images of `val`."""
+        return None if self.chosen_on is None else self.embedder.images(self.chosen_on)
