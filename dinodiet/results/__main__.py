@@ -15,6 +15,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
 from dinodiet.results.compare import compare, notes, report
 from dinodiet.results.curves import curves, quantity, title_of
+from dinodiet.results.disk import disk
 from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --compare method=diet,dino
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
   python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
+  python -m dinodiet.results outputs/study --disk                what lies where; --clean takes caches and leftovers
   python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
 
 Columns: study, model, dataset, method, seed, and every setting by its key (its last part, where that is enough).
@@ -64,6 +66,9 @@ def parser() -> Parser:
     )
     add("--heatmap", type=Path, metavar="FILE", help="changes, rows x columns, as colours: .png .svg")
     add("--out", type=Path, metavar="FILE", help="the table or comparison: .csv .parquet .md .tex .txt")
+    add("--disk", action="store_true", help="what lies on disk, and what --clean would take")
+    add("--clean", action="store_true", help="remove caches and leftovers, after showing them")
+    add("--yes", action="store_true", help="with --clean: do not ask")
     add("--tidy", type=Path, metavar="FILE", help="all scores, one a row: .csv .parquet")
     return made
 
@@ -81,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says."""
     _check_files(args)
+    if args.disk or args.clean:
+        disk(args.paths, clean=args.clean, yes=args.yes)
+        return
     where = dict(_filter(text) for text in args.where)
     found = read(args.paths)
     for message in found.messages():

@@ -7,6 +7,7 @@ from typing import Any
 
 from dinodiet.io.files import read_json
 from dinodiet.io.units import duration
+from dinodiet.results.render import aligned
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellStatus
 
@@ -18,13 +19,6 @@ def running_lines(cells: Sequence[CellStatus]) -> list[str]:
     if len(rows) > 1:
         rows.append([f"{len(rows)} runs", *_numbers(_total(told)), ""])
     return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with columns of one width; columns that are empty everywhere are left out."""
-    columns = [column for column in zip(*rows, strict=True) if any(column)]
-    widths = [max(map(len, column)) for column in columns]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
 
 
 def _numbers(status: Mapping[str, Any]) -> list[str]:

@@ -107,6 +107,13 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> 
     return drawn
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with columns of one width; columns that are empty everywhere are left out."""
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
+
+
 def check_suffix(path: Path, valid: Sequence[str]) -> None:
     """Refuse a file whose ending says nothing that can be written.
 

@@ -85,19 +85,7 @@ def read(paths: Iterable[Path | str]) -> Found:
     Raises:
         UserError: a path does not exist, or nothing below it is a run or a study.
     """
-    whole: dict[Path, list[str]] = {}
-    single: dict[Path, list[str]] = {}
-    for path in dict.fromkeys(Path(path) for path in paths):
-        if not path.is_dir():
-            raise UserError(f"{path}: no such folder")
-        if _is_run(str(path)):
-            single.setdefault(path.parent, []).append(path.name)
-        elif below := dict(_walk(path, DEEPEST)):
-            whole |= below
-        else:
-            raise UserError(
-                f"{path}: no runs there; give a study (outputs/<name>), a run directory or a folder of them"
-            )
+    whole, single = locate(paths)
     labels = study_labels([*whole, *single])
     found = Found(studies={study: labels[study] for study in whole})
     for study, names in whole.items():
@@ -110,6 +98,28 @@ def read(paths: Iterable[Path | str]) -> Found:
     return found
 
 
+def locate(paths: Iterable[Path | str]) -> tuple[dict[Path, list[str]], dict[Path, list[str]]]:
+    """Return the run directories of the studies below the paths, and those that are paths themselves, by study.
+
+    Raises:
+        UserError: as `read`.
+    """
+    whole: dict[Path, list[str]] = {}
+    single: dict[Path, list[str]] = {}
+    for path in dict.fromkeys(Path(path) for path in paths):
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder")
+        if _is_run(str(path)):
+            single.setdefault(path.parent, []).append(path.name)
+        elif below := dict(walk(path)):
+            whole |= below
+        else:
+            raise UserError(
+                f"{path}: no runs there; give a study (outputs/<name>), a run directory or a folder of them"
+            )
+    return whole, single
+
+
 def study_labels(studies: Iterable[Path]) -> dict[Path, str]:
     """Return the names of studies: the folder's, or the whole path where two folders have one name."""
     names = {study: study.resolve().name for study in studies}
@@ -117,7 +127,8 @@ def study_labels(studies: Iterable[Path]) -> dict[Path, str]:
     return {study: name if taken[name] == 1 else str(study) for study, name in names.items()}
 
 
-def _walk(path: Path, depth: int) -> Iterator[tuple[Path, list[str]]]:
+def walk(path: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the studies below a folder, itself included, with the names of their run directories."""
     runs: list[str] = []
     others: list[str] = []
     with os.scandir(path) as entries:
@@ -128,7 +139,7 @@ def _walk(path: Path, depth: int) -> Iterator[tuple[Path, list[str]]]:
         yield path, sorted(runs)
     if depth:
         for name in sorted(others):
-            yield from _walk(path / name, depth - 1)
+            yield from walk(path / name, depth - 1)
 
 
 def _is_run(path: str) -> bool:

@@ -18,7 +18,7 @@ def unfinished(runs: Iterable[Run]) -> list[Run]:
     """Return the runs that have a configuration, with all that it says; the rest has not begun to log."""
     found, choices = [], dict[Path, dict[str, dict[str, str]]]()
     for run in runs:
-        config = _config(RunDir(run.path).config)
+        config = read_config(RunDir(run.path).config)
         if config is None:
             continue
         if run.study not in choices:
@@ -29,7 +29,8 @@ def unfinished(runs: Iterable[Run]) -> list[Run]:
     return found
 
 
-def _config(path: Path) -> dict[str, Any] | None:
+def read_config(path: Path) -> dict[str, Any] | None:
+    """Return the configuration that a run wrote down, or None where there is none yet."""
     import yaml  # noqa: PLC0415 - tables do without
 
     try:

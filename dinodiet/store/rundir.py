@@ -48,6 +48,21 @@ class RunDir:
         return self.path / "results.json"
 
     @property
+    def scores(self) -> Path:
+        """The folder of scores, one file an evaluation; see `dinodiet.store.scores`."""
+        return self.path / "scores"
+
+    @property
+    def weights(self) -> Path:
+        """The trained weights of the whole method; written when the run is done."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def encoder(self) -> Path:
+        """The evaluated encoder's weights, under the names of its backbone; written when the run is done."""
+        return self.path / "encoder.safetensors"
+
+    @property
     def splits(self) -> Path:
         """Which images are in the splits that were held out; absent where all are official."""
         return self.path / "splits.json"
