@@ -34,8 +34,8 @@ def build(node: Any, key: str) -> Callable[..., Any]:
     )
 
 
-def beside(node: Mapping[str, Any], key: str, attribute: str) -> list[Callable[[], Any]]:
-    """Return what the targets of a node and of those inside it carry as `attribute`: functions, with their values.
+def declared(node: Mapping[str, Any], key: str, attribute: str, *, nested: bool = True) -> list[Callable[[], Any]]:
+    """Return what a node's target, and those of the nodes inside it, declare as `attribute`: functions to call.
 
     Of the settings, written or by default, such a function is handed those that it names. Nothing is built.
 
@@ -45,15 +45,15 @@ def beside(node: Mapping[str, Any], key: str, attribute: str) -> list[Callable[[
     _check(dict(node), key)
     return [
         found
-        for node, where in targets(dict(node), key)
-        if (found := _carried(*_parts(node, where), where, attribute)) is not None
+        for inner, where in targets(dict(node), key)
+        if (nested or where == key) and (found := _declaration(*_parts(inner, where), where, attribute)) is not None
     ]
 
 
-def _carried(
+def _declaration(
     target: Callable[..., Any], arguments: dict[str, Any], key: str, attribute: str
 ) -> Callable[[], Any] | None:
-    """Return the function that a target carries, waiting to be called with those of its settings that it names."""
+    """Return the function that a target declares, waiting to be called with those of its settings that it names."""
     function = getattr(target, attribute, None)
     if function is None:
         return None
@@ -82,7 +82,8 @@ def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
         try:
             return function(**runtime)
         except (ValueError, FileNotFoundError) as error:
-            raise UserError(_with_key(one_line(error), key, inspect.signature(function).parameters)) from error
+            kind = type(error) if isinstance(error, UserError) else UserError
+            raise kind(_with_key(one_line(error), key, inspect.signature(function).parameters)) from error
 
     return call
 

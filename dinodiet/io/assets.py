@@ -1,4 +1,4 @@
-"""What a part of a run needs on disk, told without building the part: for `mode=fetch`."""
+"""What a part of a run tells without being built: the files it needs, and what a dataset holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
-ATTRIBUTE = "assets"
+ASSETS, LABELS, COUNTS = "assets", "labels_on_disk", "published_counts"  # attributes of a factory
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Asset:
         name: what it is called; assets of the same name and place are one.
         place: where it lies or will lie; or, where there is nothing to fetch, why.
         find: returns where it is, None where it is not there.
-        get: has it there, from the network where that can be done, and raises `UserError` otherwise; None: nothing
+        get: has it there, from the network where that can be done, and raises `NotOnDisk` otherwise; None: nothing
             is to be done.
     """
 
@@ -33,7 +33,29 @@ def needs(assets: Callable[..., list[Asset]]) -> Callable[[Factory], Factory]:
     """Mark a factory with a function that tells what it needs, from those of the factory's settings that it names."""
 
     def mark(factory: Factory) -> Factory:
-        setattr(factory, ATTRIBUTE, assets)
+        setattr(factory, ASSETS, assets)
+        return factory
+
+    return mark
+
+
+def planned(
+    *, labels: Callable[..., Any] | None = None, counts: Callable[..., Any] | None = None
+) -> Callable[[Factory], Factory]:
+    """Mark a dataset's source with what `mode=plan` calls in its place, which reads no images and fetches nothing.
+
+    Both functions get those of the source's settings that they name. They return `RawSplits` of the true lengths whose
+    images are never looked at (`dinodiet.data.sources.planned`), or raise `NotOnDisk`.
+
+    Args:
+        labels: reads the labels where the source's assets are on disk; None: the source itself is called.
+        counts: returns what was published of the set, where the assets are not on disk.
+    """
+
+    def mark(factory: Factory) -> Factory:
+        for attribute, function in ((LABELS, labels), (COUNTS, counts)):
+            if function is not None:
+                setattr(factory, attribute, function)
         return factory
 
     return mark

@@ -193,7 +193,7 @@ def test_a_multilabel_set_is_scored_by_auroc_and_what_makes_no_sense_is_left_out
         arrays[f"{split}_images"] = draw.integers(0, 256, (number, 28, 28), dtype=np.uint8)
         arrays[f"{split}_labels"] = draw.integers(0, 2, (number, 14), dtype=np.uint8)
     np.savez(tmp_path / "chestmnist.npz", **arrays)
-    chest = ("dataset=chestmnist", f"data_dir={tmp_path}", "+dataset.source.check_counts=false", "dataset.limit=40")
+    chest = ("dataset=chestmnist", f"data_dir={tmp_path}", "dataset.source.published=null", "dataset.limit=40")
     results = run(
         composed(tmp_path, *chest, "eval=[knn,kmeans,linear]", "model.patch_size=4", "schedule.epochs=1"),
         {**CHOICES, "dataset": "chestmnist"},

@@ -45,7 +45,7 @@ def handle_broken(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
     for split in ("train", "val", "test", "pretext"):
         images: Images | None = getattr(source, split)
         if images is not None:
-            found[split] = _sound(f"dataset {source.name}, split {split}", images, broken, folder)
+            found[split] = _sound(f"{source.name}, split {split}", images, broken, folder)
     return replace(source, **found)
 
 
@@ -56,7 +56,7 @@ def _sound(where: str, images: Images, broken: Broken, folder: Path) -> Images:
     names = "; ".join(list(errors.values())[:SHOWN]) + ("; ..." if len(errors) > SHOWN else "")
     found = f"{where}: {len(errors)} of {len(images)} images are broken"
     if broken == "check" or len(errors) == len(images):
-        raise UserError(f"{found}: {names}; replace them, or leave them out with dataset.source.broken=skip")
+        raise UserError(f"{found}: {names}; replace them, or leave them out with broken=skip")
     log.warning("%s and left out: %s", found, names)
     return Subset(images, torch.tensor([p for p in range(len(images)) if p not in errors], dtype=torch.int64))
 

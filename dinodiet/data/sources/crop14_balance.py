@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.sources.huggingface import huggingface_set, set_assets
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
-from dinodiet.io.assets import Asset, needs
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
 NAME = "gary109/crop14_balance"
@@ -29,14 +31,19 @@ def _places(root: str) -> tuple[Path, Path]:
     return data_root(root) / "crop14_balance", data_root(root) / "huggingface"
 
 
+def _counts(*, published: dict[str, int] | None, test_fraction: float) -> RawSplits:
+    return counted("crop14_balance", published, test_fraction=test_fraction)
+
+
 @needs(_assets)
+@planned(counts=_counts)
 def crop14_balance(
     *,
-    root: str,
-    download: bool = True,
+    root: Neutral[str],
+    download: Neutral[bool] = True,
     test_fraction: float = 0.2,
     broken: Broken = "refuse",
-    published: dict[str, int] | None = None,
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return the set from `ROOT/crop14_balance/`, or from the hub where there is no such folder.
 
@@ -57,7 +64,7 @@ def crop14_balance(
     """
     folder, cache = _places(root)
     if not (folder.is_dir() or download):
-        require(folder, "crop14_balance", f"{HOW} and put them there, or set dataset.source.download=true")
+        require(folder, "crop14_balance", f"{HOW} and put them there, or set download=true")
     if (folder / "train").is_dir() and any(path.is_dir() for path in (folder / "train").iterdir()):
         test = next((name for name in ("test", "validation", "val") if (folder / name).is_dir()), None)
         source = image_folder(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from torchvision.datasets.utils import extract_archive
 
 from dinodiet.data.sources.published import require
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import NotOnDisk, one_line
 from dinodiet.io.assets import Asset, present
 from dinodiet.io.scratch import scratch_folder
 from dinodiet.io.transfer import transfer
@@ -29,7 +29,7 @@ def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
     whose unpacking was interrupted.
 
     Raises:
-        UserError: the download failed; the line says how to get it by hand.
+        NotOnDisk: the download failed; the line says how to get it by hand.
     """
     try:
         with scratch_folder(target.parent, target.name) as scratch:
@@ -48,7 +48,7 @@ def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
             (scratch / target.name).replace(target)
             archive.unlink()
     except (OSError, RuntimeError, HTTPException, *BROKEN) as error:
-        raise UserError(
+        raise NotOnDisk(
             f"{name}: {target} not found, and the download failed ({one_line(error)}); {by_hand(url, target)}"
         ) from error
 
@@ -57,12 +57,12 @@ def ensure(url: str, target: Path, name: str, allowed: bool, md5: str | None = N
     """Have a published file or folder in its place: it is there, or it is downloaded where that is allowed.
 
     Raises:
-        UserError: neither; one line that says how to get it.
+        NotOnDisk: neither; one line that says how to get it.
     """
     if target.exists():
         return
     if not allowed:
-        raise UserError(f"{name}: {target} not found; {by_hand(url, target)}, or set dataset.source.download=true")
+        raise NotOnDisk(f"{name}: {target} not found; {by_hand(url, target)}, or set download=true")
     download(url, target, name, md5)
 
 

@@ -7,13 +7,15 @@ from typing import Literal
 
 import torch
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, listed_files
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs
+from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
@@ -29,14 +31,19 @@ def _assets(*, root: str, download: bool) -> list[Asset]:
     return published_assets(URL, data_root(root) / "fgvc-aircraft-2013b", "fgvc_aircraft", download)
 
 
+def _counts(*, published: dict[str, int] | None, level: Level) -> RawSplits:
+    return counted("fgvc_aircraft", None if published is None else {"classes": CLASSES[level][1], **published})
+
+
 @needs(_assets)
+@planned(counts=_counts)
 def fgvc_aircraft(
     *,
-    root: str,
+    root: Neutral[str],
     level: Level = "variant",
-    download: bool = True,
+    download: Neutral[bool] = True,
     broken: Broken = "refuse",
-    published: dict[str, int] | None = None,
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return the official splits of `ROOT/fgvc-aircraft-2013b/data/`.
 
@@ -67,7 +74,7 @@ def _lines(path: Path, how: str) -> list[str]:
     try:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except FileNotFoundError as error:
-        raise UserError(f"fgvc_aircraft: {path} not found; {how}") from error
+        raise NotOnDisk(f"fgvc_aircraft: {path} not found; {how}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"fgvc_aircraft: {path} is broken ({one_line(error)}); {how}") from error
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, listed_files
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs
+from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
 URL = "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz"
@@ -24,9 +26,18 @@ def _assets(*, root: str, download: bool) -> list[Asset]:
     return published_assets(URL, data_root(root) / "food-101", "food101", download, MD5)
 
 
+def _counts(*, published: dict[str, int] | None) -> RawSplits:
+    return counted("food101", published)
+
+
 @needs(_assets)
+@planned(counts=_counts)
 def food101(
-    *, root: str, download: bool = True, broken: Broken = "refuse", published: dict[str, int] | None = None
+    *,
+    root: Neutral[str],
+    download: Neutral[bool] = True,
+    broken: Broken = "refuse",
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return the official splits of `ROOT/food-101/`: `images/<class>/<id>.jpg`, `meta/train.json`, `meta/test.json`.
 
@@ -58,7 +69,7 @@ def _read(path: Path, how: str) -> dict[str, list[str]]:
         lists: dict[str, list[str]] = json.loads(path.read_text())
         return {name: [str(image) for image in images] for name, images in lists.items()}
     except FileNotFoundError as error:
-        raise UserError(f"food101: {path} not found; {how}") from error
+        raise NotOnDisk(f"food101: {path} not found; {how}") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"food101: {path} is broken ({one_line(error)}); {how}") from error
 

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import HeldOut, MappedImages, Subset
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.units import byte_size
 
@@ -28,9 +30,18 @@ def _assets(*, root: str, download: bool) -> list[Asset]:
     return published_assets(URL, data_root(root) / "Galaxy10_DECals.h5", "galaxy10_decals", download)
 
 
+def _counts(*, published: dict[str, int] | None, test_fraction: float) -> RawSplits:
+    return counted("galaxy10_decals", published, side=256, test_fraction=test_fraction)
+
+
 @needs(_assets)
+@planned(counts=_counts)
 def galaxy10_decals(
-    *, root: str, test_fraction: float = 0.1, download: bool = True, published: dict[str, int] | None = None
+    *,
+    root: Neutral[str],
+    test_fraction: float = 0.1,
+    download: Neutral[bool] = True,
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return a stratified train and test split of `ROOT/Galaxy10_DECals.h5`, the same in every run.
 
@@ -47,15 +58,15 @@ def galaxy10_decals(
         UserError: the file is missing and cannot be downloaded, is broken, or is not the published one.
     """
     if not 0 < test_fraction < 1:
-        raise UserError(f"dataset.source.test_fraction: {test_fraction}; choose a number between 0 and 1")
+        raise UserError(f"test_fraction: {test_fraction}; choose a number between 0 and 1")
     path = data_root(root) / "Galaxy10_DECals.h5"
     how = by_hand(URL, path)
     ensure(URL, path, "galaxy10_decals", download)
     labels = _unpack(path, path.with_suffix("") / "images.npy", how)
     every = MappedImages(path.with_suffix("") / "images.npy", labels)
     rest, test = stratified_split(labels, test_fraction, seed=0)
-    held_out = Subset(every, test, HeldOut(test_fraction, seed=0, source="all"))
-    source = RawSplits("galaxy10_decals", Subset(every, rest), held_out, num_labels=NUM_CLASSES)
+    test_images = Subset(every, test, HeldOut(test_fraction, seed=0, source="all"))
+    source = RawSplits("galaxy10_decals", Subset(every, rest), test_images, num_labels=NUM_CLASSES)
     check_published(source, path, published, how)
     return source
 

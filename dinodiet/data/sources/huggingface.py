@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits, hold_out
 from dinodiet.data.images import decode, num_pixels, read_image
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs
+from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 from dinodiet.io.transfer import check_hub
 from dinodiet.types import Images
@@ -72,7 +74,7 @@ def set_assets(
     def find() -> Path | None:
         try:
             tables = _from_hub(str(name), config, revision, root, download=False)
-        except UserError:
+        except NotOnDisk:
             return None
         files = [file["filename"] for table in tables.values() for file in table.cache_files]
         return Path(files[0]).parent if files else data_root(root)
@@ -82,13 +84,18 @@ def set_assets(
 
 def _check_one(name: str | None, path: str | None) -> None:
     if (name is None) == (path is None):
-        raise UserError("dataset.source: give one of name=USER/SET (the hub) or path=FOLDER (files on disk)")
+        raise UserError("give one of name=USER/SET (the hub) or path=FOLDER (files on disk)")
+
+
+def _counts(*, name: str | None, published: dict[str, int] | None, test_fraction: float) -> RawSplits:
+    return counted(str(name), published, test_fraction=test_fraction)
 
 
 @needs(set_assets)
+@planned(counts=_counts)
 def huggingface_set(
     *,
-    root: str,
+    root: Neutral[str],
     name: str | None = None,
     path: str | None = None,
     config: str | None = None,
@@ -99,9 +106,9 @@ def huggingface_set(
     val: str | None = "validation",
     test: str | None = "test",
     test_fraction: float = 0.2,
-    download: bool = True,
+    download: Neutral[bool] = True,
     broken: Broken = "refuse",
-    published: dict[str, int] | None = None,
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return the splits of a set of one image and one class a row.
 
@@ -168,9 +175,9 @@ def _from_hub(name: str, config: str | None, revision: str | None, root: str, do
     try:
         return dict(library.load_dataset(name, config, revision=revision, cache_dir=cache))
     except (OSError, ValueError, RuntimeError) as error:
-        how = "" if download else ", set dataset.source.download=true"
-        raise UserError(
-            f"dataset.source.name: {name} not found on the hub or in {cache} ({unreachable or one_line(error)}){how}; "
+        how = "" if download else ", set download=true"
+        raise NotOnDisk(
+            f"name: {name} not found on the hub or in {cache} ({unreachable or one_line(error)}){how}; "
             "mode=fetch gets it ahead of time where there is a network, or give the folder of its files as path"
         ) from error
     finally:
@@ -178,7 +185,7 @@ def _from_hub(name: str, config: str | None, revision: str | None, root: str, do
 
 
 def _from_disk(folder: Path, root: str) -> dict[str, Any]:
-    require(folder, "dataset.source.path", HOW_PATH)
+    require(folder, "path", HOW_PATH)
     library = _library()
     try:
         if (folder / "dataset_dict.json").is_file():
@@ -193,10 +200,8 @@ def _from_disk(folder: Path, root: str) -> dict[str, Any]:
                     for split, found in files.items()
                 }
     except (OSError, ValueError, RuntimeError, LookupError) as error:
-        raise UserError(f"dataset.source.path: {folder} cannot be read ({one_line(error)})") from error
-    raise UserError(
-        f"dataset.source.path: no .parquet or .arrow files in {folder}; expected is train-00000-of-00001.parquet"
-    )
+        raise UserError(f"path: {folder} cannot be read ({one_line(error)})") from error
+    raise UserError(f"path: no .parquet or .arrow files in {folder}; expected is train-00000-of-00001.parquet")
 
 
 def _by_split(folder: Path, kind: str) -> dict[str, list[str]]:
@@ -213,14 +218,14 @@ def _choose(tables: dict[str, Any], split: str, name: str | None, title: str) ->
     if name is None or (name not in tables and defaults.get(split) == name):
         return None
     if name not in tables:
-        raise UserError(f"dataset.source.{split}: {title} has no split {name!r}; choose from: {', '.join(tables)}")
+        raise UserError(f"{split}: {title} has no split {name!r}; choose from: {', '.join(tables)}")
     return tables[name]
 
 
 def _column(table: Any, column: str, which: str, title: str) -> None:
     if column not in table.column_names:
         found = ", ".join(table.column_names)
-        raise UserError(f"dataset.source.{which}_column: {title} has no column {column!r}; choose from: {found}")
+        raise UserError(f"{which}_column: {title} has no column {column!r}; choose from: {found}")
 
 
 def _classes(table: Any, column: str, title: str) -> list[Any]:
@@ -233,7 +238,7 @@ def _classes(table: Any, column: str, title: str) -> list[Any]:
     if values.dtype.kind in "iu":
         return list(range(int(values.max()) + 1))
     if values.dtype.kind not in "US":
-        raise UserError(f"dataset.source.label_column: {column!r} of {title} holds {values.dtype}, not classes")
+        raise UserError(f"label_column: {column!r} of {title} holds {values.dtype}, not classes")
     return [str(value) for value in values]
 
 

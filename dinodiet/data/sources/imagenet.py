@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
 from dinodiet.errors import UserError
-from dinodiet.io.assets import Asset, needs
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
 HOW = (
@@ -23,8 +25,15 @@ def _assets(*, root: str) -> list[Asset]:
     return local_assets(data_root(root), "imagenet", HOW)
 
 
+def _counts(*, published: dict[str, int] | None) -> RawSplits:
+    return counted("imagenet", published)
+
+
 @needs(_assets)
-def imagenet(*, root: str, broken: Broken = "refuse", published: dict[str, int] | None = None) -> RawSplits:
+@planned(counts=_counts)
+def imagenet(
+    *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
+) -> RawSplits:
     """Return `ROOT/train/<wnid>/*.JPEG` as train and `ROOT/val/<wnid>/*.JPEG` as test.
 
     The labels of the official test images are secret, so test is the official validation split, and a validation

@@ -12,16 +12,20 @@ import zlib
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from medmnist import INFO
+from torch import Tensor
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import MappedImages, TensorImages, nchw
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs, present
+from dinodiet.data.sources.planned import counted, with_labels
+from dinodiet.data.sources.published import check_published
+from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.io.assets import Asset, needs, planned, present
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.units import byte_size
@@ -41,23 +45,43 @@ def _assets(*, name: Name, root: str, size: int, download: bool) -> list[Asset]:
 
 
 def _path(name: str, root: str, size: int) -> Path:
-    return data_root(root) / (f"{name}.npz" if size == 28 else f"{name}_{size}.npz")
+    return data_root(root) / f"{name}{_suffix(size)}.npz"
 
 
 def _ensure(name: str, path: Path, size: int, download: bool) -> None:
     if not path.is_file():
-        _download(INFO[name], path, "" if size == 28 else f"_{size}", download)
+        _download(name, path, size, download)
+
+
+def _labels_alone(*, name: Name, root: str, size: int, published: dict[str, int] | None) -> RawSplits:
+    path, multilabel = _path(name, root, size), _is_multilabel(name)
+    try:
+        labels = {split: _labels(path, split, multilabel) for split in ("train", "val", "test")}
+    except BROKEN as error:
+        raise UserError(f"{path} is broken ({one_line(error)})") from error
+    source = with_labels(name, labels, len(INFO[name]["label"]), size, multilabel)
+    check_published(source, path, published, _by_hand(name, size))
+    return source
+
+
+def _counts(*, name: Name, size: int, published: dict[str, int] | None) -> RawSplits:
+    return counted(name, published, side=size, multilabel=_is_multilabel(name))
+
+
+def _is_multilabel(name: str) -> bool:
+    return bool(INFO[name]["task"].startswith("multi-label"))
 
 
 @needs(_assets)
+@planned(labels=_labels_alone, counts=_counts)
 def medmnist_set(
     *,
     name: Name,
-    root: str,
+    root: Neutral[str],
     size: Literal[28, 64, 128, 224] = 28,
-    download: bool = True,
-    unpack: bool = True,
-    check_counts: bool = True,
+    download: Neutral[bool] = True,
+    unpack: Neutral[bool] = True,
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return a set's official train, validation and test splits; chestmnist is multi-label.
 
@@ -68,28 +92,25 @@ def medmnist_set(
         download: get a file that is not there.
         unpack: images of more than 1 GiB are unpacked once, beside the file, and mapped into memory; false: they are
             read into memory as a whole.
-        check_counts: refuse a file whose splits are not as long as published.
+        published: counts to hold the set against, see `check_published`.
 
     Raises:
         UserError: the file is missing and cannot be downloaded, is broken, or is another set.
     """
     info, path = INFO[name], _path(name, root, size)
     _ensure(name, path, size, download)
-    multilabel = info["task"].startswith("multi-label")
+    multilabel = _is_multilabel(name)
     try:
         splits = {split: _split(path, split, size, multilabel, unpack) for split in ("train", "val", "test")}
     except BROKEN as error:
-        raise UserError(f"{path} is broken ({one_line(error)}); delete it and run again with download: true") from error
-    counts = {split: len(images) for split, images in splits.items()}
-    if check_counts and counts != info["n_samples"]:
-        raise UserError(f"{path}: holds {counts} images, {name} has {info['n_samples']}; get the published file")
-    return RawSplits(name=name, num_labels=len(info["label"]), multilabel=multilabel, **splits)
+        raise UserError(f"{path} is broken ({one_line(error)}); delete it and run again with download=true") from error
+    source = RawSplits(name=name, num_labels=len(info["label"]), multilabel=multilabel, **splits)
+    check_published(source, path, published, _by_hand(name, size))
+    return source
 
 
 def _split(path: Path, split: str, size: int, multilabel: bool, unpack: bool) -> TensorImages:
-    with path.open("rb") as file, np.load(file) as arrays:
-        stored = arrays[f"{split}_labels"].astype(np.int64)
-    labels = torch.from_numpy(stored if multilabel else stored.reshape(-1))
+    labels = _labels(path, split, multilabel)
     images = _images(path, f"{split}_images", unpack)
     if images.images.shape[2:] != (size, size):
         raise ValueError(f"{split} images have shape {tuple(images.images.shape[2:])}, not {(size, size)}")
@@ -97,6 +118,12 @@ def _split(path: Path, split: str, size: int, multilabel: bool, unpack: bool) ->
         raise ValueError(f"{split} has {len(images)} images and {len(labels)} labels")
     images.labels = labels
     return images
+
+
+def _labels(path: Path, split: str, multilabel: bool) -> Tensor:
+    with path.open("rb") as file, np.load(file) as arrays:
+        stored = arrays[f"{split}_labels"].astype(np.int64)
+    return torch.from_numpy(stored if multilabel else stored.reshape(-1))
 
 
 def _images(path: Path, key: str, unpack: bool) -> TensorImages:
@@ -128,18 +155,25 @@ def _unpacked(path: Path, key: str, num_bytes: int) -> Path:
         reason = one_line(error)
         raise UserError(
             f"{target} ({byte_size(num_bytes)}) cannot be written ({reason}); "
-            "make room, or hold the images in memory with dataset.source.unpack=false"
+            "make room, or hold the images in memory with unpack=false"
         ) from error
     return target
 
 
-def _download(info: dict[str, Any], path: Path, suffix: str, download: bool) -> None:
-    url = info[f"url{suffix}"]
-    how = f"get {url.removesuffix('?download=1')} and put it there"
+def _download(name: str, path: Path, size: int, download: bool) -> None:
+    how = _by_hand(name, size)
     if not download:
-        raise UserError(f"{path} not found; {how}, or set dataset.source.download=true")
+        raise NotOnDisk(f"{path} not found; {how}, or set download=true")
     try:
         with scratch_folder(path.parent, path.name):
-            transfer(url, path, md5=info[f"MD5{suffix}"])
+            transfer(INFO[name][f"url{_suffix(size)}"], path, md5=INFO[name][f"MD5{_suffix(size)}"])
     except (OSError, HTTPException) as error:
-        raise UserError(f"{path} not found, and the download failed ({one_line(error)}); {how}") from error
+        raise NotOnDisk(f"{path} not found, and the download failed ({one_line(error)}); {how}") from error
+
+
+def _by_hand(name: str, size: int) -> str:
+    return f"get {INFO[name][f'url{_suffix(size)}'].removesuffix('?download=1')} and put it there"
+
+
+def _suffix(size: int) -> str:
+    return "" if size == 28 else f"_{size}"

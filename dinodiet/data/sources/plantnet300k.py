@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
 HOW = "get plantnet_300K.zip from https://zenodo.org/records/5645731 (some 30 GB) and unpack it in data_dir"
@@ -22,8 +24,15 @@ def _assets(*, root: str) -> list[Asset]:
     return local_assets(data_root(root) / "plantnet_300K", "plantnet300k", HOW)
 
 
+def _counts(*, published: dict[str, int] | None) -> RawSplits:
+    return counted("plantnet300k", published)
+
+
 @needs(_assets)
-def plantnet300k(*, root: str, broken: Broken = "refuse", published: dict[str, int] | None = None) -> RawSplits:
+@planned(counts=_counts)
+def plantnet300k(
+    *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
+) -> RawSplits:
     """Return the official splits of `ROOT/plantnet_300K/`: `images_train/<species id>/`, `images_val/`, `images_test/`.
 
     The folders may also be called `images/train` and so on. Classes are the species ids in alphabetical order, as in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dinodiet.data.dataset import RawSplits
-from dinodiet.errors import UserError
+from dinodiet.errors import NotOnDisk, UserError
 
 
 def check_published(source: RawSplits, place: Path | str, published: dict[str, int] | None, how: str) -> None:
@@ -26,12 +26,12 @@ def check_published(source: RawSplits, place: Path | str, published: dict[str, i
     found["val"] = 0 if source.val is None else len(source.val)
     found["all"] = found["train"] + found["val"] + found["test"]
     if unknown := sorted(set(published) - set(found)):
-        raise UserError(f"dataset.source.published.{unknown[0]}: no such key; choose from: {', '.join(sorted(found))}")
+        raise UserError(f"published: no key {unknown[0]!r}; choose from: {', '.join(sorted(found))}")
     wrong = [f"{key} {found[key]:,} instead of {count:,}" for key, count in published.items() if found[key] != count]
     if wrong:
         raise UserError(
             f"{source.name}: {place} is not the published set ({', '.join(wrong)}); {how}, "
-            "or set dataset.source.published=null for a subset of your own"
+            "or set published=null for a subset of your own"
         )
 
 
@@ -39,10 +39,10 @@ def require(place: Path, name: str, how: str) -> Path:
     """Return a file or folder that has to be there.
 
     Raises:
-        UserError: it is not; the line says how to get it.
+        NotOnDisk: it is not; the line says how to get it.
     """
     if not place.exists():
-        raise UserError(f"{name}: {place} not found; {how}")
+        raise NotOnDisk(f"{name}: {place} not found; {how}")
     return place
 
 
@@ -50,13 +50,13 @@ def listed_files(name: str, folder: Path, relative: list[str], how: str) -> list
     """Return the files that a dataset's list names, which all have to be there.
 
     Raises:
-        UserError: some are missing.
+        NotOnDisk: some are missing.
     """
     paths = [folder / item for item in relative]
     present = {parent: _names(parent) for parent in {path.parent for path in paths}}
     missing = [path for path in paths if path.name not in present[path.parent]]
     if missing:
-        raise UserError(f"{name}: {len(missing)} of {len(paths)} listed images not found, first {missing[0]}; {how}")
+        raise NotOnDisk(f"{name}: {len(missing)} of {len(paths)} listed images not found, first {missing[0]}; {how}")
     return paths
 
 

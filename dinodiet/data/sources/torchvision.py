@@ -15,10 +15,13 @@ import torchvision
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 from torchvision.datasets.utils import check_integrity
 
+from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages, nchw
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import Asset, needs
+from dinodiet.data.sources.planned import counted
+from dinodiet.data.sources.published import check_published
+from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 
@@ -37,16 +40,35 @@ def _assets(*, dataset: str, root: str, download: bool) -> list[Asset]:
     return [Asset(dataset, str(place), find, lambda: _ensure(cls, folder, download))]
 
 
+def _counts(*, dataset: str, published: dict[str, int] | None) -> RawSplits:
+    return counted(dataset, published, side=32 if dataset.startswith("CIFAR") else 28)
+
+
 @needs(_assets)
+@planned(counts=_counts)
 def torchvision_set(
-    *, dataset: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"], root: str, download: bool = True
+    *,
+    dataset: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"],
+    root: Neutral[str],
+    download: Neutral[bool] = True,
+    published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
     """Return the official train and test splits of a set, read from torchvision's layout in `root`.
 
+    Args:
+        dataset: the class in `torchvision.datasets`.
+        root: the folder of the layout.
+        download: get the files that are not there.
+        published: counts to hold the set against, see `check_published`.
+
     Raises:
-        UserError: a file is missing and cannot be downloaded, or is broken.
+        NotOnDisk: a file is missing and cannot be downloaded.
+        UserError: a file is broken, or of another set.
     """
-    return open_class(getattr(torchvision.datasets, dataset), data_root(root), download)
+    cls, folder = getattr(torchvision.datasets, dataset), data_root(root)
+    source = open_class(cls, folder, download)
+    check_published(source, folder, published, _how(cls, None))
+    return source
 
 
 def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
@@ -70,9 +92,7 @@ def _ensure(cls: Any, root: Path, download: bool) -> dict[Path, str | None]:
     if download and _missing(files):
         _download(cls, root, files)
     if missing := _missing(files):
-        raise UserError(
-            f"{cls.__name__}: {missing} not found; {_how(cls, missing)}, or set dataset.source.download=true"
-        )
+        raise NotOnDisk(f"{cls.__name__}: {missing} not found; {_how(cls, missing)}, or set download=true")
     return files
 
 
@@ -134,7 +154,7 @@ def _download(cls: Any, root: Path, files: dict[Path, str | None]) -> None:
                 (scratch / path.relative_to(root)).replace(path)
     except BROKEN as error:
         missing = _missing(files)
-        raise UserError(
+        raise NotOnDisk(
             f"{cls.__name__}: {missing} not found, and the download failed ({one_line(error)}); {_how(cls, missing)}"
         ) from error
 

@@ -16,10 +16,13 @@ from torch import nn
 
 from dinodiet.backbones.planned import planned_backbone
 from dinodiet.backbones.recompute import recompute_blocks
-from dinodiet.config.build import build
+from dinodiet.config.build import build, declared
 from dinodiet.config.schema import resolved
+from dinodiet.data.dataset import RawSplits
 from dinodiet.data.loader import TrainLoader
-from dinodiet.errors import UserError
+from dinodiet.data.sources.planned import unknown
+from dinodiet.errors import NotOnDisk, UserError
+from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.methods.base import Method
 from dinodiet.run.parts import build_recipe, build_scorer
 from dinodiet.schedules import at
@@ -28,13 +31,6 @@ from dinodiet.types import Backbone, Clock, Data, DataSpec
 
 # What changes neither the size of a run nor whether it can be built.
 IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
-PEEKS = {  # what opens a source without reading its images, and what is published of it
-    "dinodiet.data.sources.medmnist.medmnist_set": (
-        "dinodiet.data.sources.unopened.medmnist_labels",
-        "medmnist_published",
-    ),
-    "dinodiet.data.sources.torchvision.torchvision_set": (None, "torchvision_published"),
-}
 UNKNOWN_COUNT = 1000
 
 
@@ -149,24 +145,31 @@ def open_data(node: dict[str, Any]) -> _Opened:
     Raises:
         UserError: it refuses its settings, or its files are broken.
     """
-    source, peeks = node["source"], PEEKS.get(node["source"]["_target_"], (None, None))
-    local = {**source, "_target_": peeks[0] or source["_target_"]} | (
-        {"download": False} if "download" in source else {}
-    )
+    source, key = node["source"], "dataset.source"
+    opening = build({name: value for name, value in node.items() if name != "source"}, "dataset")
     try:
-        return _Opened(build({**node, "source": local}, "dataset")())
-    except UserError as error:
-        if not any(words in str(error) for words in ("not found", "no folder")):
-            raise
-    build(source, "dataset.source")  # its keys and values are held against its signature
-    peek = "files_published" if {"train", "all"} & set(source.get("published") or {}) else peeks[1]
-    if peek is not None:
-        published = {**source, "_target_": f"dinodiet.data.sources.unopened.{peek}"}
-        return _Opened(build({**node, "source": published}, "dataset")(), "data not found, sizes as published")
-    count = node.get("limit") or UNKNOWN_COUNT
-    stand_in = {"_target_": "dinodiet.data.sources.unopened.unknown", "count": count}
-    opened = build({**node, "source": stand_in}, "dataset")()
-    return _Opened(opened, "data not found", counted=node.get("limit") is not None)
+        return _Opened(opening(source=_on_disk(source, key)))
+    except NotOnDisk:
+        pass
+    for counts in declared(source, key, COUNTS, nested=False):
+        try:
+            return _Opened(opening(source=counts()), "data not found, sizes as published")
+        except NotOnDisk:
+            pass
+    limit = node.get("limit")
+    return _Opened(opening(source=unknown(limit or UNKNOWN_COUNT)), "data not found", counted=limit is not None)
+
+
+def _on_disk(source: dict[str, Any], key: str) -> RawSplits:
+    """Return a source's splits from what is on disk; raises NotOnDisk where its assets are not."""
+    waiting = build(source, key)  # its keys and values are held against its signature
+    for assets in declared(source, key, ASSETS):
+        for asset in assets():
+            if asset.get is not None and asset.find() is None:
+                raise NotOnDisk(f"{asset.name}: {asset.place} not found")
+    labels = declared(source, key, LABELS, nested=False)
+    splits: RawSplits = (labels[0] if labels else waiting)()
+    return splits
 
 
 def _on_meta(make: Callable[[], Any]) -> Any:

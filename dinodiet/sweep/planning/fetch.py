@@ -14,11 +14,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dinodiet.config.build import beside
+from dinodiet.config.build import declared
 from dinodiet.config.groups import NODES
 from dinodiet.config.schema import resolved
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.assets import ATTRIBUTE, Asset
+from dinodiet.io.assets import ASSETS, Asset
 from dinodiet.io.units import byte_size
 from dinodiet.sweep.task import Task
 
@@ -85,13 +85,11 @@ def _choice(group: str, node: dict[str, Any], task: Task) -> str:
 
 def _needs(group: str, node: dict[str, Any], choice: str) -> list[Need]:
     try:
-        told = [asset for tell in beside(node, group, ATTRIBUTE) for asset in tell()]
+        told = [asset for tell in declared(node, group, ASSETS) for asset in tell()]
     except UserError as error:
         return [Need(choice, error)]
     if not told and group in EXPECTED:
-        return [
-            Need(choice, Asset(choice, f"its _target_ does not say what it needs ({node['_target_']}.{ATTRIBUTE})"))
-        ]
+        return [Need(choice, Asset(choice, f"its _target_ does not say what it needs ({node['_target_']}.{ASSETS})"))]
     return [Need(choice, asset) for asset in told]
 
 

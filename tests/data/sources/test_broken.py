@@ -49,7 +49,7 @@ def test_refused_when_first_used(tmp_path: Path) -> None:
 def test_checked_at_opening_named_and_counted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"split train: 2 of 20 images are broken: .*ant/3.png.*bee/0.png") as caught:
         opened(tree(tmp_path, BAD), "check")
-    assert "dataset.source.broken=skip" in str(caught.value)
+    assert "broken=skip" in str(caught.value)
     assert "\n" not in str(caught.value)
     opened(tree(tmp_path), "check")
 

@@ -133,7 +133,7 @@ def test_images_keep_the_rules_of_image_files(tmp_path: Path) -> None:
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"give one of name=USER/SET .* or path=FOLDER"):
         huggingface_set(root=str(tmp_path))
-    with pytest.raises(UserError, match=rf"dataset.source.path: {tmp_path}/set not found; give the folder"):
+    with pytest.raises(UserError, match=rf"path: {tmp_path}/set not found; give the folder"):
         opened(tmp_path)
     (tmp_path / "set").mkdir()
     with pytest.raises(UserError, match=rf"no .parquet or .arrow files in {tmp_path}/set"):
@@ -141,10 +141,10 @@ def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
     parquet(tmp_path / "set/train-0.parquet", rows(0, 6))
     parquet(tmp_path / "set/hidden-0.parquet", [{**row, "label": -1} for row in rows(0, 3)], pa.int64())
     for options, message in {
-        "train=trian": r"dataset.source.train: set has no split 'trian'; choose from: hidden, train",
-        "val=dev": r"dataset.source.val: set has no split 'dev'; choose from: hidden, train",
-        "image_column=img": r"dataset.source.image_column: set, train has no column 'img'; choose from: image, label",
-        "label_column=class": r"dataset.source.label_column: set has no column 'class'; choose from: image, label",
+        "train=trian": r"train: set has no split 'trian'; choose from: hidden, train",
+        "val=dev": r"val: set has no split 'dev'; choose from: hidden, train",
+        "image_column=img": r"image_column: set, train has no column 'img'; choose from: image, label",
+        "label_column=class": r"label_column: set has no column 'class'; choose from: image, label",
         "test=hidden": r"set, test: label -1 is not a class of train; a split without labels",
     }.items():
         key, _, value = options.partition("=")
@@ -164,7 +164,7 @@ def test_broken_parquet_file(tmp_path: Path) -> None:
 
 
 def test_name_without_network(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"name: someone/some_set not found .*dataset.source.download=true") as caught:
+    with pytest.raises(UserError, match=r"name: someone/some_set not found .*download=true") as caught:
         huggingface_set(root=str(tmp_path), name="someone/some_set", download=False)
     assert "\n" not in str(caught.value)
     assert not datasets.config.HF_HUB_OFFLINE

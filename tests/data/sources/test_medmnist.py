@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from medmnist import INFO
+from omegaconf import OmegaConf
 
 from dinodiet.data.dataset import open_dataset
 from dinodiet.data.images import MappedImages, fetch
@@ -16,6 +17,7 @@ from dinodiet.data.sources import medmnist as medmnist_sets
 from dinodiet.data.sources.medmnist import medmnist_set
 from dinodiet.errors import UserError
 from tests.data.published import published
+from tests.places import CONF
 
 COUNTS = {"train": 40, "val": 12, "test": 20}
 
@@ -41,7 +43,7 @@ def write(root: Path, name: str, size: int = 28, **changes: Any) -> Path:
 
 
 def open_small(root: Path, name: Any, **options: Any) -> Any:
-    return medmnist_set(name=name, root=str(root), download=False, check_counts=False, **options)
+    return medmnist_set(name=name, root=str(root), download=False, **options)
 
 
 def test_all_twelve_sets_are_offered() -> None:
@@ -106,7 +108,7 @@ class TestUnpacking:
     def test_where_nothing_can_be_written(self, tmp_path: Path) -> None:
         write(tmp_path, "pathmnist")
         (tmp_path / "pathmnist").touch()  # a file where the folder would be
-        with pytest.raises(UserError, match=r"train_images.npy .* cannot be written.*dataset.source.unpack=false"):
+        with pytest.raises(UserError, match=r"train_images.npy .* cannot be written.*unpack=false"):
             open_small(tmp_path, "pathmnist")
 
 
@@ -116,7 +118,7 @@ class TestDownload:
         path = write(tmp_path, "bloodmnist", 64)
         md5 = hashlib.md5(path.read_bytes()).hexdigest()
         with published(tmp_path, monkeypatch) as address:
-            entry = {"url_64": f"{address}{path.name}?download=1", "MD5_64": md5, "n_samples": COUNTS}
+            entry = {"url_64": f"{address}{path.name}?download=1", "MD5_64": md5}
             monkeypatch.setitem(INFO, "bloodmnist", {**INFO["bloodmnist"], **entry})
             yield path
 
@@ -149,8 +151,17 @@ def test_missing_file_says_where_and_how(tmp_path: Path) -> None:
 
 def test_other_counts_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "octmnist")
-    with pytest.raises(UserError, match=f"{path}: holds .*'train': 40.*'train': 97477"):
-        medmnist_set(name="octmnist", root=str(tmp_path), download=False)
+    with pytest.raises(
+        UserError, match=rf"{path} is not the published set \(train 40 instead of 97,477.*published=null"
+    ):
+        open_small(tmp_path, "octmnist", published={"classes": 4, "train": 97477})
+
+
+@pytest.mark.parametrize("name", typing.get_args(medmnist_sets.Name))
+def test_the_counts_in_the_files_are_those_of_the_package(name: str) -> None:
+    found: Any = OmegaConf.load(CONF / "dataset" / f"{name}.yaml")
+    assert found.source.name == name
+    assert found.source.published == {"classes": len(INFO[name]["label"]), **INFO[name]["n_samples"]}
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_mnist_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"])
 def test_missing_file_says_which_where_and_how(tmp_path: Path, name: Any) -> None:
-    with pytest.raises(UserError, match=f"{name}: {tmp_path}/.* not found; get http.*dataset.source.download=true"):
+    with pytest.raises(UserError, match=f"{name}: {tmp_path}/.* not found; get http.*download=true"):
         torchvision_set(dataset=name, root=str(tmp_path), download=False)
 
 

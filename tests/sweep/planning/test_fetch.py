@@ -14,21 +14,27 @@ from medmnist import INFO
 from omegaconf import OmegaConf
 from safetensors.torch import save
 
-from dinodiet.config.build import beside
+from dinodiet.config.build import declared
 from dinodiet.data.dataset import RawSplits
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
 from dinodiet.run.parts import open_backbone
 from dinodiet.sweep.command import cli
 from dinodiet.sweep.planning.fetch import needs_of, size_on_disk
-from tests.data.sources.test_medmnist import COUNTS, write
+from tests.data.sources.test_medmnist import write
 from tests.places import ROOT
 from tests.running import TINY, composed
 from tests.sweep.cells import tasks
 from tests.web import Web, serving
 
 REPO = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-SET = ("dataset=bloodmnist", "dataset.source.size=64", "dataset.limit=20", "model.weights=hub")
+SET = (
+    "dataset=bloodmnist",
+    "dataset.source.size=64",
+    "dataset.limit=20",
+    "model.weights=hub",
+    "dataset.source.published=null",
+)
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     with serving(tmp_path, monkeypatch) as found:
         found.files["/bloodmnist_64.npz"] = content
         entry64 = {"url_64": f"{found.address}/bloodmnist_64.npz", "MD5_64": hashlib.md5(content).hexdigest()}
-        monkeypatch.setitem(INFO, "bloodmnist", {**INFO["bloodmnist"], **entry64, "n_samples": COUNTS})
+        monkeypatch.setitem(INFO, "bloodmnist", {**INFO["bloodmnist"], **entry64})
         yield found
 
 
@@ -147,16 +153,16 @@ def test_every_model_and_dataset_says_what_it_needs() -> None:
 
 def test_no_7b_model_is_built_for_it(tmp_path: Path) -> None:
     node = {"_target_": "dinodiet.backbones.architectures.aim.aim", "size": "7B"}
-    (asset,) = beside(node, "model", "assets")[0]()
+    (asset,) = declared(node, "model", "assets")[0]()
     assert asset.name == "apple/AIM/aim_7b_5bimgs_attnprobe_backbone.pth"
-    (asset,) = beside(
+    (asset,) = declared(
         {"_target_": MAMBAVISION, "size": "L3_512_21k"},
         "model",
         "assets",
     )[0]()
     assert asset.name == "nvidia/MambaVision-L3-512-21K/mambavision_L3_21k_740m_512.pth.tar"
     node = {**OmegaConf.to_container(OmegaConf.load(ROOT / "conf/model/dinov3.yaml")), "size": "7b"}  # type: ignore[dict-item]
-    (asset,) = beside(node, "model", "assets")[0]()
+    (asset,) = declared(node, "model", "assets")[0]()
     assert asset.name == "timm/vit_7b_patch16_dinov3.lvd1689m/model.safetensors"
 
 
@@ -172,9 +178,9 @@ def test_a_part_of_ones_own_says_what_it_needs_or_that_it_does_not(tmp_path: Pat
 
 def test_wrong_values_are_told_like_everywhere() -> None:
     with pytest.raises(UserError, match=r"^model.size: 'huge'; choose from: T, T2"):
-        beside({"_target_": MAMBAVISION, "size": "huge"}, "model", "assets")[0]()
+        declared({"_target_": MAMBAVISION, "size": "huge"}, "model", "assets")[0]()
     with pytest.raises(UserError, match=r"^model.sise: no such key"):
-        beside({"_target_": MAMBAVISION, "sise": "T"}, "model", "assets")
+        declared({"_target_": MAMBAVISION, "sise": "T"}, "model", "assets")
 
 
 def test_sizes_are_added_up_to_a_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,10 @@ import timm
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.backbones.planned import planned_backbone
-from dinodiet.errors import UserError
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.sources.planned import counted
+from dinodiet.errors import NotOnDisk, UserError
+from dinodiet.io.assets import planned
 from dinodiet.io.files import write_json
 from dinodiet.run.parts import build_parts
 from dinodiet.sweep.planning.estimate import Estimator, open_data
@@ -135,23 +138,23 @@ class TestDataThatIsNotHere:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
-        ("dataset", "classes", "train", "steps"),
+        ("dataset", "classes", "train", "side", "steps"),
         [
-            ("food101", 101, 75_750, 12_780),
-            ("fgvc_aircraft", 100, 3_334, 624),
-            ("plantnet300k", 1_081, 243_916, 45_732),
-            ("imagenet", 1_000, 1_281_167, 237_816),
-            ("galaxy10_decals", 10, 15_962, 2_658),
+            ("food101", 101, 75_750, None, 12_780),
+            ("fgvc_aircraft", 100, 3_334, None, 624),
+            ("plantnet300k", 1_081, 243_916, None, 45_732),
+            ("imagenet", 1_000, 1_281_167, None, 237_816),
+            ("galaxy10_decals", 10, 15_962, 256, 2_658),
         ],
     )
     def test_sizes_of_files_are_those_of_their_yaml(
-        self, tmp_path: Path, dataset: str, classes: int, train: int, steps: int
+        self, tmp_path: Path, dataset: str, classes: int, train: int, side: int | None, steps: int
     ) -> None:
         config = cell(tmp_path, f"dataset={dataset}", "dataset.limit=null").config
         opened = open_data(config["dataset"])
         assert (opened.note, opened.counted) == ("data not found, sizes as published", True)
         spec, data = opened.data.spec, opened.data
-        assert (spec.num_labels, spec.native_size, spec.image_size) == (classes, None, None)
+        assert (spec.num_labels, spec.native_size, spec.image_size) == (classes, side, None)
         held_out = len(data.val) if config["dataset"]["source"]["published"].get("val") is None else 0
         assert len(data.train) + held_out == train
         assert Estimator()(config).steps == steps
@@ -180,10 +183,27 @@ class TestDataThatIsNotHere:
         assert "data not found" in text
         assert ("1 runs of unknown length" in text) == (steps == "?")
 
+    @pytest.mark.parametrize(("number", "note"), [(40, "data not found, sizes as published"), (None, "data not found")])
+    def test_a_source_of_ones_own_says_its_counts(self, tmp_path: Path, number: int | None, note: str) -> None:
+        config = cell(tmp_path, "dataset.limit=null").config
+        config["dataset"]["source"] = {"_target_": f"{__name__}.own_source", "number": number}
+        opened = open_data(config["dataset"])
+        assert (opened.note, opened.counted) == (note, number is not None)
+        assert number is None or len(opened.data.test) == number
+
     def test_its_settings_are_checked(self, tmp_path: Path) -> None:
         for override in ("dataset.source.size=32", "dataset.val_fraction=7"):
             with pytest.raises(UserError, match=r"dataset.*(32|7)"):
                 Estimator()(cell(tmp_path, "dataset=pathmnist", override).config)
+
+
+def _own_counts(*, number: int | None) -> RawSplits:
+    return counted("own", None if number is None else {"classes": 2, "train": 10, "test": number})
+
+
+@planned(counts=_own_counts)
+def own_source(*, number: int | None) -> RawSplits:
+    raise NotOnDisk("own: its files are elsewhere")
 
 
 def write_labels(folder: Path, **changes: Any) -> None:
@@ -194,8 +214,11 @@ def write_labels(folder: Path, **changes: Any) -> None:
 
 def test_of_medmnist_only_labels_are_read(tmp_path: Path) -> None:
     write_labels(tmp_path / "data", train_labels=np.arange(70)[:, None] % 9)  # there are no images in this file
-    found = Estimator()(cell(tmp_path, "dataset=pathmnist", "dataset.limit=null").config)
+    own = ("dataset=pathmnist", "dataset.limit=null", "dataset.source.published=null")
+    found = Estimator()(cell(tmp_path, *own).config)
     assert (found.steps, found.note) == (12, None)
+    with pytest.raises(UserError, match=r"source: pathmnist: .* is not the published set"):
+        Estimator()(cell(tmp_path, "dataset=pathmnist").config)
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:
