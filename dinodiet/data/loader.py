@@ -22,7 +22,7 @@ class TrainLoader:
         self, images: Images, batch_size: int, seed: int, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         self.images = images
-        self.batch_size = min(batch_size, len(images))
+        self.batch_size = used_batch_size(batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
         self._seed = seed
         self._num_workers = num_workers
@@ -39,6 +39,11 @@ class TrainLoader:
             pin_memory=self._pin_memory,
         )
         yield from loader
+
+
+def used_batch_size(batch_size: int, num_images: int) -> int:
+    """Return how many images a step sees: the batch size, or the whole set where that is smaller."""
+    return min(batch_size, num_images)
 
 
 def without_pixels(images: Images) -> TensorImages:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build
 from dinodiet.data.cache.decoded import keep_decoded
-from dinodiet.data.loader import TrainLoader, without_pixels
+from dinodiet.data.loader import TrainLoader, used_batch_size, without_pixels
 from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
@@ -66,7 +66,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         raise UserError(
             "compile: true compiles whole forward passes, of which method.trunk_cache leaves a part; use one"
         )
-    recipe, optimizer = build_recipe(cfg, method)
+    recipe, optimizer = build_recipe(cfg, method, len(data.pretext))
     pictures = pictures_of(data, method)
     data = decode_once(cfg, scorer)
     pictures = pictures or (data.pretext if method.sees_pictures else without_pixels(data.pretext))
@@ -144,12 +144,15 @@ def cache_folder(cfg: DictConfig) -> Path:
     return Path(cfg.cache_dir or Path(cfg.outputs_dir) / ".cache").expanduser()
 
 
-def build_recipe(cfg: DictConfig, method: Method) -> tuple[Recipe, Optimizer]:
-    """Return the loop's settings and the optimiser over the method's parameter groups."""
+def build_recipe(cfg: DictConfig, method: Method, num_images: int) -> tuple[Recipe, Optimizer]:
+    """Return the loop's settings and the optimiser over the method's parameter groups.
+
+    A learning rate that is meant for another batch size is scaled by the number of images that a step really sees.
+    """
     schedule = cfg.schedule
     lr = _scalar(schedule.lr, "schedule.lr")
     if schedule.lr_reference_batch is not None:
-        lr = scale_peak(lr, schedule.batch_size / schedule.lr_reference_batch)
+        lr = scale_peak(lr, used_batch_size(schedule.batch_size, num_images) / schedule.lr_reference_batch)
     recipe = Recipe(
         lr=lr,
         weight_decay=_scalar(schedule.weight_decay, "schedule.weight_decay"),

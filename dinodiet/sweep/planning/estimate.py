@@ -19,10 +19,11 @@ from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build, declared
 from dinodiet.config.schema import resolved
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.loader import TrainLoader
+from dinodiet.data.loader import TrainLoader, used_batch_size
 from dinodiet.data.sources.planned import unknown
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
+from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import Method
 from dinodiet.run.parts import build_recipe, build_scorer
 from dinodiet.schedules import at
@@ -94,6 +95,7 @@ class Estimator:
     def _estimate(self, cfg: DictConfig) -> Estimate:
         if str(cfg.device).startswith("cuda"):
             cfg.device = "auto"  # where the sweep is planned there may be no GPU
+        pick_device(cfg.device)
         plain = resolved(cfg)
         build(cfg.tracker, "tracker")
         opened: _Opened = self._once("data", plain["dataset"], lambda: open_data(plain["dataset"]))
@@ -107,7 +109,7 @@ class Estimator:
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
         if cfg.grad_checkpointing:
             recompute_blocks(method.backbone)
-        memory = _memory(cfg, method, _clock(cfg, opened.data))
+        memory = _memory(cfg, method, opened.data)
         parameters = list(method.backbone.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
@@ -123,7 +125,8 @@ class Estimator:
         key = json.dumps(parts, sort_keys=True)
         assert isinstance(backbone, Backbone)
         gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
-        micro_batch, side = cfg.schedule.batch_size // cfg.schedule.accumulate, backbone.input.size
+        batch_size, side = used_batch_size(cfg.schedule.batch_size, spec.num_images), backbone.input.size
+        micro_batch = -(-batch_size // cfg.schedule.accumulate)
         try:
             step = self._activations.peak(key, method, spec, micro_batch, cfg.precision)
             scoring = self._activations.evaluation(key, backbone, cfg.eval.batch_size, side, cfg.precision)
@@ -194,8 +197,9 @@ def _clock(cfg: DictConfig, data: Data) -> Clock:
     return Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch)
 
 
-def _memory(cfg: DictConfig, method: Method, clock: Clock) -> int:
-    recipe, optimizer = build_recipe(cfg, method)
+def _memory(cfg: DictConfig, method: Method, data: Data) -> int:
+    recipe, optimizer = build_recipe(cfg, method, len(data.pretext))
+    clock = _clock(cfg, data)
     for value in (recipe.lr, recipe.weight_decay):
         at(value, clock)  # a schedule may refuse its durations
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*method.parameters(), *method.buffers()))
