@@ -16,10 +16,9 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from dinodiet.methods.base import Method
-from dinodiet.run.trackers import Tracker
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
-from dinodiet.types import Clock
+from dinodiet.types import Clock, Tracker
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 

@@ -22,12 +22,12 @@ from dinodiet.io import machine as environment
 from dinodiet.io.units import count
 from dinodiet.methods.base import Method
 from dinodiet.run import console as report
-from dinodiet.run.trackers import Tracker
+from dinodiet.run.trackers import Guarded
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Recipe
 from dinodiet.training.optim import build_fused
-from dinodiet.types import Backbone, Clock, Data, Images, Runtime, World
+from dinodiet.types import Backbone, Clock, Data, Images, Runtime, Tracker, World
 
 EVAL_SETTINGS = ("every_epochs", "batch_size", "validation")  # keys of `eval` that are not evaluators
 
@@ -55,7 +55,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         UserError: one of them refuses its settings.
     """
     device = environment.pick_device(cfg.device)
-    tracker: Tracker = build(cfg.tracker, "tracker")()
+    tracker = Guarded(build(cfg.tracker, "tracker")())
     data, backbone = open_backbone(cfg)
     scorer = build_scorer(cfg, data, backbone, device)
     method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)

@@ -1,11 +1,13 @@
+import re
 import time
-import warnings
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dinodiet.errors import UserError
-from dinodiet.run.trackers import NoTracker, Wandb
+from dinodiet.run.trackers import Guarded, NoTracker, Wandb, show_artefacts, wandb_id
+from dinodiet.store.rundir import RunDir
 from tests.running import TINY, launch, results_in
 
 LAST_RECORD = "final/knn/accuracy"
@@ -42,15 +44,68 @@ def test_without_an_account_the_record_is_kept_offline(tmp_path: Path, monkeypat
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
     tracker = Wandb(mode="online")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # wandb's own
-        with pytest.warns(UserWarning, match="no W&B account"):
-            tracker.start("run-1", {"seed": 0}, tmp_path)
-        tracker.log({"loss": 0.25}, 1)
-        tracker.finish({"final/knn/accuracy": 0.5})
+    with pytest.warns(UserWarning, match="no W&B account"):
+        tracker.start("run-1", {"name": "study", "seed": 0}, tmp_path)
+    tracker.log({"loss": 0.25}, 1)
+    tracker.finish({"final/knn/accuracy": 0.5})
     assert "final/knn/accuracy" in read_back(tmp_path)
 
 
 def test_an_empty_project_is_refused() -> None:
     with pytest.raises(UserError, match="project"):
         Wandb(project="")
+
+
+def test_three_starts_leave_one_offline_record_of_the_whole_run(tmp_path: Path) -> None:
+    """The second start was killed after step 2, of which there is no checkpoint: the third comes to it again."""
+    run_dir, rows = RunDir(tmp_path), [{"loss": value} for value in (0.1234, 0.2345, 0.3456)]
+    for begins, losses in ((1, rows[:1]), (2, rows[1:2]), (2, rows[1:])):
+        tracker = Wandb(mode="offline")
+        tracker.start("run-1", {"name": "study"}, tmp_path)
+        run_dir.keep_metrics_until(begins - 1)
+        for step, metrics in enumerate(losses, start=begins):
+            run_dir.append_metrics({"step": step, **metrics})
+            tracker.log(metrics, step)
+        tracker.finish({LAST_RECORD: 0.5})
+    records = read_back(tmp_path)
+    assert [records.count(str(row["loss"])) for row in rows] == [2, 2, 2]  # in its history, and in the summary then
+
+
+def test_studies_are_told_apart_and_group_their_runs(tmp_path: Path) -> None:
+    ids = {wandb_id(study, "vit_seed0_ab12") for study in ("a", "b/c", "b:c", "long" * 20, "long" * 21)}
+    assert len(ids) == 4  # b/c and b:c cannot both be folders
+    assert all(re.fullmatch(r"[\w.-]{1,64}", name) for name in ids)
+    tracker = Wandb(mode="offline")
+    tracker.start("run-1", {"name": "a_study"}, tmp_path)
+    group = tracker._run.group
+    tracker.finish({LAST_RECORD: 1.0})
+    assert group == "a_study"
+
+
+def test_figures_and_tables_of_evaluators_are_shown(tmp_path: Path) -> None:
+    drawn = tmp_path / "artefacts"
+    (drawn / "knn").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(drawn / "knn" / "confusion.png")
+    (drawn / "knn" / "per_class.csv").write_text("class,recall\ncat,0.5\n")
+    (drawn / "notes.txt").write_text("not shown")
+    tracker = Wandb(mode="offline")
+    tracker.start("run-1", {"name": "study"}, tmp_path)
+    show_artefacts(tracker, drawn)
+    tracker.finish({LAST_RECORD: 1.0})
+    kept = sorted(path.suffix for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*.*"))
+    assert kept == [".json", ".png"]
+
+
+class Broken(NoTracker):
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        raise ConnectionError("no\nroute")
+
+
+def test_a_tracker_that_fails_costs_one_warning(tmp_path: Path) -> None:
+    tracker = Guarded(Broken())
+    tracker.start("run", {}, tmp_path)
+    with pytest.warns(UserWarning, match="Broken failed .ConnectionError: no route.") as told:
+        tracker.log({"loss": 1.0}, 1)
+        tracker.log({"loss": 1.0}, 2)
+        tracker.finish({})
+    assert len(told) == 1
