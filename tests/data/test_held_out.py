@@ -24,13 +24,13 @@ def in_memory(count: int, multilabel: bool = False) -> TensorImages:
     return TensorImages(pixels, torch.nn.functional.one_hot(labels) if multilabel else labels)
 
 
-def pictures(root: Path, *splits: str, count: int = 20) -> Path:
+def write_images(root: Path, *splits: str, count: int = 20) -> Path:
     layouts.tree(root, {split: split for split in splits}, CLASSES, ".png", count)
     return root
 
 
 def folder(root: Path) -> RawSplits:
-    return image_folder(root=str(pictures(root, "train")))
+    return image_folder(root=str(write_images(root, "train")))
 
 
 def broken() -> list[str]:
@@ -38,7 +38,7 @@ def broken() -> list[str]:
 
 
 def skipping(root: Path) -> RawSplits:
-    pictures(root, "train")
+    write_images(root, "train")
     for name in broken():
         (root / "train" / name).write_bytes(b"no image")
     return image_folder(root=str(root), broken="skip")
@@ -107,7 +107,7 @@ def test_skipped_images_are_in_no_split(tmp_path: Path) -> None:
 
 
 def test_only_splits_of_our_own_are_recorded(tmp_path: Path) -> None:
-    pictures(tmp_path, "train", "val", "test")
+    write_images(tmp_path, "train", "val", "test")
     assert held_out_splits(open_dataset(image_folder(root=str(tmp_path)))) == {}
     record: dict[str, Any] = held_out_splits(open_dataset(image_folder(root=str(tmp_path), val=None)))
     assert set(record) == {"dataset", "val"}

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits
@@ -41,21 +36,9 @@ def digits() -> RawSplits:
 
 def _read() -> tuple[Tensor, Tensor]:
     """Return all images, uint8 (1797, 1, 8, 8), and their classes (1797,)."""
-    values, classes = _values()
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - the import takes seconds, and other sets do without
+
+    values, classes = load_digits(return_X_y=True)
     # The values are counts from 0 to 16.
     images = torch.from_numpy(np.rint(values * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
     return images, torch.from_numpy(classes.astype(np.int64))
-
-
-def _values() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return what `load_digits` does, from its file where that lies: importing scikit-learn takes 2 s."""
-    package = importlib.util.find_spec("sklearn")
-    assert package is not None and package.origin is not None
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    if file.is_file():
-        table = np.loadtxt(file, delimiter=",")
-        return table[:, :-1], table[:, -1]
-    from sklearn.datasets import load_digits  # noqa: PLC0415
-
-    values, classes = load_digits(return_X_y=True)
-    return values, classes

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.data.views.resample import banded, bands, blur_taps, matrix, separable, space_for
+from dinodiet.data.views.resample import blur_weights, in_blocks, matrix, resample_blocks, separable, workspace
 from dinodiet.data.views.sending import send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 SOLARIZE_THRESHOLD = 128 / 255
 _BLUR_REACH = 4  # in sigmas; what lies beyond is 6e-5 of the kernel
-_DENSE_SIZE = 64  # larger images are faster blurred in bands, on a CPU
+_DENSE_SIZE = 64  # larger images are faster blurred in blocks, on a CPU
 _SIGN = -(2**31)  # of a float's bits, as an int32
 
 
@@ -148,16 +148,16 @@ def gaussian_blur(images: Tensor, chosen: Tensor, sigma: Tensor, kernel_size: in
     if not _is_large(images):
         return where(images, chosen, partial(_blurred, reach=reach), sigma)
     rows = chosen.nonzero().flatten()
-    lines = bands(*blur_taps(sigma[rows], size, reach), torch.ones(len(rows)))
-    space = space_for(lines, lines)
+    lines = in_blocks(*blur_weights(sigma[rows], size, reach), torch.ones(len(rows)))
+    space = workspace(lines, lines)
     for n, row in enumerate(rows.tolist()):
-        banded(images[row], lines, lines, n, space, out=images[row])
+        resample_blocks(images[row], lines, lines, n, space, out=images[row])
     return images
 
 
 def _blurred(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
     size = images.shape[-1]
-    lines = matrix(*blur_taps(send(sigma, images.device), size, reach), size)
+    lines = matrix(*blur_weights(send(sigma, images.device), size, reach), size)
     result = torch.empty_like(images)
     separable(images, lines, lines, out=result)
     return result

@@ -13,13 +13,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dinodiet.data.views.resample import Bands, banded, bands, matrix, num_taps, separable, space_for, taps
+from dinodiet.data.views.resample import (
+    BlockWeights,
+    in_blocks,
+    line_weights,
+    matrix,
+    num_weights,
+    resample_blocks,
+    separable,
+    workspace,
+)
 from dinodiet.data.views.sending import send
 from dinodiet.types import Interpolation
 
 _RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
-_DENSE_PIXELS = 96**2  # of an image; larger ones are faster in bands, on a CPU
+_DENSE_PIXELS = 96**2  # of an image; larger ones are faster in blocks, on a CPU
 _CPU_PIXELS = 2**17  # of the images that are cropped at once
 
 
@@ -104,10 +113,10 @@ def _crop_batch(
     """Write the crops of images of one size, not clamped, to float32 (N, 3, size, size)."""
     (H, W), size, device = images.shape[-2:], out.shape[-1], images.device
     grid_h, grid_w = short_side(H, W, grid_size) if grid_size else (H, W)
-    counts = [num_taps(longest, size, interpolation) for longest in boxes[:, 2:].amax(0).tolist()]
+    counts = [num_weights(longest, size, interpolation) for longest in boxes[:, 2:].amax(0).tolist()]
     top, left, height, width = send(boxes, device).unbind(1)
-    first_row, row_weights = taps(top, height, grid_h, size, interpolation, counts[0])
-    first, weights = taps(left, width, grid_w, size, interpolation, counts[1])
+    first_row, row_weights = line_weights(top, height, grid_h, size, interpolation, counts[0])
+    first, weights = line_weights(left, width, grid_w, size, interpolation, counts[1])
     turn = send(mirrored[:, None], device)
     first, weights = torch.where(turn, first.flip(1), first), torch.where(turn[..., None], weights.flip(2), weights)
     row_weights.div_(255)
@@ -124,8 +133,8 @@ def _crop_batch(
 def _whole(source: int, target: int, interpolation: Interpolation, device: torch.device) -> Tensor:
     """Return the (source, target) matrix that resizes a whole line."""
     start = torch.zeros(1, device=device)
-    count = num_taps(source, target, interpolation)
-    return matrix(*taps(start, start + source, source, target, interpolation, count), source)[0]
+    count = num_weights(source, target, interpolation)
+    return matrix(*line_weights(start, start + source, source, target, interpolation, count), source)[0]
 
 
 def _crop_each(
@@ -140,13 +149,13 @@ def _crop_each(
     size, device = out.shape[-1], images[0].device
     rows = _bands_of(boxes[:, 2], size, interpolation, device, factor=1 / 255)
     columns = _bands_of(boxes[:, 3], size, interpolation, device)
-    space = space_for(rows, columns)
+    space = workspace(rows, columns)
     turned = mirrored.tolist()
     for n, (image, (top, left, height, width)) in enumerate(zip(images, boxes.tolist(), strict=True)):
         pixels = image
         if grid_size:
             pixels = _resized(image, short_side(image.shape[1], image.shape[2], grid_size), interpolation)
-        banded(pixels[:, top : top + height, left : left + width], rows, columns, n, space, out=out[n])
+        resample_blocks(pixels[:, top : top + height, left : left + width], rows, columns, n, space, out=out[n])
         if turned[n]:
             out[n] = out[n].flip(2)
 
@@ -156,16 +165,16 @@ def _resized(image: Tensor, shape: tuple[int, int], interpolation: Interpolation
     sides = zip(image.shape[1:], shape, strict=True)
     rows, columns = (_bands_of(torch.tensor([source]), target, interpolation, image.device) for source, target in sides)
     out = torch.empty(3, *shape, device=image.device)
-    banded(image, rows, columns, 0, space_for(rows, columns), out)
+    resample_blocks(image, rows, columns, 0, workspace(rows, columns), out)
     return out
 
 
 def _bands_of(
     lengths: Tensor, target: int, interpolation: Interpolation, device: torch.device, factor: float = 1.0
-) -> Bands:
-    """Return the bands that resize lines of (N,) pixels to `target` and multiply by `factor`."""
+) -> BlockWeights:
+    """Return the weights that resize lines of (N,) pixels to `target` and multiply by `factor`."""
     longest = int(lengths.max())
-    count = num_taps(longest, target, interpolation)
-    first, weights = taps(torch.zeros_like(lengths), lengths, longest, target, interpolation, count)
-    made = bands(first, weights.mul_(factor), lengths / target)
+    count = num_weights(longest, target, interpolation)
+    first, weights = line_weights(torch.zeros_like(lengths), lengths, longest, target, interpolation, count)
+    made = in_blocks(first, weights.mul_(factor), lengths / target)
     return replace(made, weights=send(made.weights, device))

@@ -1,4 +1,4 @@
-"""Separable resampling: the weights of a line's pixels, and images times such weights, densely or in bands.
+"""Separable resampling: the weights of a line's pixels, and images times such weights, densely or in blocks.
 
 Antialiased resampling is `rows.T @ image @ columns` with one pair of matrices per image, so that a batch with another
 box for each image needs no loop. Of a column of such a matrix few entries are not zero. Up to some hundred pixels a
@@ -20,18 +20,18 @@ _REACH = {"bilinear": 1, "bicubic": 2}  # of the kernel, to each side
 _BLOCK = 16  # targets that are computed together
 
 
-def num_taps(longest: float, target: int, interpolation: Interpolation) -> int:
+def num_weights(longest: float, target: int, interpolation: Interpolation) -> int:
     """Return how many pixels make one target, where lines of up to `longest` pixels are resized to `target`."""
     return math.ceil(2 * _REACH[interpolation] * max(1.0, longest / target)) + 1
 
 
-def taps(
+def line_weights(
     start: Tensor, length: Tensor, source: int, target: int, interpolation: Interpolation, count: int
 ) -> tuple[Tensor, Tensor]:
     """Return what resamples [start, start + length) of lines of `source` pixels to `target` pixels.
 
     `start` and `length` are (N,). The result is the first pixel of each target, int64 (N, target), and the weights of
-    the `count` pixels (see `num_taps`) from there on, float32 (N, count, target). Pixels outside the interval have
+    the `count` pixels (see `num_weights`) from there on, float32 (N, count, target). Pixels outside the interval have
     weight 0, as if the crop had been cut out first. The kernels are those of `interpolate(antialias=True)`: a
     triangle, or Keys' cubic with a = -0.5, widened when the line shrinks.
     """
@@ -60,16 +60,16 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def matrix(first: Tensor, weights: Tensor, source: int) -> Tensor:
-    """Return the taps (N, target), (N, count, target) as dense matrices (N, source, target)."""
+    """Return the weights (N, target), (N, count, target) as dense matrices (N, source, target)."""
     N, count, target = weights.shape
     index = first[:, None] + torch.arange(count, device=first.device)[:, None]
     return weights.new_zeros(N, source, target).scatter_(1, index, weights)
 
 
-def blur_taps(sigma: Tensor, size: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Return the taps of Gaussians of (N,) sigmas, cut at `reach` pixels, for lines mirrored at their ends.
+def blur_weights(sigma: Tensor, size: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Return the weights of Gaussians of (N,) sigmas, cut at `reach` pixels, for lines mirrored at their ends.
 
-    The results are as those of `taps`: (N, size), and (N, count, size) with the count 2 `reach` + 1, or `size`.
+    The results are as those of `line_weights`: (N, size), and (N, count, size) with the count 2 `reach` + 1, or `size`.
     """
     count, device = min(2 * reach + 1, size), sigma.device
     target = torch.arange(size, device=device)
@@ -94,8 +94,8 @@ def separable(images: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> Non
 
 
 @dataclass(frozen=True)
-class Bands:
-    """Taps of N lines in blocks of `width` targets.
+class BlockWeights:
+    """Weights of N lines in blocks of `width` targets.
 
     `weights` (N, blocks, K, width) are those of block j for the `lengths[n]` pixels from `origins[n] + j * steps[n]`
     on. Origins may be negative, and the last pixels outside the line: their weights are 0.
@@ -112,8 +112,8 @@ class Bands:
         return self.steps[n] * (self.weights.shape[1] - 1) + self.lengths[n]
 
 
-def bands(first: Tensor, weights: Tensor, scale: Tensor) -> Bands:
-    """Return taps on the CPU, (N, target) and (N, count, target), in blocks; `scale` (N,) is pixels per target."""
+def in_blocks(first: Tensor, weights: Tensor, scale: Tensor) -> BlockWeights:
+    """Return weights on the CPU, (N, target) and (N, count, target), in blocks; `scale` (N,) is pixels per target."""
     N, count, target = weights.shape
     blocks = -(-target // _BLOCK)
     width = -(-target // blocks)
@@ -130,11 +130,11 @@ def bands(first: Tensor, weights: Tensor, scale: Tensor) -> Bands:
     index = (first - begin[..., None])[:, :, None] + torch.arange(count)[:, None]
     blocked = weights.view(N, count, blocks, width).transpose(1, 2)
     dense = weights.new_zeros(N, blocks, int(lengths.max()), width).scatter_(2, index, blocked)
-    return Bands(dense, origins.tolist(), steps.tolist(), lengths.tolist(), target)
+    return BlockWeights(dense, origins.tolist(), steps.tolist(), lengths.tolist(), target)
 
 
-def space_for(rows: Bands, columns: Bands) -> Tensor:
-    """Return memory for what `banded` computes on its way: asking the system for it each time would cost more."""
+def workspace(rows: BlockWeights, columns: BlockWeights) -> Tensor:
+    """Return memory for what `resample_blocks` computes on its way: asking for it each time would cost more."""
     N, blocks, _, height = rows.weights.shape
     _, wide, _, width = columns.weights.shape
     longest = max(columns.extent(n) for n in range(N))
@@ -142,10 +142,12 @@ def space_for(rows: Bands, columns: Bands) -> Tensor:
     return torch.zeros(3 * (window + blocks * height * (longest + wide * width)), device=rows.weights.device)
 
 
-def banded(pixels: Tensor, rows: Bands, columns: Bands, n: int, space: Tensor, out: Tensor) -> None:
-    """Resample (3, H, W) pixels of any type by the n-th bands, to float32 (3, rows.target, columns.target).
+def resample_blocks(
+    pixels: Tensor, rows: BlockWeights, columns: BlockWeights, n: int, space: Tensor, out: Tensor
+) -> None:
+    """Resample (3, H, W) pixels of any type by the n-th weights, to float32 (3, rows.target, columns.target).
 
-    `space` is from `space_for`; what other images leave in it is only met by weights of 0.
+    `space` is from `workspace`; what other images leave in it is only met by weights of 0.
     """
     H, W = rows.extent(n), columns.extent(n)
     window, rest = _take(space, H, 3, W)

@@ -31,7 +31,7 @@ SPLITS = ("pretext", "train", "val", "test")
 
 
 def folder(root: Path, count: int = 12) -> Path:
-    """Write pictures of many sizes, twice `count` for train and `count` for test."""
+    """Write images of many sizes, twice `count` for train and `count` for test."""
     draw = np.random.default_rng(0)
     for split, name, i in itertools.product(("train", "test"), ("ant", "bee"), range(count)):
         if split == "test" and i % 2:

@@ -1,13 +1,8 @@
-from pathlib import Path
-
-import numpy as np
-import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from dinodiet.data.dataset import open_dataset
 from dinodiet.data.images import Subset, fetch
-from dinodiet.data.sources import digits as module
 from dinodiet.data.sources.digits import digits
 
 
@@ -47,13 +42,3 @@ def test_is_always_the_same() -> None:
     assert isinstance(test, Subset)
     assert test.positions[:5].tolist() == [1, 2, 4, 5, 6]
     assert test.fingerprint() == digits().test.fingerprint()
-
-
-def test_the_file_and_the_library_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = load_digits(return_X_y=True)
-    for is_there in (True, False):
-        with monkeypatch.context() as patch:
-            if not is_there:  # as a version that keeps its files elsewhere
-                patch.setattr(Path, "is_file", lambda _: False)
-            found = module._values()
-        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))

@@ -16,32 +16,32 @@ from tests.web import Web, serving
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        entry = tarfile.TarInfo("pictures/one.txt")
+        entry = tarfile.TarInfo("images/one.txt")
         entry.size = 3
         archive.addfile(entry, io.BytesIO(b"one"))
     with serving(tmp_path / "caches", monkeypatch) as found:
-        found.files["/pictures.tar.gz"] = packed.getvalue()
+        found.files["/images.tar.gz"] = packed.getvalue()
         yield found
 
 
 def test_a_download_is_continued_and_what_it_needed_is_removed(web: Web, tmp_path: Path) -> None:
-    url, target = f"{web.address}/pictures.tar.gz", tmp_path / "data" / "pictures"
+    url, target = f"{web.address}/images.tar.gz", tmp_path / "data" / "images"
     web.cuts = [50, 0]
-    with pytest.raises(UserError, match=r"pictures not found, and the download failed .*closed after 50 of"):
-        ensure(url, target, "pictures", allowed=True)
-    (asset,) = published_assets(url, target, "pictures", True)
+    with pytest.raises(UserError, match=r"images not found, and the download failed .*closed after 50 of"):
+        ensure(url, target, "images", allowed=True)
+    (asset,) = published_assets(url, target, "images", True)
     assert asset.find() is None
     asset.get()  # type: ignore[misc]
-    assert web.gets()[-1] == ("/pictures.tar.gz", "bytes=50-")
+    assert web.gets()[-1] == ("/images.tar.gz", "bytes=50-")
     assert (target / "one.txt").read_bytes() == b"one"
     assert asset.find() == target
-    assert [path.name for path in target.parent.iterdir()] == ["pictures"]
+    assert [path.name for path in target.parent.iterdir()] == ["images"]
 
 
 def test_an_archive_whose_unpacking_was_interrupted_is_not_fetched_again(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, target = f"{web.address}/pictures.tar.gz", tmp_path / "pictures"
+    url, target = f"{web.address}/images.tar.gz", tmp_path / "images"
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
@@ -49,22 +49,22 @@ def test_an_archive_whose_unpacking_was_interrupted_is_not_fetched_again(
     with monkeypatch.context() as patched:
         patched.setattr("dinodiet.data.sources.download.extract_archive", full)
         with pytest.raises(UserError, match="No space left on device"):
-            ensure(url, target, "pictures", allowed=True)
-    ensure(url, target, "pictures", allowed=True)
+            ensure(url, target, "images", allowed=True)
+    ensure(url, target, "images", allowed=True)
     assert (target / "one.txt").is_file()
     assert len(web.gets()) == 1
 
 
 def test_a_broken_archive_is_not_kept(web: Web, tmp_path: Path) -> None:
-    url, target, sound = f"{web.address}/pictures.tar.gz", tmp_path / "pictures", web.files["/pictures.tar.gz"]
+    url, target, sound = f"{web.address}/images.tar.gz", tmp_path / "images", web.files["/images.tar.gz"]
     for broken in (b"not an archive", sound[:-20]):
-        web.files["/pictures.tar.gz"] = broken
-        with pytest.raises(UserError, match=r"pictures not found, and the download failed .*; get http") as caught:
-            ensure(url, target, "pictures", allowed=True)
+        web.files["/images.tar.gz"] = broken
+        with pytest.raises(UserError, match=r"images not found, and the download failed .*; get http") as caught:
+            ensure(url, target, "images", allowed=True)
         assert "\n" not in str(caught.value)
         assert not list(tmp_path.iterdir())
-    web.files["/pictures.tar.gz"] = sound
-    ensure(url, target, "pictures", allowed=True)
+    web.files["/images.tar.gz"] = sound
+    ensure(url, target, "images", allowed=True)
     assert (target / "one.txt").is_file()
 
 

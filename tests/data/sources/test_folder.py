@@ -121,9 +121,9 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree(tmp_path / "pictures", "train", "test")
+    tree(tmp_path / "images", "train", "test")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert open_folder(Path("~/pictures")).name == "pictures"
+    assert open_folder(Path("~/images")).name == "images"
 
 
 def test_images_are_decoded(tmp_path: Path) -> None:

@@ -1,10 +1,19 @@
-"""Dense and banded products are the same, and both are the sum over the taps."""
+"""Products with dense matrices and in blocks are the same, and both are the sum over the weights."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from dinodiet.data.views.resample import banded, bands, blur_taps, matrix, num_taps, separable, space_for, taps
+from dinodiet.data.views.resample import (
+    blur_weights,
+    in_blocks,
+    line_weights,
+    matrix,
+    num_weights,
+    resample_blocks,
+    separable,
+    workspace,
+)
 from dinodiet.data.views.sending import send
 from dinodiet.types import Interpolation
 
@@ -19,21 +28,21 @@ def pixels(*shape: int) -> Tensor:
 @pytest.mark.parametrize("target", [7, 33, 64, 97])
 def test_bands_are_the_dense_product(interpolation: Interpolation, target: int) -> None:
     images = pixels(3, 3, 40, 40)
-    first, weights = taps(START, LENGTH, 40, target, interpolation, num_taps(40, target, interpolation))
+    first, weights = line_weights(START, LENGTH, 40, target, interpolation, num_weights(40, target, interpolation))
     assert weights.sum(1).allclose(torch.ones(3, target))
     lines = matrix(first, weights, 40)
     dense = torch.empty(3, 3, target, target)
     separable(images, lines, lines, out=dense)
-    blocks = bands(first, weights, LENGTH / target)
-    space = space_for(blocks, blocks)
+    blocks = in_blocks(first, weights, LENGTH / target)
+    space = workspace(blocks, blocks)
     for n, image in enumerate(images):  # the space is used again
         got = torch.empty(3, target, target)
-        banded(image, blocks, blocks, n, space, out=got)
+        resample_blocks(image, blocks, blocks, n, space, out=got)
         torch.testing.assert_close(got, dense[n], atol=2e-6, rtol=0)
 
 
 def test_what_is_outside_the_line_has_no_weight() -> None:
-    first, weights = taps(START, LENGTH, 40, 16, "bicubic", num_taps(40, 16, "bicubic"))
+    first, weights = line_weights(START, LENGTH, 40, 16, "bicubic", num_weights(40, 16, "bicubic"))
     lines = matrix(first, weights, 40)
     for line, start, length in zip(lines, START.tolist(), LENGTH.tolist(), strict=True):
         assert line[:start].eq(0).all()
@@ -45,7 +54,7 @@ def test_what_is_outside_the_line_has_no_weight() -> None:
 @pytest.mark.parametrize(("size", "reach"), [(5, 4), (9, 3), (40, 8)])
 def test_blur_is_the_sum_over_the_mirrored_line(size: int, reach: int) -> None:
     sigma = torch.tensor([0.4, 2.0])
-    lines = matrix(*blur_taps(sigma, size, reach), size)
+    lines = matrix(*blur_weights(sigma, size, reach), size)
     offset = torch.arange(-reach, reach + 1)
     for line, s in zip(lines, sigma.tolist(), strict=True):
         kernel = torch.softmax(-0.5 * (offset / s) ** 2, 0)
