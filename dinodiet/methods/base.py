@@ -1,45 +1,41 @@
-"""The method contract: what a self-supervised method gives the training loop, with defaults that do nothing."""
+"""Defaults for the method contract (`dinodiet.types.Method`), and the waiting of a backbone while its head warms up."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones.freeze import set_trainable
-from dinodiet.errors import UserError
+from dinodiet.methods.parts.checks import check_fraction
 from dinodiet.methods.parts.param_groups import weight_decay_groups
-from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup
+from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup, Runtime
 
 
-class Method(nn.Module):
+class MethodBase(nn.Module):
     """A backbone, what is trained on top of it, and the loss of a batch.
 
-    The loop calls, once per step: `loss` (once per part when gradients are accumulated), backward, clipping,
-    `before_step`, the optimiser's step, `after_step`. All state belongs into the state dict: it is what resumes a run.
-
     `trainable` (all | head_only | last_<n>_blocks) says which parts of the backbone are trained. For the first
-    `head_only_fraction` of the steps the backbone waits frozen while a new head warms up: random gradients from a
+    `warmup_fraction` of the steps the head is trained alone, and the backbone waits frozen: random gradients from a
     fresh head would ruin pretrained weights. Frozen parts stay in evaluation mode and out of autograd.
 
     Raises:
-        UserError: `trainable` or `head_only_fraction` is not one of the valid choices.
+        UserError: `trainable` or `warmup_fraction` is not one of the valid choices.
     """
 
     backbone: nn.Module
+    split: Literal["pretext", "train"] = "pretext"
 
-    def __init__(self, backbone: Backbone, *, trainable: str = "all", head_only_fraction: float = 0.0) -> None:
+    def __init__(self, backbone: Backbone, *, trainable: str = "all", warmup_fraction: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= head_only_fraction <= 1:
-            raise UserError(f"head_only_fraction: {head_only_fraction}; give a part of the training from 0 to 1")
+        check_fraction("warmup_fraction", warmup_fraction)
         assert isinstance(backbone, nn.Module)
         set_trainable(backbone, trainable)
         self.backbone = backbone
-        self.head_only_fraction = head_only_fraction
+        self.warmup_fraction = warmup_fraction
         self._waiting = False
 
     @property
@@ -48,19 +44,23 @@ class Method(nn.Module):
         return self.backbone
 
     @property
-    def sees_pictures(self) -> bool:
-        """Return whether `loss` reads the images of a batch, and not only their labels and indices."""
+    def reads_images(self) -> bool:
+        """Return whether training reads the images of a batch, and not only their labels and indices."""
         return True
 
-    def prepare(
-        self, images: Images, clock: Clock, *, folder: Path, device: torch.device, precision: str, num_workers: int
-    ) -> None:
-        """Compute once, before the first step, what the training needs; `folder` keeps it for other runs.
+    @property
+    def draft_side(self) -> int | None:
+        """Return the shorter side at which large JPEG files may be decoded for training; None: in full."""
+        return None
 
-        `images` are those to train on, in the order that `Batch.index` counts.
-        """
+    def towers(self) -> list[nn.Module]:
+        """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
+        return [self.backbone]
 
-    def loss(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
+        """Compute once, before the first step, what training needs of the images, in the order of `Batch.index`."""
+
+    def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the scalar `loss` of a batch, and detached scalars worth logging, all on the batch's device."""
         raise NotImplementedError
 
@@ -69,6 +69,10 @@ class Method(nn.Module):
 
     def after_step(self, clock: Clock) -> None:
         """Run after the optimiser's step; `clock` is still at that step."""
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        """Return a trained classifier's logits (B, labels) of images (B, 3, s, s); None: the method trains none."""
+        return None
 
     def diagnostics(self) -> dict[str, float]:
         """Return what is too costly for every step, about the last batch."""
@@ -84,7 +88,7 @@ class Method(nn.Module):
 
     def backbone_waits(self, clock: Clock) -> bool:
         """Return whether the backbone is still frozen while the head warms up."""
-        return clock.step < round(self.head_only_fraction * clock.total_steps)
+        return clock.step < round(self.warmup_fraction * clock.total_steps)
 
     def embed(self, images: Tensor, clock: Clock) -> Tensor:
         """Return the backbone's embeddings (B, embed_dim); while it waits, in evaluation mode and without autograd."""
@@ -106,10 +110,10 @@ class Method(nn.Module):
             self._waiting = waits
             self.train(self.training)
 
-    def train(self, mode: bool = True) -> Method:
+    def train(self, mode: bool = True) -> MethodBase:
         """Set the training mode of everything but the frozen parts, which stay in evaluation mode."""
         super().train(mode)
         if self._waiting:
-            self.backbone.eval()
-            self.encoder.eval()  # a teacher's backbone waits with the student's
+            for tower in self.towers():  # a teacher's backbone waits with the student's
+                tower.eval()
         return self

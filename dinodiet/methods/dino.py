@@ -12,22 +12,30 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.errors import UserError
-from dinodiet.methods.base import Method
-from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.diagnostics import effective_rank
-from dinodiet.methods.parts.dino_head import DINOHead
-from dinodiet.methods.parts.dino_loss import DINOLoss
-from dinodiet.methods.parts.teacher import teacher_of, update_ema_
-from dinodiet.schedules import Cosine, Linear, Scalar, at, duration
+from dinodiet.methods.parts.heads import DINOHead
+from dinodiet.methods.parts.losses import Distillation
+from dinodiet.methods.parts.teacher import Teacher
+from dinodiet.schedules import Cosine, Linear, Scalar, at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 
 
-class DINO(Method):
+class DINO(MethodBase):
     """A student sees all views of an image, its slow teacher the global ones; the student predicts the teacher.
 
-    What is None is chosen: `out_dim`, `teacher_temp`, `momentum` (of the teacher) and the freeze of the last layer from
-    the size of the dataset and the length of the training (`dino_defaults`); `drop_path` (of the student) is what the
-    backbone has, else 0.1. `views` is a partial that waits for `input`.
+    The parts are callables that wait for what a run knows. Settings of theirs that are None are chosen from the size of
+    the dataset and the length of the training (`parts.dino_defaults`).
+
+    Args:
+        backbone: the student's, trained in place.
+        spec: facts about the data.
+        views: global and local crops, from `input`, the backbone's specification of its input.
+        head: the logits of prototypes, from `in_dim` and `spec`.
+        loss: between the logits of student and teacher, from `out_dim` and `spec`.
+        teacher: follows the student, from `backbone`, `head` and `spec`.
+        trainable: all | head_only | last_<n>_blocks of the backbone.
+        drop_path: of the student alone; None: what the backbone has, else 0.1.
 
     Raises:
         UserError: a value is out of range, or `drop_path` is set for a backbone that has no residual blocks to drop.
@@ -39,104 +47,71 @@ class DINO(Method):
         spec: DataSpec,
         *,
         views: Callable[..., Views],
+        head: Callable[..., DINOHead] = DINOHead,
+        loss: Callable[..., Distillation] = Distillation,
+        teacher: Callable[..., Teacher] = Teacher,
         trainable: str = "all",
-        head_only_fraction: float = 0.0,
-        out_dim: int | None = None,
-        hidden_dim: int = 2048,
-        bottleneck_dim: int = 256,
-        use_bn: bool = False,
-        norm_last_layer: bool = True,
-        freeze_last_layer_epochs: float | None = None,
-        freeze_last_layer_steps: int | None = None,
-        student_temp: float = 0.1,
-        teacher_temp: Scalar | None = None,
-        momentum: Scalar | None = None,
-        center_momentum: float = 0.9,
         drop_path: float | None = None,
     ) -> None:
-        super().__init__(backbone, trainable=trainable, head_only_fraction=head_only_fraction)
-        for name, value in (("out_dim", out_dim), ("student_temp", student_temp), ("teacher_temp", teacher_temp)):
-            if isinstance(value, (int, float)) and value <= 0:
-                raise UserError(f"{name}: {value}; must be above 0")
-        num_images = spec.num_images
-        self.out_dim = out_dim if out_dim is not None else dino_defaults.out_dim(num_images)
-        self.student_temp = student_temp
-        self.teacher_temp = teacher_temp if teacher_temp is not None else dino_defaults.teacher_temp(num_images)
-        self.momentum = momentum if momentum is not None else dino_defaults.momentum(num_images)
-        self.freeze_epochs, self.freeze_steps = freeze_last_layer_epochs, freeze_last_layer_steps
-        self.frozen_last_layer_steps(Clock(0, 1, 1))  # refuses two durations
+        prototypes = head(in_dim=backbone.embed_dim, spec=spec)
+        super().__init__(backbone, trainable=trainable, warmup_fraction=prototypes.warmup_fraction)
         self.drop_path = choose_drop_path(self.backbone, drop_path)
         self.views = views(input=backbone.input)
-        self.head = DINOHead(
-            backbone.embed_dim,
-            self.out_dim,
-            hidden_dim=hidden_dim,
-            bottleneck_dim=bottleneck_dim,
-            use_bn=use_bn,
-            norm_last_layer=norm_last_layer,
-        )
-        self.teacher = nn.ModuleDict({"backbone": teacher_of(self.backbone), "head": teacher_of(self.head)})
-        self.criterion = DINOLoss(self.out_dim, center_momentum=center_momentum)
-        self._last: tuple[Tensor, float] | None = None
+        self.head = prototypes
+        self.teacher = teacher(backbone=self.backbone, head=self.head, spec=spec)
+        self.loss = loss(out_dim=self.head.out_dim, spec=spec)
+        self._last: Tensor | None = None
+        self._temp = 0.0
 
-    @property
-    def encoder(self) -> nn.Module:
-        """Return the teacher's backbone."""
-        return self.teacher["backbone"]
-
-    def loss(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the loss, the teacher's entropies and KL(teacher || student)."""
         self.set_phase(clock)
         views = self.views(batch.images, clock.generator("views"))
         with torch.no_grad():
-            embeddings = embed_views(self.teacher["backbone"], views[: self.views.num_global])
-            teacher_logits = self.teacher["head"](embeddings)
+            embeddings = embed_views(self.teacher.backbone, views[: self.views.num_global])
+            teacher_logits = self.teacher.head(embeddings)
         student_logits = self.head(embed_views(lambda images: self.embed(images, clock), views))
-        teacher_temp = at(self.teacher_temp, clock)
-        self._last = embeddings[: len(batch)], teacher_temp
-        logs: dict[str, Tensor] = self.criterion(
-            student_logits,
-            teacher_logits,
-            num_global=self.views.num_global,
-            student_temp=self.student_temp,
-            teacher_temp=teacher_temp,
-            first_part=clock.part == 0,
+        self._last, self._temp = embeddings[: len(batch)], at(self.loss.teacher_temp, clock)
+        logs: dict[str, Tensor] = self.loss(
+            student_logits, teacher_logits, num_global=self.views.num_global, clock=clock
         )
         return logs
 
     def before_step(self, clock: Clock) -> None:
-        """Drop the last layer's gradients at the start of the training: absent, AdamW neither decays nor counts."""
-        if clock.step < self.frozen_last_layer_steps(clock):
-            for parameter in self.head.last_layer.parameters():
-                parameter.grad = None
+        """Leave the last layer as it is at the start of the training."""
+        self.head.drop_frozen_gradients(clock)
 
     def after_step(self, clock: Clock) -> None:
-        """Move the centre, and the teacher towards the student as it is now: its parameters, not its buffers."""
-        self.criterion.update_center()
-        student = itertools.chain(self.backbone.parameters(), self.head.parameters())
-        update_ema_(self.teacher.parameters(), student, at(self.momentum, clock))
+        """Move the centre, and the teacher towards the student."""
+        self.loss.update_center()
+        self.teacher.follow(self.backbone, self.head, clock)
 
-    def frozen_last_layer_steps(self, clock: Clock) -> int:
-        """Return for how many steps the last layer is not trained."""
-        if self.freeze_epochs is None and self.freeze_steps is None:
-            return dino_defaults.freeze_last_layer_steps(clock)
-        return duration(
-            clock, steps=self.freeze_steps, epochs=self.freeze_epochs, fraction=None, name="freeze_last_layer"
-        )
+    @property
+    def encoder(self) -> nn.Module:
+        """Return the teacher's backbone."""
+        return self.teacher.backbone
+
+    @property
+    def draft_side(self) -> int | None:
+        """Return that of the views."""
+        return self.views.draft_side
+
+    def towers(self) -> list[nn.Module]:
+        """Return the student's backbone and the teacher's."""
+        return [self.backbone, self.teacher.backbone]
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective rank of the teacher's embeddings of the first global view, and its temperature."""
         if self._last is None:
             return {}
-        embeddings, teacher_temp = self._last
-        return {"effective_rank": effective_rank(embeddings), "teacher_temp": teacher_temp}
+        return {"effective_rank": effective_rank(self._last), "teacher_temp": self._temp}
 
     def describe(self) -> dict[str, Any]:
         """Return what may have been chosen: prototypes, the ends of the teacher's schedules, drop path."""
         return {
-            "out_dim": self.out_dim,
-            "teacher_temp": _ends(self.teacher_temp),
-            "teacher_momentum": _ends(self.momentum),
+            "out_dim": self.head.out_dim,
+            "teacher_temp": _ends(self.loss.teacher_temp),
+            "teacher_momentum": _ends(self.teacher.momentum),
             "drop_path": self.drop_path,
         }
 

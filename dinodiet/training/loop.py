@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dinodiet.data.loader import on_device
-from dinodiet.methods.base import Method
 from dinodiet.schedules import Scalar, at
 from dinodiet.training.optim import ClipMode, clip_gradients_
-from dinodiet.types import AUTOCAST, Batch, Clock
+from dinodiet.types import AUTOCAST, Batch, Clock, Method, Precision, World
 
 Logs = dict[str, Tensor]
 
@@ -24,7 +23,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Optimisation:
     """The settings of the loop that are not the method's own; see `conf/schedule`."""
 
     lr: Scalar
@@ -32,7 +31,7 @@ class Recipe:
     clip_grad: float | None = None
     clip_mode: ClipMode = "global"
     accumulate: int = 1
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
 
 def fit(
@@ -40,10 +39,10 @@ def fit(
     batches: Iterator[Batch],
     optimizer: Optimizer,
     scaler: torch.amp.GradScaler,
-    recipe: Recipe,
+    settings: Optimisation,
     clock: Clock,
+    world: World,
     *,
-    device: torch.device,
     on_step: Callable[[Clock, Logs], None],
 ) -> None:
     """Train from `clock.step` to `clock.total_steps`; `on_step` hears of every finished step.
@@ -56,17 +55,17 @@ def fit(
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     method.train()
-    batches = on_device(batches, device)
+    batches = on_device(batches, world.device)
     while clock.step < clock.total_steps:
         batch = next(batches)
         torch.manual_seed(clock.generator("modules").initial_seed())  # for drop path and dropout
-        set_rates(optimizer, recipe, clock)
-        logs, loss = forward_backward(method, batch, scaler, recipe, clock, device)
+        set_rates(optimizer, settings, clock)
+        logs, loss = forward_backward(method, batch, scaler, settings, clock, world)
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(_non_finite(loss.item(), optimizer, clock))
         scaler.unscale_(optimizer)
-        if recipe.clip_grad is not None:
-            clip_gradients_(parameters, recipe.clip_grad, recipe.clip_mode)
+        if settings.clip_grad is not None:
+            clip_gradients_(parameters, settings.clip_grad, settings.clip_mode)
         method.before_step(clock)
         scaler.step(optimizer)
         scaler.update()
@@ -76,36 +75,42 @@ def fit(
         on_step(clock, logs)
 
 
-def set_rates(optimizer: Optimizer, recipe: Recipe, clock: Clock) -> None:
+def set_rates(optimizer: Optimizer, settings: Optimisation, clock: Clock) -> None:
     """Set every group's lr and weight decay: the schedules' values times the group's factors."""
-    lr, weight_decay = at(recipe.lr, clock), at(recipe.weight_decay, clock)
+    lr, weight_decay = at(settings.lr, clock), at(settings.weight_decay, clock)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
         group["weight_decay"] = weight_decay * group["weight_decay_scale"]
 
 
 def forward_backward(
-    method: Method, batch: Batch, scaler: torch.amp.GradScaler, recipe: Recipe, clock: Clock, device: torch.device
-) -> tuple[Logs, Coming]:
+    method: Method,
+    batch: Batch,
+    scaler: torch.amp.GradScaler,
+    settings: Optimisation,
+    clock: Clock,
+    world: World,
+) -> tuple[Logs, HostCopy]:
     """Leave the gradients of the mean loss over the micro-batches; return the mean of what the method logs.
 
-    The mean loss is also on its way to the host, sent before the last backward pass: who reads it waits for the forward
-    passes alone, and the device still has work while the host decides and goes on.
+    The copy of the mean loss to the host begins before the last backward pass: reading it waits for the forward passes
+    alone, and the device still has work while the host decides and goes on.
     """
     total: Logs = {}
-    for part, micro in enumerate(batch.split(recipe.accumulate)):
+    dtype = AUTOCAST[settings.precision]
+    for part, micro in enumerate(batch.split(settings.accumulate)):
         share = len(micro) / len(batch)
-        with torch.autocast(device.type, AUTOCAST[recipe.precision], enabled=recipe.precision != "fp32"):
-            logs = method.loss(micro, replace(clock, part=part))
+        with torch.autocast(world.device.type, dtype, enabled=dtype is not None):
+            logs = method(micro, replace(clock, part=part))
         for key, value in logs.items():
             total[key] = total.get(key, 0) + value.detach() * share
-        loss = Coming(total["loss"])  # read after the last part, when it is the whole
+        loss = HostCopy(total["loss"])  # read after the last part, when it is the whole
         torch.autograd.backward(scaler.scale(logs["loss"] * share))
     return total, loss
 
 
-class Coming:
-    """A number on its way from the device to the host."""
+class HostCopy:
+    """A number that is being copied from the device to the host."""
 
     def __init__(self, value: Tensor) -> None:
         self._value = value.to("cpu", non_blocking=True)
@@ -122,5 +127,5 @@ def _non_finite(loss: float, optimizer: Optimizer, clock: Clock) -> str:
     rates = ", ".join(f"{group['name']} {group['lr']:.3g}" for group in optimizer.param_groups)
     return (
         f"the loss is {loss} at step {clock.step} of {clock.total_steps} (learning rates: {rates}); "
-        "lower schedule.lr, set schedule.clip_grad, or use precision=fp32"
+        "lower the learning rate, clip gradients, or use precision fp32"
     )

@@ -14,18 +14,19 @@ ClipMode = Literal["per_tensor", "global"]
 
 @torch.no_grad()
 def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float, mode: ClipMode) -> Tensor:
-    """Clip gradients in place and return their global norm before clipping.
+    """Clip gradients in place and return their global norm before clipping; nothing waits for the device.
 
-    The arithmetic of `torch.nn.utils.clip_grad_norm_`: a factor max_norm / (norm + 1e-6) where that is below 1.
-    Nothing waits for the device.
+    The global mode is torch's, which also knows sharded gradients. Torch has no other; ours is the same arithmetic for
+    each tensor: a factor max_norm / (norm + 1e-6) where that is below 1.
     """
+    if mode == "global":
+        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
     norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, (max_norm / (norms + 1e-6)).clamp(max=1.0).unbind())
     total: Tensor = torch.linalg.vector_norm(norms)
-    limited = norms if mode == "per_tensor" else total.expand_as(norms)
-    torch._foreach_mul_(gradients, (max_norm / (limited + 1e-6)).clamp(max=1.0).unbind())
     return total
 
 

@@ -12,31 +12,30 @@ LARGE = 2**25  # logits (batch x classes) from which on they are computed chunk 
 CHUNK = 2**22  # logits in memory at a time: 16 MiB in float32, of which up to four copies are alive
 
 
-class Classified:
-    """Unit features (B, D) held against a head's weight (C, D): the loss of any target, and the predicted classes.
+class ClassLogits:
+    """Logits (B, C) = scale x features (B, D) weight' (C, D): the loss of any target, and the predicted classes.
 
     Up to `LARGE` logits this is `F.cross_entropy` of them. Beyond, the logits are computed in chunks of classes, once
     forwards and once more backwards: a third more arithmetic in the head, and memory that does not grow with B x C.
     """
 
-    def __init__(self, features: Tensor, weight: Tensor, *, scale: float, label_smoothing: float) -> None:
-        self._features, self._weight = features, weight
-        self._scale, self._label_smoothing = scale, label_smoothing
+    def __init__(self, features: Tensor, weight: Tensor, *, scale: float) -> None:
+        self._features, self._weight, self._scale = features, weight, scale
         self._predicted: Tensor | None = None
         large = len(features) * len(weight) > LARGE
         self._logits = None if large else scale * F.linear(features, weight).float()
 
-    def loss(self, target: Tensor) -> Tensor:
+    def cross_entropy(self, target: Tensor, *, label_smoothing: float) -> Tensor:
         """Return the mean cross-entropy with the (smoothed) classes `target`, int64 (B,)."""
         if self._logits is not None:
-            return F.cross_entropy(self._logits, target, label_smoothing=self._label_smoothing)
+            return F.cross_entropy(self._logits, target, label_smoothing=label_smoothing)
         losses, self._predicted = chunked_cross_entropy(
-            self._features, self._weight, target, scale=self._scale, label_smoothing=self._label_smoothing
+            self._features, self._weight, target, scale=self._scale, label_smoothing=label_smoothing
         )
         return losses.mean()
 
     def predicted(self) -> Tensor:
-        """Return the class of the largest logit, int64 (B,); of a large head after the first `loss`."""
+        """Return the class of the largest logit, int64 (B,); of a large head after the first `cross_entropy`."""
         if self._logits is not None:
             return self._logits.argmax(1)
         assert self._predicted is not None

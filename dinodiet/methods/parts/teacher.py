@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable
 
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+
+from dinodiet.methods.parts import dino_defaults
+from dinodiet.schedules import Scalar, at
+from dinodiet.types import Clock, DataSpec
+
+
+class Teacher(nn.Module):
+    """A student's backbone and head as they were, moved a little towards the student after every step.
+
+    `momentum` (None: by the number of images) is the part of itself that the teacher keeps in a step.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, spec: DataSpec, *, momentum: Scalar | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = teacher_of(backbone), teacher_of(head)
+        self.momentum = momentum if momentum is not None else dino_defaults.momentum(spec.num_images)
+
+    def follow(self, backbone: nn.Module, head: nn.Module, clock: Clock) -> None:
+        """Move towards the student as it is now: its parameters, not its buffers."""
+        student = itertools.chain(backbone.parameters(), head.parameters())
+        update_ema_(self.parameters(), student, at(self.momentum, clock))
 
 
 def teacher_of(student: nn.Module) -> nn.Module:

@@ -1,0 +1,150 @@
+"""Heads: what is trained on top of the backbone, for one loss."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinodiet.errors import UserError
+from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.checks import check_fraction
+from dinodiet.methods.parts.cross_entropy import ClassLogits
+from dinodiet.schedules import duration
+from dinodiet.types import Clock, DataSpec
+
+
+class ClassHead(nn.Module):
+    """DIET's head: embeddings (B, in_dim) -> logits of many classes, from unit features and a linear layer without bias.
+
+    Args:
+        in_dim: width of the embeddings.
+        num_classes: number of classes.
+        projection_dim: None, or the width of a two-layer projector in front of the linear layer.
+        logit_scale: factor on the logits (an inverse temperature).
+        lr_scale: the learning rate of all heads over the backbone's.
+        warmup_fraction: first part of the training in which the heads are trained alone.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_classes: int,
+        *,
+        projection_dim: int | None = None,
+        logit_scale: float = 1.0,
+        lr_scale: float = 1.0,
+        warmup_fraction: float = 0.05,
+    ) -> None:
+        super().__init__()
+        check_fraction("warmup_fraction", warmup_fraction)
+        if projection_dim is not None and projection_dim < 1:
+            raise UserError(f"projection_dim: {projection_dim}; must be at least 1, or null for no projector")
+        self.logit_scale, self.lr_scale, self.warmup_fraction = logit_scale, lr_scale, warmup_fraction
+        self.projector = _projector(in_dim, projection_dim)
+        self.linear = nn.Linear(projection_dim or in_dim, num_classes, bias=False)
+
+    def forward(self, embeddings: Tensor) -> ClassLogits:
+        """Return the logits (B, num_classes), which a large head never holds all at once."""
+        features = F.normalize(self.projector(embeddings), dim=1)
+        return ClassLogits(features, self.linear.weight, scale=self.logit_scale)
+
+
+def _projector(in_dim: int, projection_dim: int | None) -> nn.Module:
+    if projection_dim is None:
+        return nn.Identity()
+    return nn.Sequential(nn.Linear(in_dim, in_dim), nn.GELU(), nn.Linear(in_dim, projection_dim))
+
+
+class WeightNormLinear(nn.Module):
+    """A linear layer without bias whose weight is g v / |v| by row; g starts at 1 and is trained only on request.
+
+    The parameters keep the names `weight_g` (out, 1) and `weight_v` (out, in) of published checkpoints. Unlike torch's
+    weight norm of old, which has these names, the module can be deep-copied.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, train_gain: bool) -> None:
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(out_features, 1), requires_grad=train_gain)
+        self.weight_v = nn.Parameter(nn.Linear(in_features, out_features, bias=False).weight.detach())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in) to (B, out)."""
+        norms = self.weight_v.norm(dim=1, keepdim=True)
+        return F.linear(features, self.weight_v * (self.weight_g / norms))
+
+
+class DINOHead(nn.Module):
+    """Embeddings (B, in_dim) -> logits (B, out_dim): MLP, L2-normalised bottleneck, weight-normalised last layer.
+
+    The head of DINO (Caron et al. 2021, arXiv:2104.14294, section 3.1).
+
+    Args:
+        in_dim: width of the embeddings.
+        spec: facts about the data, from which `out_dim` and the freeze of the last layer are chosen.
+        out_dim: number of prototypes; None: by the number of images.
+        hidden_dims: widths of the MLP's hidden layers.
+        bottleneck_dim: width of the normalised features that are compared with the prototypes.
+        use_bn: a BatchNorm behind each hidden layer.
+        norm_last_layer: keeps the gains of the last layer at 1, so that every prototype has norm 1.
+        freeze_epochs, freeze_steps: how long the last layer is not trained; None (both): by the training's length.
+        warmup_fraction: first part of the training in which the head is trained alone.
+
+    Raises:
+        UserError: a value is out of range, or the freeze is given in two units.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        spec: DataSpec,
+        *,
+        out_dim: int | None = None,
+        hidden_dims: Sequence[int] = (2048, 2048),
+        bottleneck_dim: int = 256,
+        use_bn: bool = False,
+        norm_last_layer: bool = True,
+        freeze_epochs: float | None = None,
+        freeze_steps: int | None = None,
+        warmup_fraction: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_fraction("warmup_fraction", warmup_fraction)
+        if out_dim is not None and out_dim < 1:
+            raise UserError(f"out_dim: {out_dim}; must be at least 1, or null: by the number of images")
+        self.out_dim = out_dim if out_dim is not None else dino_defaults.out_dim(spec.num_images)
+        self.freeze_epochs, self.freeze_steps, self.warmup_fraction = freeze_epochs, freeze_steps, warmup_fraction
+        self.frozen_steps(Clock(0, 1, 1))  # refuses two durations
+        widths = [in_dim, *hidden_dims]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if use_bn else []), nn.GELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], bottleneck_dim))
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.last_layer = WeightNormLinear(bottleneck_dim, self.out_dim, train_gain=not norm_last_layer)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the logits: scaled cosines between the bottleneck and the prototypes."""
+        logits: Tensor = self.last_layer(F.normalize(self.mlp(embeddings), dim=-1, eps=1e-12))
+        return logits
+
+    def frozen_steps(self, clock: Clock) -> int:
+        """Return for how many steps of this training the last layer is not trained."""
+        if self.freeze_epochs is None and self.freeze_steps is None:
+            return dino_defaults.freeze_last_layer_steps(clock)
+        return duration(clock, steps=self.freeze_steps, epochs=self.freeze_epochs, fraction=None, name="freeze")
+
+    def drop_frozen_gradients(self, clock: Clock) -> None:
+        """Drop the last layer's gradients at the start of the training: absent, AdamW neither decays nor counts."""
+        if clock.step < self.frozen_steps(clock):
+            for parameter in self.last_layer.parameters():
+                parameter.grad = None

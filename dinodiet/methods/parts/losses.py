@@ -1,0 +1,97 @@
+"""Losses: smoothed cross-entropy with classes, and the distillation of a teacher's predictions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinodiet.errors import UserError
+from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.cross_entropy import ClassLogits
+from dinodiet.methods.parts.diagnostics import entropy
+from dinodiet.schedules import Scalar, at
+from dinodiet.types import Clock, DataSpec
+
+
+class CrossEntropy:
+    """Cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567), `label_smoothing` in [0, 1).
+
+    Raises:
+        UserError: `label_smoothing` is out of range.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.2) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing: {label_smoothing}; must be at least 0 and below 1")
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, logits: ClassLogits | Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (B, classes) and classes int64 (B,)."""
+        if isinstance(logits, ClassLogits):
+            return logits.cross_entropy(target, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+
+
+class Distillation(nn.Module):
+    """DINO's loss: cross-entropy between views, with a centred and sharpened teacher (Caron et al. 2021, section 3.1).
+
+    The centre of the teacher's logits is a buffer (1, out_dim), from 0. It moves after the loss is computed, once per step however many parts the step's batch is split into:
+    `forward` sums the logits up (from anew in a step's first part), `update_center` moves the centre.
+    """
+
+    center: Tensor
+
+    def __init__(
+        self,
+        out_dim: int,
+        spec: DataSpec,
+        *,
+        student_temp: Scalar = 0.1,
+        teacher_temp: Scalar | None = None,
+        center_momentum: float = 0.9,
+    ) -> None:
+        super().__init__()
+        for name, value in (("student_temp", student_temp), ("teacher_temp", teacher_temp)):
+            if isinstance(value, (int, float)) and value <= 0:
+                raise UserError(f"{name}: {value}; must be above 0")
+        self.student_temp, self.center_momentum = student_temp, center_momentum
+        self.teacher_temp = teacher_temp if teacher_temp is not None else dino_defaults.teacher_temp(spec.num_images)
+        self.register_buffer("center", torch.zeros(1, out_dim))
+        self._sum, self._rows = torch.zeros(()), 0
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, *, num_global: int, clock: Clock
+    ) -> dict[str, Tensor]:
+        """Return the mean `loss` over all pairs of a teacher's and another student's view, in float32.
+
+        `student_logits` (views x B, out_dim) and `teacher_logits` (num_global x B, out_dim) are ordered by view, global
+        views first. Logged beside it: `teacher_entropy` (of one prediction, in nats; log(out_dim) means uniform),
+        `kl` (teacher to student: the loss without that entropy) and `marginal_entropy` (of the mean prediction; 0 means
+        that every image falls on one prototype).
+        """
+        # A sum over student views replaces views x views products: a pair's term is linear in the student's log-probs.
+        targets = F.softmax((teacher_logits.detach().float() - self.center) / at(self.teacher_temp, clock), dim=-1)
+        targets = targets.view(num_global, -1, targets.shape[-1])  # (global, B, out)
+        student = F.log_softmax(student_logits.float() / at(self.student_temp, clock), dim=-1)
+        student = student.view(-1, *targets.shape[1:])
+        assert len(student) > 1, "a loss between views needs at least two of them"
+        others = student.sum(0) - student[:num_global]  # a view is not compared with itself
+        pairs = num_global * (len(student) - 1)
+        loss = -(targets * others).sum() / (pairs * targets.shape[1])
+
+        seen = teacher_logits.detach().sum(0, keepdim=True, dtype=torch.float32)
+        self._sum, self._rows = (seen, 0) if clock.part == 0 else (self._sum + seen, self._rows)
+        self._rows += len(teacher_logits)
+        teacher_entropy = entropy(targets).mean()
+        return {
+            "loss": loss,
+            "teacher_entropy": teacher_entropy,
+            "kl": loss.detach() - teacher_entropy,
+            "marginal_entropy": entropy(targets.mean((0, 1))),
+        }
+
+    @torch.no_grad()
+    def update_center(self) -> None:
+        """Move the centre towards the mean of the teacher's logits over the step's parts."""
+        self.center.mul_(self.center_momentum).add_(self._sum / self._rows, alpha=1 - self.center_momentum)

@@ -1,0 +1,54 @@
+"""The probe: a second head, trained on the labels beside the first ("dual head")."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dinodiet.errors import UserError
+from dinodiet.methods.parts.losses import CrossEntropy
+from dinodiet.methods.parts.mix import Mixed
+from dinodiet.schedules import Scalar, at
+from dinodiet.types import Clock, DataSpec
+
+
+class Probe(nn.Module):
+    """A linear classifier on the embeddings; its loss has the part `weight` of the whole, the first head's the rest."""
+
+    def __init__(self, in_dim: int, spec: DataSpec, *, weight: Scalar) -> None:
+        super().__init__()
+        self.weight, self.multilabel = weight, spec.multilabel
+        self.linear = nn.Linear(in_dim, spec.num_labels)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the logits (B, labels)."""
+        logits: Tensor = self.linear(embeddings)
+        return logits
+
+    def loss(self, embeddings: Tensor, label: Tensor, mixed: Mixed, criterion: CrossEntropy) -> Tensor:
+        """Return the mean loss: of several labels binary cross-entropy, else the first head's criterion."""
+        logits = self(embeddings).float()
+        if self.multilabel:
+            return mixed.loss(lambda target: F.binary_cross_entropy_with_logits(logits, target.float()), label)
+        return mixed.loss(lambda target: criterion(logits, target), label)
+
+    def share(self, loss: Tensor, probe_loss: Tensor, clock: Clock) -> Tensor:
+        """Return the weighted sum of the first head's loss and the probe's."""
+        weight = at(self.weight, clock)
+        return (1 - weight) * loss + weight * probe_loss
+
+
+def label_probe(in_dim: int, spec: DataSpec, *, weight: Scalar = 0.0) -> Probe | None:
+    """Return the probe, or None where its weight is 0.
+
+    Raises:
+        UserError: the weight is not from 0 to 1, or the images have no labels.
+    """
+    if not callable(weight):
+        if not 0 <= weight <= 1:
+            raise UserError(f"weight: {weight}; must be from 0 (no probe) to 1 (labels alone)")
+        if weight == 0:
+            return None
+    if not spec.pretext_labelled:
+        raise UserError(f"weight: {spec.name} trains on images without labels; set it to 0")
+    return Probe(in_dim, spec, weight=weight)
