@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
-from dinodiet.methods.base import Method
+from dinodiet.methods.base import MethodBase
 from dinodiet.types import InputSpec, Score
 
 
@@ -40,12 +40,12 @@ def stripes(*, number: int) -> RawSplits:
     return RawSplits("stripes", train, test, num_labels=2)
 
 
-class Shrink(Method):
+class Shrink(MethodBase):
     def __init__(self, backbone, spec, *, power: float):
         super().__init__(backbone)
         self.power = power
 
-    def loss(self, batch, clock):
+    def forward(self, batch, clock):
         return {"loss": self.backbone(batch.images.float() / 255).abs().pow(self.power).mean()}
 
 
@@ -98,7 +98,9 @@ def test_parts_of_ones_own_are_used_by_name(tmp_path: Path) -> None:
 def test_a_method_without_a_schedule_of_its_own_takes_a_named_one(tmp_path: Path) -> None:
     """One YAML is enough: the schedule is then chosen on the command line."""
     (tmp_path / "mine" / "method").mkdir(parents=True)
-    (tmp_path / "mine" / "method" / "gentle.yaml").write_text("defaults: [diet, _self_]\nlabel_smoothing: 0.5\n")
+    (tmp_path / "mine" / "method" / "gentle.yaml").write_text(
+        "defaults: [diet, _self_]\nloss: {label_smoothing: 0.5}\n"
+    )
     options = ("--config-dir", str(tmp_path / "mine"), "--cfg", "job", "method=gentle")
     refused = launch(tmp_path, *options)
     assert refused.returncode == 1

@@ -93,7 +93,7 @@ def light_command(folder: Path, arguments: list[str]) -> subprocess.CompletedPro
         (["+typo=1", "--cfg", "job"], 0),
         (["seed=ten"], 1),
         (["model=dinov2", "model.size=huge"], 1),
-        (["method.label_smoothing=much"], 1),
+        (["method.loss.label_smoothing=much"], 1),
     ],
 )
 def test_light_commands_do_not_import_torch(arguments: list[str], status: int, tmp_path: Path) -> None:

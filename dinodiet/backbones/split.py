@@ -74,8 +74,8 @@ class Split:
             UserError: it does not.
         """
         problem = UserError(
-            "trunk_cache: this backbone's blocks are no chain, so it cannot be split before the first trained one; "
-            "give it methods trunk and rest (see dinodiet.backbones.split), or set trunk_cache=0"
+            "trunk: this backbone's blocks are no chain, so it cannot be split before the first trained one; "
+            "give it methods trunk and rest (see dinodiet.backbones.split), or cache no views"
         )
         try:
             with eval_mode(self.backbone):

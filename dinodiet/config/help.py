@@ -20,7 +20,7 @@ What you can choose (group=choice):
 
 {groups}
 
-Every value below a choice is a key: method.label_smoothing=0.1 schedule.epochs=50 dataset.limit=1000 model.size=large
+Every value below a choice is a key: method.loss.label_smoothing=0.1 schedule.epochs=50 dataset.limit=1000
 eval takes several: eval=[knn,linear]. The schedule follows the method unless you choose one; tuned holds settings
 found for one dataset with one method and is applied where it exists (tuned=none: the recipe as published).
 

@@ -20,6 +20,7 @@ from filelock import Timeout
 from torch import Tensor
 from tqdm import tqdm
 
+from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.split import Split
 from dinodiet.data.images import fetch
 from dinodiet.errors import UserError
@@ -28,11 +29,11 @@ from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
-from dinodiet.types import AUTOCAST, Clock, Images, Views
+from dinodiet.types import Backbone, Clock, Images, Runtime, Views
 
 Stored = Literal["bf16", "fp32"]
 
-VERSION = 1  # raise it when views or the order of drawing change: old files are then not found
+VERSION = 2  # raise it when views or the order of drawing change: old files are then not found
 CHUNK = 64  # images augmented and pushed through the trunk at once: their views depend on it
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -50,6 +51,36 @@ class Part:
         return rows.view(-1, *self.shape).to(self.dtype).contiguous(memory_format=self.layout)
 
 
+def trunk_cache(
+    backbone: Backbone,
+    augment: Views,
+    trainable: str,
+    *,
+    views: int = 0,
+    noise: float = 0.0,
+    dtype: Stored = "bf16",
+    seed: int = 0,
+) -> TrunkCache | None:
+    """Return the cache of a method's `trunk` node; None: no views are to be kept. The arguments are `TrunkCache`'s.
+
+    Raises:
+        UserError: a value is out of range, or nothing of the backbone is frozen (`trainable` is all).
+    """
+    if views < 0:
+        raise UserError(f"views: {views}; must be at least 0 (0: no cache)")
+    if noise < 0 or (noise and not views):
+        raise UserError(f"noise: {noise}; must be at least 0, and 0 where no views are cached")
+    if views == 0:
+        return None
+    if trainable == "all":
+        raise UserError(
+            f"views: {views}, but with trainable all nothing is frozen; choose trainable from: head_only, "
+            "last_<n>_blocks, or cache 0 views"
+        )
+    split = Split(backbone, first_trained(backbone, trainable))
+    return TrunkCache(split, augment, num_views=views, noise=noise, dtype=dtype, seed=seed)
+
+
 class TrunkCache:
     """At most `num_views` views of each image (no more than there are epochs), behind the trunk of `split`.
 
@@ -58,45 +89,44 @@ class TrunkCache:
 
     Args:
         split: the backbone, already in its place (device, frozen parts).
-        views: makes one view of a batch of images.
+        augment: makes one view of a batch of images.
         num_views: how many views of each image are kept.
+        dtype: of the numbers in the files.
         seed: of the views; not the run's, so that runs with different seeds can share them.
-        stored: type of the numbers in the files.
         noise: standard deviation of the Gaussian noise on what is drawn, in units of its own. It makes a view that
             comes back another one: over 150 epochs on 100 digits, eight views train as well as new ones with it.
     """
 
-    def __init__(
-        self, split: Split, views: Views, *, num_views: int, seed: int, stored: Stored, noise: float = 0.0
-    ) -> None:
-        self.split, self.views = split, views
-        self.num_views, self._seed, self._dtype, self._noise = num_views, seed, _DTYPES[stored], noise
+    def __init__(self, split: Split, augment: Views, *, num_views: int, noise: float, dtype: Stored, seed: int) -> None:
+        self.split, self.augment = split, augment
+        self.num_views, self._seed, self._dtype, self._noise = num_views, seed, _DTYPES[dtype], noise
         self._parts: list[Part] = []
         self._side = 0
         self._files: list[Tensor] = []  # one per view, (images, numbers), mapped
 
-    def prepare(
-        self, images: Images, clock: Clock, *, folder: Path, device: torch.device, precision: str, num_workers: int
-    ) -> None:
-        """Find the files of the views that this training uses in `folder`, or write them; tell their size before.
+    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
+        """Find the files of the views that this training uses, or write them; tell their size before.
 
         Raises:
-            UserError: the files cannot be written, or there is no room for them.
+            UserError: there is no folder of caches, the files cannot be written, or there is no room for them.
         """
+        if runtime.cache is None:
+            raise UserError("trunk: a trunk cache needs a folder of caches")
+        folder = runtime.cache / "trunks"
         numbers = range(min(self.num_views, max(1, math.ceil(clock.total_epochs))))
-        with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-            self._look(fetch(images, [0]), device)
+        with runtime.autocast():
+            self._look(fetch(images, [0]), runtime.device)
         width = sum(math.prod(part.shape) for part in self._parts)
         size = len(images) * width * self._dtype.itemsize
-        key = self._key(images, precision)
+        key = self._key(images, runtime.precision)
         paths = [folder / f"{key}_view{number}.bin" for number in numbers]
         missing = [number for number in numbers if not _complete(paths[number], size)]
         if missing:
             _announce(len(paths), len(missing), size, folder)
         with _bar(len(missing) * len(images)) as bar:
             for number, path in _one_by_one(missing, paths, size):
-                with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-                    self._write(path, number, images, device, num_workers, bar)
+                with runtime.autocast():
+                    self._write(path, self._rows(number, images, runtime), bar)
         self._files = [
             torch.from_file(str(path), size=len(images) * width, dtype=self._dtype).view(len(images), width)
             for path in paths
@@ -122,39 +152,39 @@ class TrunkCache:
         return self.split.rest(hidden, self._side)
 
     def _key(self, images: Images, precision: str) -> str:
-        settings = f"{type(self.views).__qualname__} {vars(self.views)!r}"
-        if " at 0x" in settings:
-            raise UserError(f"views: {settings} has parts without a lasting name; give them a __repr__")
+        augment = repr(self.augment)
+        if " at 0x" in augment:
+            raise UserError(f"views: {augment} does not tell its settings; give it a __repr__")
         trunk = fingerprint(self.split.backbone, without=self.split.trained())
-        parts = (VERSION, trunk, self.split.first, images.fingerprint(), settings, self._seed, precision, self._dtype)
+        parts = (VERSION, trunk, self.split.first, images.fingerprint(), augment, self._seed, precision, self._dtype)
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def _look(self, images: Tensor | list[Tensor], device: torch.device) -> None:
         """See what the trunk returns for one image, and that the backbone can be split."""
-        (view,) = self.views(_to(images, device), torch.Generator().manual_seed(0))
+        (view,) = self.augment(_to(images, device), torch.Generator().manual_seed(0))
         self._side = view.shape[-1]
         hidden = self.split.checked(view)
         self._parts = [Part(tuple(part.shape[1:]), part.dtype, _layout(part)) for part in hidden]
 
-    def _write(
-        self, path: Path, number: int, images: Images, device: torch.device, num_workers: int, bar: tqdm[Any]
-    ) -> None:
+    @staticmethod
+    def _write(path: Path, chunks: Iterator[Tensor], bar: tqdm[Any]) -> None:
         """Write a view's file so that a reader finds all of it or nothing; the caller holds the lock."""
         try:
             with atomic_file(path) as unfinished, unfinished.open("wb") as file:
-                for rows in self._rows(number, images, device, num_workers):
+                for rows in chunks:
                     file.write(rows.view(torch.uint8).numpy().data)
                     bar.update(len(rows))
         except OSError as error:
             raise _cannot_be_written(path, error) from error
 
     @torch.no_grad()
-    def _rows(self, number: int, images: Images, device: torch.device, num_workers: int) -> Iterator[Tensor]:
+    def _rows(self, number: int, images: Images, runtime: Runtime) -> Iterator[Tensor]:
         """Yield the trunk's output for view `number` of the images in order, (B, numbers) on the CPU."""
-        chunks = in_order(images, CHUNK, num_workers, pin_memory=device.type == "cuda")
+        device = runtime.device
+        chunks = in_order(images, CHUNK, runtime.num_workers, pin_memory=device.type == "cuda")
         for part, chunk in enumerate(chunks):
             generator = Clock(number, 0, 1, seed=self._seed, part=part).generator("trunk views")
-            (view,) = self.views(_to(chunk, device), generator)
+            (view,) = self.augment(_to(chunk, device), generator)
             yield torch.cat([piece.flatten(1).to(self._dtype) for piece in self.split.trunk(view)], dim=1).cpu()
 
 
@@ -174,7 +204,7 @@ def _one_by_one(missing: list[int], paths: list[Path], size: int) -> Iterator[tu
 
 
 def _cannot_be_written(path: Path, error: OSError) -> UserError:
-    return UserError(f"trunk_cache: {path} cannot be written ({error}); set cache_dir")
+    return UserError(f"trunk: {path} cannot be written ({error}); choose another folder of caches")
 
 
 def _announce(views: int, missing: int, size: int, folder: Path) -> None:
@@ -190,7 +220,7 @@ def _announce(views: int, missing: int, size: int, folder: Path) -> None:
     try:
         check_room(folder, missing * size)
     except OSError as error:
-        raise UserError(f"trunk_cache: {error.strerror}; choose fewer views, or another cache_dir") from error
+        raise UserError(f"trunk: {error.strerror}; choose fewer views, or another folder of caches") from error
 
 
 def _bar(total: int) -> tqdm[Any]:

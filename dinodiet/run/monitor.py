@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from dinodiet.methods.base import Method
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
-from dinodiet.types import Clock, Tracker
+from dinodiet.types import Clock, Method, Tracker
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 

@@ -20,12 +20,12 @@ from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
 from dinodiet.io import machine as environment
 from dinodiet.io.units import count
-from dinodiet.methods.base import Method
+from dinodiet.methods.base import MethodBase
 from dinodiet.run import console as report
 from dinodiet.run.trackers import Guarded
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
-from dinodiet.training.loop import Recipe
+from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.types import Backbone, Clock, Data, Images, Runtime, Tracker, World
 
@@ -39,10 +39,10 @@ class Parts:
     device: torch.device
     data: Data
     backbone: Backbone
-    method: Method
+    method: MethodBase
     loader: TrainLoader
     optimizer: Optimizer
-    recipe: Recipe
+    optimisation: Optimisation
     clock: Clock
     scorer: Scorer
     tracker: Tracker
@@ -58,37 +58,38 @@ def build_parts(cfg: DictConfig) -> Parts:
     tracker = Guarded(build(cfg.tracker, "tracker")())
     data, backbone = open_backbone(cfg)
     scorer = build_scorer(cfg, data, backbone, device)
-    method: Method = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
+    method: MethodBase = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
     if cfg.grad_checkpointing:
-        recompute_blocks(method.backbone)
+        for tower in method.towers():
+            recompute_blocks(tower)
     method.to(device)
-    if cfg.compile and not method.sees_pictures:
+    if cfg.compile and not method.reads_images:
         raise UserError(
-            "compile: true compiles whole forward passes, of which method.trunk_cache leaves a part; use one"
+            "compile: true compiles whole forward passes, of which a trunk cache (method.trunk) leaves a part; use one"
         )
-    recipe, optimizer = build_recipe(cfg, method, len(data.pretext))
+    optimisation, optimizer = build_optimisation(cfg, method, len(data.pretext))
     pictures = pictures_of(data, method)
     data = decode_once(cfg, scorer)
-    pictures = pictures or (data.pretext if method.sees_pictures else without_pixels(data.pretext))
+    pictures = pictures or (data.pretext if method.reads_images else without_pixels(data.pretext))
     loader = TrainLoader(pictures, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
     clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
     if cfg.compile:
-        for module in {method.backbone, method.encoder}:
-            module.compile()
-    return Parts(device, data, backbone, method, loader, optimizer, recipe, clock, scorer, tracker)
+        for tower in method.towers():
+            tower.compile()
+    return Parts(device, data, backbone, method, loader, optimizer, optimisation, clock, scorer, tracker)
 
 
-def pictures_of(data: Data, method: Method) -> Images | None:
+def pictures_of(data: Data, method: MethodBase) -> Images | None:
     """Return the pictures to train on where the views want them decoded smaller, else None.
 
     Raises:
         UserError: they are no image files, or the training does not see them.
     """
-    side: int | None = getattr(getattr(method, "views", None), "draft_side", None)
+    side = method.draft_side
     if side is None:
         return None
-    if not method.sees_pictures:
-        raise UserError("method.views.draft: true, but method.trunk_cache decodes every picture once; use one")
+    if not method.reads_images:
+        raise UserError("method.views.draft: true, but a trunk cache (method.trunk) decodes every image once; use one")
     return drafted(data.pretext, side)
 
 
@@ -144,7 +145,7 @@ def cache_folder(cfg: DictConfig) -> Path:
     return Path(cfg.cache_dir or Path(cfg.outputs_dir) / ".cache").expanduser()
 
 
-def build_recipe(cfg: DictConfig, method: Method, num_images: int) -> tuple[Recipe, Optimizer]:
+def build_optimisation(cfg: DictConfig, method: MethodBase, num_images: int) -> tuple[Optimisation, Optimizer]:
     """Return the loop's settings and the optimiser over the method's parameter groups.
 
     A learning rate that is meant for another batch size is scaled by the number of images that a step really sees.
@@ -153,7 +154,7 @@ def build_recipe(cfg: DictConfig, method: Method, num_images: int) -> tuple[Reci
     lr = _scalar(schedule.lr, "schedule.lr")
     if schedule.lr_reference_batch is not None:
         lr = scale_peak(lr, used_batch_size(schedule.batch_size, num_images) / schedule.lr_reference_batch)
-    recipe = Recipe(
+    optimisation = Optimisation(
         lr=lr,
         weight_decay=_scalar(schedule.weight_decay, "schedule.weight_decay"),
         clip_grad=schedule.clip_grad,
@@ -164,7 +165,7 @@ def build_recipe(cfg: DictConfig, method: Method, num_images: int) -> tuple[Reci
     groups = [group.as_dict() for group in method.param_groups()]
     if not groups:
         raise UserError("method.trainable: nothing is left to train")
-    return recipe, build_fused(build(schedule.optimizer, "schedule.optimizer"), groups)
+    return optimisation, build_fused(build(schedule.optimizer, "schedule.optimizer"), groups)
 
 
 def _scalar(value: Any, key: str) -> Scalar:
@@ -180,7 +181,7 @@ def _scalar(value: Any, key: str) -> Scalar:
 def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: RunDir) -> str:
     """Return the block that a run prints before it starts."""
     spec, clock, data = parts.data.spec, parts.clock, parts.data
-    parameters = list(parts.method.backbone.parameters())
+    parameters = list(parts.method.towers()[0].parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
     chosen = {"trainable": cfg.method.get("trainable"), **parts.method.describe()}

@@ -23,7 +23,6 @@ from dinodiet.errors import UserError
 from dinodiet.evals.scorer import by_metric, plain
 from dinodiet.io import machine as environment
 from dinodiet.io.files import read_json, write_json
-from dinodiet.methods.base import Method
 from dinodiet.run import checkpoint
 from dinodiet.run import console as report
 from dinodiet.run.finished import finished, run_dir_of
@@ -33,7 +32,7 @@ from dinodiet.run.parts import Parts, build_parts, cache_folder, describe
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status, slurm_job
 from dinodiet.training.loop import fit
-from dinodiet.types import Clock
+from dinodiet.types import Clock, Method, Runtime, World
 
 FORMAT = 1  # of results.json
 REQUEUE_SECONDS = 300.0
@@ -125,20 +124,15 @@ def _train_and_evaluate(
         print(f"continuing from step {clock.step} of {clock.total_steps}", flush=True)
     begun = time.monotonic()
     status.update(phase="preparing", step=clock.step)
-    method.prepare(
-        parts.data.pretext,
-        clock,
-        folder=cache_folder(cfg),
-        device=parts.device,
-        precision=cfg.precision,
-        num_workers=cfg.num_workers,
-    )
+    world = World(device=parts.device)
+    runtime = Runtime(world, cfg.precision, cfg.num_workers, cfg.eval.batch_size, cache_folder(cfg))
+    method.prepare(parts.data.pretext, clock, runtime)
     prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(clock.step)
     status.update(phase="training", step=clock.step, total_steps=clock.total_steps)
     with monitor.watching(clock):
         batches = parts.loader.batches(clock.step)
-        fit(method, batches, parts.optimizer, scaler, parts.recipe, clock, device=parts.device, on_step=monitor.on_step)
+        fit(method, batches, parts.optimizer, scaler, parts.optimisation, clock, world, on_step=monitor.on_step)
     status.update(phase="final evaluation", step=clock.total_steps)
     final = plain(parts.scorer(method.encoder, folder=run_dir.path / "artefacts"))
     results = _results(parts, run_dir, initial, final, monitor.train_seconds)
@@ -214,7 +208,7 @@ def _results(
     parts: Parts, run_dir: RunDir, initial: dict[str, Any], final: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     images = parts.clock.total_steps * parts.loader.batch_size
-    parameters = list(parts.method.backbone.parameters())
+    parameters = list(parts.method.towers()[0].parameters())
     return {
         "initial": initial["test"],
         "final": final["test"],

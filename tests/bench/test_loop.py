@@ -22,12 +22,12 @@ from dinodiet.run.trackers import NoTracker
 from dinodiet.schedules import Cosine
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Status
-from dinodiet.training.loop import Recipe, fit
+from dinodiet.training.loop import Optimisation, fit
 from dinodiet.training.optim import build_fused
-from dinodiet.types import Batch, Clock
+from dinodiet.types import Batch, Clock, World
+from tests.methods import assemble
 
 STEPS, PAIRS = 10, 4
-CPU = torch.device("cpu")
 
 
 def build(fused: bool = True) -> tuple[DIET, torch.optim.Optimizer, TrainLoader]:
@@ -35,7 +35,7 @@ def build(fused: bool = True) -> tuple[DIET, torch.optim.Optimizer, TrainLoader]
     data = open_dataset(digits(), image_size=32)
     names: dict[str, str | None] = {"lite0": "tf_efficientnet_lite0.in1k"}
     backbone = timm_backbone(data.spec, size="lite0", names=names, feature="pooled", weights="none")
-    method = DIET(backbone, data.spec, views=partial(SingleView, strength=2), head_only_fraction=0.0)
+    method = assemble.diet(backbone, data.spec, views=partial(SingleView, strength=2), head__warmup_fraction=0.0)
     method.to(memory_format=torch.channels_last)
     make = partial(torch.optim.AdamW, lr=1e-4) if fused else partial(torch.optim.AdamW, lr=1e-4, fused=False)
     optimizer = build_fused(make, [group.as_dict() for group in method.param_groups()])
@@ -50,7 +50,7 @@ def bare_loop(batches: Iterator[Batch], fused: bool) -> Callable[[], None]:
     def run() -> None:
         for batch in itertools.islice(batches, STEPS):
             (view,) = method.views(batch.images, generator)
-            logits = method.head(F.normalize(method.backbone(view), dim=1))
+            logits = method.head.linear(F.normalize(method.backbone(view), dim=1))
             loss = F.cross_entropy(logits, batch.index, label_smoothing=0.2)
             optimizer.zero_grad()
             loss.backward()
@@ -76,12 +76,12 @@ def our_loop(folder: Path, batches: Iterator[Batch], loader: TrainLoader) -> Cal
         batch_size=32,
     )
     clock = Clock(0, STEPS, loader.steps_per_epoch)
-    recipe = Recipe(lr=Cosine(1e-4, warmup_fraction=0.1), weight_decay=0.05)
+    settings = Optimisation(lr=Cosine(1e-4, warmup_fraction=0.1), weight_decay=0.05)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     def run() -> None:
         with monitor.watching(clock):
-            fit(method, batches, optimizer, scaler, recipe, clock, device=CPU, on_step=monitor.on_step)
+            fit(method, batches, optimizer, scaler, settings, clock, World(), on_step=monitor.on_step)
 
     return run
 

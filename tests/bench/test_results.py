@@ -36,7 +36,7 @@ def generate(study: Path) -> None:
     cells = []
     grid = itertools.product(MODELS, DATASETS, ("diet", "dino"), (0.0, 0.1, 0.2, 0.3, 0.4), range(10))
     for number, (model, dataset, method, value, seed) in enumerate(grid):
-        key = "method.label_smoothing" if method == "diet" else "method.student_temp"
+        key = "method.loss.label_smoothing" if method == "diet" else "method.loss.student_temp"
         final = 0.8 + (number * 7919 % 1000) / 10_000
         content = studies.results(model, dataset, method, seed, 0.8, final, {key: value}, epochs=10)
         studies.write(study, content)

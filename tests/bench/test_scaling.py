@@ -110,7 +110,7 @@ def step_of_diet(count: int) -> Callable[[], object]:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        method.loss(batch, clock)["loss"].backward()
+        method(batch, clock)["loss"].backward()
         optimizer.step()
 
     return step

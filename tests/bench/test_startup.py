@@ -55,7 +55,7 @@ def test_help_and_refusals_take_little_more_than_importing_hydra() -> None:
         "--cfg job, which Hydra answers": (["--cfg", "job"], 0),
         "an unknown choice": (["model=nope"], 1),
         "an unknown size": (["model=dinov2", "model.size=huge"], 1),
-        "a value of the wrong type": (["method.label_smoothing=much"], 1),
+        "a value of the wrong type": (["method.loss.label_smoothing=much"], 1),
     }
     floor: list[float] = []
     seconds: dict[str, list[float]] = {what: [] for what in commands}

@@ -17,12 +17,11 @@ import torch
 from dinodiet.data.images import TensorImages
 from dinodiet.data.loader import TrainLoader, without_pixels
 from dinodiet.data.views.views import SingleView
-from dinodiet.methods.diet import DIET
-from dinodiet.training.loop import Recipe, fit
-from dinodiet.types import Clock, DataSpec
+from dinodiet.training.loop import Optimisation, fit
+from dinodiet.types import Clock, DataSpec, Runtime, World
 from tests.backbones.small import build
+from tests.methods import assemble
 
-CPU = torch.device("cpu")
 SIDE, BATCH, PAIRS = 224, 8, 5
 SPEC = DataSpec("noise", num_images=BATCH, num_labels=2)
 VITS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -48,16 +47,16 @@ def training(folder: Path, size: str, views: int) -> tuple[Callable[[], None], f
     model, changes, _ = VITS[size]
     backbone = build(model, image_size=SIDE, **changes)
     recipe = functools.partial(SingleView, strength=2)
-    method = DIET(backbone, SPEC, views=recipe, head_only_fraction=0.0, trunk_cache=views)
+    method = assemble.diet(backbone, SPEC, views=recipe, head__warmup_fraction=0.0, trunk__views=views)
     clock = Clock(0, 1, 1)
     begun = time.process_time()
-    method.prepare(images, clock, folder=folder, device=CPU, precision="fp32", num_workers=0)
+    method.prepare(images, clock, Runtime(cache=folder))
     filling = time.process_time() - begun
     batches = TrainLoader(without_pixels(images) if views else images, BATCH, seed=0).batches(0)
     optimizer = torch.optim.AdamW([group.as_dict() for group in method.param_groups()])
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     step = functools.partial(
-        fit, method, batches, optimizer, scaler, Recipe(1e-4, 0.05), clock, device=CPU, on_step=lambda *_: None
+        fit, method, batches, optimizer, scaler, Optimisation(1e-4, 0.05), clock, World(), on_step=lambda *_: None
     )
     return step, filling
 

@@ -30,6 +30,7 @@ from torchvision.transforms import functional as tvf
 from dinodiet.data.images import FileImages, fetch
 from dinodiet.data.views.drafts import drafted
 from dinodiet.data.views.recipes import Draw, draw
+from dinodiet.data.views.settings import Blur
 from dinodiet.data.views.views import MultiCrop
 from dinodiet.types import Images, InputSpec
 
@@ -66,7 +67,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def multi_crop(size: int, draft: bool = False) -> MultiCrop:
     spec = InputSpec(size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    return MultiCrop(spec, f"2x{size}+8x{LOCAL[size]}", blur_sigma=[0.1, 2.0], draft=draft)
+    return MultiCrop(spec, f"2x{size}+8x{LOCAL[size]}", blur=Blur(sigma=[0.1, 2.0]), draft=draft)
 
 
 def drawn_for(views: MultiCrop, images: list[Image.Image], seed: int) -> list[Draw]:

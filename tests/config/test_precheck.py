@@ -45,19 +45,20 @@ def test_the_source_says_what_the_object_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("target", "arguments"),
     [
-        {"label_smoothing": "much"},
-        {"targets": "all"},
-        {"num_classes": 1.5},
-        {"typo": 1},
-        {"probe_weight": "half"},
-        {"views": 3},
+        ("diet.DIET", {"targets": "all"}),
+        ("diet.DIET", {"typo": 1}),
+        ("diet.DIET", {"views": 3}),
+        ("diet.DIET", {"loss": 0.2}),
+        ("parts.targets.IndexTargets", {"num_classes": 1.5}),
+        ("parts.losses.CrossEntropy", {"label_smoothing": "much"}),
+        ("parts.probe.label_probe", {"weight": "half"}),
     ],
 )
-def test_a_refusal_reads_the_same_as_after_the_import(arguments: dict[str, Any]) -> None:
+def test_a_refusal_reads_the_same_as_after_the_import(target: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError) as before:
-        check_nodes({"_target_": "dinodiet.methods.diet.DIET", **arguments}, "method")
+        check_nodes({"_target_": f"dinodiet.methods.{target}", **arguments}, "method")
     with pytest.raises(UserError) as after:
         check_arguments(get_object("dinodiet.methods.diet.DIET"), arguments, "method")
     assert str(before.value) == str(after.value)

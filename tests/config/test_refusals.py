@@ -70,10 +70,15 @@ CASES: list[tuple[str, str, Callable[[Path], str] | None]] = [
     ("+schedule.optimizer.rate=1", "schedule.optimizer.rate: no such key", None),
     ("method.trainable=some", "method.trainable: 'some'", None),
     ("method.trainable=last_9_blocks", "method.trainable: 'last_9_blocks'", None),
-    ("method.label_smoothing=much", "method.label_smoothing: 'much'; must be a number", None),
-    ("method.label_smoothing=1.5", "method.label_smoothing: 1.5", None),
-    ("method.targets=labels", "method.targets: 'labels'; must be one of: index, random", None),
-    ("method.targets=random", "method.num_classes: None", None),
+    ("method.loss.label_smoothing=much", "method.loss.label_smoothing: 'much'; must be a number", None),
+    ("method.loss.label_smoothing=1.5", "method.loss.label_smoothing: 1.5", None),
+    ("method.targets=labels", "method.targets: 'labels'; must be a node with a _target_", None),
+    ("method.targets.num_classes=1", "method.targets.num_classes: 1", None),
+    ("method.head.warmup_fraction=2", "method.head.warmup_fraction: 2", None),
+    ("+method.views.colour.grey=1", "method.views.colour.grey: no such key; choose from: jitter", None),
+    ("method.views.colour.gray=2", "method.views.colour.gray: 2", None),
+    ("method.trunk.views=-1", "method.trunk.views: -1", None),
+    ("method.probe.weight=7", "method.probe.weight: 7", None),
     ("method.views.strength=7", "method.views.strength: 7; choose from: 0, 1, 2, 3", None),
     ("+method.views.size=33", "method.views.size: 33", None),
     ("model.size=huge", "model.size: 'huge'; choose from: tiny", None),
@@ -134,13 +139,13 @@ def test_wrong_input_is_one_line(
 
 
 def test_a_refusal_of_the_real_process(tmp_path: Path) -> None:
-    done: subprocess.CompletedProcess[str] = launch(tmp_path, *TINY, "method.label_smoothing=3")
+    done: subprocess.CompletedProcess[str] = launch(tmp_path, *TINY, "method.loss.label_smoothing=3")
     assert done.returncode == 1
-    assert done.stderr == "error: method.label_smoothing: 3; must be at least 0 and below 1\n"
+    assert done.stderr == "error: method.loss.label_smoothing: 3; must be at least 0 and below 1\n"
 
 
 def test_one_bad_cell_of_a_grid_costs_one_cell(tmp_path: Path) -> None:
-    done = launch(tmp_path, "-m", *TINY, "schedule.epochs=0", "method.label_smoothing=0.1,3,0.2")
+    done = launch(tmp_path, "-m", *TINY, "schedule.epochs=0", "method.loss.label_smoothing=0.1,3,0.2")
     assert done.returncode == 1
-    assert "error: method.label_smoothing: 3" in done.stderr
+    assert "error: method.loss.label_smoothing: 3" in done.stderr
     assert len(list(tmp_path.glob("*/[!.]*/results.json"))) == 2

@@ -18,13 +18,13 @@ from dinodiet.errors import UserError
 from dinodiet.features import trunk_cache
 from dinodiet.io.units import byte_size
 from dinodiet.methods.diet import DIET
-from dinodiet.types import Batch, Clock, DataSpec
+from dinodiet.types import Batch, Clock, DataSpec, Precision, Runtime
 from tests.backbones.small import build_small
+from tests.methods import assemble
 
 CHUNK = 8
 N = 2 * CHUNK
 SPEC = DataSpec("toy", num_images=N, num_labels=3)
-CPU = torch.device("cpu")
 CLOCK = Clock(8, 40, 4)  # ten epochs of four steps, in the third
 
 
@@ -45,13 +45,13 @@ def diet(model: str = "vit_tiny", seed: int = 0, strength: int = 1, **settings: 
         backbone.to(memory_format=torch.channels_last)
     torch.manual_seed(seed)  # of the head
     views = functools.partial(SingleView, strength=strength)
-    defaults = {"trainable": "last_1_blocks", "trunk_cache": 3, "trunk_cache_dtype": "fp32"}
-    return DIET(backbone, SPEC, views=views, **{**defaults, **settings})
+    defaults = {"trainable": "last_1_blocks", "trunk__views": 3, "trunk__dtype": "fp32"}
+    return assemble.diet(backbone, SPEC, views=views, **{**defaults, **settings})
 
 
-def prepare(method: DIET, folder: Path, clock: Clock = CLOCK, precision: str = "fp32") -> list[str]:
+def prepare(method: DIET, folder: Path, clock: Clock = CLOCK, precision: Precision = "fp32") -> list[str]:
     """Fill the cache and return the names of all files then there."""
-    method.prepare(pictures(), clock, folder=folder, device=CPU, precision=precision, num_workers=0)
+    method.prepare(pictures(), clock, Runtime(precision=precision, cache=folder))
     return sorted(path.name for path in (folder / "trunks").glob("*.bin"))
 
 
@@ -77,10 +77,10 @@ def drawn(method: DIET, clock: Clock = CLOCK) -> Tensor:
 def test_training_on_the_cache_is_training_on_the_views(model: str, trainable: str, step: int, tmp_path: Path) -> None:
     found = {}
     for cached in (0, 3):  # with strength 0 all views of an image are the same
-        method = diet(model, strength=0, trainable=trainable, trunk_cache=cached, probe_weight=0.3)
+        method = diet(model, strength=0, trainable=trainable, trunk__views=cached, probe__weight=0.3)
         method.train()
         prepare(method, tmp_path)
-        logs = method.loss(batch(), CLOCK.at(step))
+        logs = method(batch(), CLOCK.at(step))
         torch.autograd.backward(logs["loss"])
         grads = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
         found[cached] = {**logs, **grads, **dict(method.named_buffers())}
@@ -110,7 +110,7 @@ def test_every_epoch_has_a_view_and_none_comes_back_before_all_were_seen(tmp_pat
 
 
 def test_noise_has_its_share_of_the_deviation_and_the_steps_seed(tmp_path: Path) -> None:
-    plain, noisy = diet(), diet(trunk_cache_noise=0.2)
+    plain, noisy = diet(), diet(trunk__noise=0.2)
     prepare(plain, tmp_path)
     prepare(noisy, tmp_path)  # the same files
     expected = drawn(plain)
@@ -125,7 +125,7 @@ def test_noise_has_its_share_of_the_deviation_and_the_steps_seed(tmp_path: Path)
 def test_every_image_has_views_of_its_own(tmp_path: Path) -> None:
     method = diet()
     one_picture = TensorImages(pictures().images[:1].expand(N, -1, -1, -1))
-    method.prepare(one_picture, CLOCK, folder=tmp_path, device=CPU, precision="fp32", num_workers=0)
+    method.prepare(one_picture, CLOCK, Runtime(cache=tmp_path))
     one, two = drawn(method).split(CHUNK)
     assert not one.equal(two)
     assert len(one.flatten(1).unique(dim=0)) > CHUNK // 2  # two crops may be the same
@@ -144,18 +144,21 @@ def test_runs_that_differ_behind_the_trunk_share_the_files(tmp_path: Path) -> No
         for parameter in first.parameters():
             parameter.add_(parameter.requires_grad)
     assert prepare(first, tmp_path) == names
-    assert prepare(diet(seed=1, label_smoothing=0.5, logit_scale=3.0), tmp_path, Clock(0, 80, 4, seed=7)) == names
-    assert prepare(diet(trunk_cache=2), tmp_path) == names
+    assert (
+        prepare(diet(seed=1, loss__label_smoothing=0.5, head__logit_scale=3.0), tmp_path, Clock(0, 80, 4, seed=7))
+        == names
+    )
+    assert prepare(diet(trunk__views=2), tmp_path) == names
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "trunks").glob("*.bin"))] == stamps
 
 
 def test_runs_that_differ_before_it_do_not(tmp_path: Path) -> None:
     names = set(prepare(diet(), tmp_path))
     for changes in (
-        {"trunk_cache_seed": 1},
+        {"trunk__seed": 1},
         {"strength": 2},
         {"trainable": "last_2_blocks"},
-        {"trunk_cache_dtype": "bf16"},
+        {"trunk__dtype": "bf16"},
     ):
         now = set(prepare(diet(**changes), tmp_path))
         assert len(now - names) == 3, changes
@@ -167,7 +170,7 @@ def test_runs_that_differ_before_it_do_not(tmp_path: Path) -> None:
 
 
 def test_half_the_space_keeps_numbers_to_three_digits(tmp_path: Path) -> None:
-    exact, half = diet(), diet(trunk_cache_dtype="bf16")
+    exact, half = diet(), diet(trunk__dtype="bf16")
     prepare(exact, tmp_path)
     prepare(half, tmp_path)
     assert drawn(half).dtype == torch.float32
@@ -222,7 +225,7 @@ def test_the_size_is_told_and_must_fit(
     prepare(diet(), tmp_path)
     assert "trunk cache" not in capsys.readouterr().out
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size - 1))
-    with pytest.raises(UserError, match=r"^trunk_cache: .* to write to .* free; choose fewer views"):
+    with pytest.raises(UserError, match=r"^trunk: .* to write to .* free; choose fewer views"):
         prepare(diet(), tmp_path / "full")
     assert not (tmp_path / "full").exists()
 
@@ -230,12 +233,12 @@ def test_the_size_is_told_and_must_fit(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"trainable": "all"}, r"trunk_cache: 3, but with trainable=all nothing is frozen; choose trainable from"),
-        ({"mixup_alpha": 0.4}, r"trunk_cache: 3, but mixup_alpha mixes pictures"),
-        ({"cutmix_alpha": 0.4}, r"trunk_cache: 3, but cutmix_alpha mixes pictures"),
-        ({"trunk_cache": -1}, r"trunk_cache: -1; must be at least 0"),
-        ({"trunk_cache_noise": -0.1}, r"trunk_cache_noise: -0.1; must be at least 0"),
-        ({"trunk_cache": 0, "trunk_cache_noise": 0.2}, r"trunk_cache_noise: 0.2; .* and 0 without a trunk_cache"),
+        ({"trainable": "all"}, r"^views: 3, but with trainable all nothing is frozen; choose trainable from"),
+        ({"mix__mixup_alpha": 0.4}, r"^trunk: .* mixup mixes images"),
+        ({"mix__cutmix_alpha": 0.4}, r"^trunk: .* cutmix mixes images"),
+        ({"trunk__views": -1}, r"^views: -1; must be at least 0"),
+        ({"trunk__noise": -0.1}, r"^noise: -0.1; must be at least 0"),
+        ({"trunk__views": 0, "trunk__noise": 0.2}, r"^noise: 0.2; .* 0 where no views are cached"),
     ],
 )
 def test_mistakes_are_told(settings: dict[str, Any], message: str) -> None:
@@ -245,7 +248,7 @@ def test_mistakes_are_told(settings: dict[str, Any], message: str) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "trunks").write_text("a file")
-    with pytest.raises(UserError, match=r"^trunk_cache: .* cannot be written .*; set cache_dir$"):
+    with pytest.raises(UserError, match=r"^trunk: .* cannot be written"):
         prepare(diet(), tmp_path)
 
 
@@ -254,9 +257,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path, monkeypa
         raise OSError("No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(
-        UserError, match=r"^trunk_cache: .* cannot be written \(No space left on device\); set cache_dir$"
-    ):
+    with pytest.raises(UserError, match=r"^trunk: .* cannot be written \(No space left on device\)"):
         prepare(diet(), tmp_path)
     assert {path.suffix for path in (tmp_path / "trunks").iterdir()} == {".lock"}
 
@@ -270,5 +271,5 @@ def test_no_picture_is_decoded_for_a_step() -> None:
     assert ours.label is not None
     assert ours.label.equal(ours.index % 3)
     assert [len(part) for part in ours.split(2)] == [4, 4]
-    assert not diet().sees_pictures
-    assert diet(trunk_cache=0).sees_pictures
+    assert not diet().reads_images
+    assert diet(trunk__views=0).reads_images

@@ -3,16 +3,15 @@ import torch
 from torch import nn
 
 from dinodiet.errors import UserError
-from dinodiet.methods.base import Method
+from dinodiet.methods.base import MethodBase
 from dinodiet.types import Clock
-
-from .small import Encoder
+from tests.small import Encoder
 
 IMAGES = torch.randn(4, 3, 16, 16)
 
 
 def test_the_backbone_waits_for_its_part_of_the_training_and_then_trains() -> None:
-    method = Method(Encoder(), head_only_fraction=0.25).train()
+    method = MethodBase(Encoder(), warmup_fraction=0.25).train()
     clock = Clock(0, 8, 4)
     mean = method.state_dict()["backbone.norm.running_mean"]
     for step, waits in enumerate([True, True, False, False]):
@@ -24,7 +23,7 @@ def test_the_backbone_waits_for_its_part_of_the_training_and_then_trains() -> No
 
 
 def test_the_waiting_backbone_is_in_evaluation_mode_after_an_evaluation_too() -> None:
-    method = Method(Encoder(), head_only_fraction=0.5)
+    method = MethodBase(Encoder(), warmup_fraction=0.5)
     method.embed(IMAGES, Clock(0, 8, 4))
     method.eval()
     method.train()
@@ -33,16 +32,16 @@ def test_the_waiting_backbone_is_in_evaluation_mode_after_an_evaluation_too() ->
 
 
 def test_a_resumed_method_is_in_the_phase_of_its_clock() -> None:
-    method = Method(Encoder(), head_only_fraction=0.5).train()
+    method = MethodBase(Encoder(), warmup_fraction=0.5).train()
     method.embed(IMAGES, Clock(3, 8, 4))
     assert not method.backbone.training
-    method = Method(Encoder(), head_only_fraction=0.5).train()
+    method = MethodBase(Encoder(), warmup_fraction=0.5).train()
     method.embed(IMAGES, Clock(4, 8, 4))
     assert method.backbone.training
 
 
 def test_only_the_last_blocks_are_trained_and_the_rest_stays_as_it_is() -> None:
-    method = Method(Encoder(), trainable="last_1_blocks").train()
+    method = MethodBase(Encoder(), trainable="last_1_blocks").train()
     torch.autograd.backward(method.embed(IMAGES, Clock(0, 8, 4)).sum())
     trained = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
     assert trained == {"backbone.linear.weight", "backbone.linear.bias"}
@@ -56,10 +55,10 @@ def test_only_the_last_blocks_are_trained_and_the_rest_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"head_only_fraction": 1.5}, "head_only_fraction: 1.5"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction: 1.5"),
         ({"trainable": "everything"}, "trainable: 'everything'"),
     ],
 )
 def test_wrong_settings_are_named(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Method(Encoder(), **arguments)  # type: ignore[arg-type]
+        MethodBase(Encoder(), **arguments)  # type: ignore[arg-type]

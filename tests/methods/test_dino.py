@@ -14,23 +14,23 @@ from dinodiet.errors import UserError
 from dinodiet.methods.dino import DINO, choose_drop_path
 from dinodiet.schedules import Linear
 from dinodiet.types import Clock, DataSpec
-
-from .small import SPEC, CutViews, Encoder, FixedViews, batch
+from tests.methods import assemble
+from tests.small import SPEC, CutViews, Encoder, FixedViews, batch
 
 CLOCK = Clock(0, 8, 4)
 
 
 def dino(views: Any = FixedViews, spec: DataSpec = SPEC, **settings: Any) -> DINO:
     torch.manual_seed(0)
-    small = {"out_dim": 16, "hidden_dim": 24, "bottleneck_dim": 8, "drop_path": 0.0}
-    method = DINO(Encoder(), spec, views=views, **(small | settings))
+    small: dict[str, Any] = {"head__out_dim": 16, "head__hidden_dims": [24, 24], "head__bottleneck_dim": 8}
+    method = assemble.dino(Encoder(), spec, views=views, **{**small, "drop_path": 0.0, **settings})
     method.train()
     return method
 
 
 def step(method: DINO, optimizer: torch.optim.Optimizer, clock: Clock, parts: int = 1) -> None:
     for part, micro in enumerate(batch().split(parts)):
-        torch.autograd.backward(method.loss(micro, replace(clock, part=part))["loss"] / parts)
+        torch.autograd.backward(method(micro, replace(clock, part=part))["loss"] / parts)
     method.before_step(clock)
     optimizer.step()
     method.after_step(clock)
@@ -54,13 +54,13 @@ def encoder(module: nn.Module) -> Encoder:
 
 def test_there_is_one_forward_pass_per_resolution_and_the_teacher_sees_global_views_only() -> None:
     method = dino(functools.partial(FixedViews, local=6))
-    method.loss(batch(), CLOCK)
+    method(batch(), CLOCK)
     assert encoder(method.backbone).inputs == [(8, 3, 16, 16), (24, 3, 8, 8)]
     assert encoder(method.encoder).inputs == [(8, 3, 16, 16)]
 
 
 def test_a_frozen_last_layer_has_no_gradient_and_does_not_count_as_trained() -> None:
-    method = dino(freeze_last_layer_epochs=0.5)
+    method = dino(head__freeze_epochs=0.5)
     optimizer = adamw(method)
     before = method.head.last_layer.weight_v.detach().clone()
     for at in range(4):
@@ -71,7 +71,7 @@ def test_a_frozen_last_layer_has_no_gradient_and_does_not_count_as_trained() -> 
 
 
 def test_a_waiting_backbone_moves_in_nothing_and_its_teacher_waits_too() -> None:
-    method = dino(head_only_fraction=0.25)
+    method = dino(head__warmup_fraction=0.25)
     optimizer = adamw(method)
     start = {name: value.clone() for name, value in method.state_dict().items()}
     for at in range(3):
@@ -91,7 +91,7 @@ def test_blocks_that_are_not_trained_stay_the_same_in_student_and_teacher() -> N
     state = method.state_dict()
     moved = {name for name in state if not torch.equal(state[name], start[name])}
     assert {name for name in moved if ".conv." in name or ".norm." in name} == set()
-    assert {"backbone.linear.weight", "teacher.backbone.linear.weight", "criterion.center"} <= moved
+    assert {"backbone.linear.weight", "teacher.backbone.linear.weight", "loss.center"} <= moved
 
 
 def test_batchnorm_statistics_of_the_teacher_are_its_own() -> None:
@@ -112,7 +112,7 @@ def test_gradient_accumulation_moves_centre_and_teacher_once_from_the_whole_batc
         for norm in (encoder(method.backbone).norm, encoder(method.encoder).norm):
             norm.eval()  # batch statistics depend on the parts, the rest must not
         step(method, adamw(method), CLOCK, count)
-    torch.testing.assert_close(parts.criterion.center, whole.criterion.center)
+    torch.testing.assert_close(parts.loss.center, whole.loss.center)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
@@ -135,16 +135,16 @@ def test_a_resumed_training_is_the_uninterrupted_one() -> None:
 
 def test_teacher_is_what_is_evaluated_and_no_gradient_reaches_it() -> None:
     method = dino()
-    torch.autograd.backward(method.loss(batch(), CLOCK)["loss"])
-    assert method.encoder is method.teacher["backbone"]
+    torch.autograd.backward(method(batch(), CLOCK)["loss"])
+    assert method.encoder is method.teacher.backbone
     assert all(parameter.grad is None for parameter in method.teacher.parameters())
     assert not {id(p) for p in method.teacher.parameters()} & {id(p) for g in method.param_groups() for p in g.params}
 
 
 def test_logs_are_detached_and_diagnostics_are_numbers() -> None:
-    method = dino(teacher_temp=Linear(0.04, 0.07, epochs=2, per="epoch"))
+    method = dino(loss__teacher_temp=Linear(0.04, 0.07, epochs=2, per="epoch"))
     assert method.diagnostics() == {}
-    logs = method.loss(batch(), CLOCK.at(4))
+    logs = method(batch(), CLOCK.at(4))
     assert [name for name, value in logs.items() if value.requires_grad] == ["loss"]
     assert all(value.ndim == 0 for value in logs.values())
     diagnostics = method.diagnostics()
@@ -153,16 +153,16 @@ def test_logs_are_detached_and_diagnostics_are_numbers() -> None:
 
 
 def test_what_is_not_set_is_chosen_from_the_size_of_the_dataset() -> None:
-    small = dino(out_dim=None, drop_path=None)
+    small = dino(head__out_dim=None, drop_path=None)
     assert small.describe() == {
         "out_dim": 1024,
         "teacher_temp": "0.02 -> 0.02",
         "teacher_momentum": "0.99 -> 1",
         "drop_path": 0.0,
     }
-    assert small.frozen_last_layer_steps(Clock(0, 1000, 10)) == 10
+    assert small.head.frozen_steps(Clock(0, 1000, 10)) == 10
     large = DataSpec("large", num_images=1_281_167, num_labels=2)
-    chosen = dino(spec=large, momentum=0.9).describe()
+    chosen = dino(spec=large, teacher__momentum=0.9).describe()
     assert (chosen["teacher_temp"], chosen["teacher_momentum"]) == ("0.04 -> 0.07", "0.9")
 
 
@@ -180,10 +180,10 @@ def test_drop_path_is_the_students_and_grows_over_the_blocks() -> None:
     ("settings", "message"),
     [
         ({"drop_path": 0.2}, "^drop_path: 0.2, but this model has no"),
-        ({"out_dim": 0}, "out_dim: 0"),
-        ({"student_temp": -0.1}, "student_temp: -0.1"),
-        ({"teacher_temp": 0.0}, "teacher_temp: 0.0"),
-        ({"freeze_last_layer_epochs": 1.0, "freeze_last_layer_steps": 5}, "freeze_last_layer_steps and freeze_last"),
+        ({"head__out_dim": 0}, "out_dim: 0"),
+        ({"loss__student_temp": -0.1}, "student_temp: -0.1"),
+        ({"loss__teacher_temp": 0.0}, "teacher_temp: 0.0"),
+        ({"head__freeze_epochs": 1.0, "head__freeze_steps": 5}, "freeze_steps and freeze_epochs"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
@@ -193,8 +193,8 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
 
 def test_half_precision_gives_nearly_the_same_loss() -> None:
     method = dino()
-    exact = method.loss(batch(), CLOCK)["loss"].item()
+    exact = method(batch(), CLOCK)["loss"].item()
     with torch.autocast("cpu", torch.bfloat16):
-        half = method.loss(batch(), CLOCK)["loss"]
+        half = method(batch(), CLOCK)["loss"]
     assert half.dtype == torch.float32
     assert math.isclose(half.item(), exact, rel_tol=0.02)

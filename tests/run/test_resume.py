@@ -17,14 +17,14 @@ from tests.forking import finish, printed, start
 from tests.running import TINY, launch, results_in, scores
 
 # Everything that draws random numbers or keeps state: drop path, MixUp, the head-only phase, validation scores.
-DIET = (*TINY, "model.drop_path=0.1", "method.mixup_alpha=0.5", "eval.every_epochs=2", "schedule.epochs=10")
+DIET = (*TINY, "model.drop_path=0.1", "method.mix.mixup_alpha=0.5", "eval.every_epochs=2", "schedule.epochs=10")
 LONG_DIET = (*DIET, "schedule.epochs=150", "eval.every_epochs=30", "log_every=1")
 # A teacher, a centre, a frozen last layer, two resolutions.
 DINO = (
     *TINY,
     "method=dino",
-    "method.hidden_dim=32",
-    "method.out_dim=64",
+    "method.head.hidden_dims=[32,32]",
+    "method.head.out_dim=64",
     "schedule.batch_size=16",
     "schedule.epochs=30",
     "log_every=1",

@@ -17,27 +17,27 @@ HALF = 4  # of 8 steps
 COMMON = ("schedule.epochs=2", "checkpoint_minutes=0", "eval.every_epochs=1", "model.drop_path=0.2")
 DIET = {
     "mixed, projected, clipped, in parts": (
-        *("method.mixup_alpha=0.5", "method.cutmix_alpha=0.5", "method.projection_dim=8"),
+        *("method.mix.mixup_alpha=0.5", "method.mix.cutmix_alpha=0.5", "method.head.projection_dim=8"),
         *("schedule.clip_grad=0.1", "schedule.accumulate=2", "grad_checkpointing=true"),
     ),
     "random classes, all blocks, bf16, an optimiser with momentum": (
-        *("method.targets=random", "method.num_classes=8", "method.trainable=all", "precision=bf16"),
+        *("method.targets.num_classes=8", "method.trainable=all", "precision=bf16"),
         *("schedule.optimizer._target_=torch.optim.SGD", "+schedule.optimizer.momentum=0.9"),
     ),
     "a probe with a schedule": ("method=diet_dual",),
     "trunk cache with noise, head first": (
-        *("method.trunk_cache=2", "method.trainable=last_1_blocks", "method.head_only_fraction=0.75"),
-        *("method.trunk_cache_dtype=fp32", "method.trunk_cache_noise=0.3"),
+        *("method.trunk.views=2", "method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
+        *("method.trunk.dtype=fp32", "method.trunk.noise=0.3"),
     ),
 }
-SMALL_HEAD = ("method=dino", "method.hidden_dim=32", "method.out_dim=64", "schedule.batch_size=16")
+SMALL_HEAD = ("method=dino", "method.head.hidden_dims=[32,32]", "method.head.out_dim=64", "schedule.batch_size=16")
 DINO = {
     "clipped, in parts": ("schedule.accumulate=2", "schedule.clip_grad=0.1", "method.drop_path=0.2"),
     "batch norm, free norms, frozen last layer, bf16": (
-        *("method.use_bn=true", "method.norm_last_layer=false", "method.freeze_last_layer_steps=6"),
+        *("method.head.use_bn=true", "method.head.norm_last_layer=false", "method.head.freeze_steps=6"),
         *("precision=bf16", "grad_checkpointing=true"),
     ),
-    "the last block, head first": ("method.trainable=last_1_blocks", "method.head_only_fraction=0.75"),
+    "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
 OPTIONS = DIET | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
 

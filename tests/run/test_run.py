@@ -56,7 +56,7 @@ def test_a_finished_run_returns_its_results_without_training(
 
 
 def test_the_seed_and_the_method_make_another_run(tmp_path: Path) -> None:
-    for override in ("seed=0", "seed=1", "method.label_smoothing=0.3"):
+    for override in ("seed=0", "seed=1", "method.loss.label_smoothing=0.3"):
         run(composed(tmp_path, override, "schedule.epochs=0"), CHOICES)
     assert len(list((tmp_path / "default").iterdir())) == 3
 
@@ -101,7 +101,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, method: str, mon
 
 def test_a_divergence_is_a_failure_and_no_result(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the loss is nan at step"):
-        run(composed(tmp_path, "schedule.lr=1e30", "schedule.weight_decay=0", "method.head_only_fraction=0"), CHOICES)
+        run(composed(tmp_path, "schedule.lr=1e30", "schedule.weight_decay=0", "method.head.warmup_fraction=0"), CHOICES)
     (folder,) = (tmp_path / "default").iterdir()
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "failed"
@@ -150,7 +150,7 @@ def test_initial_embeddings_are_kept_and_used(tmp_path: Path) -> None:
     cached = sorted((tmp_path / ".cache" / "embeddings").glob("*.safetensors"))
     assert len(cached) == 3  # train, test, val
     before = [path.stat().st_mtime_ns for path in cached]
-    second = run(composed(tmp_path, "method.label_smoothing=0.5"), CHOICES)
+    second = run(composed(tmp_path, "method.loss.label_smoothing=0.5"), CHOICES)
     assert second["initial"] == first["initial"]
     assert [
         path.stat().st_mtime_ns for path in sorted((tmp_path / ".cache" / "embeddings").glob("*.safetensors"))

@@ -15,7 +15,7 @@ from tests.running import CHOICES, composed, results_in, scores
 
 # Four blocks' worth of everything that draws random numbers: the head-only phase, drop path, micro-batches.
 CACHED = (
-    *("method.trunk_cache=2", "method.trainable=last_1_blocks", "model.drop_path=0.1", "schedule.epochs=2"),
+    *("method.trunk.views=2", "method.trainable=last_1_blocks", "model.drop_path=0.1", "schedule.epochs=2"),
     *("schedule.accumulate=2", "eval.validation=false"),
 )
 
@@ -41,14 +41,14 @@ def test_a_resumed_run_ends_with_the_numbers_of_an_undisturbed_one(
     assert scores(run(cfg, CHOICES)) == scores(undisturbed)
     printed = capsys.readouterr().out
     assert "continuing from step 5 of 8" in printed
-    assert "trunk_cache 2 views" in printed
+    assert "trunk 2 views" in printed
     assert scores(results_in(tmp_path / "a")) == scores(undisturbed)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method.trainable=all"], r"^method\.trunk_cache: 2, but with trainable=all nothing is frozen"),
+        (["method.trainable=all"], r"^method\.trunk\.views: 2, but with trainable all nothing is frozen"),
         (["compile=true"], r"^compile: true compiles whole forward passes"),
     ],
 )

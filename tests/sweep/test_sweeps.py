@@ -132,8 +132,14 @@ def test_equal_terms_for_both_methods() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ("method.label_smoothing=0.1,1.5,-0.3", ["method.label_smoothing: 1.5", "method.label_smoothing: -0.3"]),
-        ("method.label_smoothing=0.1,much,few", ["method.label_smoothing: 'much'", "method.label_smoothing: 'few'"]),
+        (
+            "method.loss.label_smoothing=0.1,1.5,-0.3",
+            ["method.loss.label_smoothing: 1.5", "method.loss.label_smoothing: -0.3"],
+        ),
+        (
+            "method.loss.label_smoothing=0.1,much,few",
+            ["method.loss.label_smoothing: 'much'", "method.loss.label_smoothing: 'few'"],
+        ),
         ("model=vit_tiny,mea", ["model=mea", "'model/mea'"]),
         ("dataset=breastmnist,pathmnist", ["dataset=breastmnist", "dataset.limit: 1000; 546 images are available"]),
         ("model.size=tiny,huge", ["model.size=huge", "model.size: 'huge'; choose from: tiny"]),
@@ -143,7 +149,7 @@ def test_equal_terms_for_both_methods() -> None:
 def test_impossible_cells_are_all_named(overrides: str, words: list[str]) -> None:
     """Some are refused when the grid is composed, the others when it is planned: nothing has been started."""
     grid = sweeper("label_smoothing")
-    single = ("model=vit_tiny", "dataset=dermamnist", "method.label_smoothing=0.2", "seed=0")
+    single = ("model=vit_tiny", "dataset=dermamnist", "method.loss.label_smoothing=0.2", "seed=0")
     kept = [word for word in single if not overrides.startswith(word.partition("=")[0] + "=")]
     with pytest.raises(UserError) as caught:
         plan(grid.tasks(grid.expand(["sweeps=label_smoothing", *kept, overrides])))

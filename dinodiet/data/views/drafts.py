@@ -19,5 +19,5 @@ def drafted(images: Images, side: int) -> Images:
     if isinstance(images, Subset):
         return Subset(drafted(images.images, side), images.positions, images.held_out)
     if not isinstance(images, FileImages):
-        raise UserError("views.draft: true, but the images of this dataset are no image files on disk; choose false")
+        raise UserError("draft: true, but this dataset has no image files on disk; choose false")
     return FileImages(images.paths, images.labels, side)

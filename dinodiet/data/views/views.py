@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dinodiet.data.views.limits import check_size, checked
 from dinodiet.data.views.recipes import Recipe, make_views
+from dinodiet.data.views.settings import Affine, Blur, Colour, recipe_fields
 from dinodiet.errors import UserError
 from dinodiet.types import InputSpec
 
@@ -32,7 +33,7 @@ class SingleView:
     3. stronger: jitter with probability 0.8, and also blur with 0.5 and solarisation with 0.2.
 
     Any other argument that is given replaces the preset's value; `Recipe` says what each means. `size` defaults to the
-    backbone's input size, `blur_sigma` and `draft` are as in `MultiCrop`.
+    backbone's input size, `draft` is as in `MultiCrop`.
 
     Raises:
         UserError: a value is out of its range.
@@ -48,39 +49,24 @@ class SingleView:
         crop_scale: list[float] | None = None,
         resize_first: bool | None = None,
         flip: float | None = None,
-        affine_degrees: float | None = None,
-        affine_translate: float | None = None,
-        affine_scale: float | None = None,
-        jitter: list[float] | None = None,
-        jitter_probability: float | None = None,
-        gray: float | None = None,
-        blur: float | None = None,
-        blur_sigma: list[float] | None = None,
-        solarize: float | None = None,
+        affine: Affine | None = None,
+        colour: Colour | None = None,
+        blur: Blur | None = None,
         draft: bool = False,
     ) -> None:
         if strength not in range(len(_STRENGTHS)):
-            raise UserError(f"views.strength: {strength}; choose from: 0, 1, 2, 3")
+            raise UserError(f"strength: {strength}; choose from: 0, 1, 2, 3")
         size = input.size if size is None else size
         check_size("size", size, input)
         preset = replace(_STRENGTHS[strength], blur_sigma=_blur_sigma(size))
-        given = checked(
-            crop_scale=crop_scale,
-            resize_first=resize_first,
-            flip=flip,
-            affine_degrees=affine_degrees,
-            affine_translate=affine_translate,
-            affine_scale=affine_scale,
-            jitter=jitter,
-            jitter_probability=jitter_probability,
-            gray=gray,
-            blur=blur,
-            blur_sigma=blur_sigma,
-            solarize=solarize,
-        )
+        settings = {"crop_scale": crop_scale, "resize_first": resize_first, "flip": flip}
+        given = {key: checked(key, value) for key, value in settings.items() if value is not None}
         self.input = replace(input, size=size)
-        self.recipe = replace(preset, **given)
+        self.recipe = replace(preset, **given, **recipe_fields(affine, colour, blur))
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.input}, {self.recipe}, draft_side={self.draft_side})"
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return one view in 0..1: [float32 (B, 3, size, size)]."""
@@ -94,9 +80,8 @@ class MultiCrop:
     global ones. Where no pixels are given, a global crop has the backbone's input size and a local one 96/224 of it
     (rounded to what the backbone can take), so `2+8` is the published `2x224+8x96` at 224 pixels.
 
-    `blur` and `solarize` are the probabilities for the first global view, the other global views, and the local ones
-    (None: 1.0, 0.1, 0.5 and 0, 0.2, 0). `blur_sigma` (None: 0.1-2.0, in proportion less for crops under 96 pixels,
-    where the published range would leave nothing to see) is in pixels. Other defaults are as published.
+    `colour.solarize` and `blur.probability` are those of the first global view, the other global views, and the local
+    ones (None: 0, 0.2, 0 and 1.0, 0.1, 0.5). Other defaults are as published.
 
     With `draft`, large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size for training, as long as no crop has to
     be enlarged for it: faster, but other pixels than full decoding gives. Evaluation always decodes in full.
@@ -112,19 +97,17 @@ class MultiCrop:
         global_scale: list[float] | None = None,
         local_scale: list[float] | None = None,
         flip: float | None = None,
-        jitter: list[float] | None = None,
-        jitter_probability: float | None = None,
-        gray: float | None = None,
-        blur: list[float] | None = None,
-        blur_sigma: list[float] | None = None,
-        solarize: list[float] | None = None,
+        colour: Colour | None = None,
+        blur: Blur | None = None,
         draft: bool = False,
     ) -> None:
-        common = checked(flip=flip, jitter=jitter, jitter_probability=jitter_probability, gray=gray)
-        sigma = checked(blur_sigma=blur_sigma)
-        own = checked(global_scale=global_scale, local_scale=local_scale, view_blur=blur, view_solarize=solarize)
-        large, small = own.get("global_scale", (0.4, 1.0)), own.get("local_scale", (0.05, 0.4))
-        blurs, solarizes = own.get("view_blur", (1.0, 0.1, 0.5)), own.get("view_solarize", (0.0, 0.2, 0.0))
+        large = checked("global_scale", (0.4, 1.0) if global_scale is None else global_scale)
+        small = checked("local_scale", (0.05, 0.4) if local_scale is None else local_scale)
+        common = recipe_fields(colour=colour, blur=blur, kinds=3)
+        blurs, solarizes = common.pop("blur", (1.0, 0.1, 0.5)), common.pop("solarize", (0.0, 0.2, 0.0))
+        sigma = common.pop("blur_sigma", None)
+        if flip is not None:
+            common["flip"] = checked("flip", flip)
         first, other, local = (
             replace(_DINO, crop_scale=scale, blur=b, solarize=s, **common)
             for scale, b, s in zip((large, large, small), blurs, solarizes, strict=True)
@@ -132,10 +115,13 @@ class MultiCrop:
         self.groups: list[tuple[InputSpec, list[Recipe]]] = []
         for number, size in parse_crops(crops, input):
             recipes = [local] * number if self.groups else [first, *[other] * (number - 1)]
-            recipes = [replace(recipe, **{"blur_sigma": _blur_sigma(size), **sigma}) for recipe in recipes]
+            recipes = [replace(recipe, blur_sigma=sigma or _blur_sigma(size)) for recipe in recipes]
             self.groups.append((replace(input, size=size), recipes))
         self.num_global = len(self.groups[0][1])
         self.draft_side = source_side(self.groups) if draft else None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.groups}, draft_side={self.draft_side})"
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the views in 0..1, global ones first, each float32 (B, 3, s, s)."""
@@ -152,7 +138,7 @@ def parse_crops(crops: str, input: InputSpec) -> list[tuple[int, int]]:
     for text in str(crops).split("+"):
         match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*x\s*([1-9]\d*))?\s*", text)
         if match is None:
-            raise UserError(f"views.crops: {crops!r}; give groups such as 2x224+8x96, or 2+8 for the default sizes")
+            raise UserError(f"crops: {crops!r}; give groups such as 2x224+8x96, or 2+8 for the default sizes")
         local = max(1, round(input.size * 96 / 224 / input.divisor)) * input.divisor
         default = local if groups else input.size
         groups.append((int(match[1]), int(match[2] or default)))

@@ -18,7 +18,7 @@ from dinodiet.types import Clock, DataSpec
 
 
 class ClassHead(nn.Module):
-    """DIET's head: embeddings (B, in_dim) -> logits of many classes, from unit features and a linear layer without bias.
+    """DIET's head: embeddings (B, in_dim) -> unit features -> logits of many classes, by a linear layer without bias.
 
     Args:
         in_dim: width of the embeddings.

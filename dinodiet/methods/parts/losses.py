@@ -36,8 +36,12 @@ class CrossEntropy:
 class Distillation(nn.Module):
     """DINO's loss: cross-entropy between views, with a centred and sharpened teacher (Caron et al. 2021, section 3.1).
 
-    The centre of the teacher's logits is a buffer (1, out_dim), from 0. It moves after the loss is computed, once per step however many parts the step's batch is split into:
-    `forward` sums the logits up (from anew in a step's first part), `update_center` moves the centre.
+    The centre of the teacher's logits is a buffer (1, out_dim), from 0. It moves after the loss is computed, once per
+    step however many parts the step's batch is split into: `forward` sums the logits up (from anew in a step's first
+    part), `update_center` moves the centre. `teacher_temp` None: by the number of images (`dino_defaults`).
+
+    Raises:
+        UserError: a temperature is not above 0.
     """
 
     center: Tensor

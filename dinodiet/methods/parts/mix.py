@@ -32,23 +32,29 @@ class Mixed:
 
 
 class Mix:
-    """Mixes each batch by MixUp or CutMix, one of the two at random where both are on; alpha 0 turns one off."""
+    """Mixes each batch by MixUp or CutMix, one of the two at random where both are on.
 
-    def __init__(self, mixup_alpha: float, cutmix_alpha: float) -> None:
+    The alphas are the parameters of the Beta distribution from which the weights are drawn; 0 is off.
+
+    Raises:
+        UserError: an alpha is negative.
+    """
+
+    def __init__(self, *, mixup_alpha: float = 0.0, cutmix_alpha: float = 0.0) -> None:
         for key, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
             if alpha < 0:
                 raise UserError(f"{key}: {alpha}; must be at least 0 (0: off)")
         self.alphas = {"mixup": mixup_alpha, "cutmix": cutmix_alpha}
+        self.kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Mixed:
         """Mix a batch as the generator says; with both off, return it as it is."""
-        kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
         partner = torch.randperm(len(images), generator=generator)
-        if not kinds:
+        if not self.kinds:
             return Mixed(images, partner, 1.0)
         # torch draws no Beta from a generator of its own
         draw = np.random.default_rng(generator.initial_seed())
-        kind = kinds[int(draw.integers(len(kinds)))]
+        kind = self.kinds[int(draw.integers(len(self.kinds)))]
         kept = float(draw.beta(self.alphas[kind], self.alphas[kind]))
         partner = partner.to(images.device)
         if kind == "mixup":

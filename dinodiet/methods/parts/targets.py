@@ -10,7 +10,7 @@ from dinodiet.types import Clock, DataSpec
 
 
 class IndexTargets(nn.Module):
-    """The index of each image as its class (Balestriero 2023, arXiv:2302.10260), or one of `num_classes` random classes.
+    """The index of each image as its class (Balestriero 2023, arXiv:2302.10260), or one of `num_classes` at random.
 
     Random classes are drawn once, from `seed`: the control that tells whether it matters that images have their own.
 

@@ -22,9 +22,7 @@ class Teacher(nn.Module):
     `momentum` (None: by the number of images) is the part of itself that the teacher keeps in a step.
     """
 
-    def __init__(
-        self, backbone: nn.Module, head: nn.Module, spec: DataSpec, *, momentum: Scalar | None = None
-    ) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, spec: DataSpec, *, momentum: Scalar | None = None) -> None:
         super().__init__()
         self.backbone, self.head = teacher_of(backbone), teacher_of(head)
         self.momentum = momentum if momentum is not None else dino_defaults.momentum(spec.num_images)

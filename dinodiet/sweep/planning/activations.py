@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from dinodiet.methods.base import Method
+from dinodiet.methods.base import MethodBase
 from dinodiet.types import AUTOCAST, Batch, Clock, DataSpec
 
 
@@ -83,7 +83,7 @@ class Activations:
     def __init__(self) -> None:
         self._costs: dict[Any, Cost] = {}
 
-    def peak(self, key: str, method: Method, spec: DataSpec, batch_size: int, precision: str) -> int:
+    def peak(self, key: str, method: MethodBase, spec: DataSpec, batch_size: int, precision: str) -> int:
         """Return the bytes of activations and of gradients at the worst moment of a training step.
 
         Args:
@@ -91,11 +91,12 @@ class Activations:
             method: on the meta device; it is spoiled.
             spec: of its data.
             batch_size: of a micro-batch.
-            precision: of the forward passes, as in `Recipe`.
+            precision: of the forward passes, as in `Optimisation`.
         """
         views: Any = method.views
         shapes = [view.shape[1:] for view in views(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.Generator())]
-        backbone: Any = method.backbone
+        towers = method.towers()
+        backbone: Any = towers[0]
         live = Live()
 
         def cost(shape: torch.Size, training: bool) -> Cost:
@@ -103,13 +104,13 @@ class Activations:
 
         reserve = Reserve(backbone.embed_dim, cost, live)
         for name, module in list(method.named_modules()):
-            if type(module) is type(backbone):
+            if module in towers:
                 method.set_submodule(name, reserve)
         with _without_memory(precision):
             method.to_empty(device="cpu").train()
             method.views = _Views(shapes, views.num_global)  # type: ignore[assignment]
             with live:
-                loss = method.loss(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
+                loss = method(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
                 after_forward = live.now
                 torch.autograd.backward(loss)
         return max(reserve.peak, reserve.kept + live.peak, after_forward + reserve.kept)
@@ -152,6 +153,7 @@ class _Views:
 
     shapes: list[torch.Size]
     num_global: int
+    draft_side: int | None = None
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         return [torch.empty(len(images), *shape) for shape in self.shapes]

@@ -24,8 +24,8 @@ from dinodiet.data.sources.planned import unknown
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
-from dinodiet.methods.base import Method
-from dinodiet.run.parts import build_recipe, build_scorer
+from dinodiet.methods.base import MethodBase
+from dinodiet.run.parts import build_optimisation, build_scorer
 from dinodiet.schedules import at
 from dinodiet.sweep.planning.activations import Activations
 from dinodiet.types import Backbone, Clock, Data, DataSpec
@@ -108,18 +108,19 @@ class Estimator:
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
         if cfg.grad_checkpointing:
-            recompute_blocks(method.backbone)
+            for tower in method.towers():
+                recompute_blocks(tower)
         memory = _memory(cfg, method, opened.data)
-        parameters = list(method.backbone.parameters())
+        parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
         if not opened.counted:
             return Estimate(steps, total, trained, note=opened.note)
         return Estimate(steps, total, trained, memory, self._peak(cfg, method, opened.data.spec, memory), opened.note)
 
-    def _peak(self, cfg: DictConfig, method: Method, spec: DataSpec, memory: int) -> int | None:
+    def _peak(self, cfg: DictConfig, method: MethodBase, spec: DataSpec, memory: int) -> int | None:
         """Return the bytes at the worst moment; None: a part cannot be run without values."""
-        backbone, plain = method.backbone, resolved(cfg)
+        backbone, plain = method.towers()[0], resolved(cfg)
         settings = {key: plain["method"].get(key) for key in ("_target_", "trainable", "drop_path")}
         parts = [plain["model"], settings, spec.image_size, spec.native_size, cfg.grad_checkpointing]
         key = json.dumps(parts, sort_keys=True)
@@ -187,8 +188,8 @@ def _check_file(weights: Any) -> None:
         )
 
 
-def _method(cfg: DictConfig, backbone: Backbone, spec: DataSpec) -> Method:
-    method: Method = _on_meta(lambda: build(cfg.method, "method")(backbone=backbone, spec=spec))
+def _method(cfg: DictConfig, backbone: Backbone, spec: DataSpec) -> MethodBase:
+    method: MethodBase = _on_meta(lambda: build(cfg.method, "method")(backbone=backbone, spec=spec))
     return method
 
 
@@ -197,10 +198,10 @@ def _clock(cfg: DictConfig, data: Data) -> Clock:
     return Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch)
 
 
-def _memory(cfg: DictConfig, method: Method, data: Data) -> int:
-    recipe, optimizer = build_recipe(cfg, method, len(data.pretext))
+def _memory(cfg: DictConfig, method: MethodBase, data: Data) -> int:
+    optimisation, optimizer = build_optimisation(cfg, method, len(data.pretext))
     clock = _clock(cfg, data)
-    for value in (recipe.lr, recipe.weight_decay):
+    for value in (optimisation.lr, optimisation.weight_decay):
         at(value, clock)  # a schedule may refuse its durations
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*method.parameters(), *method.buffers()))
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])

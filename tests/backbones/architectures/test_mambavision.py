@@ -20,11 +20,10 @@ from dinodiet.backbones.architectures.mambavision_sizes import SIZES, Architectu
 from dinodiet.backbones.weights import released
 from dinodiet.data.views.views import MultiCrop, SingleView
 from dinodiet.errors import UserError
-from dinodiet.methods.base import Method
-from dinodiet.methods.diet import DIET
-from dinodiet.methods.dino import DINO
+from dinodiet.methods.base import MethodBase
 from dinodiet.types import Backbone, Batch, Clock, DataSpec
 from tests.backbones.small import MODELS, pixels, read, target
+from tests.methods import assemble
 from tests.places import REFERENCES
 
 SHAPES: dict[str, Any] = json.loads((REFERENCES / "mambavision_shapes.json").read_text())
@@ -373,7 +372,7 @@ def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def changed_by_a_step(method: Method) -> set[str]:
+def changed_by_a_step(method: MethodBase) -> set[str]:
     """Return the parameters and statistics of the trained backbone that one optimiser step changes."""
     method.train()
     backbone = method.backbone
@@ -382,23 +381,24 @@ def changed_by_a_step(method: Method) -> set[str]:
     pictures = torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     batch = Batch(pictures, None, torch.arange(4))
     optimizer = torch.optim.SGD([group.as_dict() for group in method.param_groups()], lr=1.0)
-    method.loss(batch, Clock(0, 2, 1))["loss"].backward()
+    method(batch, Clock(0, 2, 1))["loss"].backward()
     optimizer.step()
     return {key for key, value in backbone.state_dict().items() if not torch.equal(value, before[key])}
 
 
-def diet(backbone: MambaVisionBackbone) -> Method:
+def diet(backbone: MambaVisionBackbone) -> MethodBase:
     views = functools.partial(SingleView, strength=2)
-    return DIET(backbone, PHOTOS, views=views, trainable="last_2_blocks", head_only_fraction=0.0)
+    return assemble.diet(backbone, PHOTOS, views=views, trainable="last_2_blocks", head__warmup_fraction=0.0)
 
 
-def dino(backbone: MambaVisionBackbone) -> Method:
+def dino(backbone: MambaVisionBackbone) -> MethodBase:
     views = functools.partial(MultiCrop, crops="2x64+2x40")
-    return DINO(backbone, PHOTOS, views=views, trainable="last_2_blocks", out_dim=16, hidden_dim=16, drop_path=0.0)
+    small = {"head__out_dim": 16, "head__hidden_dims": [16, 16], "drop_path": 0.0}
+    return assemble.dino(backbone, PHOTOS, views=views, trainable="last_2_blocks", **small)
 
 
 @pytest.mark.parametrize("method", [diet, dino])
-def test_a_step_with_two_blocks_changes_exactly_these(method: Callable[[MambaVisionBackbone], Method]) -> None:
+def test_a_step_with_two_blocks_changes_exactly_these(method: Callable[[MambaVisionBackbone], MethodBase]) -> None:
     backbone = small()
     changed = changed_by_a_step(method(backbone))
     pattern = re.compile(r"model\.(levels\.3\.blocks\.[01]\.|norm\.)")

@@ -22,7 +22,7 @@ from dinodiet.run.parts import build_parts
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Status
 from dinodiet.training.loop import fit
-from dinodiet.types import Batch
+from dinodiet.types import Batch, World
 from tests.bench.peers import setting
 from tests.bench.peers.setting import Meter, Setting
 from tests.places import ROOT
@@ -41,12 +41,12 @@ def overrides(chosen: Setting) -> list[str]:
         f"dataset.image_size={chosen.size}",
         f"model.patch_size={chosen.patch}",
         f"method.views.crops={crops}",
-        f"+method.views.blur_sigma={list(setting.BLUR_SIGMA)}",
-        f"method.out_dim={chosen.out_dim}",
-        f"method.hidden_dim={setting.HIDDEN}",
-        f"method.bottleneck_dim={setting.BOTTLENECK}",
-        f"method.teacher_temp={setting.TEACHER_TEMP}",
-        "method.freeze_last_layer_steps=0",
+        f"method.views.blur.sigma={list(setting.BLUR_SIGMA)}",
+        f"method.head.out_dim={chosen.out_dim}",
+        f"method.head.hidden_dims=[{setting.HIDDEN},{setting.HIDDEN}]",
+        f"method.head.bottleneck_dim={setting.BOTTLENECK}",
+        f"method.loss.teacher_temp={setting.TEACHER_TEMP}",
+        "method.head.freeze_steps=0",
         "method.drop_path=0.0",
         f"schedule.batch_size={chosen.batch}",
         f"schedule.lr.value={setting.LR}",
@@ -121,9 +121,9 @@ class Training:
                 batches,
                 parts.optimizer,
                 scaler,
-                parts.recipe,
+                parts.optimisation,
                 clock,
-                device=parts.device,
+                World(device=parts.device),
                 on_step=on_step,
             )
         return meter.steps
@@ -136,7 +136,7 @@ class Training:
         rows = len(views[0])
         with FlopCounterMode(display=False) as counter:
             batch = Batch(torch.empty(rows, 3, 0, 0, dtype=torch.uint8), None, torch.arange(rows))
-            method.loss(batch, self.parts.clock)["loss"].backward()
+            method(batch, self.parts.clock)["loss"].backward()
         method.views = made
         self.parts.optimizer.zero_grad()
         return int(counter.get_total_flops())

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from dinodiet.data.preprocess import preprocess
 from dinodiet.data.views import augment, crops
+from dinodiet.data.views.settings import Affine, Blur, Colour
 from dinodiet.data.views.views import MultiCrop, SingleView, parse_crops
 from dinodiet.errors import UserError
 from dinodiet.types import InputSpec, Views
 
+PARTS: dict[str, Any] = {"affine": Affine, "colour": Colour, "blur": Blur}
 SPEC = InputSpec(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), divisor=4)
 
 
@@ -37,7 +39,8 @@ def test_views_depend_on_the_generator_and_nothing_else(views: Views) -> None:
 
 
 @pytest.mark.parametrize(
-    "views", [SingleView(SPEC, strength=1), SingleView(SPEC, strength=0), MultiCrop(SPEC, jitter=[0.0] * 4)]
+    "views",
+    [SingleView(SPEC, strength=1), SingleView(SPEC, strength=0), MultiCrop(SPEC, colour=Colour(jitter=[0.0] * 4))],
 )
 def test_a_list_gives_what_a_tensor_gives(views: Views) -> None:
     images = random_images()
@@ -46,7 +49,7 @@ def test_a_list_gives_what_a_tensor_gives(views: Views) -> None:
 
 
 @pytest.mark.parametrize(
-    "views", [*(SingleView(SPEC, strength, affine_degrees=5) for strength in (1, 3)), MultiCrop(SPEC)]
+    "views", [*(SingleView(SPEC, strength, affine=Affine(degrees=5)) for strength in (1, 3)), MultiCrop(SPEC)]
 )
 @pytest.mark.parametrize("as_list", [False, True])
 def test_no_pixel_is_asked_for_its_value(views: Views, as_list: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,19 +118,19 @@ def test_multi_crop_is_the_published_recipe() -> None:
 
 
 def test_given_settings_replace_the_presets() -> None:
-    settings: dict[str, Any] = {"crop_scale": [1, 1], "flip": 0, "jitter": [0.1, 0.2, 0.3, 0.4], "affine_degrees": 10.0}
-    recipe = SingleView(SPEC, 3, resize_first=False, blur_sigma=[0.5, 3.0], **settings).recipe
+    parts: dict[str, Any] = {"affine": Affine(degrees=10.0), "colour": Colour(jitter=[0.1, 0.2, 0.3, 0.4])}
+    parts["blur"] = Blur(sigma=[0.5, 3.0])
+    recipe = SingleView(SPEC, 3, resize_first=False, crop_scale=[1, 1], flip=0, **parts).recipe
     expected = replace(SingleView(SPEC, 3).recipe, resize_first=False, blur_sigma=(0.5, 3.0))
     assert recipe == replace(expected, crop_scale=(1, 1), flip=0, jitter=(0.1, 0.2, 0.3, 0.4), affine_degrees=10.0)
-    views = MultiCrop(
-        SPEC, "3+1", [0.3, 0.9], [0.1, 0.3], blur=[0.3, 0.2, 0.1], solarize=[0.0, 0.5, 1.0], blur_sigma=[0.5, 3.0]
-    )
+    colour, blur = Colour(solarize=[0.0, 0.5, 1.0]), Blur([0.3, 0.2, 0.1], [0.5, 3.0])
+    views = MultiCrop(SPEC, "3+1", [0.3, 0.9], [0.1, 0.3], colour=colour, blur=blur)
     made = [r for _, recipes in views.groups for r in recipes]
     assert [r.crop_scale for r in made] == [(0.3, 0.9)] * 3 + [(0.1, 0.3)]
     assert [r.blur for r in made] == [0.3, 0.2, 0.2, 0.1]
     assert [r.solarize for r in made] == [0.0, 0.5, 0.5, 1.0]
     assert {r.blur_sigma for r in made} == {(0.5, 3.0)}
-    assert MultiCrop(SPEC, gray=0.0).groups[1][1][0].gray == 0.0
+    assert MultiCrop(SPEC, colour=Colour(gray=0.0)).groups[1][1][0].gray == 0.0
 
 
 @pytest.mark.parametrize(
@@ -161,20 +164,20 @@ def test_default_sizes_follow_the_backbone(size: int, divisor: int, local: int) 
 
 @pytest.mark.parametrize("crops", ["", "2x32+", "0x32", "2*32", "-1x32", "2x32,8x16", "axb", "2x0"])
 def test_malformed_crops(crops: str) -> None:
-    with pytest.raises(UserError, match=r"^views\.crops: .*give groups such as 2x224\+8x96"):
+    with pytest.raises(UserError, match=r"^crops: .*give groups such as 2x224\+8x96"):
         MultiCrop(SPEC, crops)
 
 
 def test_crops_that_the_backbone_cannot_take() -> None:
-    with pytest.raises(UserError, match=r"^views\.crops: 30 pixels is no multiple of 4.*choose 28 or 32"):
+    with pytest.raises(UserError, match=r"^crops: 30 pixels is no multiple of 4.*choose 28 or 32"):
         MultiCrop(SPEC, "2x32+8x30")
-    with pytest.raises(UserError, match=r"^views\.crops: 2 pixels is no multiple of 4.*choose 4$"):
+    with pytest.raises(UserError, match=r"^crops: 2 pixels is no multiple of 4.*choose 4$"):
         MultiCrop(SPEC, "2x32+8x2")
-    with pytest.raises(UserError, match=r"^views\.crops: 224 pixels is more than the backbone's input of 32;"):
+    with pytest.raises(UserError, match=r"^crops: 224 pixels is more than the backbone's input of 32;"):
         MultiCrop(SPEC, "2x224+8x96")
-    with pytest.raises(UserError, match=r"^views\.size: 36 pixels is more than the backbone's input of 32;"):
+    with pytest.raises(UserError, match=r"^size: 36 pixels is more than the backbone's input of 32;"):
         SingleView(SPEC, size=36)
-    with pytest.raises(UserError, match=r"^views\.size: 0 pixels"):
+    with pytest.raises(UserError, match=r"^size: 0 pixels"):
         SingleView(SPEC, size=0)
 
 
@@ -186,21 +189,25 @@ def test_crops_that_the_backbone_cannot_take() -> None:
         (SingleView, "crop_scale", [0.5, 0.2]),
         (SingleView, "crop_scale", [0.5]),
         (SingleView, "crop_scale", [0.5, 1.2]),
-        (SingleView, "jitter", [0.4, 0.4, 0.4]),
-        (SingleView, "jitter", [0.4, 0.4, 0.4, 0.6]),
-        (SingleView, "jitter_probability", -0.1),
-        (SingleView, "blur_sigma", [0.0, 1.0]),
-        (SingleView, "affine_degrees", 200),
-        (SingleView, "gray", float("nan")),
+        (SingleView, "colour.jitter", [0.4, 0.4, 0.4]),
+        (SingleView, "colour.jitter", [0.4, 0.4, 0.4, 0.6]),
+        (SingleView, "colour.jitter_probability", -0.1),
+        (SingleView, "colour.solarize", [0.0, 0.2, 0.1]),
+        (SingleView, "blur.sigma", [0.0, 1.0]),
+        (SingleView, "affine.degrees", 200),
+        (SingleView, "colour.gray", float("nan")),
         (MultiCrop, "global_scale", [0.4, 0.2]),
         (MultiCrop, "local_scale", [0.4, 2]),
-        (MultiCrop, "blur", [0.4, 0.2]),
-        (MultiCrop, "solarize", [0.0, 0.2, 1.1]),
-        (MultiCrop, "blur_sigma", [2.0, 1.0]),
+        (MultiCrop, "blur.probability", [0.4, 0.2]),
+        (MultiCrop, "blur.probability", 0.5),
+        (MultiCrop, "colour.solarize", [0.0, 0.2, 1.1]),
+        (MultiCrop, "blur.sigma", [2.0, 1.0]),
     ],
 )
 def test_values_out_of_range(views: Any, key: str, value: Any) -> None:
-    with pytest.raises(UserError, match=rf"^views\.{key}: .*; (give|choose) .*\d") as error:
-        views(SPEC, **{key: value})
+    part, _, name = key.partition(".")
+    given = {part: PARTS[part](**{name: value})} if name else {key: value}
+    with pytest.raises(UserError, match=rf"^{key}: .*; (give|choose) .*\d") as error:
+        views(SPEC, **given)
     assert "\n" not in str(error.value)
     assert str(value) in str(error.value)

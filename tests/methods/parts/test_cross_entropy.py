@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.methods.parts import cross_entropy
-from dinodiet.methods.parts.cross_entropy import Classified, chunked_cross_entropy
+from dinodiet.methods.parts.cross_entropy import ClassLogits, chunked_cross_entropy
 
 SCALE, CLASSES, ROWS = 3.0, 53, 6
 
@@ -68,11 +68,13 @@ def test_autocast_gives_what_it_gives_the_whole() -> None:
 
 def test_a_head_is_large_from_its_size_on(monkeypatch: pytest.MonkeyPatch) -> None:
     features, weight, target = inputs(torch.float64)
-    small = Classified(features, weight, scale=SCALE, label_smoothing=0.2)
-    exact = small.loss(target)
+    small = ClassLogits(features, weight, scale=SCALE)
+    exact = small.cross_entropy(target, label_smoothing=0.2)
     monkeypatch.setattr(cross_entropy, "LARGE", ROWS * CLASSES - 1)
     monkeypatch.setattr(cross_entropy, "CHUNK", 60)
     monkeypatch.setattr(F, "cross_entropy", None)  # the whole is not used
-    large = Classified(features, weight, scale=SCALE, label_smoothing=0.2)
-    torch.testing.assert_close(large.loss(target), exact.float(), rtol=1e-6, atol=0, check_dtype=False)
+    large = ClassLogits(features, weight, scale=SCALE)
+    torch.testing.assert_close(
+        large.cross_entropy(target, label_smoothing=0.2), exact.float(), rtol=1e-6, atol=0, check_dtype=False
+    )
     assert large.predicted().equal(small.predicted())

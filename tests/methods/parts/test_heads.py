@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dinodiet.methods.parts.dino_head import DINOHead, WeightNormLinear
+from dinodiet.methods.parts.heads import DINOHead, WeightNormLinear
 from tests.places import REFERENCES
+from tests.small import SPEC
 
 REFERENCE = np.load(REFERENCES / "dino_head.npz")
 WEIGHTS = load_file(REFERENCES / "dino_head.safetensors")
@@ -18,10 +19,10 @@ KINDS = ["plain_fixed", "plain_free", "bn_fixed", "bn_free"]
 def published(kind: str) -> DINOHead:
     head = DINOHead(
         SETTINGS["in_dim"],
-        SETTINGS["out_dim"],
-        hidden_dim=SETTINGS["hidden_dim"],
+        SPEC,
+        out_dim=SETTINGS["out_dim"],
+        hidden_dims=[SETTINGS["hidden_dim"]] * (SETTINGS["nlayers"] - 1),
         bottleneck_dim=SETTINGS["bottleneck_dim"],
-        num_layers=SETTINGS["nlayers"],
         use_bn=kind.startswith("bn"),
         norm_last_layer=kind.endswith("fixed"),
     )
@@ -43,7 +44,9 @@ def test_outputs_and_statistics_are_the_published_ones(kind: str) -> None:
 
 @pytest.mark.parametrize("norm_last_layer", [True, False])
 def test_gains_start_at_one_and_are_trained_only_when_free(norm_last_layer: bool) -> None:
-    last = DINOHead(12, 20, hidden_dim=24, bottleneck_dim=8, norm_last_layer=norm_last_layer).last_layer
+    last = DINOHead(
+        12, SPEC, out_dim=20, hidden_dims=[24], bottleneck_dim=8, norm_last_layer=norm_last_layer
+    ).last_layer
     assert (last.weight_g == 1).all()
     assert last.weight_g.requires_grad is not norm_last_layer
     assert last.weight_v.requires_grad
@@ -51,7 +54,7 @@ def test_gains_start_at_one_and_are_trained_only_when_free(norm_last_layer: bool
 
 def test_initialisation_is_the_published_one() -> None:
     torch.manual_seed(0)
-    head = DINOHead(64, 400, hidden_dim=256, bottleneck_dim=100)
+    head = DINOHead(64, SPEC, out_dim=400, hidden_dims=[256, 256], bottleneck_dim=100)
     for position in (0, 2, 4):
         layer = head.mlp[position]
         assert isinstance(layer, torch.nn.Linear)

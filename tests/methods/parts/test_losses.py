@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.methods.parts.dino_loss import DINOLoss
+from dinodiet.methods.parts.losses import Distillation
+from dinodiet.types import Clock
 from tests.places import REFERENCES
+from tests.small import SPEC
 
 REFERENCE = np.load(REFERENCES / "dino_loss.npz")
 SETTINGS = json.loads(str(REFERENCE["settings_json"]))
@@ -18,17 +20,17 @@ def reference(key: str, call: int) -> Tensor:
     return torch.from_numpy(REFERENCE[key][call])
 
 
-def run(loss: DINOLoss, student: Tensor, teacher: Tensor, temp: float = 0.04, first: bool = True) -> dict[str, Tensor]:
-    return loss(  # type: ignore[no-any-return]
-        student, teacher, num_global=2, student_temp=0.1, teacher_temp=temp, first_part=first
-    )
+def run(loss: Distillation, student: Tensor, teacher: Tensor, step: int = 0, part: int = 0) -> dict[str, Tensor]:
+    clock = Clock(step, 100, 1, part=part)
+    return loss(student, teacher, num_global=2, clock=clock)  # type: ignore[no-any-return]
 
 
 def test_losses_gradients_and_centres_are_the_published_ones() -> None:
-    loss = DINOLoss(SETTINGS["out"])
+    temps = REFERENCE["teacher_temps"]
+    loss = Distillation(SETTINGS["out"], SPEC, teacher_temp=lambda clock: float(temps[clock.epoch]))
     for call, epoch in enumerate(SETTINGS["calls"]):
         student = reference("student_logits", call).requires_grad_()
-        logs = run(loss, student, reference("teacher_logits", call), float(REFERENCE["teacher_temps"][epoch]))
+        logs = run(loss, student, reference("teacher_logits", call), step=epoch)
         torch.autograd.backward(logs["loss"])
         loss.update_center()
         assert student.grad is not None
@@ -39,10 +41,10 @@ def test_losses_gradients_and_centres_are_the_published_ones() -> None:
 
 def test_the_centre_moves_once_towards_the_mean_over_all_parts() -> None:
     student, teacher = torch.randn(2, 12, 5), torch.randn(2, 6, 5)
-    loss = DINOLoss(5)
+    loss = Distillation(5, SPEC, teacher_temp=0.04)
     run(loss, torch.randn(12, 5), torch.randn(6, 5))  # a step that was never finished leaves nothing
     for part in range(2):
-        run(loss, student[part], teacher[part], first=part == 0)
+        run(loss, student[part], teacher[part], part=part)
         assert not loss.center.any()
     loss.update_center()
     torch.testing.assert_close(loss.center, 0.1 * teacher.mean((0, 1))[None])
@@ -50,7 +52,7 @@ def test_the_centre_moves_once_towards_the_mean_over_all_parts() -> None:
 
 def test_entropy_and_kl_are_the_parts_of_the_cross_entropy() -> None:
     student, teacher = torch.randn(8, 5), torch.randn(4, 5)
-    logs = run(DINOLoss(5), student, teacher, temp=0.5)
+    logs = run(Distillation(5, SPEC, teacher_temp=0.5), student, teacher)
     log_t = F.log_softmax(teacher / 0.5, -1).view(2, 2, 5)
     log_s = F.log_softmax(student / 0.1, -1).view(4, 2, 5)
     kl = torch.stack(
@@ -74,7 +76,7 @@ def test_entropy_and_kl_are_the_parts_of_the_cross_entropy() -> None:
     ],
 )
 def test_the_two_entropies_tell_the_kinds_of_collapse_apart(teacher: Tensor, entropy: float, marginal: float) -> None:
-    logs = run(DINOLoss(5), torch.zeros(20, 5), teacher)
+    logs = run(Distillation(5, SPEC, teacher_temp=0.04), torch.zeros(20, 5), teacher)
     assert logs["teacher_entropy"].item() == pytest.approx(entropy, abs=1e-4)
     assert logs["marginal_entropy"].item() == pytest.approx(marginal, abs=1e-4)
 
@@ -82,7 +84,7 @@ def test_the_two_entropies_tell_the_kinds_of_collapse_apart(teacher: Tensor, ent
 def test_the_loss_is_computed_in_float32_whatever_the_logits_are() -> None:
     student, teacher = torch.randn(12, 64, dtype=torch.bfloat16), torch.randn(6, 64, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        logs = run(DINOLoss(64), student, teacher)
-    expected = run(DINOLoss(64), student.float(), teacher.float())
+        logs = run(Distillation(64, SPEC, teacher_temp=0.04), student, teacher)
+    expected = run(Distillation(64, SPEC, teacher_temp=0.04), student.float(), teacher.float())
     assert logs["loss"].dtype == torch.float32
     torch.testing.assert_close(logs["loss"], expected["loss"], rtol=1e-6, atol=1e-6)

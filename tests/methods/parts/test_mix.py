@@ -12,14 +12,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_off_leaves_the_batch_alone() -> None:
     images = torch.rand(4, 3, 8, 8)
-    mixed = Mix(0.0, 0.0)(images, generator())
+    mixed = Mix(mixup_alpha=0.0, cutmix_alpha=0.0)(images, generator())
     assert mixed.images is images
     assert mixed.kept == 1.0
 
 
 def test_mixup_is_the_convex_combination() -> None:
     images = torch.rand(6, 3, 8, 8)
-    mixed = Mix(0.8, 0.0)(images, generator(3))
+    mixed = Mix(mixup_alpha=0.8, cutmix_alpha=0.0)(images, generator(3))
     assert 0 < mixed.kept < 1
     assert torch.equal(mixed.images, mixed.kept * images + (1 - mixed.kept) * images[mixed.partner])
 
@@ -27,7 +27,7 @@ def test_mixup_is_the_convex_combination() -> None:
 def test_cutmix_keeps_as_many_pixels_as_it_says() -> None:
     images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 16, 16)
     for seed in range(20):
-        mixed = Mix(0.0, 1.0)(images, generator(seed))
+        mixed = Mix(mixup_alpha=0.0, cutmix_alpha=1.0)(images, generator(seed))
         for row, partner in enumerate(mixed.partner.tolist()):
             if partner != row:
                 own = (mixed.images[row] == row).float().mean().item()
@@ -38,7 +38,7 @@ def test_both_are_drawn() -> None:
     images = torch.rand(4, 3, 16, 16)
     known = 0
     for seed in range(30):
-        mixed = Mix(1.0, 1.0)(images, generator(seed))
+        mixed = Mix(mixup_alpha=1.0, cutmix_alpha=1.0)(images, generator(seed))
         pixels = torch.cat([images.flatten(), mixed.images.flatten()])
         known += len(pixels.unique()) == len(images.flatten().unique())  # CutMix invents no pixel
     assert 5 < known < 25
@@ -46,7 +46,7 @@ def test_both_are_drawn() -> None:
 
 def test_the_mixed_loss_is_the_loss_of_the_mixed_smoothed_target() -> None:
     logits, target = torch.randn(6, 10), torch.randint(10, (6,))
-    mixed = Mix(0.8, 0.0)(torch.rand(6, 3, 4, 4), generator(1))
+    mixed = Mix(mixup_alpha=0.8, cutmix_alpha=0.0)(torch.rand(6, 3, 4, 4), generator(1))
     smoothed = F.one_hot(target, 10) * (1 - 0.3) + 0.3 / 10
     soft = mixed.kept * smoothed + (1 - mixed.kept) * smoothed[mixed.partner]
     ours = mixed.loss(lambda t: F.cross_entropy(logits, t, label_smoothing=0.3), target)
@@ -55,4 +55,4 @@ def test_the_mixed_loss_is_the_loss_of_the_mixed_smoothed_target() -> None:
 
 def test_a_negative_alpha_is_refused() -> None:
     with pytest.raises(UserError, match="mixup_alpha: -1"):
-        Mix(-1.0, 0.0)
+        Mix(mixup_alpha=-1.0, cutmix_alpha=0.0)

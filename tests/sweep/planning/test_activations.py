@@ -31,11 +31,11 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["method=diet", "method.trainable=last_1_blocks", "method.head_only_fraction=0"],
+        ["method=diet", "method.trainable=last_1_blocks", "method.head.warmup_fraction=0"],
         ["method=diet_dual", "method.trainable=all", "precision=bf16"],
-        ["method=dino", "method.out_dim=2000", "method.hidden_dim=64"],
+        ["method=dino", "method.head.out_dim=2000", "method.head.hidden_dims=[64,64]"],
         ["method=diet", "method.trainable=head_only"],
-        ["method=dino", "method.out_dim=64", "method.hidden_dim=64", "grad_checkpointing=true"],
+        ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
     ],
 )
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
@@ -52,7 +52,7 @@ def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -
     del views
     gc.collect()
     with Live() as live, torch.autocast("cpu", torch.bfloat16, enabled=config["precision"] == "bf16"):
-        torch.autograd.backward(method.loss(batch, clock)["loss"])
+        torch.autograd.backward(method(batch, clock)["loss"])
     gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
     assert found.peak is not None
     assert found.memory is not None
@@ -88,7 +88,7 @@ def test_a_backbone_is_run_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_cannot_be_run_without_values_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinodiet.methods.diet.DIET.loss", lambda *_: {"loss": torch.zeros(1).item()})
+    monkeypatch.setattr("dinodiet.methods.diet.DIET.forward", lambda *_: {"loss": torch.zeros(1).item()})
     found = Estimator()(cell(tmp_path).config)
     assert found.peak is None
     assert found.memory is not None

@@ -50,10 +50,10 @@ def lines(tasks: list[Task]) -> list[list[str]]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["method=diet", "method.trainable=last_1_blocks", "method.projection_dim=16"],
-        ["method=diet_dual", "method.trainable=all", "method.targets=random", "method.num_classes=7"],
-        ["method=dino", "method.out_dim=32", "method.hidden_dim=16", "schedule.batch_size=100"],
-        ["method=dino_resnet", "method.out_dim=32", "method.trainable=head_only", "schedule.accumulate=2"],
+        ["method=diet", "method.trainable=last_1_blocks", "method.head.projection_dim=16"],
+        ["method=diet_dual", "method.trainable=all", "method.targets.num_classes=7"],
+        ["method=dino", "method.head.out_dim=32", "method.head.hidden_dims=[16,16]", "schedule.batch_size=100"],
+        ["method=dino_resnet", "method.head.out_dim=32", "method.trainable=head_only", "schedule.accumulate=2"],
     ],
 )
 def test_numbers_are_those_of_the_run(tmp_path: Path, overrides: list[str]) -> None:
@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_run(tmp_path: Path, overrides: list[str]) -> N
 
 
 def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
-    tasks = [cell(tmp_path, f"seed={seed}", f"method.label_smoothing={seed / 10}") for seed in range(4)]
+    tasks = [cell(tmp_path, f"seed={seed}", f"method.loss.label_smoothing={seed / 10}") for seed in range(4)]
     write_json(tasks[0].run_dir.results, {})
     write_json(tasks[1].run_dir.status, {"state": "failed", "reason": "loss is nan", "step": 5, "total_steps": 12})
     write_json(tasks[2].run_dir.status, {"state": "killed", "reason": "preempted", "step": 4, "total_steps": 12})
@@ -82,8 +82,8 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     assert title == f"{tasks[0].study}: 4 runs: 1 done, 1 failed, 1 stopped, 1 missing"
     found = Estimator()(tasks[0].config)
     needs = f"12 steps  {found.parameters / 1e3:.1f} k parameters"  # type: ignore[operator]
-    assert done.startswith(f"  done     seed=0 method.label_smoothing=0.0  {needs}")
-    assert failed.startswith(f"  failed   seed=1 method.label_smoothing=0.1  {needs}")
+    assert done.startswith(f"  done     seed=0 method.loss.label_smoothing=0.0  {needs}")
+    assert failed.startswith(f"  failed   seed=1 method.loss.label_smoothing=0.1  {needs}")
     assert failed.endswith("at step 5; loss is nan")
     assert stopped.startswith("  stopped  seed=2")
     assert missing.startswith("  missing  seed=3")
@@ -266,7 +266,7 @@ def test_what_cells_share_is_built_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(timm, "create_model", counted)
     values = [(seed, smoothing) for seed in range(3) for smoothing in (0.1, 0.2)]
-    tasks = [cell(tmp_path, f"seed={seed}", f"method.label_smoothing={value}") for seed, value in values]
+    tasks = [cell(tmp_path, f"seed={seed}", f"method.loss.label_smoothing={value}") for seed, value in values]
     assert len({task.cell.run_id for task in tasks}) == 6
     assert len(set(map(json.dumps, lines(tasks)))) == 6
     assert len(built) == 1

@@ -1,4 +1,4 @@
-"""A small backbone and fixed views for tests of methods."""
+"""Small backbones and fixed views for tests of methods and the loop."""
 
 from __future__ import annotations
 
@@ -35,10 +35,41 @@ class Encoder(nn.Module):
         return []
 
 
+class Pixels(nn.Linear):
+    """A linear layer on the pixels of 2 x 2 images."""
+
+    embed_dim = 2
+
+    def __init__(self) -> None:
+        super().__init__(12, 2)
+        self.input = InputSpec(size=2, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def freezable_blocks(self) -> list[list[nn.Module]]:
+        return [[self]]
+
+    def tail(self) -> list[nn.Module]:
+        return []
+
+
+class Plain:
+    """The images themselves as the one view, in 0..1."""
+
+    num_global = 1
+    draft_side = None
+
+    def __init__(self, input: InputSpec) -> None:
+        pass
+
+    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        assert isinstance(images, Tensor)
+        return [images.float() / 255]
+
+
 class FixedViews:
     """Two global and two local views that do not depend on the batch; `crops` may be set."""
 
     num_global = 2
+    draft_side = None
 
     def __init__(self, input: InputSpec, batch: int = 4, local: int = 2) -> None:
         generator = torch.Generator().manual_seed(0)
