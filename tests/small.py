@@ -55,7 +55,7 @@ class Plain:
     """The images themselves as the one view, in 0..1."""
 
     num_global = 1
-    draft_side = None
+    draft_side: int | None = None
 
     def __init__(self, input: InputSpec) -> None:
         pass
@@ -69,7 +69,7 @@ class FixedViews:
     """Two global and two local views that do not depend on the batch; `crops` may be set."""
 
     num_global = 2
-    draft_side = None
+    draft_side: int | None = None
 
     def __init__(self, input: InputSpec, batch: int = 4, local: int = 2) -> None:
         generator = torch.Generator().manual_seed(0)

@@ -29,10 +29,10 @@ class DIET(MethodBase):
         backbone: the module to train.
         spec: facts about the data.
         views: the augmentation, from `input`, the backbone's specification of its input.
+        trainable: all | head_only | last_<n>_blocks of the backbone.
         targets: the class of each image, from `spec`.
         head: the logits of these classes, from `in_dim` and `num_classes`.
         loss: of logits and classes.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
         mix: mixes the views of a batch; None: nothing is mixed.
         probe: a second head on the labels, from `in_dim` and `spec`; None, or one that returns None: there is none.
         trunk: what the frozen part of the backbone makes of views, computed once before the training, which then draws
@@ -49,10 +49,10 @@ class DIET(MethodBase):
         spec: DataSpec,
         *,
         views: Callable[..., Views],
+        trainable: str = "last_2_blocks",
         targets: Callable[..., IndexTargets] = IndexTargets,
         head: Callable[..., ClassHead] = ClassHead,
         loss: CrossEntropy | None = None,
-        trainable: str = "last_2_blocks",
         mix: Mix | None = None,
         probe: Callable[..., Probe | None] | None = None,
         trunk: Callable[..., TrunkCache | None] | None = None,

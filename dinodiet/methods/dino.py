@@ -31,10 +31,10 @@ class DINO(MethodBase):
         backbone: the student's, trained in place.
         spec: facts about the data.
         views: global and local crops, from `input`, the backbone's specification of its input.
+        trainable: all | head_only | last_<n>_blocks of the backbone.
         head: the logits of prototypes, from `in_dim` and `spec`.
         loss: between the logits of student and teacher, from `out_dim` and `spec`.
         teacher: follows the student, from `backbone`, `head` and `spec`.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
         drop_path: of the student alone; None: what the backbone has, else 0.1.
 
     Raises:
@@ -47,10 +47,10 @@ class DINO(MethodBase):
         spec: DataSpec,
         *,
         views: Callable[..., Views],
+        trainable: str = "all",
         head: Callable[..., DINOHead] = DINOHead,
         loss: Callable[..., Distillation] = Distillation,
         teacher: Callable[..., Teacher] = Teacher,
-        trainable: str = "all",
         drop_path: float | None = None,
     ) -> None:
         prototypes = head(in_dim=backbone.embed_dim, spec=spec)

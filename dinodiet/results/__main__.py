@@ -27,7 +27,7 @@ from dinodiet.results.unfinished import unfinished
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
   python -m dinodiet.results outputs/study --status              only how far it is, with every name
-  python -m dinodiet.results outputs/study --rows method.label_smoothing --metric linear/accuracy --phase change
+  python -m dinodiet.results outputs/study --rows label_smoothing --metric linear/accuracy --phase change
   python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
   python -m dinodiet.results outputs/study --compare method=diet,dino
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet

@@ -60,7 +60,7 @@ def test_a_refusal_reads_the_same_as_after_the_import(target: str, arguments: di
     with pytest.raises(UserError) as before:
         check_nodes({"_target_": f"dinodiet.methods.{target}", **arguments}, "method")
     with pytest.raises(UserError) as after:
-        check_arguments(get_object("dinodiet.methods.diet.DIET"), arguments, "method")
+        check_arguments(get_object(f"dinodiet.methods.{target}"), arguments, "method")
     assert str(before.value) == str(after.value)
 
 

@@ -144,10 +144,8 @@ def test_runs_that_differ_behind_the_trunk_share_the_files(tmp_path: Path) -> No
         for parameter in first.parameters():
             parameter.add_(parameter.requires_grad)
     assert prepare(first, tmp_path) == names
-    assert (
-        prepare(diet(seed=1, loss__label_smoothing=0.5, head__logit_scale=3.0), tmp_path, Clock(0, 80, 4, seed=7))
-        == names
-    )
+    other = diet(seed=1, loss__label_smoothing=0.5, head__logit_scale=3.0)
+    assert prepare(other, tmp_path, Clock(0, 80, 4, seed=7)) == names
     assert prepare(diet(trunk__views=2), tmp_path) == names
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "trunks").glob("*.bin"))] == stamps
 

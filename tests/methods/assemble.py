@@ -26,14 +26,15 @@ def diet(backbone: Backbone, spec: DataSpec, **settings: Any) -> DIET:
     """Return DIET with settings of its own and of its parts."""
     whole, parts = _sorted(settings)
     built = {name: BUILT[name](**parts.pop(name)) for name in BUILT if name in parts}
-    waiting = {name: partial(WAITING[name], **given) for name, given in parts.items()}
+    waiting: dict[str, Any] = {name: partial(WAITING[name], **given) for name, given in parts.items()}
     return DIET(backbone, spec, **whole, **built, **waiting)
 
 
 def dino(backbone: Backbone, spec: DataSpec, **settings: Any) -> DINO:
     """Return DINO with settings of its own and of its parts."""
     whole, parts = _sorted(settings)
-    return DINO(backbone, spec, **whole, **{name: partial(DINO_PARTS[name], **given) for name, given in parts.items()})
+    waiting: dict[str, Any] = {name: partial(DINO_PARTS[name], **given) for name, given in parts.items()}
+    return DINO(backbone, spec, **whole, **waiting)
 
 
 def _sorted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

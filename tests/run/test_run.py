@@ -96,7 +96,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, method: str, mon
     saving = run(composed(tmp_path / "b", *common, "grad_checkpointing=true"), {**CHOICES, "method": method})
     assert scores(saving) == scores(plain)
     assert saving["run_id"] == plain["run_id"]
-    assert spared.call_count == 1
+    assert spared.called
 
 
 def test_a_divergence_is_a_failure_and_no_result(tmp_path: Path) -> None:

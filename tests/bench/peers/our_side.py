@@ -69,6 +69,7 @@ class Fixed:
 
     views: list[Tensor]
     num_global: int = setting.NUM_GLOBAL
+    draft_side: int | None = None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         return self.views
