@@ -26,7 +26,7 @@ def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = Non
     A path, several, or a list of them: runs, studies, folders of studies.
 
     Columns: study, run, model (with its size), dataset, method, seed; every other choice and every configuration key
-    (`method.loss.label_smoothing`) that differs and does not follow from the choices already there; metric, phase, value.
+    (`method.trainable`) that differs and does not follow from the choices already there; metric, phase, value.
     Metrics are those of the test split; `val/` precedes those of the validation split; costs such as train_seconds
     have the phase `final`. `change` is final - initial. A value that was not finite is NaN.
 
@@ -78,7 +78,7 @@ def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None) -> pd.Data
 def differing(records: Sequence[Record]) -> list[str]:
     """Return the choices and configuration keys that differ, without those that follow from others.
 
-    A key follows where it is a function of model, dataset, method and the choices found so far (method.head.out_dim exists
+    A key follows where it is a function of model, dataset, method and the choices found so far (method.teacher exists
     for DINO alone), or equals the run's seed. Group choices come before configuration keys.
     """
     keys = [key for key in keys_of(records) if is_choice(key) and key not in ALWAYS]

@@ -13,4 +13,4 @@ def test_the_learning_rate_is_that_of_the_batch_that_is_used(limit: int, factor:
     scaled = ("schedule.batch_size=16", "schedule.lr=1e-3", "schedule.lr_reference_batch=8", "eval.knn.k=5")
     parts = build_parts(composed(tmp_path, f"dataset.limit={limit}", *scaled))
     assert parts.loader.batch_size == min(16, limit)
-    assert at(parts.recipe.lr, parts.clock) == pytest.approx(factor * 1e-3)
+    assert at(parts.optimisation.lr, parts.clock) == pytest.approx(factor * 1e-3)

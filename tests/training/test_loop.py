@@ -10,7 +10,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.schedules import Cosine
 from dinodiet.training import loop as train_module
 from dinodiet.training.loop import HostCopy, NonFiniteLossError, Optimisation, fit, set_rates
-from dinodiet.types import Backbone, Batch, Clock, ParamGroup, World
+from dinodiet.types import Backbone, Batch, Clock, ParamGroup, Precision, World
 from tests.small import Pixels
 
 CPU = World()
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_low_precision_trains(precision: str, fused: bool) -> None:
+def test_low_precision_trains(precision: Precision, fused: bool) -> None:
     torch.manual_seed(0)
     method = Regression(Pixels())
     groups = [group.as_dict() for group in method.param_groups()]
