@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dinodiet.data.images import HeldOut, Subset, TensorImages
+from dinodiet.data.images import HeldOut, Subset, TensorImages, files_of
+from dinodiet.data.splits import grouped_split
 from dinodiet.data.splits import limit as limit_positions
-from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError
 from dinodiet.types import Data, DataSpec, Images
 
@@ -70,7 +70,7 @@ def open_dataset(
     train, val = source.train, source.val
     if val is None:
         assert train.labels is not None
-        rest, part = stratified_split(train.labels, val_fraction, split_seed)
+        rest, part = grouped_split(train.labels, files_of(train), val_fraction, split_seed)
         train, val = Subset(train, rest), Subset(train, part, HeldOut(val_fraction, split_seed))
     pretext = train if source.pretext is None else source.pretext
     if limit is not None:
@@ -137,6 +137,6 @@ def hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images
     if not 0 < fraction < 1:
         raise UserError(f"test_fraction: {fraction}; choose a number between 0 and 1")
     assert train.labels is not None
-    rest, test = stratified_split(train.labels, fraction, seed=0)
+    rest, test = grouped_split(train.labels, files_of(train), fraction, seed=0)
     log.info("%s has no test split: %d of the %d training images are held out", title, len(test), len(train))
     return Subset(train, rest), Subset(train, test, HeldOut(fraction, seed=0))

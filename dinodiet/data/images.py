@@ -86,13 +86,20 @@ class MappedImages(TensorImages):
 class FileImages:
     """Images decoded from their files on access; sizes may differ.
 
-    With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.views.drafts`).
+    With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.views.drafts`). With `frames`, image i
+    is frame `frames[i]` of its file, else the first; frames of one file lie together.
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], labels: Tensor | None = None, draft_side: int | None = None
+        self,
+        paths: Sequence[str | Path],
+        labels: Tensor | None = None,
+        draft_side: int | None = None,
+        frames: Sequence[int] | None = None,
     ) -> None:
         assert labels is None or len(labels) == len(paths), "one label an image"
+        assert frames is None or len(frames) == len(paths), "one frame an image"
+        self.frames = frames
         self.paths = [os.fspath(path) for path in paths]
         self.labels = labels
         self.draft_side = draft_side
@@ -107,16 +114,19 @@ class FileImages:
         Raises:
             UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
         """
-        return read_image(self.paths[position], self.draft_side)
+        if self.frames is None:
+            return read_image(self.paths[position], self.draft_side)
+        return read_image(self.paths[position], self.draft_side, self.frames[position])
 
     def num_pixels(self, position: int) -> int:
         """Return height times width from the head of the file; a UserError where there is none."""
         return num_pixels(self.paths[position], self.paths[position])
 
     def names(self) -> list[str]:
-        """Return the paths of the files below the folder that holds all of them."""
+        """Return the paths of the files below the folder that holds all of them; frames as `file#number`."""
         root = os.path.commonpath(self.paths) if self.paths else "."
-        return [_below(root, path) for path in self.paths]
+        names = [_below(root, path) for path in self.paths]
+        return names if self.frames is None else [f"{n}#{frame}" for n, frame in zip(names, self.frames, strict=True)]
 
     def fingerprint(self) -> str:
         """Return a hash of names, sizes and modification times: the pixels of a large folder are not read for it."""
@@ -174,6 +184,16 @@ class Subset:
         return digest.hexdigest()
 
 
+def files_of(images: Images) -> Tensor | None:
+    """Return a number for the file that each image comes from, int64 (N,); None where each has one of its own."""
+    if isinstance(images, Subset):
+        files = files_of(images.images)
+        return None if files is None else files[images.positions]
+    if not isinstance(images, FileImages) or images.frames is None:
+        return None
+    return torch.tensor([frame == 0 for frame in images.frames]).cumsum(0)
+
+
 def fetch(images: Images, positions: Tensor | Sequence[int]) -> Tensor | list[Tensor]:
     """Return many images at once: uint8 (B, 3, H, W), or a list of B (3, H, W) where sizes differ."""
     positions = torch.as_tensor(positions, dtype=torch.int64)
@@ -199,23 +219,25 @@ def nchw(images: NDArray[np.uint8]) -> Tensor:
     return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 
 
-def read_image(path: str | Path, draft_side: int | None = None) -> Tensor:
+def read_image(path: str | Path, draft_side: int | None = None, frame: int = 0) -> Tensor:
     """Return the image in a file as people see it, uint8 (3, H, W): upright, RGB, transparency over white.
 
-    16-bit gray is scaled to 8 bits; of an animation the first frame is taken.
+    16-bit gray is scaled to 8 bits; of several frames in a file the one of this number is taken.
 
     Raises:
         UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
     """
-    return decode(path, str(path), draft_side)
+    return decode(path, str(path), draft_side, frame)
 
 
-def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None) -> Tensor:
+def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None, frame: int = 0) -> Tensor:
     """Return the image in an open file, see `read_image`; `name` is what an error calls it."""
     try:
         with Image.open(file) as image:
             if draft_side is not None:
                 image.draft(None, (draft_side, draft_side))
+            if frame:
+                image.seek(frame)
             image.load()
             pixels = np.array(_to_rgb(_upright(image)))
     except BROKEN as error:

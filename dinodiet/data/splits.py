@@ -40,6 +40,19 @@ def stratified_split(labels: Tensor, part: int | float, seed: int) -> tuple[Tens
     return _sorted(shuffled[count:]), _sorted(shuffled[:count])
 
 
+def grouped_split(labels: Tensor, groups: Tensor | None, part: int | float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split positions as `stratified_split` does, but images of one group, int64 (N,), go to the same part.
+
+    `part` then counts groups, or is their fraction, and a group has the labels of its first image.
+    """
+    if groups is None:
+        return stratified_split(labels, part, seed)
+    _, first, group = np.unique(groups.numpy(), return_index=True, return_inverse=True)
+    _, chosen = stratified_split(labels[torch.from_numpy(first)], part, seed)
+    there = torch.isin(torch.from_numpy(group), chosen)
+    return (~there).nonzero().squeeze(1), there.nonzero().squeeze(1)
+
+
 def limit(labels: Tensor | None, total: int, count: int, seed: int, balanced: bool = False) -> Tensor:
     """Return `count` of `total` positions, sorted; a smaller count of the same seed is a subset of a larger one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from pathlib import Path
@@ -12,6 +13,8 @@ from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
+from dinodiet.data.sources.frames import Frames, framed
+from dinodiet.data.sources.label_table import MakeImages, table_splits
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import Asset, needs
 from dinodiet.io.scratch import data_root
@@ -31,11 +34,13 @@ def _assets(*, root: str, train: str) -> list[Asset]:
 def image_folder(
     *,
     root: str,
+    labels: str | None = None,
     train: str = "train",
     val: str | None = "val",
     test: str | None = "test",
     pretext: str | None = "pretext",
     test_fraction: float = 0.2,
+    frames: Frames = "first",
     broken: Broken = "refuse",
 ) -> RawSplits:
     """Return the splits of an image folder; classes are the folders in `train`, in alphabetical order.
@@ -45,11 +50,14 @@ def image_folder(
 
     Args:
         root: the folder of the splits; its name is the dataset's.
+        labels: a CSV file in `root` or elsewhere that says label and split of the files below `root`, in place of
+            folders, see `table_splits`.
         train: folder with one folder a class, images at any depth below.
         val: as `train`; null, or no `val/`: validation images are held out of train when the dataset is opened.
         test: as `train`; null, or no `test/`: `test_fraction` of train, stratified and the same in every run.
         pretext: unlabelled images at any depth for self-supervised training; null, or no `pretext/`: train serves.
         test_fraction: the part of train that is held out for testing where there is no test folder.
+        frames: of files with several (TIFF, GIF, WebP): the first, or all as images that are held out together.
         broken: what is done about images that cannot be decoded, see `handle_broken`.
 
     Raises:
@@ -59,15 +67,21 @@ def image_folder(
     folder = data_root(root)
     if not folder.is_dir():
         raise NotOnDisk(f"root: no folder {folder}; give the folder that holds {train}/<class>/, or images alone")
+    make = functools.partial(framed, frames=frames)
+    if labels is not None:
+        table = folder / labels
+        table = table if table.is_file() or not Path(labels).expanduser().is_file() else Path(labels).expanduser()
+        return handle_broken(table_splits(folder, table, test_fraction, make), broken, folder)
     names = [name for name in (train, val, test, pretext) if name is not None]
     if len(set(names)) < len(names):
         raise UserError(f"{', '.join(names)} are the folders of the splits; they must differ")
     found = {split: _find(folder, split, name) for split, name in (("train", train), ("val", val), ("test", test))}
     only = _find(folder, "pretext", pretext)
     if found["train"] is not None and _has_folders(found["train"]):
-        source = _labelled_splits(folder, found, test_fraction, None if only is None else FileImages(_files(only)))
+        images = None if only is None else make(_files(only), None)
+        source = _labelled_splits(folder, found, images, test_fraction, make)
     elif found["val"] is None and found["test"] is None:
-        source = unlabelled(folder.resolve().name, FileImages(_files(only or found["train"] or folder)))
+        source = unlabelled(folder.resolve().name, make(_files(only or found["train"] or folder), None))
         log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
     else:
         raise UserError(f"train: no class folders in {folder / train}, but there is a val or test folder")
@@ -75,12 +89,12 @@ def image_folder(
 
 
 def _labelled_splits(
-    folder: Path, places: dict[str, Path | None], test_fraction: float, pretext: Images | None
+    folder: Path, places: dict[str, Path | None], pretext: Images | None, test_fraction: float, make: MakeImages
 ) -> RawSplits:
     """Return the splits of a folder whose train has class folders."""
     assert places["train"] is not None
     classes = class_folders(places["train"])
-    splits = {split: labelled(place, classes) for split, place in places.items() if place is not None}
+    splits = {split: labelled(place, classes, make) for split, place in places.items() if place is not None}
     train: Images = splits["train"]
     test: Images | None = splits.get("test")
     if test is None:
@@ -109,7 +123,7 @@ def class_folders(train: Path) -> list[str]:
     return classes
 
 
-def labelled(split: Path, classes: list[str]) -> FileImages:
+def labelled(split: Path, classes: list[str], make: MakeImages = FileImages) -> FileImages:
     """Return the images of a split's class folders, sorted, with the positions of their classes as labels.
 
     Raises:
@@ -123,7 +137,7 @@ def labelled(split: Path, classes: list[str]) -> FileImages:
         found = _files(split / name)
         paths += found
         labels += [classes.index(name)] * len(found)
-    return FileImages(paths, torch.tensor(labels))
+    return make(paths, torch.tensor(labels))
 
 
 def _files(folder: Path) -> list[str]:
