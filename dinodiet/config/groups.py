@@ -10,5 +10,6 @@ LAUNCHER, SWEEPS = "hydra/launcher", "sweeps"  # groups that say which runs, and
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *("name", "mode", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
-    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach"),
+    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
+    *("plan", "retry", "detach"),
 )

@@ -57,6 +57,7 @@ class RunConfig:
     decoded_gib: float = 4.0
     log_every: int = 10
     checkpoint_minutes: float = 5.0
+    plan: str = "grouped"
     retry: str | None = None
     detach: bool = False
     model: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +78,7 @@ def check(cfg: DictConfig) -> None:
     _known(cfg.schedule, ScheduleConfig, "schedule.")
     _one_of("mode", cfg.mode, typing.get_args(Mode))
     _one_of("precision", cfg.precision, typing.get_args(Precision))
+    _one_of("plan", cfg.plan, ("grouped", "full"))
     _one_of("retry", cfg.retry, ("failed", None))
     _one_of("schedule.clip_mode", cfg.schedule.clip_mode, ("global", "per_tensor"))
     _at_least("schedule.epochs", cfg.schedule.epochs, 0)

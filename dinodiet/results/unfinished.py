@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import read_json
 from dinodiet.results.runs import Run, identity
 from dinodiet.store.grid import read_grid
 from dinodiet.store.rundir import RunDir
@@ -23,7 +22,7 @@ def unfinished(runs: Iterable[Run]) -> list[Run]:
             continue
         if run.study not in choices:
             choices[run.study] = {cell.run_id: cell.choices for cell in read_grid(run.study)}
-        chosen = choices[run.study].get(run.name) or _choices(run)
+        chosen = config.pop("choices", None) or choices[run.study].get(run.name) or _named(run.name)
         record = {**identity(run.name, chosen, config.get("seed", 0), config), **run.record}
         found.append(Run(run.study, run.name, record, state_of(RunDir(run.path)).state.value))
     return found
@@ -40,11 +39,8 @@ def read_config(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _choices(run: Run) -> Mapping[str, str]:
-    """Return the choices of a run outside any grid: as its status says, else by its name."""
-    told = (read_json(RunDir(run.path).status) or {}).get("choices")
-    if told:
-        return dict(told)
-    parts = re.match(r"(.+)_([^_]+)_([^_]+)_seed\d+", run.name)
-    names = parts.groups() if parts else (run.name, "-", "-")
+def _named(run_id: str) -> Mapping[str, str]:
+    """Return the choices that a name tells, where neither configuration nor grid does."""
+    parts = re.match(r"(.+)_([^_]+)_([^_]+)_seed\d+", run_id)
+    names = parts.groups() if parts else (run_id, "-", "-")
     return dict(zip(("model", "dataset", "method"), names, strict=True))

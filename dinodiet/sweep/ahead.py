@@ -10,7 +10,7 @@ from dinodiet.sweep.task import Task
 def _plan(tasks: Sequence[Task]) -> None:
     from dinodiet.sweep.planning.plan import plan  # noqa: PLC0415 - it builds models: needs torch
 
-    print(plan(tasks), flush=True)
+    print(plan(tasks, full=tasks[0].config["plan"] == "full"), flush=True)
 
 
 def _fetch(tasks: Sequence[Task]) -> None:

@@ -9,9 +9,9 @@ from tests.results import studies
 
 ALIVE = {"state": "running", "host": "node1", "phase": "training"}
 SHOWN = """\
-  running    vit_1   step 70 of 1,310     loss 2.346  1,234 images/s  12 min 34 s left  node1
+  running    vit_1   step 70 of 1,310     loss 2.346  1,234 images/s  12 min 34 s left
   running    vit_2   step 1,000 of 1,310  loss 0.5    66 images/s     2 h 0 min left    job 12_3
-  running    vit_3                                                                      initial evaluation; node1
+  running    vit_3                                                                      initial evaluation
   running    3 runs  step 1,070 of 2,620              1,300 images/s  2 h 0 min left"""
 
 

@@ -1,7 +1,8 @@
-"""mode=plan: what a grid would run, how much of it is done, and what each run needs. Nothing is run or downloaded."""
+"""mode=plan: what a grid would run, how much of it is done, and what its runs need. Nothing is run or downloaded."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,40 +16,100 @@ from dinodiet.sweep.planning.estimate import Estimate, Estimator
 from dinodiet.sweep.progress import counts
 from dinodiet.sweep.task import Task
 
+MOST = 8  # values of a key in one line
 EXPLAINED = (
     "held: weights, gradients and optimiser state, heads and teacher included; peak: with activations, "
     "for a GPU's memory (on a CPU, libraries take about 1 GiB more)"
 )
 
 
-def plan(tasks: Sequence[Task]) -> str:
-    """Return the plan of a grid: a line a run, then totals.
+def plan(tasks: Sequence[Task], *, full: bool = False) -> str:
+    """Return the plan of a grid: a line for runs that need the same (`full`: for every run), then totals.
 
     Raises:
         UserError: runs that cannot be built: all of them, each with its reason. The plan of the rest is printed.
     """
-    statuses, names = statuses_of(tasks), varying(tasks)
-    estimates = _estimates(tasks)
+    statuses, estimates = statuses_of(tasks), _estimates(tasks)
+    needs = [_needs(status, found) for status, found in zip(statuses, estimates, strict=True)]
+    cells = differing(tasks)
+    groups = [[number] for number in range(len(tasks))] if full else alike(cells, needs)
+    names = [named([cells[number] for number in group]) or tasks[group[0]].cell.run_id for group in groups]
+    rows = [
+        [_state([statuses[cell] for cell in group], estimates[group[0]]), name, *needs[group[0]]]
+        for group, name in zip(groups, names, strict=True)
+    ]
     sound = [(status, found) for status, found in zip(statuses, estimates, strict=True) if isinstance(found, Estimate)]
     title = f"{tasks[0].study}: {len(tasks)} runs: {counts(statuses)}"
-    rows = [_row(*row) for row in zip(statuses, names, estimates, strict=True)]
-    text = "\n".join([title, *_aligned(rows), *_totals(sound), EXPLAINED])
-    refused = [f"{name}: {found}" for name, found in zip(names, estimates, strict=True) if isinstance(found, UserError)]
-    if refused:
-        print(text, flush=True)
-        raise UserError(f"{len(refused)} of {len(tasks)} runs cannot be built: {'; '.join(refused)}")
-    return text
+    folded = f"{EXPLAINED}; numbers are those of one run, plan=full lists every run"
+    text = "\n".join([title, *_aligned(rows), *_totals(sound), folded if len(groups) < len(tasks) else EXPLAINED])
+    if len(sound) == len(tasks):
+        return text
+    print(text, flush=True)
+    refused = [
+        f"{name}: {estimates[group[0]]}"
+        for name, group in zip(names, groups, strict=True)
+        if isinstance(estimates[group[0]], UserError)
+    ]
+    raise UserError(f"{len(tasks) - len(sound)} of {len(tasks)} runs cannot be built: {'; '.join(refused)}")
 
 
-def varying(tasks: Sequence[Task]) -> list[str]:
-    """Return for every cell the overrides in which cells differ, `model=mae seed=1`; a cell alone by its run id."""
+Overrides = dict[str, str]
+
+
+def differing(tasks: Sequence[Task]) -> list[Overrides]:
+    """Return for every cell the overrides in which cells differ, by key."""
     cells = [dict(override.partition("=")[::2] for override in task.cell.overrides) for task in tasks]
     keys = dict.fromkeys(key for cell in cells for key in cell)
-    differing = [key for key in keys if len({cell.get(key) for cell in cells}) > 1]
-    if not differing:
-        return [task.cell.run_id for task in tasks]
-    columns = [[f"{key}={cell[key]}" if key in cell else "" for cell in cells] for key in differing]
-    return [" ".join(filter(None, words)) for words in zip(*columns, strict=True)]
+    kept = [key for key in keys if len({cell.get(key) for cell in cells}) > 1]
+    return [{key: cell[key] for key in kept if key in cell} for cell in cells]
+
+
+def alike(cells: Sequence[Overrides], needs: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Return groups of cells, by number, that need the same and are all combinations of some values of some keys."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, need in enumerate(needs):
+        groups.setdefault(tuple(need), []).append(number)
+    return sorted(part for group in groups.values() for part in _combinations(group, cells))
+
+
+def _combinations(group: list[int], cells: Sequence[Overrides]) -> list[list[int]]:
+    """Split a group by its first keys until each part is the product of its values: a name then says it whole."""
+    values = _values([cells[number] for number in group])
+    if math.prod(map(len, values.values())) == len(group):
+        return [group]
+    key = next(key for key, found in values.items() if len(found) > 1)
+    parts: dict[str | None, list[int]] = {}
+    for number in group:
+        parts.setdefault(cells[number].get(key), []).append(number)
+    return [smaller for part in parts.values() for smaller in _combinations(part, cells)]
+
+
+def _values(cells: Sequence[Overrides]) -> dict[str, list[str | None]]:
+    """Return the values of each key; None where a cell does not have it. The seed comes last."""
+    keys = sorted(dict.fromkeys(key for cell in cells for key in cell), key=lambda key: key == "seed")
+    return {key: list(dict.fromkeys(cell.get(key) for cell in cells)) for key in keys}
+
+
+def named(cells: Sequence[Overrides]) -> str:
+    """Return what tells a group of cells from the rest: `model=mae seed=0,1,2`."""
+    values = _values(cells)
+    return " ".join(f"{key}={_listed([one for one in found if one is not None])}" for key, found in values.items())
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Return values with commas, whole numbers in a row as `0..9`; of many the first and the last."""
+    if len(values) > 3 and all(value.isdigit() for value in values):
+        numbers = sorted(map(int, values))
+        if numbers[-1] - numbers[0] + 1 == len(set(numbers)):
+            return f"{numbers[0]}..{numbers[-1]}"
+    return ",".join(values) if len(values) <= MOST else f"{values[0]},..,{values[-1]} ({len(values)} values)"
+
+
+def _state(statuses: Sequence[CellStatus], found: Estimate | UserError) -> str:
+    """Return the state of a run, or the counts of the states of several."""
+    if isinstance(found, UserError):
+        return "refused" if len(statuses) == 1 else f"{len(statuses)} refused"
+    return statuses[0].state.value if len(statuses) == 1 else counts(statuses)
 
 
 def _estimates(tasks: Iterable[Task]) -> list[Estimate | UserError]:
@@ -62,10 +123,10 @@ def _estimates(tasks: Iterable[Task]) -> list[Estimate | UserError]:
     return found
 
 
-def _row(status: CellStatus, name: str, found: Estimate | UserError) -> list[str]:
-    """Return the words of a run's line: a column each, and the last of any length."""
+def _needs(status: CellStatus, found: Estimate | UserError) -> list[str]:
+    """Return what a run's line says after its name: a column each, and the last of any length."""
     if isinstance(found, UserError):
-        return ["refused", name, str(found)]
+        return [str(found)]
     numbers = [
         f"{_number(found.steps)} steps",
         f"{'?' if found.parameters is None else count(found.parameters)} parameters",
@@ -75,7 +136,7 @@ def _row(status: CellStatus, name: str, found: Estimate | UserError) -> list[str
     ]
     at_step = f"at step {status.step:,}" if status.step and status.state is not CellState.DONE else None
     reason = None if status.state is CellState.DONE else status.reason
-    return [status.state.value, name, *numbers, "; ".join(filter(None, (at_step, reason, found.note)))]
+    return [*numbers, "; ".join(filter(None, (at_step, reason, found.note)))]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -97,8 +158,10 @@ def _totals(runs: Sequence[tuple[CellStatus, Estimate]]) -> list[str]:
         if status.state is not CellState.DONE:
             steps["to do"] += (found.steps or 0) - (status.step or 0)
     unknown = sum(found.steps is None for _, found in runs)
-    beside = f", and {unknown} runs of unknown length" if unknown else ""
-    return [f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{beside}"]
+    more = f", and {unknown} runs of unknown length" if unknown else ""
+    peaks = [found.peak for _, found in runs if found.peak is not None]
+    largest = f"; largest peak {byte_size(max(peaks))}" if peaks else ""
+    return [f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}"]
 
 
 def _number(value: int | None) -> str:

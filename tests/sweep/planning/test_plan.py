@@ -1,6 +1,7 @@
 import copy
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from dinodiet.data.sources.planned import counted
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import planned
 from dinodiet.io.files import write_json
+from dinodiet.io.units import byte_size
 from dinodiet.run.parts import build_parts
 from dinodiet.sweep.planning.estimate import Estimator, open_data
-from dinodiet.sweep.planning.plan import plan, varying
+from dinodiet.sweep.planning.plan import alike, differing, named, plan
 from dinodiet.sweep.task import Task, task_of
 from tests.running import CHOICES, composed
 
@@ -44,7 +46,7 @@ def chosen_groups(**chosen: str) -> DictConfig:
 
 def lines(tasks: list[Task]) -> list[list[str]]:
     """Return the words of the lines of the runs."""
-    return [line.split() for line in plan(tasks).splitlines()[1 : len(tasks) + 1]]
+    return [line.split() for line in plan(tasks, full=True).splitlines()[1 : len(tasks) + 1]]
 
 
 @pytest.mark.parametrize(
@@ -78,24 +80,57 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     write_json(tasks[0].run_dir.results, {})
     write_json(tasks[1].run_dir.status, {"state": "failed", "reason": "loss is nan", "step": 5, "total_steps": 12})
     write_json(tasks[2].run_dir.status, {"state": "killed", "reason": "preempted", "step": 4, "total_steps": 12})
-    title, done, failed, stopped, missing, total, left_out = plan(tasks).splitlines()
+    title, done, failed, stopped, missing, total, left_out = plan(tasks, full=True).splitlines()
     assert title == f"{tasks[0].study}: 4 runs: 1 done, 1 failed, 1 stopped, 1 missing"
     found = Estimator()(tasks[0].config)
     needs = f"12 steps  {found.parameters / 1e3:.1f} k parameters"  # type: ignore[operator]
-    assert done.startswith(f"  done     seed=0 method.loss.label_smoothing=0.0  {needs}")
-    assert failed.startswith(f"  failed   seed=1 method.loss.label_smoothing=0.1  {needs}")
+    assert done.startswith(f"  done     method.loss.label_smoothing=0.0 seed=0  {needs}")
+    assert failed.startswith(f"  failed   method.loss.label_smoothing=0.1 seed=1  {needs}")
     assert failed.endswith("at step 5; loss is nan")
-    assert stopped.startswith("  stopped  seed=2")
-    assert missing.startswith("  missing  seed=3")
-    assert total == "48 steps in all, 27 of them to do"
+    assert stopped.startswith("  stopped  method.loss.label_smoothing=0.2 seed=2")
+    assert missing.startswith("  missing  method.loss.label_smoothing=0.3 seed=3")
+    assert total == f"48 steps in all, 27 of them to do; largest peak {byte_size(found.peak or 0)}"
     assert "peak: with activations" in left_out
 
 
 def test_only_what_differs_is_named(tmp_path: Path) -> None:
     both = "schedule.epochs=1"
-    tasks = [cell(tmp_path, both, *own) for own in (["method=diet"], ["method=dino"], ["method=diet", "seed=1"])]
-    assert varying(tasks) == ["method=diet", "method=dino", "method=diet seed=1"]
-    assert varying(tasks[:1]) == [tasks[0].cell.run_id]
+    tasks = [cell(tmp_path, both, *own) for own in (["method=diet"], ["method=dino"], ["seed=1", "method=diet"])]
+    assert [named([one]) for one in differing(tasks)] == ["method=diet", "method=dino", "method=diet seed=1"]
+    assert plan(tasks[:1]).splitlines()[1].split()[1] == tasks[0].cell.run_id
+
+
+def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
+    values = [(seed, smoothing, epochs) for epochs in (1, 2) for smoothing in (0.0, 0.2) for seed in range(4)]
+    tasks = [
+        cell(tmp_path, f"schedule.epochs={epochs}", f"method.loss.label_smoothing={smoothing}", f"seed={seed}")
+        for seed, smoothing, epochs in values
+    ]
+    write_json(tasks[0].run_dir.results, {})
+    write_json(tasks[9].run_dir.status, {"state": "failed", "reason": "loss is nan"})
+    title, *groups, _, explained = plan(tasks).splitlines()
+    words = [re.split(r"  +", line.strip())[:2] for line in groups]
+    assert words == [
+        ["1 done, 7 missing", "schedule.epochs=1 method.loss.label_smoothing=0.0,0.2 seed=0..3"],
+        ["3 missing", "schedule.epochs=2 method.loss.label_smoothing=0.0 seed=0,2,3"],
+        ["failed", "schedule.epochs=2 method.loss.label_smoothing=0.0 seed=1"],
+        ["4 missing", "schedule.epochs=2 method.loss.label_smoothing=0.2 seed=0..3"],
+    ]
+    assert len(plan(tasks, full=True).splitlines()) == 16 + 3
+    assert (title.rpartition("/")[2], "plan=full" in explained) == (
+        "default: 16 runs: 1 done, 1 failed, 14 missing",
+        True,
+    )
+
+
+def test_a_line_names_no_run_that_is_not_there() -> None:
+    cells = [{"a": "1", "b": "1"}, {"a": "1", "b": "2"}, {"a": "2", "b": "2"}, {"b": "1"}]
+    groups = alike(cells, [["same"]] * 4)
+    assert groups == [[0, 1], [2], [3]]
+    assert [named([cells[number] for number in group]) for group in groups] == ["a=1 b=1,2", "a=2 b=2", "b=1"]
+    assert alike(cells, [["same"], ["same"], ["other"], ["same"]]) == [[0, 1], [2], [3]]
+    many = [{"a": str(10**number)} for number in range(12)]
+    assert named(many) == "a=1,..,100000000000 (12 values)"
 
 
 def test_all_impossible_cells_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
