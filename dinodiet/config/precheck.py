@@ -103,7 +103,7 @@ def _type(name: str, module: str) -> Any:
     definition = found[0]
     if isinstance(definition, (ast.Assign, ast.AnnAssign)) and definition.value is not None:
         return _evaluate(definition.value, found[1])
-    return type(name, (), {})
+    return type(name, (), {"__module__": found[1]})
 
 
 def _find(module: str, name: str) -> Found | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -97,6 +98,7 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
     _check_name(cfg.name)
     plain = resolved(cfg)
+    _finite(plain, "")
     _check_size(plain["model"])
     for group in NODES:
         check_nodes(plain[group], group)
@@ -146,6 +148,18 @@ def _known(node: DictConfig, schema: type, prefix: str) -> None:
 def _one_of(key: str, value: Any, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
         raise UserError(f"{key}: {value!r}; choose from: {', '.join(choice or 'null' for choice in choices)}")
+
+
+def _finite(value: Any, key: str) -> None:
+    """Refuse nan and inf outside nodes with a `_target_`, whose signatures say what they take."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}: {value}; must be a finite number")
+    if isinstance(value, dict) and "_target_" not in value:
+        for name, item in value.items():
+            _finite(item, f"{key}.{name}" if key else str(name))
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            _finite(item, f"{key}[{position}]")
 
 
 def _at_least(key: str, value: float, least: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from dinodiet.errors import UserError
 T = TypeVar("T")
 # An argument that changes no number, such as `download: Neutral[bool] = True`: it does not identify a run or a score.
 Neutral = Annotated[T, "neutral"]
+RUNTIME = "dinodiet.types"  # the module of what parts hand each other, and YAML cannot name
 
 
 def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -51,15 +53,18 @@ def check_values(
     """Hold arguments against parameters and their types; raises as `check_arguments`."""
     for name, value in arguments.items():
         if name not in parameters:
-            raise UserError(f"{key}.{name}: no such key; choose from: {', '.join(_configurable(parameters))}")
+            raise UserError(f"{key}.{name}: no such key; choose from: {', '.join(_configurable(parameters, hints))}")
         if name in hints and not fits(value, hints[name]):
             raise UserError(f"{key}.{name}: {value!r}; must be {describe(hints[name])}")
 
 
-def _configurable(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Return the arguments that YAML gives: the keyword-only ones where there are any, as in all of dinodiet."""
+def _configurable(parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that YAML gives: the keyword-only ones where there are any.
+
+    The others come from the run: a backbone, the facts about a dataset, an input specification.
+    """
     keyword_only = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    return keyword_only or list(parameters)
+    return keyword_only or [name for name in parameters if getattr(hints.get(name), "__module__", "") != RUNTIME]
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -82,7 +87,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (None, type(None)):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool, list, dict):
@@ -91,7 +96,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 _NAMES: dict[Any, str] = {
-    float: "a number",
+    float: "a finite number",
     int: "a whole number",
     str: "text",
     bool: "true or false",

@@ -19,6 +19,9 @@ class Target:
     [
         (1, float, True),
         (True, float, False),
+        (float("nan"), float, False),
+        (float("inf"), float | None, False),
+        ([0.5, float("nan")], list[float], False),
         ("1", float, False),
         (1.5, int, False),
         (True, int, False),
@@ -46,7 +49,7 @@ def test_fits(value: Any, hint: Any, expected: bool) -> None:
     ("arguments", "words"),
     [
         ({"rte": 1}, "method.rte: no such key; choose from: rate, kind, many"),
-        ({"rate": "fast"}, "method.rate: 'fast'; must be a number"),
+        ({"rate": "fast"}, "method.rate: 'fast'; must be a finite number"),
         ({"kind": "c"}, "method.kind: 'c'; must be one of: a, b"),
         ({"many": 3}, "method.many: 3; must be a list of a whole number or null"),
     ],
