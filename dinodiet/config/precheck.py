@@ -4,7 +4,7 @@ What is read are the signatures of this package's own functions and classes; `bu
 really is. What cannot be told from the source is left to it.
 
 What this buys: a refused value (`method.loss.label_smoothing=much`) costs 0.4 s of CPU time instead of the 4.5 s that
-it takes to import torch and the package first, of which this module takes 0.1 s (medians of 4, one core). The same holds
+it takes to import torch and the package first; this module takes 0.1 s of it (medians of 4, one core). The same holds
 for a run that is done already: its identity, which leaves out defaults of signatures, is known without torch.
 """
 
