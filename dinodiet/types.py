@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -232,6 +232,22 @@ class Clock:
         return torch.Generator().manual_seed(seed)
 
 
+@dataclass(frozen=True)
+class Description:
+    """What is known about a backbone besides its modules.
+
+    `signature` names what the forward pass depends on besides classes, weights and buffers (pooling, chosen layers):
+    embeddings are kept under it. `licence` is that of the released weights. `published` holds scores to expect of the
+    frozen backbone, by dataset and metric.
+    """
+
+    signature: str = ""
+    family: str | None = None
+    size: str | None = None
+    licence: str | None = None
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A module (B, 3, size, size) -> (B, embed_dim), built as `factory(spec=DataSpec, <settings from YAML>)`.
@@ -243,6 +259,7 @@ class Backbone(Protocol):
 
     embed_dim: int
     input: InputSpec
+    description: Description
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the embeddings (B, embed_dim) of images (B, 3, size, size) in 0..1."""

@@ -6,18 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinodiet.types import Batch, DataSpec, InputSpec
+from dinodiet.types import Batch, DataSpec, Description, InputSpec
+from tests.backbones.toy import Toy
 
 SPEC = DataSpec("test", num_images=100, num_labels=2)
 
 
-class Encoder(nn.Module):
+class Encoder(Toy):
     """The encoder of the reference training: conv, BatchNorm, GELU, mean over positions, linear."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.embed_dim = 12
-        self.input = InputSpec(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        super().__init__(12, side=16)
         self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(8)
         self.linear = nn.Linear(8, 12)
@@ -31,9 +30,6 @@ class Encoder(nn.Module):
     def freezable_blocks(self) -> list[list[nn.Module]]:
         return [[self.conv, self.norm], [self.linear]]
 
-    def tail(self) -> list[nn.Module]:
-        return []
-
 
 class Pixels(nn.Linear):
     """A linear layer on the pixels of 2 x 2 images."""
@@ -43,6 +39,7 @@ class Pixels(nn.Linear):
     def __init__(self) -> None:
         super().__init__(12, 2)
         self.input = InputSpec(size=2, mean=(0, 0, 0), std=(1, 1, 1))
+        self.description = Description()
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         return [[self]]

@@ -10,7 +10,7 @@ from torch import nn
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
 from dinodiet.methods.base import MethodBase
-from dinodiet.types import InputSpec, Score
+from dinodiet.types import Description, InputSpec, Score
 
 
 class Pixels(nn.Module):
@@ -18,6 +18,7 @@ class Pixels(nn.Module):
         super().__init__()
         self.embed_dim = width
         self.input = InputSpec(size=spec.native_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        self.description = Description(licence="mine")
         self.linear = nn.Linear(3 * spec.native_size**2, width)
 
     def forward(self, images):

@@ -15,9 +15,11 @@ from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
-from dinodiet.errors import UserError
-from dinodiet.io.assets import Asset, needs
-from dinodiet.types import DataSpec, InputSpec
+from dinodiet.config.declare import declares
+from dinodiet.config.signature import Neutral
+from dinodiet.errors import NotReleased, UserError
+from dinodiet.io.assets import Asset
+from dinodiet.types import DataSpec, Description, InputSpec
 
 Feature = Literal["cls", "mean_patch", "pooled"]
 
@@ -29,8 +31,7 @@ class TimmBackbone(nn.Module):
     """A timm model without classifier: images (B, 3, s, s) in 0..1 -> embeddings (B, embed_dim).
 
     `feature` is `cls` or `mean_patch` of a transformer's output tokens after the final norm, prefix tokens (class and
-    registers) excluded from the mean, or `pooled`: what timm feeds the model's classifier. `signature` names what the
-    forward pass depends on besides the weights, `published` holds scores to expect of the frozen backbone.
+    registers) excluded from the mean, or `pooled`: what timm feeds the model's classifier.
     """
 
     def __init__(
@@ -39,16 +40,14 @@ class TimmBackbone(nn.Module):
         *,
         feature: Feature,
         input: InputSpec,
-        signature: str = "",
-        published: dict[str, dict[str, float]] | None = None,
+        description: Description,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(input)
         self.model: Any = model
         self.feature = feature
         self.input = input
-        self.signature = signature
-        self.published = published or {}
+        self.description = description
         self.embed_dim: int = getattr(model, "head_hidden_size" if feature == "pooled" else "num_features")
         self._num_prefix_tokens = getattr(model, "num_prefix_tokens", 0)
 
@@ -83,7 +82,11 @@ def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> l
     return timm_assets(asdict(_resolve(str(size), names)[1]), weights)
 
 
-@needs(_assets)
+def _sizes(*, names: dict[str, str | None]) -> list[str]:
+    return list(names)
+
+
+@declares(assets=_assets, sizes=_sizes)
 def timm_backbone(
     spec: DataSpec,
     *,
@@ -95,7 +98,8 @@ def timm_backbone(
     patch_size: int | Literal["auto"] | None = None,
     drop_path: float = 0.0,
     model_args: dict[str, Any] | None = None,
-    published: dict[str, dict[str, float]] | None = None,
+    family: Neutral[str | None] = None,
+    published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> TimmBackbone:
     """Build one size of a family of timm's models for a dataset.
 
@@ -110,9 +114,11 @@ def timm_backbone(
         patch_size: null is the model's own; `auto` is 4 below 64 pixels, 8 below 128, else 16.
         drop_path: rate of stochastic depth in the last block while training.
         model_args: more arguments of timm's model, such as `{depth: 6}`.
+        family: what its sizes are called together.
         published: frozen scores to check an installation against, by dataset and metric.
 
     Raises:
+        NotReleased: there are no weights of this size.
         UserError: a size, feature, weights or image size that does not exist or does not fit.
     """
     name, cfg = _resolve(str(size), names)
@@ -124,24 +130,30 @@ def timm_backbone(
     divisor = int(model.patch_embed.patch_size[0]) if cfg.fixed_input_size else 1
     input_spec = expected_input(spec, cfg, side, divisor, weights)
     load_weights(model, weights, resize_patches=patch_size is not None)
-    signature = json.dumps([name, feature, side, args], sort_keys=True)
-    return TimmBackbone(model, feature=feature, input=input_spec, signature=signature, published=published)
+    description = Description(
+        signature=json.dumps([name, feature, side, args], sort_keys=True),
+        family=family,
+        size=str(size),
+        licence=cfg.license,
+        published=published or {},
+    )
+    return TimmBackbone(model, feature=feature, input=input_spec, description=description)
 
 
 def _resolve(size: str, names: dict[str, str | None]) -> tuple[str, PretrainedCfg]:
     """Return timm's name of a size and the configuration of its weights."""
     released = ", ".join(key for key, name in names.items() if name is not None)
     if size not in names:
-        raise UserError(f"model.size: {size!r}; choose from: {released}")
+        raise UserError(f"size: {size!r}; choose from: {released}")
     name = names[size]
     if name is None:
-        raise UserError(f"model.size: {size!r} of this family was never released; choose from: {released}")
+        raise NotReleased(f"size: {size!r} of this family was never released; choose from: {released}")
     try:
         cfg = get_pretrained_cfg(name) if is_model(name) else None
     except RuntimeError:  # the model exists, but not with this tag of weights
         cfg = None
     if cfg is None:
-        raise UserError(f"model.names.{size}: timm {timm.__version__} has no {name!r}; see timm.list_pretrained()")
+        raise UserError(f"names.{size}: timm {timm.__version__} has no {name!r}; see timm.list_pretrained()")
     return name, cfg
 
 
@@ -151,11 +163,11 @@ def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weigh
     Raises:
         UserError: it is not positive.
     """
-    for key, side in (("dataset.image_size", spec.image_size), ("model.image_size", image_size)):
-        if side is not None:
-            if side <= 0:
-                raise UserError(f"{key}: {side}; must be positive")
-            return side
+    side = image_size if spec.image_size is None else spec.image_size
+    if side is not None:
+        if side <= 0:
+            raise UserError(f"image_size: {side}{_whose(spec)}; must be positive")
+        return side
     if weights != "none":
         return int(cfg.input_size[-1])
     # From scratch: the stored size, not below what a network that shrinks its input 32-fold can use.
@@ -169,10 +181,10 @@ def _transformer_args(
     """Return the arguments that timm's models with position embeddings for one input size need for another."""
     if not cfg.fixed_input_size:
         if patch_size is not None:
-            raise UserError(f"model.patch_size: {patch_size}, but {name} has no patches; leave it null")
+            raise UserError(f"patch_size: {patch_size}, but {name} has no patches; leave it null")
         return {}
     if patch_size is not None and patch_size != "auto" and patch_size <= 0:
-        raise UserError(f"model.patch_size: {patch_size}; must be positive, auto or null")
+        raise UserError(f"patch_size: {patch_size}; must be positive, auto or null")
     if patch_size == "auto":
         patch_size = 4 if side < 64 else 8 if side < 128 else 16
     args: dict[str, Any] = {"img_size": side} | ({"patch_size": patch_size} if patch_size is not None else {})
@@ -185,7 +197,7 @@ def _create(name: str, args: dict[str, Any]) -> Any:
     try:
         return timm.create_model(name, num_classes=0, **args)
     except TypeError as error:
-        raise UserError(f"model.model_args: {name} refuses {', '.join(args)}: {error}") from error
+        raise UserError(f"model_args: {name} refuses {', '.join(args)}: {error}") from error
 
 
 def _check_feature(model: Any, name: str, feature: str) -> None:
@@ -193,7 +205,11 @@ def _check_feature(model: Any, name: str, feature: str) -> None:
     if hasattr(model, "num_prefix_tokens"):
         choices = (["cls"] if getattr(model, "cls_token", None) is not None else []) + ["mean_patch", "pooled"]
     if feature not in choices:
-        raise UserError(f"model.feature: {feature!r} does not exist for {name}; choose from: {', '.join(choices)}")
+        raise UserError(f"feature: {feature!r} does not exist for {name}; choose from: {', '.join(choices)}")
+
+
+def _whose(spec: DataSpec) -> str:
+    return "" if spec.image_size is None else f" (image_size of the dataset {spec.name})"
 
 
 def expected_input(spec: DataSpec, cfg: PretrainedCfg, side: int, divisor: int, weights: str) -> InputSpec:
@@ -205,10 +221,10 @@ def expected_input(spec: DataSpec, cfg: PretrainedCfg, side: int, divisor: int, 
         UserError: the side is not a multiple of `divisor`, the patch size.
     """
     if side % divisor:
-        key = "model.image_size" if spec.image_size is None else "dataset.image_size"
         below = max(side // divisor, 1) * divisor
         raise UserError(
-            f"{key}: {side} is not a multiple of the patch size {divisor}; nearest: {below}, {below + divisor}"
+            f"image_size: {side}{_whose(spec)} is not a multiple of the patch size {divisor}; "
+            f"nearest: {below}, {below + divisor}"
         )
     framed = weights == "none" or spec.native_size is not None
     return InputSpec(

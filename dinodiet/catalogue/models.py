@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,17 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from dinodiet.backbones.planned import planned_backbone
+from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.config.build import declared
 from dinodiet.config.places import CONF
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import NotReleased, UserError, one_line
 from dinodiet.types import Backbone, DataSpec
 
-ANY_DATA = DataSpec("any", num_images=1000, num_labels=10)  # pictures of no common size: the model's own decides
-NO_HUB, UNRELEASED = "has no released weights", "was never released"  # words of the refusals
+ANY_DATA = DataSpec("any", num_images=1000, num_labels=10)  # images of no common size: the model's own decides
 
 
 @dataclass(frozen=True)
@@ -81,15 +78,17 @@ def models(config_dir: Path | None = None) -> list[Model]:
     for folder in folders[1:]:
         search.prepend("command-line", str(folder.absolute()), anchor="schema")  # which Hydra wants last
     loader = ConfigLoaderImpl(config_search_path=search)
-    found: list[Model] = []
-    families: set[str] = set()
-    for name in loader.get_group_options("model", results_filter=ObjectType.CONFIG):
-        node = _composed(loader, name)
-        family = json.dumps({key: node[key] for key in sorted(node) if key not in ("size", "weights", "published")})
-        own = [None if node.get("size") is None else str(node["size"])]
-        found.append(Model(name, node, own if family in families else _sizes(name, node, own), family in families))
-        families.add(family)
-    return found
+    names = loader.get_group_options("model", results_filter=ObjectType.CONFIG)
+    return [_model(name, _composed(loader, name), names) for name in names]
+
+
+def _model(name: str, node: dict[str, Any], names: Sequence[str]) -> Model:
+    """Return a choice: with all its sizes, or, as a preset of a family that is a choice itself, with its own."""
+    family = node.get("family")
+    preset = family != name and family in names
+    own = [None if node.get("size") is None else str(node["size"])]
+    sizes = declared(node, f"model/{name}.yaml", "sizes")
+    return Model(name, node, sizes[-1]() if sizes and not preset else own, preset)
 
 
 def describe(model: Model, size: str | None) -> Entry:
@@ -97,9 +96,9 @@ def describe(model: Model, size: str | None) -> Entry:
     node = model.node if size is None else {**model.node, "size": size}
     try:
         backbone, weights = _built(node)
+    except NotReleased:
+        return Entry(model.name, size, weights="unreleased")
     except (UserError, NotImplementedError, RuntimeError) as error:
-        if UNRELEASED in str(error):
-            return Entry(model.name, size, weights="unreleased")
         return Entry(model.name, size, note=one_line(error))
     assert isinstance(backbone, nn.Module)
     return Entry(
@@ -110,20 +109,23 @@ def describe(model: Model, size: str | None) -> Entry:
         blocks=len(backbone.freezable_blocks()),
         pixels=backbone.input.size,
         weights=weights,
-        licence=_licence(node, backbone) if weights == "hub" else None,
+        licence=backbone.description.licence if weights != "file" else None,
     )
 
 
 def _built(node: dict[str, Any]) -> tuple[Backbone, str | None]:
-    """Return a backbone, and where its weights are."""
-    if not str(node["_target_"]).startswith("dinodiet."):
-        return planned_backbone(node, ANY_DATA), None
+    """Return a backbone, and where its weights are.
+
+    Raises:
+        NotReleased: nothing of this size is public.
+        UserError: it cannot be built.
+    """
+    if not declared(node, "model", "assets"):
+        return backbone_on_meta(node, ANY_DATA), None
     try:
-        return planned_backbone({**node, "weights": "hub"}, ANY_DATA), "hub"
-    except UserError as error:
-        if NO_HUB not in str(error):
-            raise
-        return planned_backbone({**node, "weights": "none"}, ANY_DATA), "file"
+        return backbone_on_meta({**node, "weights": "hub"}, ANY_DATA), "hub"
+    except NotReleased:
+        return backbone_on_meta({**node, "weights": "none"}, ANY_DATA), "file"
 
 
 def _composed(loader: ConfigLoaderImpl, name: str) -> dict[str, Any]:
@@ -135,25 +137,3 @@ def _composed(loader: ConfigLoaderImpl, name: str) -> dict[str, Any]:
     if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(f"model: no _target_ in model/{name}.yaml; it names the class or function to build")
     return {str(key): value for key, value in node.items()}
-
-
-def _sizes(name: str, node: Mapping[str, Any], own: list[str | None]) -> Sequence[str | None]:
-    """Return the keys of `names`, or of the `SIZES` beside the factory; else the one that the file says."""
-    if isinstance(node.get("names"), dict):
-        return [str(size) for size in node["names"]]
-    sizes = getattr(_module(name, node), "SIZES", None)
-    return list(sizes) if isinstance(sizes, Mapping) else own
-
-
-def _licence(node: Mapping[str, Any], backbone: Any) -> str | None:
-    """Return what timm knows of the weights, or the `LICENCE` beside the factory."""
-    cfg = getattr(getattr(backbone, "model", None), "pretrained_cfg", {})
-    licence = cfg.get("license") or getattr(_module("", node), "LICENCE", None)
-    return None if licence is None else str(licence)
-
-
-def _module(name: str, node: Mapping[str, Any]) -> Any:
-    try:
-        return sys.modules[get_object(node["_target_"]).__module__]
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"model/{name}.yaml: _target_: {node['_target_']!r} cannot be imported") from error

@@ -10,32 +10,33 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dinodiet.config.declare import Declaring
 from dinodiet.config.groups import NODES
 from dinodiet.config.signature import check_arguments, targets
 from dinodiet.errors import UserError, one_line
 
 
-def build(node: Any, key: str) -> Callable[..., Any]:
+def build(node: Any, key: str, contract: type | None = None) -> Callable[..., Any]:
     """Return a node's `_target_` with its values, waiting for the runtime objects: `build(node, key)(**runtime)`.
 
     Nested nodes with a `_target_` are built first, from the inside out; lists and dictionaries arrive as plain Python.
     Every node's keys and values are held against the target's signature and annotations before anything is called.
+    What is built has the members of `contract`, a protocol.
 
     Raises:
-        UserError: `_target_` cannot be imported, a key is not among its arguments, a value has the wrong type, or the
-            target refused a value; one line with the full key.
+        UserError: `_target_` cannot be imported, a key is not among its arguments, a value has the wrong type, the
+            target refused a value (its own kind of error is kept), or a member is missing; one line with the full key.
     """
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     assert isinstance(plain, dict)
     _check(plain, key)
     target, arguments = _parts(plain, key)
-    return _guarded(
-        functools.partial(target, **{name: _construct(v, f"{key}.{name}") for name, v in arguments.items()}), key
-    )
+    given = {name: _construct(value, f"{key}.{name}") for name, value in arguments.items()}
+    return _guarded(functools.partial(target, **given), key, contract)
 
 
-def declared(node: Mapping[str, Any], key: str, attribute: str, *, nested: bool = True) -> list[Callable[[], Any]]:
-    """Return what a node's target, and those of the nodes inside it, declare as `attribute`: functions to call.
+def declared(node: Mapping[str, Any], key: str, fact: str, *, nested: bool = True) -> list[Callable[[], Any]]:
+    """Return the functions that a node's target, and those of the nodes inside it, declare as `fact`.
 
     Of the settings, written or by default, such a function is handed those that it names. Nothing is built.
 
@@ -46,18 +47,15 @@ def declared(node: Mapping[str, Any], key: str, attribute: str, *, nested: bool 
     return [
         found
         for inner, where in targets(dict(node), key)
-        if (nested or where == key) and (found := _declaration(*_parts(inner, where), where, attribute)) is not None
+        if (nested or where == key) and (found := _declared(*_parts(inner, where), where, fact)) is not None
     ]
 
 
-def _declaration(
-    target: Callable[..., Any], arguments: dict[str, Any], key: str, attribute: str
-) -> Callable[[], Any] | None:
+def _declared(target: Any, arguments: dict[str, Any], key: str, fact: str) -> Callable[[], Any] | None:
     """Return the function that a target declares, waiting to be called with those of its settings that it names."""
-    function = getattr(target, attribute, None)
-    if function is None:
+    if not isinstance(target, Declaring) or (function := target.declared.get(fact)) is None:
         return None
-    known = inspect.signature(target).bind_partial(**arguments)
+    known = inspect.signature(typing.cast("Callable[..., Any]", target)).bind_partial(**arguments)
     known.apply_defaults()
     names = inspect.signature(function).parameters
     given = {name: known.arguments[name] for name in names if name in known.arguments}
@@ -75,17 +73,30 @@ def _construct(value: Any, key: str) -> Any:
     return waiting if value.get("_partial_") else waiting()
 
 
-def _guarded(function: Callable[..., Any], key: str) -> Callable[..., Any]:
+def _guarded(function: Callable[..., Any], key: str, contract: type | None = None) -> Callable[..., Any]:
     """Return the function with a user's mistakes told under the full key that they are in."""
 
     def call(**runtime: Any) -> Any:
         try:
-            return function(**runtime)
+            made = function(**runtime)
         except (ValueError, FileNotFoundError) as error:
             kind = type(error) if isinstance(error, UserError) else UserError
             raise kind(_with_key(one_line(error), key, inspect.signature(function).parameters)) from error
+        if contract is not None:
+            _check_members(made, contract, key)
+        return made
 
     return call
+
+
+def _check_members(part: object, contract: type, key: str) -> None:
+    """Refuse a part that lacks a member of the protocol by which the system knows parts of its kind."""
+    members = [*inspect.get_annotations(contract), *(name for name in vars(contract) if not name.startswith("_"))]
+    if missing := [name for name in members if not hasattr(part, name)]:
+        raise UserError(
+            f"{key}._target_: {type(part).__name__} has no {', '.join(missing)}; "
+            f"a {contract.__name__} needs {', '.join(members)}: see {contract.__module__}.{contract.__name__}"
+        )
 
 
 def _with_key(text: str, key: str, arguments: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import read_or_compute
-from dinodiet.types import Embeddings, Images, InputSpec, Runtime
+from dinodiet.types import Backbone, Embeddings, Images, InputSpec, Runtime
 
 CACHE_VERSION = 1  # raise it when preprocessing changes: old embeddings are then not found
 
@@ -117,14 +117,14 @@ def _memory_format(encoder: nn.Module) -> torch.memory_format:
 
 
 def fingerprint(module: nn.Module, without: Iterable[nn.Module] = ()) -> str:
-    """Return a hash of what a module computes: its classes, parameters, buffers, and `signature` where it has one.
+    """Return a hash of what a backbone computes: its classes, parameters, buffers, and the signature it describes.
 
-    `signature` is a string that names what the forward pass depends on besides the weights. Parts of the module that
-    play no role are named in `without`.
+    Parts of it that play no role are named in `without`.
     """
+    assert isinstance(module, Backbone)
     left_out = {part for root in without for part in root.modules()}
     strange = {id(tensor) for part in left_out for tensor in (*part.parameters(), *part.buffers())}
-    digest = hashlib.blake2b(str(getattr(module, "signature", "")).encode(), digest_size=16)
+    digest = hashlib.blake2b(module.description.signature.encode(), digest_size=16)
     for name, part in module.named_modules():
         if part not in left_out:
             digest.update(f"\0{name} {type(part).__qualname__}".encode())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-Factory = TypeVar("Factory", bound=Callable[..., Any])
-ASSETS, LABELS, COUNTS = "assets", "labels_on_disk", "published_counts"  # attributes of a factory
+from dinodiet.config.declare import Factory, declares
+
+ASSETS, LABELS, COUNTS = "assets", "labels_on_disk", "published_counts"  # facts that a factory declares
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,7 @@ class Asset:
 
 def needs(assets: Callable[..., list[Asset]]) -> Callable[[Factory], Factory]:
     """Mark a factory with a function that tells what it needs, from those of the factory's settings that it names."""
-
-    def mark(factory: Factory) -> Factory:
-        setattr(factory, ASSETS, assets)
-        return factory
-
-    return mark
+    return declares(**{ASSETS: assets})
 
 
 def planned(
@@ -52,13 +48,7 @@ def planned(
         counts: returns what was published of the set, where the assets are not on disk.
     """
 
-    def mark(factory: Factory) -> Factory:
-        for attribute, function in ((LABELS, labels), (COUNTS, counts)):
-            if function is not None:
-                setattr(factory, attribute, function)
-        return factory
-
-    return mark
+    return declares(**{name: fact for name, fact in ((LABELS, labels), (COUNTS, counts)) if fact is not None})
 
 
 def present(path: Path) -> Path | None:

@@ -65,7 +65,7 @@ def sanity(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     device = environment.pick_device(cfg.device)
     backbone, scorer = _backbone_and_scorer(cfg, device)
     scores = plain(scorer(backbone, cached=True))
-    published = getattr(backbone, "published", {}).get(choices["dataset"], {})
+    published = backbone.description.published.get(choices["dataset"], {})
     size = f"-{cfg.model.size}" if "size" in cfg.model else ""
     title = f"{choices['model']}{size}, frozen, on {choices['dataset']}"
     print(report.scores_table(title, scores["test"], scores["skipped"], published), flush=True)
@@ -83,7 +83,7 @@ def sanity(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     return results
 
 
-def _backbone_and_scorer(cfg: DictConfig, device: torch.device) -> tuple[nn.Module, Scorer]:
+def _backbone_and_scorer(cfg: DictConfig, device: torch.device) -> tuple[Any, Scorer]:
     data, backbone = open_backbone(cfg)
     scorer = build_scorer(cfg, data, backbone, device)
     decode_once(cfg, scorer)

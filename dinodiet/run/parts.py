@@ -101,7 +101,7 @@ def open_backbone(cfg: DictConfig) -> tuple[Data, Backbone]:
     """
     data: Data = build(cfg.dataset, "dataset")()
     torch.manual_seed(cfg.seed)  # of a backbone that starts from scratch, and of the heads that follow
-    backbone: Backbone = build(cfg.model, "model")(spec=data.spec)
+    backbone: Backbone = build(cfg.model, "model", Backbone)(spec=data.spec)
     assert isinstance(backbone, nn.Module)
     prefer_channels_last(backbone)
     return data, backbone

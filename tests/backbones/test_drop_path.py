@@ -48,7 +48,7 @@ def test_setting_it_wakes_no_frozen_block() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_rates_out_of_range_are_refused(rate: float) -> None:
-    with pytest.raises(UserError, match=f"model.drop_path: {rate}; must be at least 0 and below 1"):
+    with pytest.raises(UserError, match=f"drop_path: {rate}; must be at least 0 and below 1"):
         build_small("vit_tiny", drop_path=rate)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dinodiet.backbones import TimmBackbone, set_trainable
 from dinodiet.errors import UserError
+from tests.backbones.toy import Toy
 
 from .small import SMALL, build_small
 
@@ -176,14 +177,13 @@ def test_malformed_choices_are_refused_and_change_nothing(trainable: Any, messag
     assert [p.requires_grad for p in backbone.parameters()] == before
 
 
-class Plain(nn.Module):
+class Plain(Toy):
     """A backbone that knows nothing of this package: nested blocks, a parameter of its own, no dropout."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(4, side=8)
         self.token = nn.Parameter(torch.zeros(1))
         self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
-        self.embed_dim, self.input = 4, None
 
     def forward(self, images: Tensor) -> Tensor:
         pooled: Tensor = self.body(images + self.token).mean(dim=(2, 3))
@@ -191,9 +191,6 @@ class Plain(nn.Module):
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         return [[self.body[0], self.body[1]], [self.body[2], self.body[3]]]
-
-    def tail(self) -> list[nn.Module]:
-        return []
 
 
 def test_any_module_with_blocks_can_be_frozen() -> None:

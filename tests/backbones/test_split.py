@@ -13,7 +13,8 @@ from dinodiet.backbones.architectures.mambavision import mambavision
 from dinodiet.backbones.freeze import first_trained, set_trainable
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
-from dinodiet.types import Backbone, InputSpec
+from dinodiet.types import Backbone
+from tests.backbones.toy import Toy
 
 from .small import DATA, SMALL, build_small, read
 
@@ -117,13 +118,11 @@ def test_a_frozen_backbone_is_all_trunk() -> None:
     assert split.trained() == []
 
 
-class Shortcut(nn.Module):
+class Shortcut(Toy):
     """What a trunk makes of the images reaches the end past the last block."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.embed_dim = 4
-        self.input = InputSpec(4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        super().__init__(4, side=4)
         self.first, self.last = nn.Linear(48, 4), nn.Linear(4, 4)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -132,9 +131,6 @@ class Shortcut(nn.Module):
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         return [[self.first], [self.last]]
-
-    def tail(self) -> list[nn.Module]:
-        return []
 
 
 def test_a_backbone_that_is_no_chain_is_refused() -> None:

@@ -7,7 +7,7 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
-from dinodiet.backbones import TimmBackbone, timm_backbone
+from dinodiet.backbones import timm_backbone
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone, DataSpec
 
@@ -122,7 +122,7 @@ def test_pooled_is_what_timm_feeds_the_classifier(model: str) -> None:
     [("resnet18", "cls", "pooled"), ("ijepa", "cls", "mean_patch, pooled"), ("mae", "clss", "cls, mean_patch, pooled")],
 )
 def test_a_feature_that_the_model_lacks_is_refused(model: str, feature: str, choices: str) -> None:
-    with pytest.raises(UserError, match=f"model.feature: '{feature}' .* choose from: {choices}$"):
+    with pytest.raises(UserError, match=f"feature: '{feature}' .* choose from: {choices}$"):
         build_small(model, feature=feature)
 
 
@@ -130,7 +130,7 @@ def test_a_feature_that_the_model_lacks_is_refused(model: str, feature: str, cho
 
 
 def test_an_unknown_size_lists_the_choices() -> None:
-    with pytest.raises(UserError, match=r"^model.size: 'tiny'; choose from: small, base, large, giant, small_reg"):
+    with pytest.raises(UserError, match=r"^size: 'tiny'; choose from: small, base, large, giant, small_reg"):
         build("dinov2", size="tiny")
 
 
@@ -144,7 +144,7 @@ def test_sizes_that_were_never_released_say_so(size: str) -> None:
 
 @pytest.mark.parametrize("name", ["vit_tinny_patch16_224", "resnet18.bogus"])
 def test_a_name_that_timm_lacks_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=re.escape(f"model.names.a: timm {timm.__version__} has no '{name}'")):
+    with pytest.raises(UserError, match=re.escape(f"names.a: timm {timm.__version__} has no '{name}'")):
         timm_backbone(DATA, size="a", names={"a": name}, feature="pooled")
 
 
@@ -183,11 +183,15 @@ def test_patch_size_auto(side: int, patch: int) -> None:
 @pytest.mark.parametrize(
     ("data", "changes", "message"),
     [
-        ({"image_size": 100}, {}, r"dataset.image_size: 100 is not a multiple of the patch size 14; nearest: 98, 112$"),
-        ({}, {"image_size": 10}, r"model.image_size: 10 is not a multiple of the patch size 14; nearest: 14, 28$"),
-        ({}, {"image_size": 0}, r"model.image_size: 0; must be positive"),
-        ({}, {"patch_size": -2}, r"model.patch_size: -2; must be positive, auto or null"),
-        ({}, {"model_args": {"dpeth": 2}}, r"model.model_args: .*'dpeth'"),
+        (
+            {"image_size": 100},
+            {},
+            r"image_size: 100 .image_size of the dataset photos. is not a multiple .* 14; nearest: 98, 112$",
+        ),
+        ({}, {"image_size": 10}, r"image_size: 10 is not a multiple of the patch size 14; nearest: 14, 28$"),
+        ({}, {"image_size": 0}, r"image_size: 0; must be positive"),
+        ({}, {"patch_size": -2}, r"patch_size: -2; must be positive, auto or null"),
+        ({}, {"model_args": {"dpeth": 2}}, r"model_args: .*'dpeth'"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(data: dict[str, Any], changes: dict[str, Any], message: str) -> None:
@@ -196,7 +200,7 @@ def test_sizes_that_do_not_fit_are_refused(data: dict[str, Any], changes: dict[s
 
 
 def test_a_patch_size_is_refused_where_there_are_no_patches() -> None:
-    with pytest.raises(UserError, match=r"model.patch_size: 4, but resnet18.tv_in1k has no patches"):
+    with pytest.raises(UserError, match=r"patch_size: 4, but resnet18.tv_in1k has no patches"):
         build("resnet18", patch_size=4)
 
 
@@ -236,21 +240,19 @@ def test_signature_tells_forward_passes_apart() -> None:
         {"size": "large"},
         {"model_args": {"depth": 2}},
     ]
-    signatures = [build_small("mae", **change).signature for change in changes]
+    signatures = [build_small("mae", **change).description.signature for change in changes]
     assert len(set(signatures)) == len(changes)
-    assert build_small("resnet18", image_size=32).signature != build_small("resnet18").signature
-    assert build_small("mae", drop_path=0.1).signature == signatures[0]  # it plays no part in evaluation
+    assert build_small("resnet18", image_size=32).description.signature != build_small("resnet18").description.signature
+    assert build_small("mae", drop_path=0.1).description.signature == signatures[0]  # it plays no part in evaluation
 
 
-def test_published_scores_are_kept_with_the_backbone() -> None:
-    assert build_small("dinov3").published == {"cifar10": {"knn/accuracy": 0.91}}
-    assert build_small("vit_tiny").published == {}
+def test_a_backbone_carries_its_description() -> None:
+    found = build_small("dinov3").description
+    assert (found.family, found.size, found.licence) == ("dinov3", "small", "dinov3-license")
+    assert found.published == {"cifar10": {"knn/accuracy": 0.91}}
+    assert (build_small("vit_tiny").description.family, build_small("vit_tiny").description.published) == ("vit", {})
 
 
 def test_every_family_has_a_small_member() -> None:
     families = {file.split("_")[0] for file in SMALL}
     assert families | {"resnet"} >= {file.split("_")[0] for file in FAMILIES}
-
-
-def test_backbone_protocol_is_what_timm_backbone_returns() -> None:
-    assert isinstance(build_small("vit_tiny"), TimmBackbone)

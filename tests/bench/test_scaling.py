@@ -17,18 +17,18 @@ from dinodiet.features.embed import embed
 from dinodiet.methods.diet import DIET
 from dinodiet.training.optim import build_fused
 from dinodiet.types import Clock, DataSpec, InputSpec, Runtime
+from tests.backbones.toy import Toy
 
 pytestmark = pytest.mark.bench
 COUNTS, BATCH, WIDTH, ROUNDS = (1000, 10_000, 100_000), 64, 64, 5
 SPEC = InputSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
-class Pixels(nn.Module):
+class Pixels(Toy):
     """A backbone that costs next to nothing: what is left of a step is what surrounds a backbone."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.input, self.embed_dim = SPEC, WIDTH
+        super().__init__(WIDTH, SPEC.size)
         self.project = nn.Linear(3 * 8 * 8, WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -37,9 +37,6 @@ class Pixels(nn.Module):
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         return [[self.project]]
-
-    def tail(self) -> list[nn.Module]:
-        return []
 
 
 def pictures(count: int) -> TensorImages:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dinodiet.backbones.planned import planned_backbone
+from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.catalogue.models import ANY_DATA, Entry, Model, describe, models
 from dinodiet.errors import UserError
 from tests.places import CONF, REFERENCES
@@ -95,7 +95,7 @@ def test_aim_has_the_official_parameters_up_to_its_last_feature(known: dict[str,
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("aim", "600M"), ("mambavision", "T")])
 def test_features_are_those_of_a_forward_pass(known: dict[str, Model], name: str, size: str) -> None:
-    backbone = planned_backbone({**known[name].node, "size": size}, ANY_DATA)
+    backbone = backbone_on_meta({**known[name].node, "size": size}, ANY_DATA)
     assert isinstance(backbone, nn.Module)
     side = backbone.input.size
     with torch.no_grad(), torch.device("meta"):
@@ -141,7 +141,8 @@ OWN = """
 import torch
 from torch import nn
 from dinodiet.errors import UserError
-from dinodiet.types import InputSpec
+from dinodiet.config.declare import declares
+from dinodiet.types import Description, InputSpec
 
 SIZES = {"small": 3, "large": 5}
 
@@ -150,6 +151,7 @@ class Tiny(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.embed_dim, self.input = width, InputSpec(size=40, mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.description = Description(licence="mine")
         self.linear = nn.Linear(3, width)
 
     def forward(self, images):
@@ -162,11 +164,12 @@ class Tiny(nn.Module):
         return []
 
 
+@declares(sizes=lambda: list(SIZES))
 def tiny(spec, *, size: str, weights: str = "hub"):
     if weights != "none":
         raise AssertionError("it would download")
     if size == "large":
-        raise UserError("model.size: large is broken today")
+        raise UserError("size: large is broken today")
     return Tiny(SIZES[size])
 """
 
@@ -188,7 +191,7 @@ def test_models_of_ones_own_are_listed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(tmp_path))
     known = {model.name: model for model in models(tmp_path)}
     mine = known["mine"]
-    assert describe(mine, "small") == Entry("mine", "small", 12, 3, 1, 40)
+    assert describe(mine, "small") == Entry("mine", "small", 12, 3, 1, 40, licence="mine")
     assert describe(mine, "large") == Entry("mine", "large", note="model.size: large is broken today")
     assert list(mine.sizes) == ["small", "large"]
     assert list(known["preset"].sizes) == ["large"]
@@ -204,5 +207,5 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model: no _target_ in model/mine.yaml"):
         models(tmp_path)
     (tmp_path / "model" / "mine.yaml").write_text("_target_: no_such.factory\n")
-    with pytest.raises(UserError, match=r"model/mine.yaml: _target_: 'no_such.factory' cannot be imported"):
+    with pytest.raises(UserError, match=r"model/mine.yaml._target_: 'no_such.factory' cannot be imported"):
         models(tmp_path)

@@ -1,10 +1,11 @@
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from omegaconf import OmegaConf
 
-from dinodiet.config.build import _guarded, build
-from dinodiet.errors import UserError
+from dinodiet.config.build import _guarded, build, declared
+from dinodiet.config.declare import declares
+from dinodiet.errors import NotReleased, UserError
 
 
 def node(**values: Any) -> Any:
@@ -72,3 +73,34 @@ def test_a_mistake_that_a_part_tells_in_full_is_left_as_it_is() -> None:
     made = _guarded(refuse, "model")
     with pytest.raises(UserError, match=r"^dataset\.image_size: 33"):
         made()
+
+
+def test_the_kind_of_a_mistake_is_kept() -> None:
+    def refuse() -> None:
+        raise NotReleased("weights: hub, but there are none")
+
+    with pytest.raises(NotReleased, match=r"^model: weights"):
+        _guarded(refuse, "model")()
+
+
+class Paired(Protocol):
+    left: Any
+
+    def swap(self) -> None: ...
+
+
+def test_a_part_that_lacks_a_member_of_its_contract_is_told_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"^model._target_: Pair has no swap; a Paired needs left, swap: see "):
+        build(node(_target_=PAIR, left=1, right=2), "model", Paired)()
+
+
+@declares(sizes=lambda *, names: list(names), licence=lambda: "mine")
+def declaring(*, names: list[str], size: str = "a") -> None:
+    raise AssertionError("it was called")
+
+
+def test_what_a_factory_declares_is_told_from_its_settings_without_calling_it() -> None:
+    plain = {"_target_": f"{__name__}.declaring", "names": ["a", "b"]}
+    assert [tell() for tell in declared(plain, "model", "sizes")] == [["a", "b"]]
+    assert [tell() for tell in declared(plain, "model", "licence")] == ["mine"]
+    assert declared(plain, "model", "assets") == []

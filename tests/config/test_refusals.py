@@ -85,7 +85,7 @@ CASES: list[tuple[str, str, Callable[[Path], str] | None]] = [
     ("model.weights=/no/such/file.pth", "/no/such/file.pth", None),
     ("model.weights={}", "broken.pth", broken_file),
     ("model.weights={}", "layer.weight", other_weights),
-    ("dataset.image_size=33", "dataset.image_size: 33", None),
+    ("dataset.image_size=33", "model.image_size: 33 (image_size of the dataset digits)", None),
     ("dataset.limit=100000", "dataset.limit: 100000", None),
     ("dataset.val_fraction=1.5", "dataset.val_fraction: 1.5", None),
     ("dataset=cifar10 dataset.source.download=false data_dir={}", "CIFAR10", str),

@@ -15,15 +15,16 @@ from dinodiet.evals.knn import KNN
 from dinodiet.evals.linear import Linear
 from dinodiet.evals.scorer import Scorer
 from dinodiet.types import Data, DataSpec, EncoderSplits, Evaluator, InputSpec, Runtime, Score, Splits
+from tests.backbones.toy import Toy
 
 SPEC = InputSpec(size=8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 
-class Encoder(nn.Module):
+class Encoder(Toy):
     """Projects pixels, and counts the images it has seen."""
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(6, SPEC.size)
         weight = torch.randn(6, 3 * 8 * 8, generator=torch.Generator().manual_seed(seed))
         self.weight, self.seen = nn.Parameter(weight), 0
 

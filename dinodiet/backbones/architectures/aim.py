@@ -19,9 +19,11 @@ from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import HubFile, weights_assets
+from dinodiet.config.declare import declares
+from dinodiet.config.signature import Neutral
 from dinodiet.errors import UserError
-from dinodiet.io.assets import Asset, needs
-from dinodiet.types import DataSpec, InputSpec
+from dinodiet.io.assets import Asset
+from dinodiet.types import DataSpec, Description, InputSpec
 
 Feature = Literal["probe", "last"]
 Precision = Literal["fp32", "bf16"]
@@ -55,7 +57,7 @@ class Size:
         return HubFile("apple/AIM", f"aim_{self.file}_attnprobe_backbone.pth", self.sha256)
 
 
-LICENCE = "Apple's, restrictive"
+LICENCE = "Apple's, restrictive"  # of the released weights
 SIZES = {
     "600M": Size(1536, 24, 12, (14, 19), "600m_2bimgs", "0d6f6b8f"),
     "1B": Size(2048, 24, 16, (12, 17), "1b_5bimgs", "d254ecd3"),
@@ -78,16 +80,14 @@ class AIMBackbone(nn.Module):
         *,
         layers: list[int],
         input: InputSpec,
-        signature: str = "",
-        published: dict[str, dict[str, float]] | None = None,
+        description: Description,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(input)
         self.model = model
         self.layers = layers
         self.input = input
-        self.signature = signature
-        self.published = published or {}
+        self.description = description
         self.embed_dim = model.embed_dim
         del model.blocks[max(layers) + 1 :], model.trunk["post_trunk_norm"]
 
@@ -135,7 +135,7 @@ def _assets(*, size: str, weights: str, model_args: dict[str, int] | None) -> li
     return weights_assets(weights, None if model_args else SIZES[size].release, f"AIM {size}")
 
 
-@needs(_assets)
+@declares(assets=_assets, sizes=lambda: list(SIZES))
 def aim(
     spec: DataSpec,
     *,
@@ -147,7 +147,8 @@ def aim(
     dtype: Precision = "fp32",
     drop_path: float = 0.0,
     model_args: dict[str, int] | None = None,
-    published: dict[str, dict[str, float]] | None = None,
+    family: Neutral[str | None] = None,
+    published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> AIMBackbone:
     """Build one size of AIM for a dataset.
 
@@ -161,9 +162,11 @@ def aim(
         dtype: of the weights while they are frozen; the trained part is always held in fp32.
         drop_path: rate of stochastic depth in the last block while training; the published models have none.
         model_args: another architecture, from scratch or with a file of one's own: `embed_dim`, `depth`, `num_heads`.
+        family: what its sizes are called together.
         published: frozen scores to check an installation against, by dataset and metric.
 
     Raises:
+        NotReleased: there are no weights of this architecture.
         UserError: a setting that does not exist, or weights that cannot be had or do not fit.
     """
     architecture = _architecture(size, model_args or {})
@@ -171,26 +174,32 @@ def aim(
     side = input_side(spec, 224 if image_size is None else image_size, INPUT, weights)
     expected = expected_input(spec, INPUT, side, PATCH, weights)
     model = _loaded(f"AIM {size}", architecture, weights, None if model_args else SIZES[size].release, dtype)
-    signature = json.dumps([architecture, layers, side, dtype], sort_keys=True)
-    backbone = AIMBackbone(model, layers=layers, input=expected, signature=signature, published=published)
+    description = Description(
+        signature=json.dumps([architecture, layers, side, dtype], sort_keys=True),
+        family=family,
+        size=size,
+        licence=LICENCE,
+        published=published or {},
+    )
+    backbone = AIMBackbone(model, layers=layers, input=expected, description=description)
     set_drop_path(backbone, drop_path)
     return backbone
 
 
 def _architecture(size: str, model_args: dict[str, int]) -> dict[str, int]:
     if size not in SIZES:
-        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
+        raise UserError(f"size: {size!r}; choose from: {', '.join(SIZES)}")
     released = SIZES[size]
     own = {"embed_dim": released.embed_dim, "depth": released.depth, "num_heads": released.num_heads}
     for name, value in model_args.items():
         if name not in own:
-            raise UserError(f"model.model_args.{name}: no such key; choose from: {', '.join(own)}")
+            raise UserError(f"model_args.{name}: no such key; choose from: {', '.join(own)}")
         if value < 1:
-            raise UserError(f"model.model_args.{name}: {value}; must be positive")
+            raise UserError(f"model_args.{name}: {value}; must be positive")
     architecture = own | model_args
     for divisor in (architecture["num_heads"], 4):
         if architecture["embed_dim"] % divisor:
-            raise UserError(f"model.model_args.embed_dim: {architecture['embed_dim']} is not a multiple of {divisor}")
+            raise UserError(f"model_args.embed_dim: {architecture['embed_dim']} is not a multiple of {divisor}")
     return architecture
 
 
@@ -198,14 +207,14 @@ def _layers(size: str, depth: int, feature: Feature, probe_layers: list[int] | N
     """Return the numbers of the blocks that the embedding averages, in order."""
     if feature == "last":
         if probe_layers is not None:
-            raise UserError("model.probe_layers: has no effect with feature=last; leave it null")
+            raise UserError("probe_layers: has no effect with feature=last; leave it null")
         return [depth - 1]
     if probe_layers is None:
         first, last = SIZES[size].best_layers if depth == SIZES[size].depth else (max(depth - 6, 0), depth - 1)
         return list(range(first, last + 1))
     layers = sorted(set(probe_layers))
     if not layers or layers[0] < 0 or layers[-1] >= depth:
-        raise UserError(f"model.probe_layers: {probe_layers}; give numbers of blocks, from 0 to {depth - 1}")
+        raise UserError(f"probe_layers: {probe_layers}; give numbers of blocks, from 0 to {depth - 1}")
     return layers
 
 

@@ -30,11 +30,13 @@ from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import weights_assets
+from dinodiet.config.declare import declares
+from dinodiet.config.signature import Neutral
 from dinodiet.errors import UserError
-from dinodiet.io.assets import Asset, needs
-from dinodiet.types import DataSpec, InputSpec
+from dinodiet.io.assets import Asset
+from dinodiet.types import DataSpec, Description, InputSpec
 
-LICENCE = "cc-by-nc-sa-4.0"
+LICENCE = "cc-by-nc-sa-4.0"  # of the released weights
 
 
 class Stage(nn.Module):
@@ -110,15 +112,13 @@ class MambaVisionBackbone(nn.Module):
         model: MambaVision,
         *,
         input: InputSpec,
-        signature: str,
-        published: dict[str, dict[str, float]] | None = None,
+        description: Description,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(input)
         self.model = model
         self.input = input
-        self.signature = signature
-        self.published = published or {}
+        self.description = description
         self.embed_dim = model.embed_dim
 
     def forward(self, images: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class MambaVisionBackbone(nn.Module):
 
 def _released(size: str) -> Release:
     if size not in SIZES:
-        raise UserError(f"model.size: {size!r}; choose from: {', '.join(SIZES)}")
+        raise UserError(f"size: {size!r}; choose from: {', '.join(SIZES)}")
     return SIZES[size]
 
 
@@ -181,7 +181,7 @@ def _assets(*, size: str, weights: str) -> list[Asset]:
     return weights_assets(weights, _released(size).hub_file, f"mambavision_{size}")
 
 
-@needs(_assets)
+@declares(assets=_assets, sizes=lambda: list(SIZES))
 def mambavision(
     spec: DataSpec,
     *,
@@ -190,7 +190,8 @@ def mambavision(
     image_size: int | None = None,
     drop_path: float = 0.0,
     model_args: dict[str, Any] | None = None,
-    published: dict[str, dict[str, float]] | None = None,
+    family: Neutral[str | None] = None,
+    published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> MambaVisionBackbone:
     """Build one size of MambaVision for a dataset.
 
@@ -202,6 +203,7 @@ def mambavision(
             dataset's stored size between 32 and 224. Maps that windows do not tile are zero-padded.
         drop_path: rate of stochastic depth in the last block while training.
         model_args: changes of the architecture, such as `{depths: [1, 1, 2, 2]}`.
+        family: what its sizes are called together.
         published: frozen scores to check an installation against, by dataset and metric.
 
     Raises:
@@ -222,17 +224,22 @@ def mambavision(
     return MambaVisionBackbone(
         model,
         input=expected_input(spec, cfg, side, 1, weights),
-        signature=json.dumps([name, side, asdict(architecture)], sort_keys=True),
-        published=published,
+        description=Description(
+            signature=json.dumps([name, side, asdict(architecture)], sort_keys=True),
+            family=family,
+            size=size,
+            licence=LICENCE,
+            published=published or {},
+        ),
     )
 
 
 def _changed(architecture: Architecture, changes: dict[str, Any]) -> Architecture:
     choices = [field.name for field in fields(Architecture)]
     if unknown := [name for name in changes if name not in choices]:
-        raise UserError(f"model.model_args: MambaVision has no {', '.join(unknown)}; choose from: {', '.join(choices)}")
+        raise UserError(f"model_args: MambaVision has no {', '.join(unknown)}; choose from: {', '.join(choices)}")
     changed = replace(architecture, **changes)
     for name in ("depths", "num_heads", "window_size"):
         if len(found := getattr(changed, name)) != 4:
-            raise UserError(f"model.model_args.{name}: {list(found)}; must be four numbers, one a stage")
+            raise UserError(f"model_args.{name}: {list(found)}; must be four numbers, one a stage")
     return changed

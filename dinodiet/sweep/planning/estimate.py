@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from dinodiet.backbones.planned import planned_backbone
+from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build, declared
 from dinodiet.config.schema import resolved
@@ -139,7 +139,7 @@ class Estimator:
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
         kept = [node, spec.image_size, spec.native_size]
-        backbone: Backbone = self._once("model", kept, lambda: planned_backbone(node, spec))
+        backbone: Backbone = self._once("model", kept, lambda: backbone_on_meta(node, spec))
         return copy.deepcopy(backbone)
 
 

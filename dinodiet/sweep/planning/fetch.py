@@ -89,7 +89,8 @@ def _needs(group: str, node: dict[str, Any], choice: str) -> list[Need]:
     except UserError as error:
         return [Need(choice, error)]
     if not told and group in EXPECTED:
-        return [Need(choice, Asset(choice, f"its _target_ does not say what it needs ({node['_target_']}.{ASSETS})"))]
+        what = f"{node['_target_']} does not declare its assets (dinodiet.io.assets.needs)"
+        return [Need(choice, Asset(choice, what))]
     return [Need(choice, asset) for asset in told]
 
 

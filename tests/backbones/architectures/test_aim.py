@@ -218,11 +218,11 @@ def test_a_file_that_does_not_fit_names_the_key(key: str, value: Tensor | None, 
     path = saved({name: entry for name, entry in state.items() if entry is not None}, tmp_path)
     with pytest.raises(UserError) as caught:
         tiny(weights=path)
-    assert str(caught.value) == f"model.weights: {path} does not fit AIM 600M: {message}"
+    assert str(caught.value) == f"weights: {path} does not fit AIM 600M: {message}"
 
 
 def test_another_architecture_has_no_release() -> None:
-    with pytest.raises(UserError, match=r"^model.weights: hub, but AIM 600M has no released weights"):
+    with pytest.raises(UserError, match=r"^weights: hub, but AIM 600M has no released weights"):
         tiny(weights="hub")
 
 
@@ -265,17 +265,17 @@ def test_the_input_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": "2B"}, "model.size: '2B'; choose from: 600M, 1B, 3B, 7B"),
-        ({"image_size": 50}, "model.image_size: 50 is not a multiple of the patch size 14; nearest: 42, 56"),
-        ({"image_size": 0}, "model.image_size: 0; must be positive"),
-        ({"probe_layers": []}, "model.probe_layers: []; give numbers of blocks, from 0 to 3"),
-        ({"probe_layers": [1, 4]}, "model.probe_layers: [1, 4]; give numbers of blocks, from 0 to 3"),
-        ({"feature": "last"}, "model.probe_layers: has no effect with feature=last; leave it null"),
-        ({"model_args": {"dpeth": 2}}, "model.model_args.dpeth: no such key; choose from: embed_dim, depth, num_heads"),
-        ({"model_args": {**ARCHITECTURE, "num_heads": 7}}, "model.model_args.embed_dim: 64 is not a multiple of 7"),
+        ({"size": "2B"}, "size: '2B'; choose from: 600M, 1B, 3B, 7B"),
+        ({"image_size": 50}, "image_size: 50 is not a multiple of the patch size 14; nearest: 42, 56"),
+        ({"image_size": 0}, "image_size: 0; must be positive"),
+        ({"probe_layers": []}, "probe_layers: []; give numbers of blocks, from 0 to 3"),
+        ({"probe_layers": [1, 4]}, "probe_layers: [1, 4]; give numbers of blocks, from 0 to 3"),
+        ({"feature": "last"}, "probe_layers: has no effect with feature=last; leave it null"),
+        ({"model_args": {"dpeth": 2}}, "model_args.dpeth: no such key; choose from: embed_dim, depth, num_heads"),
+        ({"model_args": {**ARCHITECTURE, "num_heads": 7}}, "model_args.embed_dim: 64 is not a multiple of 7"),
         (
             {"model_args": {**ARCHITECTURE, "depth": 0}, "probe_layers": None},
-            "model.model_args.depth: 0; must be positive",
+            "model_args.depth: 0; must be positive",
         ),
     ],
 )
@@ -287,7 +287,7 @@ def test_settings_that_do_not_exist_are_refused(changes: dict[str, Any], message
 
 def test_signatures_tell_forward_passes_apart() -> None:
     changes: list[dict[str, Any]] = [{}, {"probe_layers": [1]}, {"image_size": 28}, {"dtype": "bf16"}]
-    assert len({tiny(**change).signature for change in changes}) == len(changes)
+    assert len({tiny(**change).description.signature for change in changes}) == len(changes)
 
 
 def test_another_depth_averages_the_last_six_blocks() -> None:

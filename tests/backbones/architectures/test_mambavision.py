@@ -204,7 +204,7 @@ def test_drop_path_rises_linearly_over_all_blocks() -> None:
 def test_the_interface() -> None:
     backbone = small()
     assert isinstance(backbone, Backbone)
-    assert backbone.published == {"cifar10": {"knn/accuracy": 0.85}}
+    assert backbone.description.published == {"cifar10": {"knn/accuracy": 0.85}}
     assert target("mambavision") == "mambavision"
     header = (MODELS / "mambavision.yaml").read_text()
     assert "arXiv:2407.08083" in header
@@ -252,19 +252,19 @@ def test_the_input(
 def test_signature_tells_forward_passes_apart() -> None:
     wider = {**ARCHITECTURE, "window_size": [8, 8, 4, 4]}
     changes: list[dict[str, Any]] = [{}, {"image_size": 96}, {"size": "B"}, {"model_args": wider}]
-    signatures = [small(**change).signature for change in changes]
+    signatures = [small(**change).description.signature for change in changes]
     assert len(set(signatures)) == len(changes)
-    assert small(drop_path=0.1).signature == signatures[0]
+    assert small(drop_path=0.1).description.signature == signatures[0]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": "XL"}, r"model.size: 'XL'; choose from: T, T2, S, B, B_21k, L, L_21k, L2, L2_512_21k, L3_256_21k, "),
-        ({"image_size": 0}, r"model.image_size: 0; must be positive"),
-        ({"model_args": {"depth": 3}}, r"model.model_args: MambaVision has no depth; choose from: depths, num_heads, "),
-        ({"model_args": {"depths": [1, 2]}}, r"model.model_args.depths: \[1, 2\]; must be four numbers"),
-        ({"drop_path": 1.0}, r"model.drop_path: 1.0; must be at least 0 and below 1"),
+        ({"size": "XL"}, r"size: 'XL'; choose from: T, T2, S, B, B_21k, L, L_21k, L2, L2_512_21k, L3_256_21k, "),
+        ({"image_size": 0}, r"image_size: 0; must be positive"),
+        ({"model_args": {"depth": 3}}, r"model_args: MambaVision has no depth; choose from: depths, num_heads, "),
+        ({"model_args": {"depths": [1, 2]}}, r"model_args.depths: \[1, 2\]; must be four numbers"),
+        ({"drop_path": 1.0}, r"drop_path: 1.0; must be at least 0 and below 1"),
     ],
 )
 def test_mistakes_are_told(changes: dict[str, Any], message: str) -> None:
@@ -336,7 +336,7 @@ def test_safetensors_of_hugging_face_are_read(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_names_the_key(key: str, value: Tensor | None, message: str, tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in published().items() if name != key}
     path = save(state if value is None else {**state, key: value}, tmp_path / "x.pth.tar")
-    with pytest.raises(UserError, match=rf"^model.weights: {path} does not fit mambavision_T: {message}") as caught:
+    with pytest.raises(UserError, match=rf"^weights: {path} does not fit mambavision_T: {message}") as caught:
         build(model_args=TINY_ARGS, weights=path)
     assert "\n" not in str(caught.value)
 
@@ -362,10 +362,10 @@ def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
         build(weights="hub")
     message = str(caught.value)
     assert message.startswith(
-        "model.weights: hub, but mambavision_tiny_1k.pth.tar of nvidia/MambaVision-T-1K is neither in the cache"
+        "weights: hub, but mambavision_tiny_1k.pth.tar of nvidia/MambaVision-T-1K is neither in the cache"
     )
     assert "HF_HUB_OFFLINE is set" in message
-    assert message.endswith("model.weights=/path/to/file")
+    assert message.endswith("weights=/path/to/file")
     assert "\n" not in message
 
 

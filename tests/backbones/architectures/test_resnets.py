@@ -77,7 +77,7 @@ def test_simclr_sees_pictures_as_they_are(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_simclrs_weights_have_to_be_converted() -> None:
-    message = r"^model.weights: hub, but resnet50x4_simclr has .*simclr-converter\)$"
+    message = r"^weights: hub, but resnet50x4_simclr has .*simclr-converter\)$"
     with torch.device("meta"), pytest.raises(UserError, match=message):
         simclr(4, weights="hub")
 

@@ -125,7 +125,7 @@ def test_a_file_that_does_not_fit_names_the_keys(
 ) -> None:
     changed = {key: value for key, value in (state() | change).items() if value is not None}
     torch.save(changed, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=f"^model.weights: {tmp_path}/a.pth does not fit net: {message}"):
+    with pytest.raises(UserError, match=f"^weights: {tmp_path}/a.pth does not fit net: {message}"):
         filled(tmp_path / "a.pth")
 
 
@@ -140,15 +140,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "d.pth")
     (tmp_path / "e.index.json").write_text("[]")
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(UserError, match=rf"^model.weights: {path} (cannot be read|holds a list)") as caught:
+        with pytest.raises(UserError, match=rf"^weights: {path} (cannot be read|holds a list)") as caught:
             filled(path)
         assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_folder_or_shard_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^model.weights: no file {tmp_path}/a.pth; choose from: hub, none, or a"):
+    with pytest.raises(UserError, match=f"^weights: no file {tmp_path}/a.pth; choose from: hub, none, or a"):
         weights_file(str(tmp_path / "a.pth"), RELEASE, "net")
-    with pytest.raises(UserError, match=f"^model.weights: no file {tmp_path} with model.safetensors"):
+    with pytest.raises(UserError, match=f"^weights: no file {tmp_path} with model.safetensors"):
         weights_file(str(tmp_path), RELEASE, "net")
     sharded(tmp_path, {"1.safetensors": list(state())})
     (tmp_path / "1.safetensors").unlink()
@@ -171,11 +171,11 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError) as caught:
         weights_file("hub", RELEASE, "net")
     message = str(caught.value)
-    assert message.startswith("model.weights: hub, but net.pth of owner/models is neither in the cache")
+    assert message.startswith("weights: hub, but net.pth of owner/models is neither in the cache")
     assert "HF_HOME" in message and "HF_HUB_OFFLINE is set" in message
     assert "mode=fetch gets it ahead of time" in message
     assert "https://huggingface.co/owner/models/resolve/main/net.pth" in message
-    assert message.endswith("model.weights=/path/to/file")
+    assert message.endswith("weights=/path/to/file")
 
 
 def test_a_cached_file_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -197,5 +197,5 @@ def test_a_fetched_file_is_held_against_its_published_digest(monkeypatch: pytest
 
 
 def test_a_model_without_release_says_so() -> None:
-    with pytest.raises(UserError, match=r"^model.weights: hub, but net has no released weights; choose from: none"):
+    with pytest.raises(UserError, match=r"^weights: hub, but net has no released weights; choose from: none"):
         weights_file("hub", None, "net")

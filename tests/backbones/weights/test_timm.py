@@ -161,7 +161,7 @@ def test_a_file_that_does_not_fit_names_the_keys(
     path = save(damage(own_state(build_small("vit_tiny"))), tmp_path / "x.pth")
     with pytest.raises(UserError, match=message) as caught:
         build_small("vit_tiny", weights=path)
-    assert str(caught.value).startswith(f"model.weights: {path} does not fit")
+    assert str(caught.value).startswith(f"weights: {path} does not fit")
     assert "\n" not in str(caught.value)
 
 
@@ -171,22 +171,22 @@ def test_a_file_that_does_not_fit_names_the_keys(
 )
 def test_another_familys_file_is_refused(model: str, other: str, tmp_path: Path) -> None:
     path = save(own_state(build_small(other)), tmp_path / "other.pth")
-    with pytest.raises(UserError, match=r"^model.weights: .*other.pth does not fit") as caught:
+    with pytest.raises(UserError, match=r"^weights: .*other.pth does not fit") as caught:
         build_small(model, weights=path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^model.weights: no file {tmp_path}/none.pth; choose from: hub, none, or a"):
+    with pytest.raises(UserError, match=f"^weights: no file {tmp_path}/none.pth; choose from: hub, none, or a"):
         build_small("vit_tiny", weights=str(tmp_path / "none.pth"))
-    with pytest.raises(UserError, match=f"^model.weights: no file {Path.cwd()}/hubb; choose from"):
+    with pytest.raises(UserError, match=f"^weights: no file {Path.cwd()}/hubb; choose from"):
         build_small("vit_tiny", weights="hubb")
 
 
 @pytest.mark.parametrize("name", ["notes.pth", "notes.safetensors"])
 def test_a_file_that_is_no_checkpoint_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not weights\nat all")
-    with pytest.raises(UserError, match=rf"^model.weights: .*{name} cannot be read as a checkpoint \(") as caught:
+    with pytest.raises(UserError, match=rf"^weights: .*{name} cannot be read as a checkpoint \(") as caught:
         build_small("vit_tiny", weights=str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
@@ -217,12 +217,11 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
         build_small("dinov2", weights="hub")
     message = str(caught.value)
     assert message.startswith(
-        "model.weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither "
-        "in the cache"
+        "weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither in the cache"
     )
     assert "HF_HOME" in message
     assert "Network is unreachable" in message
-    assert message.endswith("model.weights=/path/to/file")
+    assert message.endswith("weights=/path/to/file")
     assert "\n" not in message
 
 
@@ -275,7 +274,5 @@ def test_weights_that_the_publisher_keeps_are_fetched_from_there(
 
 @pytest.mark.parametrize("size", ["035", "075"])
 def test_models_without_released_weights_say_so(size: str) -> None:
-    with pytest.raises(
-        UserError, match=rf"^model.weights: hub, but mobilenetv2_{size} has no released weights; choose"
-    ):
+    with pytest.raises(UserError, match=rf"^weights: hub, but mobilenetv2_{size} has no released weights; choose"):
         build_small("mobilenetv2_035", size=size, weights="hub")

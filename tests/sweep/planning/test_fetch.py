@@ -114,8 +114,8 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     code, lines, errors = command(tmp_path, monkeypatch, capfd, *words)
     assert code == 1
     failed = [line for line in lines if line.startswith("  FAILED")]
-    assert f"a copy of {web.address}/{REPO}/resolve/main/model.safetensors is used with model.weights=" in failed[0]
-    assert "model.weights: no file /no/such.pth" in failed[1]
+    assert f"a copy of {web.address}/{REPO}/resolve/main/model.safetensors is used with weights=" in failed[0]
+    assert "weights: no file /no/such.pth" in failed[1]
     assert f"{tmp_path}/data/bloodmnist_128.npz not found" in failed[2] and "put it there" in failed[2]
     assert any(line.startswith("  nothing") and line.endswith("weights=none") for line in lines)
     assert (tmp_path / "data" / "bloodmnist_64.npz").is_file()
@@ -148,7 +148,7 @@ def test_every_model_and_dataset_says_what_it_needs() -> None:
     for path in sorted([*ROOT.glob("conf/model/*.yaml"), *ROOT.glob("conf/dataset/[!_]*.yaml")]):
         node: Any = OmegaConf.load(path)
         if target := node.get("_target_") or node.get("source", {}).get("_target_"):
-            assert hasattr(get_object(target), "assets"), path
+            assert "assets" in get_object(target).declared, path
 
 
 def test_no_7b_model_is_built_for_it(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_part_of_ones_own_says_what_it_needs_or_that_it_does_not(tmp_path: Pat
     task.config["dataset"] = {"_target_": f"{__name__}.wrapper", "inner": {"_target_": f"{__name__}.own", "side": 3}}
     task.config["model"] = {"_target_": f"{__name__}.wrapper", "inner": None}
     model, dataset = needs_of([task, task])
-    assert isinstance(model.what, Asset) and "does not say what it needs" in model.what.place
+    assert isinstance(model.what, Asset) and "does not declare its assets" in model.what.place
     assert model.what.get is None
     assert isinstance(dataset.what, Asset) and dataset.what.name == "own-3-blue"
 

@@ -10,7 +10,7 @@ import pytest
 import timm
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.backbones.planned import planned_backbone
+from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.planned import counted
 from dinodiet.errors import NotOnDisk, UserError
@@ -277,7 +277,7 @@ def test_weights_are_neither_needed_nor_loaded(tmp_path: Path, monkeypatch: pyte
 def test_the_input_is_that_of_the_run(tmp_path: Path, size: str, weights: str, pixels: int) -> None:
     config = cell(tmp_path, "dataset.image_size=null").config  # the digits have 8 x 8 pixels
     config["model"] = {**CONVOLUTIONS, "size": size, "names": {size: size}, "weights": weights}
-    assert planned_backbone(config["model"], open_data(config["dataset"]).data.spec).input.size == pixels
+    assert backbone_on_meta(config["model"], open_data(config["dataset"]).data.spec).input.size == pixels
     with pytest.raises(UserError, match=rf"views.size: {pixels + 1} pixels is more than .* {pixels}"):
         Estimator()(
             {**config, "method": {**config["method"], "views": {**config["method"]["views"], "size": pixels + 1}}}

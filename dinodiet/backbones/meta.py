@@ -7,27 +7,28 @@ from typing import Any
 
 import torch
 
-from dinodiet.config.build import build
+from dinodiet.config.build import build, declared
 from dinodiet.types import Backbone, DataSpec
 
 
-def planned() -> bool:
+def on_meta() -> bool:
     """Return whether models are built on the meta device now: weights are then neither fetched nor read."""
     return bool(torch.get_default_device().type == "meta")
 
 
-def planned_backbone(node: dict[str, Any], spec: DataSpec) -> Backbone:
+def backbone_on_meta(node: dict[str, Any], spec: DataSpec) -> Backbone:
     """Return the backbone of a `model` node, without values: no weights are needed, and no memory.
 
-    Its input is that of a run. Only backbones of one's own are asked for without weights, and may then expect another:
-    their factories may load what they are told to.
+    Its input is that of a run. A factory that declares no `assets` may load what it is told to: it is asked for a
+    backbone without weights, which may then expect another input.
 
     Raises:
-        UserError: it refuses its settings, or weights are asked for that were never released.
+        NotReleased: weights are asked for that were never released.
+        UserError: it refuses its settings, or is no backbone.
     """
-    if not str(node["_target_"]).startswith("dinodiet.") and node.get("weights", "none") != "none":
+    if node.get("weights", "none") != "none" and not declared(node, "model", "assets"):
         node = {**node, "weights": "none"}
         spec = replace(spec, native_size=None)  # else it decides the input's side of what has no weights
     with torch.device("meta"):
-        backbone: Backbone = build(node, "model")(spec=spec)
+        backbone: Backbone = build(node, "model", Backbone)(spec=spec)
     return backbone
