@@ -12,6 +12,7 @@ from dinodiet.data.dataset import open_dataset
 from dinodiet.data.images import fetch, read_image
 from dinodiet.data.sources import broken as module
 from dinodiet.data.sources.folder import image_folder
+from dinodiet.data.sources.inspection import Inspection, inspect
 from dinodiet.errors import UserError
 from dinodiet.types import Images
 
@@ -72,13 +73,13 @@ def test_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     tree(tmp_path, BAD)
     first = image_folder(root=str(tmp_path), broken="skip")
     calls: list[int] = []
-    find = module._errors
+    look = inspect
 
-    def counted(images: Images) -> dict[int, str]:
+    def counted(images: Images) -> Inspection:
         calls.append(len(images))
-        return find(images)
+        return look(images)
 
-    monkeypatch.setattr(module, "_errors", counted)
+    monkeypatch.setattr(module, "inspect", counted)
     caplog.clear()
     again = image_folder(root=str(tmp_path), broken="skip")
     assert not calls
