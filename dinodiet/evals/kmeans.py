@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.solvers.lloyd import kmeans
 from dinodiet.types import DataSpec, Score, Splits
 
 
@@ -17,10 +18,10 @@ from dinodiet.types import DataSpec, Score, Splits
 class KMeans:
     """As many clusters as there are classes, in the L2-normalised test embeddings: `ari` and `nmi`.
 
-    The tightest of `n_init` clusterings counts. `seed` decides their starts, on every device.
+    scikit-learn's k-means; the tightest of `n_init` clusterings counts. `seed` decides their starts.
 
     Raises:
-        UserError: n_init is below 1.
+        UserError: n_init or seed is out of range.
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
@@ -30,6 +31,8 @@ class KMeans:
     def __post_init__(self) -> None:
         if self.n_init < 1:
             raise UserError(f"n_init: {self.n_init}; must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed: {self.seed}; must be a whole number from 0 to 2^32 - 1")
 
     def applies(self, spec: DataSpec, num_train: int) -> None:
         """Raise NotApplicable for data without labels, and for multi-label data."""
@@ -44,17 +47,27 @@ class KMeans:
         Raises:
             NotApplicable: the test set has fewer images than classes, or no labels.
         """
-        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # noqa: PLC0415 - takes 2 s
+        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # noqa: PLC0415 - takes a second
 
         test = splits.test
         classes = test.labels.numpy()
         if len(test) < test.num_labels:
             raise NotApplicable(f"{len(test)} images cannot form {test.num_labels} clusters")
-        features = F.normalize(test.features.to(splits.runtime.device), dim=1)
-        generator = torch.Generator().manual_seed(self.seed)
-        found, _ = kmeans(features, test.num_labels, self.n_init, generator)
-        clusters = found.numpy(force=True)
+        clusters = self._clusters(F.normalize(test.features, dim=1), test.num_labels)
         return {
             "ari": Score(float(adjusted_rand_score(classes, clusters))),
             "nmi": Score(float(normalized_mutual_info_score(classes, clusters))),
         }
+
+    def _clusters(self, features: Tensor, num_clusters: int) -> NDArray[Any]:
+        """Return the cluster (N,) of each image.
+
+        In float64, since threads add up their sums in any order: float32 would let that decide about single images.
+        """
+        from sklearn import cluster, exceptions  # noqa: PLC0415
+
+        solver = cluster.KMeans(num_clusters, n_init=self.n_init, random_state=self.seed)
+        with warnings.catch_warnings():  # collapsed embeddings have fewer different ones than clusters, and score 0
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+            clusters: NDArray[Any] = solver.fit_predict(features.double().numpy())
+        return clusters

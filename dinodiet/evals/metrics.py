@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -19,13 +17,7 @@ def score(scores: Tensor, labels: Tensor) -> dict[str, float]:
     auroc = {"auroc": macro_auroc(scores, labels)}
     if labels.ndim == 2:
         return auroc
-    if len(labels) == 0 or not scores.isfinite().all():
-        return {"accuracy": math.nan, "f1": math.nan, "auroc": math.nan}
-    return {
-        "accuracy": accuracy(scores, labels),
-        "f1": macro_f1(labels, scores.argmax(dim=1).to(labels.device), scores.shape[1]),
-        **auroc,
-    }
+    return {"accuracy": accuracy(scores, labels), "f1": macro_f1(scores, labels), **auroc}
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
@@ -35,22 +27,29 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
     return float(scores.argmax(dim=1).eq(labels).double().mean())
 
 
-def macro_f1(labels: Tensor, predicted: Tensor, num_classes: int) -> float:
-    """Return the mean F1 over the classes that occur in the labels (N,) or are predicted.
+def macro_f1(scores: Tensor, labels: Tensor) -> float:
+    """Return the mean F1 over the classes that occur in the labels (N,) or have the largest score of an image.
 
-    One that is only predicted, or never, counts as 0.
+    One that is only predicted, or never, counts as 0. NaN without images or of undefined scores.
     """
-    true, found = labels.bincount(minlength=num_classes), predicted.bincount(minlength=num_classes)
-    right = labels[labels == predicted].bincount(minlength=num_classes)
-    occurs = true + found > 0
-    return float((2 * right[occurs] / (true + found)[occurs].double()).mean())
+    from sklearn.metrics import f1_score  # noqa: PLC0415 - takes a second
+
+    if len(labels) == 0 or not scores.isfinite().all():
+        return math.nan
+    predicted = scores.argmax(dim=1).numpy(force=True)
+    return float(f1_score(labels.numpy(force=True), predicted, average="macro", zero_division=0.0))
 
 
 def macro_auroc(scores: Tensor, labels: Tensor) -> float:
     """Return the mean one-vs-rest AUROC over the labels that have both positives and negatives; NaN if none has.
 
-    Of two classes it is the AUROC of the second, as the first's is the same. Arguments as in `score`.
+    Of two classes it is the AUROC of the second, as the first's is the same. NaN of undefined scores. Arguments as in
+    `score`.
     """
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - takes a second
+
+    if not scores.isfinite().all():
+        return math.nan
     columns = range(scores.shape[1])
     if labels.ndim == 1 and len(columns) == 2:
         columns = columns[1:]
@@ -59,17 +58,5 @@ def macro_auroc(scores: Tensor, labels: Tensor) -> float:
     for column in columns:
         positive = truth[:, column] == 1 if truth.ndim == 2 else truth == column
         if 0 < positive.sum() < len(positive):
-            areas.append(_auroc(values[:, column], positive))
+            areas.append(roc_auc_score(positive, values[:, column]))
     return float(np.mean(areas)) if areas else math.nan
-
-
-def _auroc(scores: NDArray[Any], positive: NDArray[Any]) -> float:
-    """Return the share of (positive, negative) pairs in the right order, ties counting half (Mann-Whitney)."""
-    if np.isnan(scores).any():  # which would be sorted as the largest
-        return math.nan
-    num_positive = int(positive.sum())
-    num_pairs = num_positive * (len(positive) - num_positive)
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = counts.cumsum() - (counts - 1) / 2  # from 1; equal scores share the mean of theirs
-    rank_sum = float(ranks[place][positive].sum())
-    return (rank_sum - num_positive * (num_positive + 1) / 2) / num_pairs

@@ -12,15 +12,16 @@ from tests.evals.synthetic import blobs, values
 
 
 def test_clusters_of_the_normalised_test_features() -> None:
-    """The published protocol, scikit-learn's with n_init 10: as many clusters as classes, on test."""
+    """The published protocol: scikit-learn's with n_init 10 and as many clusters as classes, on test."""
     test = blobs(400, num_labels=4, noise=1.2)
-    sphere = test.features / test.features.norm(dim=1, keepdim=True)
+    sphere = test.features.double() / test.features.double().norm(dim=1, keepdim=True)
     clusters = SklearnKMeans(4, n_init=10, random_state=42).fit_predict(sphere.numpy())
     metrics = values(KMeans(), blobs(10), test)
     assert 0.1 < metrics["ari"] < 0.99
-    assert metrics["ari"] == pytest.approx(adjusted_rand_score(test.labels, clusters), abs=0.01)
-    assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(test.labels, clusters), abs=0.01)
+    assert metrics["ari"] == pytest.approx(adjusted_rand_score(test.labels, clusters), abs=1e-6)
+    assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(test.labels, clusters), abs=1e-6)
     assert values(KMeans(), blobs(10), test) == metrics
+    assert values(KMeans(seed=1, n_init=1), blobs(10), test) != metrics
 
 
 def test_separate_clouds_are_found_whatever_the_length_of_features() -> None:
@@ -46,3 +47,5 @@ def test_where_it_makes_no_sense_it_says_why() -> None:
 def test_settings_out_of_range_are_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"^n_init: 0"):
         KMeans(n_init=0)
+    with pytest.raises(UserError, match=r"^seed: -1"):
+        KMeans(seed=-1)
