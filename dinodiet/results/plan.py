@@ -58,7 +58,7 @@ def _what(cell: Cell) -> tuple[str, str, str]:
 
 
 def _following(records: Sequence[Record]) -> list[str]:
-    """Return the settings that are each run's seed (method.target_seed)."""
+    """Return the settings that are each run's seed (method.targets.seed)."""
     seeds = [record["seed"] for record in records]
     keys = [key for key in keys_of(records) if "." in key and key.endswith("seed")]
     return [key for key in keys if is_the_seed([record.get(key) for record in records], seeds)]
@@ -69,7 +69,8 @@ def _record(cell: Cell, known: Record, follows: Sequence[str]) -> Record:
     record |= {key: cell.seed for key in follows if record.get(key) is not None}
     for override in cell.overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if "." in key and key.partition(".")[0] not in (*NOT_SCIENCE, "hydra"):
+        node = value.startswith("{")  # its keys come one by one from a finished run
+        if "." in key and not node and key.partition(".")[0] not in (*NOT_SCIENCE, "hydra"):
             record[key] = _value(value)
     model, dataset, method = _what(cell)
     return record | {"run": cell.run_id, "model": model, "dataset": dataset, "method": method, "seed": cell.seed}

@@ -117,6 +117,8 @@ def locate(paths: Iterable[Path | str]) -> tuple[dict[Path, list[str]], dict[Pat
             raise UserError(
                 f"{path}: no runs there; give a study (outputs/<name>), a run directory or a folder of them"
             )
+    if not whole and not single:
+        raise UserError("paths: none given; give a study (outputs/<name>), a run directory or a folder of them")
     return whole, single
 
 

@@ -16,19 +16,20 @@ METHODS: dict[str, dict[str, Any]] = {
     "diet": {
         "_target_": "dinodiet.methods.diet.DIET",
         "trainable": "last_2_blocks",
-        "head_only_fraction": 0.05,
-        "label_smoothing": 0.2,
-        "mixup_alpha": 0.0,
         "views": {"_target_": "dinodiet.data.views.SingleView", "_partial_": True, "strength": 2},
+        "targets": {"_target_": "dinodiet.methods.parts.targets.IndexTargets", "num_classes": None, "seed": None},
+        "loss": {"_target_": "dinodiet.methods.parts.losses.CrossEntropy", "label_smoothing": 0.2},
     },
     "dino": {
         "_target_": "dinodiet.methods.dino.DINO",
         "trainable": "last_2_blocks",
-        "head_only_fraction": 0.05,
-        "out_dim": 65536,
-        "student_temp": 0.1,
-        "teacher_temp": None,
         "views": {"_target_": "dinodiet.data.views.MultiCrop", "crops": "2+8", "global_scale": [0.4, 1.0]},
+        "head": {"_target_": "dinodiet.methods.parts.heads.DINOHead", "out_dim": 65536},
+        "loss": {
+            "_target_": "dinodiet.methods.parts.losses.Distillation",
+            "student_temp": 0.1,
+            "teacher_temp": None,
+        },
     },
 }
 SCORES = ("knn/accuracy", "knn/f1", "knn/auroc", "kmeans/ari", "kmeans/nmi", "linear/accuracy")
@@ -103,11 +104,18 @@ def _config(model: str, dataset: str, method: str, seed: int) -> dict[str, Any]:
         **{"num_workers": seed, "data_dir": f"/scratch/{seed}", "outputs_dir": "outputs", "log_every": 10},
         "model": {"_target_": "dinodiet.backbones.timm_backbone", "size": size or None, "names": {"x": name}},
         "dataset": {"limit": None, "image_size": 32, "source": {"name": dataset, "root": f"/scratch/{seed}/x"}},
-        "method": json.loads(json.dumps(METHODS[method])) | ({"target_seed": seed} if method == "diet" else {}),
+        "method": _method(method, seed),
         "schedule": {"epochs": 3.0, "batch_size": 32, "lr": lr, "weight_decay": 0.05},
         "eval": {"knn": knn, "linear": linear, "every_epochs": None, "batch_size": 256},
         "tracker": {"_target_": "dinodiet.run.trackers.NoTracker"},
     }
+
+
+def _method(name: str, seed: int) -> dict[str, Any]:
+    node: dict[str, Any] = json.loads(json.dumps(METHODS[name]))
+    if "targets" in node:
+        node["targets"]["seed"] = seed  # ${seed}
+    return node
 
 
 def write(study: Path, content: Mapping[str, Any]) -> Path:

@@ -139,11 +139,11 @@ def test_settings_of_a_method_are_compared(tmp_path: Path) -> None:
     for smoothing, final in ((0.0, 0.8), (0.2, 0.9)):
         for seed in (0, 1):
             content = studies.results(seed=seed, final=final + seed * smoothing / 10)
-            content["config"]["method"]["label_smoothing"] = smoothing
+            content["config"]["method"]["loss"]["label_smoothing"] = smoothing
             content["run_id"] += f"{smoothing}"
             studies.write(tmp_path, content)
     found = compare(read([tmp_path]).runs, "label_smoothing", [0, 0.2], metric="knn/accuracy")
-    assert found.key == "method.label_smoothing"
+    assert found.key == "method.loss.label_smoothing"
     assert found.pairs["difference"].tolist() == pytest.approx([0.11])
 
 

@@ -122,7 +122,7 @@ class TestFigures:
 
     def test_titles_are_not_cut(self, tmp_path: Path) -> None:
         for smoothing in (0.4, 0.0, 0.2):
-            changed = {"method.label_smoothing": smoothing}
+            changed = {"method.loss.label_smoothing": smoothing}
             studies.write(tmp_path, studies.results("efficientnet_lite0", "digits", overrides=changed))
         cells, plan, _ = cells_of(read([tmp_path]), phases=["change"])
         runs = read([tmp_path]).runs

@@ -124,7 +124,7 @@ def test_a_method_without_any_finished_run_has_its_own_row(tmp_path: Path) -> No
 
 
 def test_unfinished_cells_belong_where_their_overrides_say(tmp_path: Path) -> None:
-    values = {"method.label_smoothing": (0.0, 0.2, 0.4)}
+    values = {"method.loss.label_smoothing": (0.0, 0.2, 0.4)}
     contents = [
         studies.results(seed=seed, overrides={key: value}, epochs=1)
         for key, levels in values.items()
@@ -135,10 +135,17 @@ def test_unfinished_cells_belong_where_their_overrides_say(tmp_path: Path) -> No
         studies.write(tmp_path, content)
     write_grid(
         tmp_path,
-        [studies.cell(one, f"method.label_smoothing={one['config']['method']['label_smoothing']}") for one in contents],
+        [
+            studies.cell(
+                one,
+                f"method.loss.label_smoothing={one['config']['method']['loss']['label_smoothing']}",
+                "+model.args={a: 1}",
+            )
+            for one in contents
+        ],
     )
     cells = made(tmp_path, rows=["label_smoothing"], phases=["final"])
-    assert cells[["method.label_smoothing", "n", "planned", "state"]].to_numpy().tolist() == [
+    assert cells[["method.loss.label_smoothing", "n", "planned", "state"]].to_numpy().tolist() == [
         ["0", 2, 2, "done"],
         ["0.2", 1, 2, "done"],
         ["0.4", 0, 2, "missing"],

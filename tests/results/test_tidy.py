@@ -43,17 +43,17 @@ def test_a_row_per_run_metric_and_phase(tmp_path: Path) -> None:
 
 def test_what_differs_is_a_column(tmp_path: Path) -> None:
     for smoothing in (0.0, 0.2):
-        studies.write(tmp_path, studies.results(overrides={"method.label_smoothing": smoothing}))
+        studies.write(tmp_path, studies.results(overrides={"method.loss.label_smoothing": smoothing}))
     studies.write(tmp_path, studies.results(method="dino"))
     studies.write(tmp_path, studies.results(method="dino", overrides={"method.views.global_scale": [0.1, 1.0]}))
     frame = collect(tmp_path).drop_duplicates("run")
     assert [name for name in frame.columns if name not in PLAIN] == [
-        "method.label_smoothing",
+        "method.loss.label_smoothing",
         "method.views.global_scale",
     ]
     diet = frame[frame["method"] == "diet"]
-    assert sorted(diet["method.label_smoothing"]) == [0.0, 0.2]
-    assert frame[frame["method"] == "dino"]["method.label_smoothing"].isna().all()
+    assert sorted(diet["method.loss.label_smoothing"]) == [0.0, 0.2]
+    assert frame[frame["method"] == "dino"]["method.loss.label_smoothing"].isna().all()
     assert set(frame["method.views.global_scale"].dropna()) == {"[0.4, 1.0]", "[0.1, 1.0]"}
 
 
@@ -84,14 +84,14 @@ def test_a_value_that_was_not_finite_is_missing(tmp_path: Path) -> None:
         ({"method": "diet"}, 3),
         ({"model": ["mae", "resnet50"]}, 2),
         ({"label_smoothing": "0.20"}, 1),
-        ({"method.label_smoothing": [0, "null"]}, 3),
+        ({"method.loss.label_smoothing": [0, "null"]}, 3),
         ({"seed": "0", "schedule.epochs": 3}, 4),
     ],
 )
 def test_filters(where: dict[str, object], runs: int, tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
-    studies.write(tmp_path, studies.results(model="mae", overrides={"method.label_smoothing": 0.0}))
-    studies.write(tmp_path, studies.results(model="resnet50", overrides={"method.label_smoothing": 0.0}))
+    studies.write(tmp_path, studies.results(model="mae", overrides={"method.loss.label_smoothing": 0.0}))
+    studies.write(tmp_path, studies.results(model="resnet50", overrides={"method.loss.label_smoothing": 0.0}))
     studies.write(tmp_path, studies.results(method="dino"))
     assert collect(tmp_path, where=where)["run"].nunique() == runs
 
@@ -118,6 +118,8 @@ def test_a_wrong_filter_is_told(where: dict[str, object], message: str, tmp_path
 def test_no_such_folder_and_no_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such folder"):
         collect(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="paths: none given"):
+        collect([])
     with pytest.raises(UserError, match="no runs there"):
         collect(tmp_path)
 
