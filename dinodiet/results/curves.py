@@ -20,7 +20,7 @@ VALIDATION = "val/"
 
 
 def quantity(runs: Sequence[Run], metric: str | None = None) -> str:
-    """Return the full name of what a curve shows: `val/knn/accuracy` for a score, the same word for what is logged.
+    """Return the full name of what a curve shows: `val/knn/accuracy` for a score, the plain name of what is logged.
 
     Scores during training are those on the validation split, whether or not `metric` says so. Without one it is k-NN
     accuracy, else the first accuracy, else the loss.
@@ -44,7 +44,7 @@ def quantity(runs: Sequence[Run], metric: str | None = None) -> str:
 
 
 def title_of(name: str) -> str:
-    """Return the name of a quantity as it stands at an axis."""
+    """Return the name of a quantity as an axis shows it."""
     return f"{name.removeprefix(VALIDATION)} (validation)" if name.startswith(VALIDATION) else name
 
 

@@ -108,11 +108,11 @@ def _study(study: Path, names: Sequence[str]) -> Place:
             if path.is_dir() and any(walk(path)):
                 continue  # a study of its own
             files = _files(path)
-            place.items += [Item(file, _kind_beside(file, study), _size(file), _abandoned(file)) for file in files]
+            place.items += [Item(file, _kind_in_study(file, study), _size(file), _abandoned(file)) for file in files]
     return place
 
 
-def _kind_beside(file: Path, study: Path) -> str:
+def _kind_in_study(file: Path, study: Path) -> str:
     """Return the kind of a file that is in no run directory."""
     if UNFINISHED_FILE.fullmatch(file.name):
         return "unfinished files"

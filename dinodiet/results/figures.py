@@ -36,7 +36,7 @@ def draw_curves(data: pd.DataFrame, title: str, plan: Layout, path: Path) -> Non
 def curves_figure(data: pd.DataFrame, title: str, plan: Layout) -> Figure:
     """Return the figure of `draw_curves`."""
     panels = _panels(data, [name for name in plan.cols if name in data])
-    figure, axes = _figure(panels, (3.2, 3.2), beside=1.0)
+    figure, axes = _figure(panels, (3.2, 3.2), ticks=1.0)
     rows = [name for name in plan.rows if name in data]
     labels = labels_of(data, rows)
     colors = {label: f"C{place % 10}" for place, label in enumerate(dict.fromkeys(labels))}
@@ -79,7 +79,7 @@ def heat_map_figure(cells: pd.DataFrame, plan: Layout) -> Figure:
     limit = limit if limit > 0 else 1.0
     sides = [list(dict.fromkeys(labels_of(cells, names))) for names in (shown[:1], shown[1:])]
     names = max(map(len, sides[0])) / LETTERS
-    figure, axes = _figure(panels, (1.1 * len(sides[1]), 1.4 + 0.5 * len(sides[0])), beside=0.4 + names)
+    figure, axes = _figure(panels, (1.1 * len(sides[1]), 1.4 + 0.5 * len(sides[0])), ticks=0.4 + names)
     for ax, (name, part) in zip(axes, panels.items(), strict=True):
         grid = part.assign(row=labels_of(part, shown[:1]), column=labels_of(part, shown[1:]))
         wide = {
@@ -135,13 +135,13 @@ def _label(name: str, value: str) -> str:
     return f"{name.rpartition('.')[2]}={value}" if "." in name else str(value)
 
 
-def _figure(panels: dict[str, Any], size: tuple[float, float], beside: float) -> tuple[Figure, list[Any]]:
-    """Return a figure and the axes of its panels; a panel is as wide as its title, with `beside` inches of ticks."""
+def _figure(panels: dict[str, Any], size: tuple[float, float], ticks: float) -> tuple[Figure, list[Any]]:
+    """Return a figure and the axes of its panels; a panel is as wide as its title, and `ticks` inches for its axis."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second
 
     columns = min(len(panels), WIDEST)
     rows = math.ceil(len(panels) / columns)
-    width = max(size[0], max(map(len, panels)) / LETTERS) + beside
+    width = max(size[0], max(map(len, panels)) / LETTERS) + ticks
     figure = Figure(figsize=(width * columns, size[1] * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for ax in axes[len(panels) :]:

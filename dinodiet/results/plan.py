@@ -77,7 +77,7 @@ def _record(cell: Cell, known: Record, follows: Sequence[str]) -> Record:
 
 
 def _value(value: str) -> Scalar:
-    """Return the value of an override as it will stand in the results."""
+    """Return the value of an override as the results will give it."""
     try:
         parsed = json.loads(value.lower() if value in ("True", "False", "None", "Null") else value)
     except ValueError:

@@ -18,7 +18,8 @@ Style = Literal["text", "markdown", "latex"]
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs"}
 FRAMES = (".csv", ".parquet")
 TEXTS: dict[str, Style] = {".md": "markdown", ".tex": "latex", ".txt": "text"}
-# What stands around the text of a cell. LaTeX's commands come after tabulate's escapes: until then, private letters.
+# Marks around the text of a cell. LaTeX's commands are put in after tabulate has escaped the text; until then, code
+# points for private use stand for them.
 MARKS: Mapping[Style, Mapping[str, tuple[str, str]]] = {
     "text": {"best": ("", " *"), "tie": ("", " ~"), "": ("", "  ")},
     "markdown": {"best": ("**", "**"), "tie": ("_", "_"), "": ("", "")},

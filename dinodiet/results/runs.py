@@ -18,7 +18,7 @@ from dinodiet.results.cache import Cache, Entry, Record, Scalar
 from dinodiet.store.rundir import RunDir
 
 READS = 2  # the `format` of results.json that is understood here
-COSTS = {  # what a run took, beside its scores: which direction is an improvement
+COSTS = {  # what a run cost, and which direction is an improvement
     **dict.fromkeys(("steps", "train_seconds"), "lower"),
     "images_per_second": "higher",
     **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),

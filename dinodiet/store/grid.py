@@ -54,5 +54,5 @@ def read_jobs(study: Path) -> dict[str, str]:
 
 
 def write_jobs(study: Path, jobs: dict[str, str]) -> None:
-    """Keep the SLURM jobs of cells beside those kept already."""
+    """Keep the SLURM jobs of cells with those kept already."""
     write_json(jobs_path(study), {**read_jobs(study), **jobs})

@@ -1,4 +1,4 @@
-"""SLURM's word on jobs: which wait or run (squeue), and how those that are gone ended (sacct, where it works)."""
+"""SLURM's jobs: which wait or run (squeue), and how the others ended (sacct, where it works)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the cells of a study stand, read from their directories: disk is the truth, SLURM's queue its witness."""
+"""The states of a study's cells, read from their directories and from SLURM's queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for s
 
 
 class CellState(str, Enum):
-    """The states of a cell. `stopped`: killed or preempted, and nobody is going to continue it by himself."""
+    """The states of a cell. `stopped`: killed or preempted, and nothing continues it without a new command."""
 
     DONE = "done"
     RUNNING = "running"
@@ -33,7 +33,7 @@ class CellState(str, Enum):
 
 @dataclass(frozen=True)
 class CellStatus:
-    """How one cell stands.
+    """The state and progress of one cell.
 
     Attributes:
         run_id: name of the run directory.
@@ -65,7 +65,7 @@ class CellStatus:
 
 
 def states(study: Path, *, active: Collection[str] | None = None, now: float | None = None) -> list[CellStatus]:
-    """Return how every cell of a study stands: those of its newest grid first, then other run directories.
+    """Return the state of every cell of a study: those of its newest grid first, then other run directories.
 
     Args:
         study: `outputs/<name>`.
@@ -104,7 +104,7 @@ def state_of(
     now: float | None = None,
     settings: str | None = None,
 ) -> CellStatus:
-    """Return how the run in a directory stands.
+    """Return the state of the run in a directory.
 
     Args:
         run_dir: the directory.
@@ -128,7 +128,7 @@ def state_of(
 
 
 def _judge(status: dict[str, Any], waits: bool, asked: bool, now: float) -> tuple[CellState, str | None]:
-    """Return the state that `status.json` means; `waits`: SLURM has its job, `asked`: this is SLURM's own word."""
+    """Return the state that `status.json` means; `waits`: SLURM has its job, `asked`: SLURM was asked."""
     state, reason = status["state"], status.get("reason")
     if state == State.FAILED.value:
         return CellState.FAILED, reason

@@ -48,7 +48,7 @@ def slurm_job() -> str | None:
 
 
 class Status:
-    """A context that records how the run inside it fares.
+    """A context that records the state of the run inside it.
 
     Entering writes `running`; a thread renews the heartbeat every `HEARTBEAT_SECONDS` seconds, also while the main
     thread computes; leaving writes `done`, `preempted` (also for Ctrl-C), or `failed` with the traceback. The exception

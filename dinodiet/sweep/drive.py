@@ -42,7 +42,7 @@ class Launcher(Protocol):
 
 
 def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> list[CellStatus]:
-    """Run what is missing of a grid and return how every cell stands. All tasks lie in one study.
+    """Run what is missing of a grid and return the state of every cell. All tasks lie in one study.
 
     Raises:
         Preempted, UserError: as `Launcher.run`.
@@ -62,7 +62,7 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
 
 
 def statuses_of(tasks: Sequence[Task]) -> list[CellStatus]:
-    """Return how the cells of a grid stand; SLURM is asked where one of them was submitted."""
+    """Return the states of a grid's cells; SLURM is asked where one of them was submitted."""
     jobs = read_jobs(tasks[0].study)
     submitted = any(task.cell.run_id in jobs for task in tasks)
     active = active_jobs() if submitted else None
@@ -83,7 +83,7 @@ def _readable(task: Task, status: CellStatus) -> CellStatus:
 
 
 def note_death(run_dir: RunDir, reason: str) -> None:
-    """Write into a run directory that its process died without a word."""
+    """Write into a run directory that its process died without recording why."""
     status = read_json(run_dir.status) or {"state": State.KILLED.value}
     write_json(run_dir.status, {**status, "state": State.KILLED.value, "reason": reason})
 

@@ -64,7 +64,7 @@ def counts(statuses: Iterable[CellStatus]) -> str:
 
 
 def summary(title: str, statuses: Sequence[CellStatus]) -> str:
-    """Return how a sweep stands: counts, then every cell that is not done, by name, with reason and log file."""
+    """Return the states of a sweep: counts, then every cell that is not done, by name, with reason and log file."""
     lines = [f"{title}: {len(statuses)} runs: {counts(statuses)}"]
     for status in statuses:
         if status.state in UNFINISHED:

@@ -132,7 +132,7 @@ def _values(override: Override) -> Iterator[str]:
 
 
 def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) -> None:
-    """Run what is missing of a grid, then print how the sweep stands and its main table, also when it was stopped.
+    """Run what is missing of a grid, then print the states of its runs and the main table, also when it was stopped.
 
     Raises:
         UserError: runs did not finish; the printed summary names them.

@@ -159,7 +159,7 @@ class Slurm:
             watched = still
 
     def _submit_again(self, entry: _Watched, status: CellStatus, progress: Progress) -> bool:
-        """Submit a run again that was killed without a word and not requeued; return whether it was."""
+        """Submit a run again that was killed without notice and not requeued; return whether it was."""
         own = read_json(entry.task.run_dir.status) or {}
         if status.state is not CellState.STOPPED or entry.job is None or own.get("state") != State.RUNNING.value:
             return False
@@ -193,7 +193,7 @@ class Slurm:
 
 
 def _explained(entry: _Watched, status: CellStatus) -> CellStatus:
-    """Return the status of a cell whose job is gone, with SLURM's word on how it ended, and note that on disk."""
+    """Return the status of a cell whose job is gone, with what SLURM says of its end, and note that on disk."""
     if status.state is not CellState.STOPPED or entry.job is None:
         return status
     ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
