@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -10,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dinodiet.io.files import read_json, write_json
 from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Evaluator, Images, Score
+
+LIBRARIES = ("torch", "scikit-learn", "scipy")
 
 
 def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:
@@ -26,7 +27,7 @@ def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_la
     kind = type(evaluator)
     if not hasattr(kind, "__dataclass_fields__") or not kind.__module__.startswith(f"{__package__}."):
         return None
-    digest = hashlib.blake2b(f"{_code()} {torch.__version__} {num_labels} {evaluator!r}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{_code()} {num_labels} {evaluator!r}".encode(), digest_size=16)
     for key, images in splits:
         labels = images.labels
         digest.update(f"\0{key} {None if labels is None else tuple(labels.shape)}\0".encode())
@@ -37,8 +38,9 @@ def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_la
 
 @cache
 def _code() -> str:
-    """Return a hash of the evaluators' source: scores of another version are not taken for this one's."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Return a hash of the evaluators' source and libraries: scores of another version are not taken for this one's."""
+    versions = [importlib.metadata.version(name) for name in LIBRARIES]
+    digest = hashlib.blake2b(repr(versions).encode(), digest_size=16)
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

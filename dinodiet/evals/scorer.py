@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -120,16 +120,28 @@ class Scorer:
         return compute() if cache is None or key is None else ScoreCache(cache / "scores").get(key, compute)
 
 
-def by_metric(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, float]:
-    """Return the values of scores by `<evaluator>/<name>`."""
-    return {f"{name}/{metric}": score.value for name, found in scores.items() for metric, score in found.items()}
+def flat(
+    scores: Mapping[str, Mapping[str, Score]], kind: Literal["metric", "setting"] | None = None
+) -> dict[str, Score]:
+    """Return the scores of evaluators by `<evaluator>/<name>`: the metrics, the settings, or (None) both."""
+    return {
+        f"{name}/{metric}": score
+        for name, found in scores.items()
+        for metric, score in found.items()
+        if kind in (None, score.kind)
+    }
+
+
+def values(scores: Mapping[str, Score]) -> dict[str, float]:
+    """Return scores without what is known about them."""
+    return {name: score.value for name, score in scores.items()}
 
 
 def plain(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
     """Return `test` and `val` by `<evaluator>/<name>`, and `skipped` by evaluator."""
     return {
-        "test": by_metric({name: entry.test for name, entry in scored.items()}),
-        "val": by_metric({name: entry.val for name, entry in scored.items() if entry.val is not None}),
+        "test": values(flat({name: entry.test for name, entry in scored.items()})),
+        "val": values(flat({name: entry.val for name, entry in scored.items() if entry.val is not None})),
         "skipped": {name: entry.skipped for name, entry in scored.items() if entry.skipped is not None},
     }
 

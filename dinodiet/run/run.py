@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from dinodiet.config.schema import check, identity, own_choices, resolved, settings_hash
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
-from dinodiet.evals.scorer import by_metric, plain
+from dinodiet.evals.scorer import flat, plain, values
 from dinodiet.io import machine as environment
 from dinodiet.io.files import read_json, write_json
 from dinodiet.run import checkpoint
@@ -114,7 +114,7 @@ def _train_and_evaluate(
         log_every=cfg.log_every,
         checkpoint_seconds=60 * cfg.checkpoint_minutes,
         every_steps=None if every is None else max(round(every * parts.clock.steps_per_epoch), 1),
-        validate=lambda: by_metric(parts.scorer.validate(method.encoder)),
+        validate=lambda: values(flat(parts.scorer.validate(method.encoder))),
         save=save,
         batch_size=parts.loader.batch_size,
     )

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from dinodiet.data.loader import on_device
 from dinodiet.schedules import Scalar, at
 from dinodiet.training.optim import ClipMode, clip_gradients_
-from dinodiet.types import AUTOCAST, Batch, Clock, Method, Precision, World
+from dinodiet.types import Batch, Clock, Method, Precision, Runtime, World
 
 Logs = dict[str, Tensor]
 
@@ -97,10 +97,10 @@ def forward_backward(
     alone, and the device still has work while the host decides and goes on.
     """
     total: Logs = {}
-    dtype = AUTOCAST[settings.precision]
+    runtime = Runtime(world, settings.precision)
     for part, micro in enumerate(batch.split(settings.accumulate)):
         share = len(micro) / len(batch)
-        with torch.autocast(world.device.type, dtype, enabled=dtype is not None):
+        with runtime.autocast():
             logs = method(micro, replace(clock, part=part))
         for key, value in logs.items():
             total[key] = total.get(key, 0) + value.detach() * share
