@@ -6,10 +6,10 @@ NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # groups 
 CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")  # groups that a run consists of
 LAUNCHER, SWEEPS = "hydra/launcher", "sweeps"  # groups that say which runs, and where
 
-
+COMMAND = ("mode", "plan", "retry", "detach")  # keys that say what a command does with its runs
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
-    *("name", "mode", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
+    *COMMAND,
+    *("name", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
-    *("plan", "retry", "detach"),
 )

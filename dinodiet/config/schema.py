@@ -14,7 +14,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dinodiet.config.groups import CHOICES, NODES, NOT_SCIENCE
+from dinodiet.config.groups import CHOICES, COMMAND, NODES, NOT_SCIENCE
 from dinodiet.config.precheck import check_nodes
 from dinodiet.errors import UserError
 
@@ -187,9 +187,9 @@ def run_id(identity: dict[str, Any], choices: dict[str, str]) -> str:
 def settings_hash(cfg: DictConfig) -> str:
     """Return a hash of all settings that a run is started with, also of those that do not identify it.
 
-    What only says which runs a command starts, and whether it waits for them, is left out.
+    What only says what a command does with its runs is left out.
     """
-    plain = {key: value for key, value in resolved(cfg).items() if key not in ("mode", "retry", "detach")}
+    plain = {key: value for key, value in resolved(cfg).items() if key not in COMMAND}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
