@@ -217,6 +217,6 @@ def _sbatch_message(error: Exception) -> str:
 
 
 def _make_importable() -> None:
-    """Let the jobs import what this process can: dinodiet, and the user's own parts in the folder where the command runs."""
+    """Let the jobs import what this process can: dinodiet, and the user's parts in the folder of the command."""
     own = [str(Path(__file__).resolve().parents[3]), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(part for part in own if part)
