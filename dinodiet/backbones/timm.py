@@ -108,7 +108,8 @@ def timm_backbone(
         size: a key of `names`.
         names: timm's model names by size, with the tag of the weights; null for a size that was never released.
         feature: see `TimmBackbone`.
-        weights: `hub`, `none`, a local file in the publisher's or timm's layout, or `package` (EfficientNet-Lite0).
+        weights: `hub`, `none`, a run, a local file in the publisher's or timm's layout, or `package`
+            (EfficientNet-Lite0).
         image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
             dataset's stored size between 32 and 224.
         patch_size: null is the model's own; `auto` is 4 below 64 pixels, 8 below 128, else 16.

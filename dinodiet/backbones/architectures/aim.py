@@ -17,6 +17,7 @@ from dinodiet.backbones.architectures.aim_layers import AIM, PATCH
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
+from dinodiet.backbones.weights.files import run_file
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import HubFile, weights_assets
 from dinodiet.config.declare import declares
@@ -89,7 +90,7 @@ class AIMBackbone(nn.Module):
         self.input = input
         self.description = description
         self.embed_dim = model.embed_dim
-        del model.blocks[max(layers) + 1 :], model.trunk["post_trunk_norm"]
+        model.end_after(max(layers))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (B, embed_dim), float32, of images (B, 3, h, w) in 0..1."""
@@ -157,7 +158,7 @@ def aim(
         size: 600M, 1B, 3B or 7B.
         feature: `probe` averages the blocks of `probe_layers`, `last` is the last block; both raw.
         probe_layers: blocks, from 0; null: those of the published classifier, of another depth the last six.
-        weights: `hub`, `none`, or a local file, index of shards or folder with the published key names.
+        weights: `hub`, `none`, a run, or a local file, index of shards or folder with the published key names.
         image_size: side of the input where the dataset sets none; null: 224.
         dtype: of the weights while they are frozen; the trained part is always held in fp32.
         drop_path: rate of stochastic depth in the last block while training; the published models have none.
@@ -173,7 +174,9 @@ def aim(
     layers = _layers(size, architecture["depth"], feature, probe_layers)
     side = input_side(spec, 224 if image_size is None else image_size, INPUT, weights)
     expected = expected_input(spec, INPUT, side, PATCH, weights)
-    model = _loaded(f"AIM {size}", architecture, weights, None if model_args else SIZES[size].release, dtype)
+    model = _loaded(
+        f"AIM {size}", architecture, weights, None if model_args else SIZES[size].release, dtype, max(layers)
+    )
     description = Description(
         signature=json.dumps([architecture, layers, side, dtype], sort_keys=True),
         family=family,
@@ -218,11 +221,15 @@ def _layers(size: str, depth: int, feature: Feature, probe_layers: list[int] | N
     return layers
 
 
-def _loaded(name: str, architecture: dict[str, int], weights: str, release: HubFile | None, dtype: Precision) -> AIM:
+def _loaded(
+    name: str, architecture: dict[str, int], weights: str, release: HubFile | None, dtype: Precision, last: int
+) -> AIM:
     path = file_to_load(weights, release, name)
     if path is None:
         return AIM(**architecture).to(_DTYPES[dtype])
     with torch.device("meta"):
         model = AIM(**architecture)
+    if run_file(weights) is not None:  # a run kept no block that its embedding did not depend on
+        model.end_after(last)
     fill(model, path, name=name, dtype=_DTYPES[dtype], ignored=_HEAD)
     return model

@@ -34,6 +34,12 @@ class AIM(nn.Module):
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
+    def end_after(self, block: int) -> None:
+        """Take off what comes after this block, counted from 0: also the norm, which then is not the last part."""
+        del self.blocks[block + 1 :]
+        if "post_trunk_norm" in self.trunk:
+            del self.trunk["post_trunk_norm"]
+
     def embed(self, images: Tensor) -> Tensor:
         """Return what the first block sees of normalised images (B, 3, h, w): tokens (B, rows x columns, embed_dim)."""
         grid: Tensor = self.preprocessor["patchifier"](images)

@@ -198,7 +198,7 @@ def mambavision(
     Args:
         spec: the dataset; its `image_size`, where set, decides the side of the input.
         size: a key of `SIZES`.
-        weights: `hub`, `none`, or a local file in the publisher's layout or that of Hugging Face.
+        weights: `hub`, `none`, a run, or a local file in the publisher's layout or that of Hugging Face.
         image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
             dataset's stored size between 32 and 224. Maps that windows do not tile are zero-padded.
         drop_path: rate of stochastic depth in the last block while training.

@@ -6,20 +6,17 @@ format allows it, and what is mapped becomes the parameter itself. Nothing in a 
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinodiet.backbones.meta import on_meta
-from dinodiet.backbones.weights.released import HubFile, first_line, no_release
+from dinodiet.backbones.weights.files import first_line, network_in, read_file, run_file, whose
+from dinodiet.backbones.weights.released import HubFile, no_release
 from dinodiet.backbones.weights.timm import CONTAINERS, refuse_misfit, unwrap
 from dinodiet.errors import UserError
 
@@ -40,7 +37,7 @@ def file_to_load(weights: str, release: HubFile | None, name: str) -> Path | Non
 
 
 def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
-    """Return the local path of `weights`: `hub`, a file, an index of shards, or a folder that holds one of these.
+    """Return the local path of `weights`: `hub`, a run, a file, an index of shards, or a folder with one of them.
 
     Raises:
         UserError: there is no such file, or no release, or it cannot be fetched.
@@ -49,7 +46,7 @@ def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
         if release is None:
             raise no_release(name)
         return release.get()
-    path = Path(weights).expanduser()
+    path = run_file(weights) or Path(weights).expanduser()
     if path.is_dir():
         path = next((path / file for file in _IN_FOLDER if (path / file).is_file()), path)
     if not path.is_file():
@@ -85,13 +82,13 @@ def fill(
     expected = {key: value.shape for key, value in model.state_dict().items()}
     found: dict[str, torch.Size] = {}
     for shard in _shards(path):
-        state = {rename(key): value for key, value in _without_wrapper(unwrap(_read(shard), containers)).items()}
+        state = {rename(key): value for key, value in _network(read_file(shard), containers).items()}
         state = {key: value for key, value in state.items() if key not in ignored and isinstance(value, Tensor)}
         found |= {key: value.shape for key, value in state.items()}
         fitting = [key for key, value in state.items() if expected.get(key) == value.shape]
         # Popped, so that what is converted and not mapped is freed as it goes.
         model.load_state_dict({key: _cast(state.pop(key), dtype) for key in fitting}, strict=False, assign=True)
-    refuse_misfit(expected, found, f"weights: {path} does not fit {name}")
+    refuse_misfit(expected, found, f"weights: {path}{whose(path)} does not fit {name}")
 
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -113,26 +110,9 @@ def _shards(path: Path) -> Iterator[Path]:
         yield path.parent / name
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return a checkpoint, mapped where its format allows it, on the CPU."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with _training_arguments():
-            state: dict[str, Tensor] = torch.load(
-                path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
-            )
-    except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
-        raise UserError(f"weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
-    if not isinstance(state, dict):
-        raise UserError(f"weights: {path} holds a {type(state).__name__}, not a checkpoint")
-    return state
-
-
-def _training_arguments() -> contextlib.AbstractContextManager[Any]:
-    """Let training checkpoints bring the parsed arguments that many hold; torch before 2.5 refuses them."""
-    allowed: Any = getattr(torch.serialization, "safe_globals", None)
-    return contextlib.nullcontext() if allowed is None else allowed([argparse.Namespace])
+def _network(checkpoint: dict[str, Any], containers: Sequence[str]) -> dict[str, Tensor]:
+    """Return the network in a checkpoint: of a run of this package, or of its publisher."""
+    return network_in(checkpoint) or _without_wrapper(unwrap(checkpoint, containers))
 
 
 def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:

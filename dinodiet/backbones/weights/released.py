@@ -16,6 +16,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import EntryNotFoundError, build_hf_headers  # type: ignore[attr-defined]
 
+from dinodiet.backbones.weights.files import first_line
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.assets import Asset, present
 from dinodiet.io.transfer import check_hub, digest, transfer
@@ -161,11 +162,6 @@ def _check_digest(path: Path, release: HubFile) -> None:
             f"weights: {release.file} of {release.repo} has SHA-256 {found}, published is "
             f"{release.sha256}...; it was removed from the cache"
         )
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's type and the first line of its text."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def weights_assets(weights: str, release: Release | None, name: str) -> list[Asset]:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights import packaged
-from dinodiet.backbones.weights.released import HubFile, Release, UrlFile, first_line, no_release, weights_assets
+from dinodiet.backbones.weights.files import first_line, network_in, read_file, run_file, whose
+from dinodiet.backbones.weights.released import HubFile, Release, UrlFile, no_release, weights_assets
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, present
 
@@ -33,7 +34,7 @@ _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "dino_head.", "ibot_head.
 
 
 def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False) -> None:
-    """Fill a timm model, built without classifier, from `hub`, `package` or a file; `none` leaves it as it is.
+    """Fill a timm model, built without classifier, from `hub`, `package`, a run or a file; `none` leaves it as it is.
 
     Of a model on the meta device there is nothing to fill. Position embeddings are resized to the model's grid, patch
     embeddings only with `resize_patches`.
@@ -52,9 +53,11 @@ def load_weights(model: nn.Module, weights: str, *, resize_patches: bool = False
     elif weights == "package":
         path = packaged.packaged_file(name)
         source, state = str(path), packaged.to_timm(_from_file(path))
+    elif (path_of_run := run_file(weights)) is not None and path_of_run.is_file():
+        source, state = f"{path_of_run}{whose(path_of_run)}", read_file(path_of_run)
     else:
         source, state = weights, _from_file(Path(weights).expanduser())
-    _load(model, unwrap(state), f"weights: {source} does not fit {name}", resize_patches)
+    _load(model, network_in(state) or unwrap(state), f"weights: {source} does not fit {name}", resize_patches)
 
 
 def _from_file(path: Path) -> dict[str, Any]:

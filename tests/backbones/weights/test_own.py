@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dinodiet.backbones.weights import own as hub
 from dinodiet.backbones.weights import released
+from dinodiet.backbones.weights.files import read_file
 from dinodiet.backbones.weights.own import fill, weights_file
 from dinodiet.backbones.weights.released import HubFile
 from dinodiet.errors import UserError
@@ -62,13 +62,13 @@ def test_shards_fill_a_model_one_after_the_other(tmp_path: Path, monkeypatch: py
     keys = list(state())
     folder = sharded(tmp_path, {"1.safetensors": keys[:3], "2.safetensors": keys[3:]})
     read: list[tuple[str, int]] = []
-    model, load = network(), hub._read
+    model, load = network(), read_file
 
     def spy(path: Path) -> dict[str, Tensor]:
         read.append((path.name, sum(not value.is_meta for value in model.parameters())))
         return load(path)
 
-    monkeypatch.setattr(hub, "_read", spy)
+    monkeypatch.setattr("dinodiet.backbones.weights.own.read_file", spy)
     fill(model, weights_file(str(folder), None, "net"), name="net")
     assert read == [("1.safetensors", 0), ("2.safetensors", 3)]
     assert same(model.state_dict())
@@ -79,8 +79,13 @@ def test_parameters_are_the_mapped_file_itself(suffix: str, tmp_path: Path, monk
     path = tmp_path / f"net.{suffix}"
     torch.save(state(), path) if suffix == "pth" else save_file(state(), path)
     read: list[dict[str, Tensor]] = []
-    load = hub._read
-    monkeypatch.setattr(hub, "_read", lambda path: read.append(loaded := load(path)) or dict(loaded))  # type: ignore[func-returns-value]
+    load = read_file
+
+    def spy(path: Path) -> dict[str, Tensor]:
+        read.append(load(path))
+        return dict(read[0])
+
+    monkeypatch.setattr("dinodiet.backbones.weights.own.read_file", spy)
     model = network()
     fill(model, path, name="net")
     for key, value in model.state_dict().items():
