@@ -22,6 +22,7 @@ class Web:
 
     Attributes:
         files: content by path.
+        folder: whose files are published too.
         moved: from a path to what a hub answers there: the headers of a redirect.
         cuts: how many bytes the next answers to GET send before they hang up; None: all.
         ranges: whether parts of files are served.
@@ -30,6 +31,7 @@ class Web:
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
+    folder: Path | None = None
     moved: dict[str, dict[str, str]] = field(default_factory=dict)
     cuts: list[int | None] = field(default_factory=list)
     ranges: bool = True
@@ -38,6 +40,11 @@ class Web:
     def gets(self) -> list[tuple[str, str]]:
         """Return (path, Range) of the files that were asked for; the hub's client also has questions of its own."""
         return [(path, part) for method, path, part, _ in self.asked if method == "GET" and "/api/" not in path]
+
+    def content(self, path: str) -> bytes | None:
+        """Return what is published under a path."""
+        found = None if self.folder is None else self.folder / path.partition("?")[0].lstrip("/")
+        return found.read_bytes() if found is not None and found.is_file() else self.files.get(path)
 
     def publish(self, repo: str, file: str, content: bytes, *, sha256: str | None = None) -> str:
         """Put a file on the hub, kept on another host, and return the path it is kept under."""
@@ -72,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path in web.moved:
             self.head(302, web.moved[self.path])
             return
-        content = web.files.get(self.path)
+        content = web.content(self.path)
         if content is None:
             self.head(404, {"X-Error-Code": "EntryNotFound"})
             return
@@ -123,3 +130,11 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the address, ending in /, of a server that publishes a folder."""
+    with serving(folder, monkeypatch) as web:
+        web.folder = folder
+        yield f"{web.address}/"

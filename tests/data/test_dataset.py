@@ -1,19 +1,13 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import get_object
 from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits, native_size, open_dataset
 from dinodiet.data.images import FileImages, Subset, TensorImages
 from dinodiet.errors import UserError
 from dinodiet.types import Images
-from tests.places import CONF
-
-DATASETS = CONF / "dataset"
 
 
 def images(count: int, num_labels: int = 4, size: int = 6) -> TensorImages:
@@ -134,14 +128,3 @@ def labelled(labels: Tensor) -> TensorImages:
 def test_mistakes_are_named(source: dict[str, Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_dataset(raw(**source), **options)
-
-
-@pytest.mark.parametrize("path", sorted(DATASETS.glob("[!_]*.yaml")), ids=lambda path: path.stem)
-def test_every_dataset_file_fits_its_source(path: Path) -> None:
-    with initialize_config_dir(str(DATASETS), version_base="1.3"):
-        config = compose(path.stem)
-    assert get_object(config._target_) is open_dataset
-    source = get_object(config.source._target_)
-    settings = {key for key in config.source if key != "_target_"}
-    assert settings <= set(source.__kwdefaults__ or {}) | set(source.__annotations__)
-    assert path.read_text().startswith("# ")

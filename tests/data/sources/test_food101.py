@@ -11,7 +11,7 @@ from dinodiet.data.sources import food101 as module
 from dinodiet.data.sources.food101 import food101
 from dinodiet.errors import UserError
 from tests.data import layouts
-from tests.data.published import published
+from tests.web import published
 
 
 def test_counts_labels_and_pixels(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from dinodiet.data.images import MappedImages, fetch
 from dinodiet.data.sources import medmnist as medmnist_sets
 from dinodiet.data.sources.medmnist import medmnist_set
 from dinodiet.errors import UserError
-from tests.data.published import published
 from tests.places import CONF
+from tests.web import published
 
 COUNTS = {"train": 40, "val": 12, "test": 20}
 

@@ -16,7 +16,7 @@ from dinodiet.data.dataset import open_dataset
 from dinodiet.data.images import TensorImages, fetch
 from dinodiet.data.sources.torchvision import open_class, torchvision_set
 from dinodiet.errors import UserError
-from tests.data.published import published
+from tests.web import published
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # the Debian package dataset-fashion-mnist
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
