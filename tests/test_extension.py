@@ -1,6 +1,9 @@
 """A backbone, a dataset, a method, an evaluator and a schedule from outside the repository: one YAML each, no edit."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.running import launch, results_in
 
@@ -69,7 +72,7 @@ def halving(*, start: float):
 YAML = {
     "model/pixels": "_target_: parts_of_mine.Pixels\nwidth: 5\n",
     "dataset/stripes": "defaults: [_base, _self_]\nsource: {_target_: parts_of_mine.stripes, number: 80}\n",
-    "method/shrink": "_target_: parts_of_mine.Shrink\npower: 2.0\n",
+    "method/shrink": "defaults: [override /schedule@_global_.schedule: shrink]\n_target_: parts_of_mine.Shrink\npower: 2.0\n",
     "schedule/shrink": "epochs: 2\nbatch_size: 8\nlr: {_target_: parts_of_mine.halving, start: 1e-3}\n",
     "eval/spread": "# @package eval.spread\n_target_: parts_of_mine.Spread\nscale: 2.0\n",
 }
@@ -96,14 +99,22 @@ def test_parts_of_ones_own_are_used_by_name(tmp_path: Path) -> None:
     assert results["embed_dim"] == 5
 
 
-def test_a_method_without_a_schedule_of_its_own_takes_a_named_one(tmp_path: Path) -> None:
-    """One YAML is enough: the schedule is then chosen on the command line."""
+def schedule_of(folder: Path, *words: str) -> dict[str, Any]:
+    """Return the schedule of a run's configuration."""
+    shown = launch(folder, "--config-dir", str(folder / "mine"), "--cfg", "job", "--package", "schedule", *words)
+    assert shown.returncode == 0, shown.stderr
+    found: dict[str, Any] = yaml.safe_load(shown.stdout)
+    return found
+
+
+def test_a_method_brings_its_schedule_with_it_and_another_may_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "mine" / "method").mkdir(parents=True)
-    (tmp_path / "mine" / "method" / "gentle.yaml").write_text(
-        "defaults: [diet, _self_]\nloss: {label_smoothing: 0.5}\n"
-    )
-    options = ("--config-dir", str(tmp_path / "mine"), "--cfg", "job", "method=gentle")
-    refused = launch(tmp_path, *options)
-    assert refused.returncode == 1
-    assert "schedule: no choice 'gentle'; choose from: diet" in refused.stderr
-    assert launch(tmp_path, *options, "schedule=diet").returncode == 0
+    for name, defaults in {
+        "gentle": "[dino]",
+        "long": "[gentle, override /schedule@_global_.schedule: diet_scratch]",
+    }.items():
+        (tmp_path / "mine" / "method" / f"{name}.yaml").write_text(f"defaults: {defaults}\n")
+    (tmp_path / "mine" / "method" / "bare.yaml").write_text("_target_: parts_of_mine.Shrink\n")
+    epochs = {"gentle": 100, "long": 1000, "bare": 150}
+    assert {name: schedule_of(tmp_path, f"method={name}")["epochs"] for name in epochs} == epochs
+    assert schedule_of(tmp_path, "method=long", "schedule=lowdino")["epochs"] == 50

@@ -104,22 +104,6 @@ def check(cfg: DictConfig) -> None:
         check_nodes(plain[group], group)
 
 
-def check_tuned(choices: Mapping[str, str], options: list[str]) -> None:
-    """Refuse a `tuned` choice that does not exist (Hydra passes over it), or one made for another schedule.
-
-    Raises:
-        UserError: names the choice and what to do.
-    """
-    tuned, default = choices["tuned"], f"{choices['dataset']}_{choices['method']}"
-    if tuned not in (*options, default):
-        raise UserError(f"tuned: no choice {tuned!r}; choose from: {', '.join(options)}")
-    if tuned == default and tuned in options and choices["schedule"] != choices["method"]:
-        raise UserError(
-            f"schedule: {choices['schedule']!r} would be mixed with tuned={tuned}, made for "
-            f"schedule={choices['method']}; add tuned=none"
-        )
-
-
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the chosen group files that make up a run, without Hydra's own groups."""
     return {group: str(choices[group]) for group in CHOICES if group in choices}

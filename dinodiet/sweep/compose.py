@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.schema import check_tuned
+from dinodiet.config.tuned import check_tuned
 from dinodiet.sweep.task import Task, task_of
 
 
@@ -26,7 +26,6 @@ class Composer:
         self._loader, self._config = loader, config
         self._parser = OverridesParser.create(config_loader=loader)
         self._groups = {*loader.list_groups(""), *map(str, config.hydra.runtime.choices)}
-        self._tuned = loader.get_group_options("tuned")
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def task(self, overrides: Sequence[str]) -> Task:
@@ -37,7 +36,7 @@ class Composer:
         """
         composed = self.compose(overrides)
         choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
-        check_tuned(choices, self._tuned)
+        check_tuned(choices, self._loader)
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
         return task_of(composed, choices, overrides)

@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dinodiet.config.explain import explain
 from dinodiet.config.groups import LAUNCHER, SWEEPS
 from dinodiet.config.places import CONF, program
-from dinodiet.config.schema import RunConfig, check, check_tuned
+from dinodiet.config.schema import RunConfig, check
+from dinodiet.config.tuned import check_tuned
 from dinodiet.errors import UserError
 from dinodiet.run.finished import finished
 from dinodiet.sweep.ahead import AHEAD
@@ -87,7 +88,7 @@ def single(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
         Exception: as the run.
     """
     check(cfg)
-    check_tuned(choices, GlobalHydra.instance().config_loader().get_group_options("tuned"))
+    check_tuned(choices, GlobalHydra.instance().config_loader())
     check_alone(choices)
     if cfg.mode in AHEAD:
         AHEAD[cfg.mode]([task_of(cfg, choices)])

@@ -1,9 +1,6 @@
 from pathlib import Path
 
-import pytest
-
-from dinodiet.config.schema import check_tuned, identity, run_id
-from dinodiet.errors import UserError
+from dinodiet.config.schema import identity, run_id
 from tests.running import CHOICES, composed
 
 
@@ -31,21 +28,3 @@ def test_the_run_id_is_readable_and_depends_on_the_identity_alone(tmp_path: Path
     assert run_id(one, CHOICES) == run_id(dict(reversed(one.items())), CHOICES)
     assert run_id(one, CHOICES).split("_")[-1] != run_id(other, CHOICES).split("_")[-1]
     assert run_id(one, {**CHOICES, "model": "mae"}).startswith("mae-tiny_")
-
-
-@pytest.mark.parametrize(
-    ("tuned", "schedule", "words"),
-    [
-        ("bogus", "diet", "tuned: no choice 'bogus'; choose from: digits_diet, none"),
-        ("digits_diet", "dino", "add tuned=none"),
-    ],
-)
-def test_tuned_settings_that_do_not_fit_are_refused(tuned: str, schedule: str, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        check_tuned({**CHOICES, "tuned": tuned, "schedule": schedule}, ["digits_diet", "none"])
-
-
-def test_tuned_settings_may_be_absent() -> None:
-    check_tuned(
-        {**CHOICES, "dataset": "mnist", "tuned": "mnist_diet", "schedule": "diet_scratch"}, ["digits_diet", "none"]
-    )
