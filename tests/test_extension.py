@@ -69,10 +69,11 @@ class Spread:
 def halving(*, start: float):
     return lambda clock: start * 0.5**clock.epoch
 """
+SCHEDULE = "override /schedule@_global_.schedule"  # how a method names the schedule that it brings with it
 YAML = {
     "model/pixels": "_target_: parts_of_mine.Pixels\nwidth: 5\n",
     "dataset/stripes": "defaults: [_base, _self_]\nsource: {_target_: parts_of_mine.stripes, number: 80}\n",
-    "method/shrink": "defaults: [override /schedule@_global_.schedule: shrink]\n_target_: parts_of_mine.Shrink\npower: 2.0\n",
+    "method/shrink": f"defaults: [{SCHEDULE}: shrink]\n_target_: parts_of_mine.Shrink\npower: 2.0\n",
     "schedule/shrink": "epochs: 2\nbatch_size: 8\nlr: {_target_: parts_of_mine.halving, start: 1e-3}\n",
     "eval/spread": "# @package eval.spread\n_target_: parts_of_mine.Spread\nscale: 2.0\n",
 }
@@ -111,7 +112,7 @@ def test_a_method_brings_its_schedule_with_it_and_another_may_be_chosen(tmp_path
     (tmp_path / "mine" / "method").mkdir(parents=True)
     for name, defaults in {
         "gentle": "[dino]",
-        "long": "[gentle, override /schedule@_global_.schedule: diet_scratch]",
+        "long": f"[gentle, {SCHEDULE}: diet_scratch]",
     }.items():
         (tmp_path / "mine" / "method" / f"{name}.yaml").write_text(f"defaults: {defaults}\n")
     (tmp_path / "mine" / "method" / "bare.yaml").write_text("_target_: parts_of_mine.Shrink\n")
