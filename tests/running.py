@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
+from dinodiet.config.gate import gate
 from dinodiet.config.schema import RunConfig
+from dinodiet.run.run import run as run_settings
 from tests.places import ROOT
 
 CHOICES = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
@@ -33,11 +36,16 @@ TINY = (
 )
 
 
-def composed(tmp_path: Path, *overrides: str) -> DictConfig:
-    """Return the configuration of a tiny run that writes below tmp_path."""
+def run(cfg: DictConfig, choices: Mapping[str, str] = CHOICES, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Do a composed run in this process."""
+    return run_settings(gate(cfg, choices, overrides))
+
+
+def composed(tmp_path: Path, *overrides: str, base: Sequence[str] = TINY) -> DictConfig:
+    """Return the configuration of a run, a tiny one unless `base` says otherwise, that writes below tmp_path."""
     ConfigStore.instance().store("schema", RunConfig)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=[*TINY, f"outputs_dir={tmp_path}", *overrides])
+        return compose("config", overrides=[*base, f"outputs_dir={tmp_path}", *overrides])
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:

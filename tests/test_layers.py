@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.config.identity import wanted_scores
+from dinodiet.config.settings import settings_of
 from dinodiet.io.files import write_json
 from dinodiet.run.finished import run_dir_of
+from dinodiet.store.scores import FORMAT
 from tests.places import ROOT
 from tests.running import CHOICES, TINY, composed
 
@@ -104,11 +107,14 @@ def test_light_commands_do_not_import_torch(arguments: list[str], status: int, t
 
 
 def test_a_finished_run_is_answered_without_torch(tmp_path: Path) -> None:
-    run_dir = run_dir_of(composed(tmp_path), CHOICES)
+    settings = settings_of(composed(tmp_path), CHOICES)
+    run_dir = run_dir_of(settings)
     run_dir.path.mkdir(parents=True)
     scores = {"initial": {"knn/accuracy": 0.25}, "final": {"knn/accuracy": 0.5}, "skipped": {}}
     cost = {"steps": 3, "train_seconds": 1.0, "images_per_second": 2.0, "peak_memory_mb": 3.0}
-    write_json(run_dir.results, {"run_id": run_dir.path.name, **scores, **cost})
+    there = dict.fromkeys(wanted_scores(settings), True)
+    what = {"format": FORMAT, "run_id": run_dir.path.name, "evaluations": there, "settings": {"final": {}}}
+    write_json(run_dir.results, {**what, **scores, **cost})
     done = light_command(tmp_path, [*TINY, f"outputs_dir={tmp_path}"])
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{run_dir.path.name} is done already" in done.stdout

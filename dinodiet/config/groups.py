@@ -7,6 +7,9 @@ CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")
 LAUNCHER, SWEEPS = "hydra/launcher", "sweeps"  # groups that say which runs, and where
 
 COMMAND = ("mode", "plan", "retry", "detach")  # keys that say what a command does with its runs
+
+EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
+
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *COMMAND,

@@ -1,10 +1,7 @@
-"""The configuration of a run: schema, checks, and what identifies the run. Imports no torch."""
+"""The keys of a run's configuration and their checks. Imports no torch."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import math
 import typing
 from collections.abc import Mapping
@@ -14,7 +11,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dinodiet.config.groups import CHOICES, COMMAND, NODES, NOT_SCIENCE
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, NODES
 from dinodiet.config.precheck import check_nodes
 from dinodiet.errors import UserError
 
@@ -106,7 +103,7 @@ def check(cfg: DictConfig) -> None:
 
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the chosen group files that make up a run, without Hydra's own groups."""
-    return {group: str(choices[group]) for group in CHOICES if group in choices}
+    return {group: str(choices[group]) for group in (*CHOICES, EVALUATION_DATASET) if choices.get(group)}
 
 
 def _check_size(model: dict[str, Any]) -> None:
@@ -149,32 +146,6 @@ def _finite(value: Any, key: str) -> None:
 def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
         raise UserError(f"{key}: {value}; must be at least {least}")
-
-
-def identity(cfg: DictConfig) -> dict[str, Any]:
-    """Return the resolved configuration without what does not change the science; paths below data_dir are relative."""
-    cfg = copy.deepcopy(cfg)
-    OmegaConf.set_readonly(cfg, False)
-    cfg.data_dir, cfg.device = "data", "auto"  # whatever refers to them by interpolation follows
-    plain = resolved(cfg)
-    return {key: value for key, value in plain.items() if key not in NOT_SCIENCE}
-
-
-def run_id(identity: dict[str, Any], choices: dict[str, str]) -> str:
-    """Return the run directory's name: readable, and determined by the identity alone."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    size = identity["model"].get("size")
-    model = choices["model"] if size is None or choices["model"].endswith(str(size)) else f"{choices['model']}-{size}"
-    return f"{model}_{choices['dataset']}_{choices['method']}_seed{identity['seed']}_{digest}"
-
-
-def settings_hash(cfg: DictConfig) -> str:
-    """Return a hash of all settings that a run is started with, also of those that do not identify it.
-
-    What only says what a command does with its runs is left out.
-    """
-    plain = {key: value for key, value in resolved(cfg).items() if key not in COMMAND}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -15,6 +15,8 @@ T = TypeVar("T")
 # An argument that changes no number, such as `download: Neutral[bool] = True`: it does not identify a run or a score.
 Neutral = Annotated[T, "neutral"]
 RUNTIME = "dinodiet.types"  # the module of what parts hand each other, and YAML cannot name
+# A table of which one entry counts, the one that the argument `size` names: others may come and go.
+BySize = Annotated[T, "by size"]
 
 
 def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:

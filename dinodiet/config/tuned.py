@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
@@ -10,7 +11,18 @@ from hydra.types import RunMode
 from dinodiet.errors import UserError
 
 
-def check_tuned(choices: Mapping[str, str], loader: ConfigLoader) -> None:
+def with_tuned(choices: Mapping[str, Any], loader: ConfigLoader) -> dict[str, Any]:
+    """Return the choices with the `tuned` file that was applied: the default one need not exist, and is then none.
+
+    Raises:
+        UserError: as `check_tuned`.
+    """
+    check_tuned(choices, loader)
+    there = choices["tuned"] in loader.get_group_options("tuned")
+    return {**choices, "tuned": choices["tuned"] if there else "none"}
+
+
+def check_tuned(choices: Mapping[str, Any], loader: ConfigLoader) -> None:
     """Refuse a `tuned` choice that does not exist (Hydra passes over it), or one made for another schedule.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checkpoints: atomic to write, checked when read, refused when they belong to another configuration."""
+"""Checkpoints: atomic to write, checked when read, refused when they belong to another training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import write_atomically
 from dinodiet.store.rundir import RunDir
 
+FORMAT = 2
 # What torch.load raises for a file that was cut short or is no checkpoint.
 _BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError)
 
@@ -21,7 +22,7 @@ def save(run_dir: RunDir, state: dict[str, Any]) -> None:
     """Write a checkpoint and keep the one before it; a kill at any moment leaves at least one that can be read."""
     if run_dir.checkpoint.exists():
         run_dir.checkpoint.replace(run_dir.previous_checkpoint)
-    write_atomically(run_dir.checkpoint, lambda stream: torch.save(state, stream))
+    write_atomically(run_dir.checkpoint, lambda stream: torch.save({"format": FORMAT, **state}, stream))
 
 
 def load(run_dir: RunDir, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -30,24 +31,30 @@ def load(run_dir: RunDir, identity: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         UserError: the checkpoint was written under another configuration; names the keys that differ.
     """
-    for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
-        if not path.exists():
-            continue
+    paths = [path for path in (run_dir.checkpoint, run_dir.previous_checkpoint) if path.exists()]
+    for path in paths:
         try:
             state = read(path)
         except UserError as broken:
-            warnings.warn(f"{broken}; trying the one before it", stacklevel=2)
+            instead = "the one before it is used" if path != paths[-1] else "the training begins again"
+            warnings.warn(f"{broken}; {instead}", stacklevel=2)
             continue
-        refuse_other_configuration(path, state, identity)
+        refuse_other_configuration(path, state["identity"], identity)
         return state
     return None
+
+
+def drop(run_dir: RunDir) -> None:
+    """Remove the checkpoints of a run that is done: only a resume needs them, and they are large."""
+    for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
+        path.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint file, on the CPU.
 
     Raises:
-        UserError: the file is absent, truncated, or no checkpoint.
+        UserError: the file is absent, truncated, no checkpoint, or of another format.
     """
     if not path.is_file():
         raise UserError(f"checkpoint: {path} does not exist")
@@ -57,17 +64,19 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint: {path} cannot be read ({type(error).__name__})") from error
     if not isinstance(state, dict) or "identity" not in state:
         raise UserError(f"checkpoint: {path} was not written by dinodiet")
+    if state.get("format") != FORMAT:
+        raise UserError(f"checkpoint: {path} has format {state.get('format')}; this version reads {FORMAT}")
     return state
 
 
-def refuse_other_configuration(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Raise UserError, naming the keys that differ, if the checkpoint was written under another configuration."""
-    theirs, ours = flatten(state["identity"]), flatten(identity)
+def refuse_other_configuration(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise UserError, naming the keys that differ, if a file was written under another configuration."""
+    there, here = flatten(theirs), flatten(ours)
     absent = object()
-    differ = [key for key in sorted({*theirs, *ours}) if theirs.get(key, absent) != ours.get(key, absent)]
+    differ = [key for key in sorted({*there, *here}) if there.get(key, absent) != here.get(key, absent)]
     if differ:
         shown = ", ".join(
-            f"{key} ({theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here)" for key in differ
+            f"{key} ({there.get(key, 'default')} there, {here.get(key, 'default')} here)" for key in differ
         )
         raise UserError(f"checkpoint: {path} was written under another configuration: {shown}")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dinodiet.io.units import duration
-from dinodiet.store.scores import SETTINGS
+from dinodiet.store.scores import ScoreFile, number
 
 
 def block(title: str, lines: Mapping[str, str]) -> str:
@@ -20,12 +20,11 @@ def block(title: str, lines: Mapping[str, str]) -> str:
 def results_table(results: Mapping[str, Any]) -> str:
     """Return initial -> final scores with absolute and relative change, what was left out, and the settings."""
     initial, final = results["initial"], results["final"]
-    rows = [name for name in final if name.split("/")[-1] not in SETTINGS]
-    width = max(map(len, rows), default=5)
+    width = max(map(len, final), default=5)
     lines = [f"  {'test score':<{width}}  initial    final   change  relative"]
-    lines += [f"  {name:<{width}}  {_cells(_number(initial.get(name)), _number(final[name]))}" for name in rows]
+    lines += [f"  {name:<{width}}  {_cells(number(initial.get(name)), number(final[name]))}" for name in final]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
-    return "\n".join([*lines, *_settings(final)])
+    return "\n".join([*lines, *_settings(results["settings"]["final"])])
 
 
 def _cells(initial: float, final: float) -> str:
@@ -42,10 +41,6 @@ def _percent(value: float) -> str:
     return f"{'missing':>8}" if math.isnan(value) else f"{100 * value:+7.1f}%"
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
 def closing(results: Mapping[str, Any], folder: Path) -> str:
     """Return the last lines of a run: the table, the cost, and where everything lies."""
     cost = (
@@ -55,25 +50,27 @@ def closing(results: Mapping[str, Any], folder: Path) -> str:
     return f"\n{results['run_id']}\n{results_table(results)}\n{cost}\n  results in {folder}/results.json"
 
 
-def scores_table(
-    title: str, scores: Mapping[str, float], skipped: Mapping[str, str], published: Mapping[str, float] | None = None
-) -> str:
+def evaluation_table(title: str, files: Sequence[ScoreFile], published: Mapping[str, float] | None = None) -> str:
     """Return the scores of one encoder, with the published thresholds beside them where `published` has any."""
+    scores = {f"{file.evaluator}/{key}": entry for file in files for key, entry in file.test.items()}
+    metrics = {name: number(entry["value"]) for name, entry in scores.items() if entry["kind"] == "metric"}
+    width = max(map(len, metrics), default=5)
     lines = [title]
-    width = max(map(len, scores), default=5)
-    for name, value in scores.items():
-        if name.split("/")[-1] not in SETTINGS:
-            lines.append(f"  {name:<{width}}  {_score(value)}{_verdict(value, (published or {}).get(name))}")
-    lines += [f"  {name} is left out: {reason}" for name, reason in skipped.items()]
+    lines += [
+        f"  {name:<{width}}  {_score(value)}{_verdict(value, (published or {}).get(name))}"
+        for name, value in metrics.items()
+    ]
+    lines += [f"  {file.evaluator} is left out: {file.skipped}" for file in files if file.skipped is not None]
     if published is not None and not published:
         lines.append("  no published threshold is known for this backbone and dataset")
-    return "\n".join([*lines, *_settings(scores)])
+    settings = {name: entry["value"] for name, entry in scores.items() if entry["kind"] == "setting"}
+    return "\n".join([*lines, *_settings(settings)])
 
 
 def _verdict(value: float, least: float | None) -> str:
     return "" if least is None else f"   published: at least {least:.2f}   {'pass' if value >= least else 'FAIL'}"
 
 
-def _settings(scores: Mapping[str, Any]) -> list[str]:
-    names = [name for name in scores if name.split("/")[-1] in SETTINGS and scores[name] is not None]
-    return [f"  ({', '.join(f'{name}={scores[name]:g}' for name in names)})"] if names else []
+def _settings(settings: Mapping[str, float | None]) -> list[str]:
+    told = ", ".join(f"{name}={value:g}" for name, value in settings.items() if value is not None)
+    return [f"  ({told})"] if told else []

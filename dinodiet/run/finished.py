@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from dinodiet.config.schema import identity, own_choices, run_id
-from dinodiet.io.files import read_json
-from dinodiet.run import console as report
+from dinodiet.config.identity import run_id, wanted_scores
+from dinodiet.config.settings import Settings
+from dinodiet.run import console
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import lacks, read_results
 
 
-def run_dir_of(cfg: DictConfig, choices: Mapping[str, Any]) -> RunDir:
-    """Return the directory of the run that a configuration describes."""
-    return RunDir(Path(cfg.outputs_dir).expanduser() / cfg.name / run_id(identity(cfg), own_choices(choices)))
+def run_dir_of(settings: Settings) -> RunDir:
+    """Return the directory of the run that the settings describe."""
+    return RunDir(settings.study / run_id(settings))
 
 
-def finished(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Print and return the results of a training run that is done; None where there is something to do."""
-    if cfg.mode != "train":
+def finished(settings: Settings) -> dict[str, Any] | None:
+    """Print and return the results of a training run with all its scores; None where there is something to do.
+
+    Raises:
+        UserError: the results are of another version.
+    """
+    if settings.mode != "train":
         return None
-    run_dir = run_dir_of(cfg, choices)
-    results = read_json(run_dir.results)
-    if results is not None:
-        print(f"{run_dir.path.name} is done already")
-        print(report.closing(results, run_dir.path), flush=True)
+    run_dir = run_dir_of(settings)
+    results = read_results(run_dir)
+    if results is None or lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
+        return None
+    print(f"{run_dir.path.name} is done already")
+    print(console.closing(results, run_dir.path), flush=True)
     return results

@@ -8,49 +8,61 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 from tqdm import tqdm
 
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
-from dinodiet.types import Clock, Method, Tracker
+from dinodiet.training.state import TrainState
+from dinodiet.types import Clock, Tracker
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a run logs and validates, in steps (None: never), and writes a checkpoint, in seconds."""
+
+    log_every: int
+    checkpoint_seconds: float
+    validate_every: int | None = None
 
 
 class Monitor:
     """The `on_step` of a run. Nothing here changes what is learned.
 
-    A signal (SIGTERM, SIGUSR2, Ctrl-C) lets the running step end, writes a checkpoint and raises `Preempted`.
+    A signal (SIGTERM, SIGUSR2, Ctrl-C) lets the running step end, writes a checkpoint and raises `Preempted`. Python
+    delivers signals to the main thread alone: a run in another one is not interrupted.
 
     Args:
-        validate: returns validation scores; called every `every_steps` steps (None: never) but not after the last.
-        save: writes a checkpoint of everything at the given step.
+        run_dir: where metrics go.
+        state: what is trained.
+        tracker: hears of the metrics too.
+        status: is told the progress.
+        pace: how often.
+        batch_size: images a step.
+        validate: returns validation scores; never called after the last step, which the final evaluation follows.
+        save: writes a checkpoint of everything at the given step, with this object's state.
     """
 
     def __init__(
         self,
-        *,
         run_dir: RunDir,
-        method: Method,
-        optimizer: Optimizer,
+        state: TrainState,
         tracker: Tracker,
         status: Status,
-        log_every: int,
-        checkpoint_seconds: float,
-        every_steps: int | None,
-        validate: Callable[[], dict[str, float]],
-        save: Callable[[int], None],
+        pace: Pace,
+        *,
         batch_size: int,
+        validate: Callable[[], dict[str, float]],
+        save: Callable[[int, dict[str, Any]], None],
     ) -> None:
-        self._run_dir, self._method, self._optimizer = run_dir, method, optimizer
-        self._tracker, self._status = tracker, status
-        self._log_every, self._checkpoint_seconds, self._every_steps = log_every, checkpoint_seconds, every_steps
-        self._validate, self._save, self._batch_size = validate, save, batch_size
+        self._run_dir, self._state, self._tracker, self._status, self._pace = run_dir, state, tracker, status, pace
+        self._batch_size, self._validate, self._save = batch_size, validate, save
         self._window: dict[str, Tensor] = {}
         self._window_steps = 0
         self.train_seconds = 0.0
@@ -70,18 +82,20 @@ class Monitor:
     @contextlib.contextmanager
     def watching(self, clock: Clock) -> Iterator[None]:
         """Show progress and catch signals while the loop runs."""
-        in_main = threading.current_thread() is threading.main_thread()  # the only one that may handle signals
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS if in_main}
-        # In a log file a line every half minute, on a terminal a live bar.
-        interval = 0.1 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(
-            total=clock.total_steps, initial=clock.step, desc="training", unit="step", mininterval=interval
-        )
-        self._left = self._saved = time.monotonic()
+        self._status.update(phase="training", step=clock.step, total_steps=clock.total_steps)
+        with self._signals(), _progress(clock) as self._bar:
+            self._left = self._saved = time.monotonic()
+            yield
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield
         finally:
-            self._bar.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -93,12 +107,12 @@ class Monitor:
         for key, value in logs.items():
             self._window[key] = self._window.get(key, 0) + value
         self._window_steps += 1
-        if clock.step % self._log_every == 0 or last:
+        if clock.step % self._pace.log_every == 0 or last:
             self._log(clock)
-        if self._every_steps is not None and clock.step % self._every_steps == 0 and not last:
+        if self._pace.validate_every is not None and clock.step % self._pace.validate_every == 0 and not last:
             self._record(clock, {f"val/{name}": value for name, value in self._validate().items()})
-        if self._signal or last or time.monotonic() - self._saved >= self._checkpoint_seconds:
-            self._save(clock.step)
+        if self._signal or last or time.monotonic() - self._saved >= self._pace.checkpoint_seconds:
+            self._save(clock.step, self.state())
             self._saved = time.monotonic()
         if self._signal:
             raise Preempted(self._signal, clock.step)
@@ -109,14 +123,16 @@ class Monitor:
     def _log(self, clock: Clock) -> None:
         means = {key: (value / self._window_steps).item() for key, value in self._window.items()}
         self._window, self._window_steps = {}, 0
-        rates = {f"lr/{group['name']}": group["lr"] for group in self._optimizer.param_groups}
-        self._record(clock, {**means, **self._method.diagnostics(), **rates})
+        rates = {f"lr/{group['name']}": group["lr"] for group in self._state.optimizer.param_groups}
+        self._record(clock, {**means, **self._state.method.diagnostics(), **rates})
         assert self._bar is not None
-        done = self._bar.n + 1 - self._bar.initial
-        seconds = self._bar.format_dict["elapsed"]
-        steps_per_second = done / max(seconds, 1e-9)
-        speed, left = steps_per_second * self._batch_size, (clock.total_steps - clock.step) / steps_per_second
-        self._status.update(loss=means["loss"], images_per_second=speed, seconds_left=left)
+        done, seconds = self._bar.n + 1 - self._bar.initial, max(self._bar.format_dict["elapsed"], 1e-9)
+        speed = done * self._batch_size / seconds
+        self._status.update(
+            loss=means["loss"],
+            images_per_second=speed,
+            seconds_left=(clock.total_steps - clock.step) * seconds / done,
+        )
         self._bar.set_postfix_str(f"loss {means['loss']:.4g}, {speed:.0f} images/s", refresh=False)
 
     def _record(self, clock: Clock, metrics: dict[str, float]) -> None:
@@ -127,4 +143,14 @@ class Monitor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
         if number == signal.SIGINT:  # a second Ctrl-C leaves at once
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, _leave_at_once)
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    raise Preempted(signal.Signals(number).name)
+
+
+def _progress(clock: Clock) -> tqdm[Any]:
+    """Return a live bar on a terminal; in a log file it is a line every half minute."""
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(total=clock.total_steps, initial=clock.step, desc="training", unit="step", mininterval=interval)

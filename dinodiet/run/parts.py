@@ -1,110 +1,119 @@
-"""The parts of a run, built from its configuration before the first step: mistakes show in the first seconds."""
+"""The parts of a run, built from its settings before the first step: mistakes show in the first seconds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build
+from dinodiet.config.settings import Node, Settings
 from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.loader import TrainLoader, used_batch_size, without_pixels
 from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
-from dinodiet.io import machine as environment
+from dinodiet.io import machine
 from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
-from dinodiet.run import console as report
+from dinodiet.run import console
 from dinodiet.run.trackers import Guarded
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
-from dinodiet.types import Backbone, Clock, Data, Images, Runtime, Tracker, World
-
-EVAL_SETTINGS = ("every_epochs", "batch_size", "validation")  # keys of `eval` that are not evaluators
+from dinodiet.training.state import TrainState
+from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker, World
 
 
 @dataclass
 class Parts:
-    """Everything a run consists of."""
+    """Everything that a run consists of."""
 
-    device: torch.device
+    runtime: Runtime
     data: Data
     backbone: Backbone
     method: MethodBase
     loader: TrainLoader
-    optimizer: Optimizer
     optimisation: Optimisation
-    clock: Clock
+    state: TrainState
     scorer: Scorer
     tracker: Tracker
 
 
-def build_parts(cfg: DictConfig) -> Parts:
-    """Build data, backbone, evaluators, method, optimiser and tracker, in that order.
+def build_parts(settings: Settings) -> Parts:
+    """Build tracker, data, backbone, evaluators, method and optimiser, in that order.
 
     Raises:
         UserError: one of them refuses its settings.
     """
-    device = environment.pick_device(cfg.device)
-    tracker = Guarded(build(cfg.tracker, "tracker")())
-    data, backbone = open_backbone(cfg)
-    scorer = build_scorer(cfg, data, backbone, device)
-    method: MethodBase = build(cfg.method, "method")(backbone=backbone, spec=data.spec)
-    if cfg.grad_checkpointing:
+    runtime = runtime_of(settings)
+    tracker = Guarded(build(settings.tracker, "tracker")())
+    data = open_data(settings.dataset)
+    backbone = build_backbone(settings, data.spec)
+    scored = data if settings.evaluation.dataset is None else open_data(settings.evaluation.dataset, "eval.dataset")
+    scorer = build_scorer(settings, scored, backbone, runtime)
+    method: MethodBase = build(settings.method, "method")(backbone=backbone, spec=data.spec)
+    if settings.grad_checkpointing:
         for tower in method.towers():
             recompute_blocks(tower)
-    method.to(device)
-    if cfg.compile and not method.reads_images:
+    method.to(runtime.device)
+    if settings.compile and not method.reads_images:
         raise UserError(
             "compile: true compiles whole forward passes, of which a trunk cache (method.trunk) leaves a part; use one"
         )
-    optimisation, optimizer = build_optimisation(cfg, method, len(data.pretext))
-    pictures = pictures_of(data, method)
-    data = decode_once(cfg, scorer)
-    pictures = pictures or (data.pretext if method.reads_images else without_pixels(data.pretext))
-    loader = TrainLoader(pictures, cfg.schedule.batch_size, cfg.seed, cfg.num_workers, device.type == "cuda")
-    clock = Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch, seed=cfg.seed)
-    if cfg.compile:
+    optimisation, optimizer = build_optimisation(settings, method, len(data.pretext))
+    loader = _loader(settings, data, method, scorer, runtime)
+    steps = round(settings.schedule.epochs * loader.steps_per_epoch)
+    clock = Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)
+    if settings.compile:
         for tower in method.towers():
             tower.compile()
-    return Parts(device, data, backbone, method, loader, optimizer, optimisation, clock, scorer, tracker)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
+    state = TrainState(method, optimizer, scaler, clock)
+    return Parts(runtime, data, backbone, method, loader, optimisation, state, scorer, tracker)
 
 
-def pictures_of(data: Data, method: MethodBase) -> Images | None:
-    """Return the pictures to train on where the views want them decoded smaller, else None.
-
-    Raises:
-        UserError: they are no image files, or the training does not see them.
-    """
-    side = method.draft_side
-    if side is None:
-        return None
-    if not method.reads_images:
-        raise UserError("method.views.draft: true, but a trunk cache (method.trunk) decodes every image once; use one")
-    return drafted(data.pretext, side)
-
-
-def open_backbone(cfg: DictConfig) -> tuple[Data, Backbone]:
-    """Open the dataset and build the backbone for it.
+def runtime_of(settings: Settings) -> Runtime:
+    """Return how a run computes on this machine.
 
     Raises:
-        UserError: one of them refuses its settings, or its files are missing or broken.
+        UserError: there is no such device here.
     """
-    data: Data = build(cfg.dataset, "dataset")()
-    torch.manual_seed(cfg.seed)  # of a backbone that starts from scratch, and of the heads that follow
-    backbone: Backbone = build(cfg.model, "model", Backbone)(spec=data.spec)
+    return Runtime(
+        World(device=machine.pick_device(settings.device)),
+        settings.precision,
+        settings.num_workers,
+        settings.evaluation.batch_size,
+        settings.cache,
+    )
+
+
+def open_data(node: Node, key: str = "dataset") -> Data:
+    """Open a dataset.
+
+    Raises:
+        UserError: it refuses its settings, or its files are missing or broken.
+    """
+    data: Data = build(node, key)()
+    return data
+
+
+def build_backbone(settings: Settings, spec: DataSpec) -> Backbone:
+    """Build the backbone for a dataset; what starts from scratch follows the run's seed.
+
+    Raises:
+        UserError: it refuses its settings, or weights are missing or do not fit.
+    """
+    torch.manual_seed(settings.seed)  # of a backbone that starts from scratch, and of the heads that follow
+    backbone: Backbone = build(settings.model, "model", Backbone)(spec=spec)
     assert isinstance(backbone, nn.Module)
     prefer_channels_last(backbone)
-    return data, backbone
+    return backbone
 
 
 def prefer_channels_last(module: nn.Module) -> None:
@@ -116,41 +125,53 @@ def prefer_channels_last(module: nn.Module) -> None:
         module.to(memory_format=torch.channels_last)
 
 
-def build_scorer(cfg: DictConfig, data: Data, backbone: Backbone, device: torch.device) -> Scorer:
-    """Return what evaluates an encoder: all evaluators of the `eval` group, with the embedding cache."""
-    evaluators = {
-        str(name): build(node, f"eval.{name}")() for name, node in cfg.eval.items() if name not in EVAL_SETTINGS
-    }
-    return Scorer(
-        evaluators,
-        data,
-        backbone.input,
-        Runtime(World(device=device), cfg.precision, cfg.num_workers, cfg.eval.batch_size, cache_folder(cfg)),
-        validation=cfg.eval.validation,
-    )
+def build_scorer(settings: Settings, data: Data, backbone: Backbone, runtime: Runtime) -> Scorer:
+    """Return what scores encoders: all evaluators of the group `eval`."""
+    nodes = settings.evaluation.evaluators
+    evaluators = {name: build(node, f"eval.{name}")() for name, node in nodes.items()}
+    return Scorer(evaluators, data, backbone.input, runtime, validation=settings.evaluation.validation)
 
 
-def decode_once(cfg: DictConfig, scorer: Scorer) -> Data:
-    """Have the scorer's image files decoded, and return the data for others.
+def decode_once(settings: Settings, data: Data) -> Data:
+    """Have the image files of a dataset decoded, where they fit, and return it with their pixels mapped.
 
     This may take minutes: it comes when all else is built, since mistakes show in the first seconds.
     """
-    threads = max(cfg.num_workers, torch.get_num_threads())
-    scorer.data = keep_decoded(scorer.data, cache_folder(cfg) / "decoded", cfg.decoded_gib, threads)
-    return scorer.data
+    threads = max(settings.num_workers, torch.get_num_threads())
+    return keep_decoded(data, settings.cache / "decoded", settings.decoded_gib, threads)
 
 
-def cache_folder(cfg: DictConfig) -> Path:
-    """Return the folder of what runs share."""
-    return Path(cfg.cache_dir or Path(cfg.outputs_dir) / ".cache").expanduser()
+def _loader(settings: Settings, data: Data, method: MethodBase, scorer: Scorer, runtime: Runtime) -> TrainLoader:
+    """Return the training batches; image files of the dataset, and of the one that is scored, are decoded once."""
+    images = images_for_views(data, method)
+    decoded = decode_once(settings, data)
+    scorer.data = decoded if scorer.data is data else decode_once(settings, scorer.data)
+    if images is None:
+        images = decoded.pretext if method.reads_images else without_pixels(decoded.pretext)
+    on_gpu = runtime.device.type == "cuda"
+    return TrainLoader(images, settings.schedule.batch_size, settings.seed, settings.num_workers, on_gpu)
 
 
-def build_optimisation(cfg: DictConfig, method: MethodBase, num_images: int) -> tuple[Optimisation, Optimizer]:
+def images_for_views(data: Data, method: MethodBase) -> Images | None:
+    """Return the images to train on where the views want them decoded smaller, else None.
+
+    Raises:
+        UserError: they are no image files, or the training does not read them.
+    """
+    side = method.draft_side
+    if side is None:
+        return None
+    if not method.reads_images:
+        raise UserError("method.views.draft: true, but a trunk cache (method.trunk) decodes every image once; use one")
+    return drafted(data.pretext, side)
+
+
+def build_optimisation(settings: Settings, method: MethodBase, num_images: int) -> tuple[Optimisation, Optimizer]:
     """Return the loop's settings and the optimiser over the method's parameter groups.
 
     A learning rate that is meant for another batch size is scaled by the number of images that a step really sees.
     """
-    schedule = cfg.schedule
+    schedule = settings.schedule
     lr = _scalar(schedule.lr, "schedule.lr")
     if schedule.lr_reference_batch is not None:
         lr = scale_peak(lr, used_batch_size(schedule.batch_size, num_images) / schedule.lr_reference_batch)
@@ -160,7 +181,7 @@ def build_optimisation(cfg: DictConfig, method: MethodBase, num_images: int) -> 
         clip_grad=schedule.clip_grad,
         clip_mode=schedule.clip_mode,
         accumulate=schedule.accumulate,
-        precision=cfg.precision,
+        precision=settings.precision,
     )
     groups = [group.as_dict() for group in method.param_groups()]
     if not groups:
@@ -170,7 +191,7 @@ def build_optimisation(cfg: DictConfig, method: MethodBase, num_images: int) -> 
 
 def _scalar(value: Any, key: str) -> Scalar:
     """Return a number, or the schedule that a node describes."""
-    if isinstance(value, DictConfig):
+    if isinstance(value, dict):
         schedule: Scalar = build(value, key)()
         return schedule
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -178,22 +199,23 @@ def _scalar(value: Any, key: str) -> Scalar:
     return float(value)
 
 
-def describe(cfg: DictConfig, choices: dict[str, str], parts: Parts, run_dir: RunDir) -> str:
+def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
     """Return the block that a run prints before it starts."""
-    spec, clock, data = parts.data.spec, parts.clock, parts.data
+    spec, clock, data, choices = parts.data.spec, parts.state.clock, parts.data, settings.choices
     parameters = list(parts.method.towers()[0].parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
-    chosen = {"trainable": cfg.method.get("trainable"), **parts.method.describe()}
-    return report.block(
-        f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {cfg.seed}",
+    chosen = {"trainable": settings.method.get("trainable"), **parts.method.describe()}
+    return console.block(
+        f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {settings.seed}",
         {
             "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
             f"{count(trained)} trained, {parts.backbone.input.size} px",
             "data": f"{spec.name}: {len(data.pretext):,} images to train on, {_labelled(data)}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
-            "schedule": f"{cfg.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {parts.loader.batch_size}",
-            "device": f"{environment.describe_device(parts.device)}, {cfg.precision}",
+            "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of "
+            f"{parts.loader.batch_size}",
+            "device": f"{machine.describe_device(parts.runtime.device)}, {settings.precision}",
             "evaluation": ", ".join(parts.scorer.evaluators) or "none",
             "writes to": str(run_dir.path),
         },

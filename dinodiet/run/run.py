@@ -1,4 +1,4 @@
-"""One run: build everything, evaluate, train, evaluate, write the results."""
+"""One run: build everything, score, train, score, write the results."""
 
 from __future__ import annotations
 
@@ -6,137 +6,151 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.optim import Optimizer
 
-from dinodiet.config.schema import check, identity, own_choices, resolved, settings_hash
+from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
+from dinodiet.config.settings import Settings, write_settings
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
-from dinodiet.evals.scorer import flat, plain, values
-from dinodiet.io import machine as environment
+from dinodiet.io import machine
 from dinodiet.io.files import read_json, write_json
-from dinodiet.run import checkpoint
-from dinodiet.run import console as report
+from dinodiet.run import checkpoint, console
+from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.finished import finished, run_dir_of
-from dinodiet.run.modes import evaluate, sanity
-from dinodiet.run.monitor import SIGNALS, Monitor
-from dinodiet.run.parts import Parts, build_parts, cache_folder, describe
+from dinodiet.run.monitor import SIGNALS, Monitor, Pace
+from dinodiet.run.parts import Parts, build_parts, describe
+from dinodiet.run.sanity import sanity
+from dinodiet.run.scoring import Scoring, metrics_of
+from dinodiet.run.weights import write_weights
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, slurm_job
 from dinodiet.training.loop import fit
-from dinodiet.types import Clock, Method, Runtime, World
 
-FORMAT = 1  # of results.json
 REQUEUE_SECONDS = 300.0
 
 
-def run(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Do the run that the configuration describes, or what is missing of it; return its results.
+def run(settings: Settings) -> dict[str, Any]:
+    """Do the run that the settings describe, or what is missing of it; return its results.
 
-    `choices` are the names of the chosen group files (model, dataset, method). A finished run returns its results at
-    once; an interrupted one goes on from its checkpoint.
+    A finished run returns its results at once, or scores what they lack; an interrupted one goes on from its
+    checkpoint.
 
     Raises:
-        UserError: a mistake in the configuration, the data or the weights.
+        UserError: a mistake in the settings, the data or the weights.
         Preempted: a signal asked the process to leave; a checkpoint is written.
         NonFiniteLossError: the training diverged.
     """
-    check(cfg)
-    choices = own_choices(choices)
-    if cfg.mode == "sanity":
-        return sanity(cfg, choices)
-    what = identity(cfg)
-    run_dir = run_dir_of(cfg, choices)
-    if cfg.mode == "evaluate":
-        return evaluate(cfg, choices, Path(cfg.checkpoint).expanduser() if cfg.checkpoint else run_dir.checkpoint)
-    results = finished(cfg, choices)
+    if settings.mode == "sanity":
+        return sanity(settings)
+    if settings.mode == "evaluate":
+        return evaluate(settings)
+    results = finished(settings)
     if results is None:
-        with exclusive(run_dir), Status(run_dir, settings_hash(cfg)) as status, leaving_on_signals():
-            results = read_json(run_dir.results) or _run(cfg, choices, what, run_dir, status)
-        print(report.closing(results, run_dir.path), flush=True)
+        run_dir = run_dir_of(settings)
+        with exclusive(run_dir), Status(run_dir, settings_hash(settings)) as status, leaving_on_signals():
+            results = _do(settings, run_dir, status)
+        print(console.closing(results, run_dir.path), flush=True)
     return results
 
 
-def _run(
-    cfg: DictConfig, choices: dict[str, str], what: dict[str, Any], run_dir: RunDir, status: Status
-) -> dict[str, Any]:
+def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
+    results = read_results(run_dir)  # another process may have been first
+    if results is None:
+        return _train(settings, run_dir, status)
+    if lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
+        status.update(phase="scoring")
+        return score_what_is_missing(settings, run_dir)
+    return results
+
+
+def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
     status.update(phase="building")
-    parts = build_parts(cfg)
-    print(describe(cfg, choices, parts, run_dir), flush=True)
-    OmegaConf.save(OmegaConf.create(resolved(cfg)), run_dir.config)
+    parts = build_parts(settings)
+    print(describe(settings, parts, run_dir), flush=True)
+    write_settings(settings, run_dir.config)
     if held_out := held_out_splits(parts.data):
         write_json(run_dir.splits, held_out)
-    parts.tracker.start(run_dir.path.name, resolved(cfg), run_dir.path)
-    exit_code = 1
-    summary: dict[str, float] = {}
+    parts.tracker.start(run_dir.path.name, settings.plain, run_dir.path)
+    exit_code, scores = 1, {}
     try:
-        results = _train_and_evaluate(cfg, what, run_dir, status, parts)
-        results = {"format": FORMAT, "run_id": run_dir.path.name, "choices": choices, "seed": cfg.seed} | results
-        results |= {"config": resolved(cfg), "finished": time.time()}
-        write_json(run_dir.results, results)
-        run_dir.previous_checkpoint.unlink(missing_ok=True)
+        results = _train_and_score(settings, run_dir, status, parts)
         exit_code = 0
-        summary = {f"{phase}/{name}": v for phase in ("initial", "final") for name, v in results[phase].items()}
+        scores = {f"{phase}/{name}": v for phase in ("initial", "final") for name, v in results[phase].items()}
     finally:
-        parts.tracker.finish(summary, exit_code)
+        parts.tracker.finish(scores, exit_code)
     return results
 
 
-def _train_and_evaluate(
-    cfg: DictConfig, what: dict[str, Any], run_dir: RunDir, status: Status, parts: Parts
-) -> dict[str, Any]:
-    method, scaler = parts.method, torch.amp.GradScaler(parts.device.type, enabled=cfg.precision == "fp16")
-    state = checkpoint.load(run_dir, what)
+def _train_and_score(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) -> dict[str, Any]:
+    method, state, scoring = parts.method, parts.state, Scoring(settings, run_dir, parts.scorer)
+    content = checkpoint.load(run_dir, training_identity(settings))
     status.update(phase="initial evaluation")
-    initial = plain(parts.scorer(method.encoder, cached=True)) if state is None else state["initial"]
-
-    def save(step: int) -> None:
-        content = {"identity": what, "step": step, "initial": initial, "monitor": monitor.state()}
-        content |= {"method": method.state_dict(), "optimizer": parts.optimizer.state_dict()}
-        content |= {"scaler": scaler.state_dict(), "encoder": _path_of(method.encoder, method)}
-        checkpoint.save(run_dir, content)
-
-    every = cfg.eval.get("every_epochs")
-    monitor = Monitor(
-        run_dir=run_dir,
-        method=method,
-        optimizer=parts.optimizer,
-        tracker=parts.tracker,
-        status=status,
-        log_every=cfg.log_every,
-        checkpoint_seconds=60 * cfg.checkpoint_minutes,
-        every_steps=None if every is None else max(round(every * parts.clock.steps_per_epoch), 1),
-        validate=lambda: values(flat(parts.scorer.validate(method.encoder))),
-        save=save,
-        batch_size=parts.loader.batch_size,
-    )
-    clock = parts.clock
-    if state is not None:
-        clock = restore(state, method, parts.optimizer, scaler, monitor, clock)
-        print(f"continuing from step {clock.step} of {clock.total_steps}", flush=True)
+    scoring.ensure("initial", method.encoder, shared=True)
+    monitor = _monitor(settings, run_dir, status, parts)
+    if content is not None:
+        state.restore(content)
+        monitor.restore(content["monitor"])
+        print(f"continuing from step {state.clock.step} of {state.clock.total_steps}", flush=True)
     begun = time.monotonic()
-    status.update(phase="preparing", step=clock.step)
-    world = World(device=parts.device)
-    runtime = Runtime(world, cfg.precision, cfg.num_workers, cfg.eval.batch_size, cache_folder(cfg))
-    method.prepare(parts.data.pretext, clock, runtime)
+    status.update(phase="preparing", step=state.clock.step)
+    method.prepare(parts.data.pretext, state.clock, parts.runtime)
     prepare_seconds = time.monotonic() - begun
-    run_dir.keep_metrics_until(clock.step)
-    status.update(phase="training", step=clock.step, total_steps=clock.total_steps)
-    with monitor.watching(clock):
-        batches = parts.loader.batches(clock.step)
-        fit(method, batches, parts.optimizer, scaler, parts.optimisation, clock, world, on_step=monitor.on_step)
-    status.update(phase="final evaluation", step=clock.total_steps)
-    final = plain(parts.scorer(method.encoder, folder=run_dir.path / "artefacts"))
-    results = _results(parts, run_dir, initial, final, monitor.train_seconds)
-    return results | {"prepare_seconds": prepare_seconds}
+    run_dir.keep_metrics_until(state.clock.step)
+    with monitor.watching(state.clock):
+        batches = parts.loader.batches(state.clock.step)
+        fit(
+            method,
+            batches,
+            state.optimizer,
+            state.scaler,
+            parts.optimisation,
+            state.clock,
+            parts.runtime.world,
+            on_step=monitor.on_step,
+        )
+    status.update(phase="final evaluation", step=state.clock.total_steps)
+    scoring.ensure("final", method.encoder)
+    write_weights(run_dir, method, method.encoder, settings.model, parts.backbone.input)
+    cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
+    epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
+    what = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
+    results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
+    checkpoint.drop(run_dir)
+    return results
+
+
+def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) -> Monitor:
+    every, identity = settings.evaluation.every_epochs, training_identity(settings)
+
+    def save(clock_step: int, seen: dict[str, Any]) -> None:
+        parts.state.clock = parts.state.clock.at(clock_step)
+        encoder = _path_of(parts.method.encoder, parts.method)
+        content = {"identity": identity, "model": settings.model, "encoder": encoder, "monitor": seen}
+        content["input"] = asdict(parts.backbone.input)
+        checkpoint.save(run_dir, {**content, **parts.state.content()})
+
+    pace = Pace(
+        log_every=settings.log_every,
+        checkpoint_seconds=60 * settings.checkpoint_minutes,
+        validate_every=None if every is None else max(round(every * parts.state.clock.steps_per_epoch), 1),
+    )
+    return Monitor(
+        run_dir,
+        parts.state,
+        parts.tracker,
+        status,
+        pace,
+        batch_size=parts.loader.batch_size,
+        validate=lambda: metrics_of(parts.scorer.validate(parts.method.encoder)),
+        save=save,
+    )
 
 
 class BusyError(UserError):
@@ -182,45 +196,21 @@ def leaving_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def restore(
-    state: dict[str, Any],
-    method: Method,
-    optimizer: Optimizer,
-    scaler: torch.amp.GradScaler,
-    monitor: Monitor,
-    clock: Clock,
-) -> Clock:
-    """Put everything back as the checkpoint says and return the clock at its step."""
-    method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    monitor.restore(state["monitor"])
-    return clock.at(state["step"])
-
-
 def _path_of(module: nn.Module, root: nn.Module) -> str:
     """Return the dotted name of a module below `root`: where the encoder's weights lie in the checkpoint."""
     names: list[str] = [name for name, candidate in root.named_modules() if candidate is module]
     return names[0]
 
 
-def _results(
-    parts: Parts, run_dir: RunDir, initial: dict[str, Any], final: dict[str, Any], seconds: float
-) -> dict[str, Any]:
-    images = parts.clock.total_steps * parts.loader.batch_size
-    parameters = list(parts.method.towers()[0].parameters())
+def _cost(parts: Parts, seconds: float) -> dict[str, Any]:
+    steps, parameters = parts.state.clock.total_steps, list(parts.method.towers()[0].parameters())
     return {
-        "initial": initial["test"],
-        "final": final["test"],
-        "validation": {"initial": initial["val"], "final": final["val"]},
-        "skipped": final["skipped"],
-        "epochs": [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)],
-        "steps": parts.clock.total_steps,
+        "steps": steps,
         "train_seconds": seconds,
-        "images_per_second": images / seconds if seconds else None,
+        "images_per_second": steps * parts.loader.batch_size / seconds if seconds else None,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "embed_dim": parts.backbone.embed_dim,
-        "peak_memory_mb": environment.peak_memory_mb(parts.device),
-        **environment.facts(parts.device),
+        "peak_memory_mb": machine.peak_memory_mb(parts.runtime.device),
+        **machine.facts(parts.runtime.device),
     }

@@ -53,6 +53,11 @@ class RunDir:
         return self.path / "scores"
 
     @property
+    def artefacts(self) -> Path:
+        """The folder of figures and tables that evaluators write, by phase and evaluator."""
+        return self.path / "artefacts"
+
+    @property
     def weights(self) -> Path:
         """The trained weights of the whole method; written when the run is done."""
         return self.path / "weights.safetensors"

@@ -1,6 +1,130 @@
-"""Scores as they are stored. Imports no torch."""
+"""Scores in a run directory: one file an evaluation, and their summary in `results.json`. Imports no torch."""
 
 from __future__ import annotations
 
-# Settings of a score rather than scores: tables show them below, not as a row.
-SETTINGS = ("k", "temperature", "C")
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dinodiet.config.identity import PHASES
+from dinodiet.errors import UserError
+from dinodiet.io.files import read_json, write_json
+from dinodiet.store.rundir import RunDir
+
+FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
+Metrics = dict[str, dict[str, Any]]  # by name: value, better, kind (see `dinodiet.types.Score`)
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """What one evaluator said of one encoder.
+
+    Attributes:
+        key: name of the file; a hash of the evaluation's identity is part of it.
+        evaluator: its name in the configuration.
+        phase: `initial`, `final`, or `step<n>` of a checkpoint.
+        dataset: what was scored; None: the dataset that was trained on.
+        settings: the evaluator's node.
+        test, val: metrics by name; `val` is None where it was not asked for.
+        skipped: why there are no scores, or None.
+        artefacts: figures and tables, relative to the run directory.
+        written: seconds since the epoch; of two evaluations with one name the first keeps the plain name.
+    """
+
+    key: str
+    evaluator: str
+    phase: str
+    settings: dict[str, Any]
+    dataset: str | None = None
+    test: Metrics = field(default_factory=dict)
+    val: Metrics | None = None
+    skipped: str | None = None
+    artefacts: list[str] = field(default_factory=list)
+    written: float = field(default_factory=time.time)
+
+
+def write_scores(run_dir: RunDir, scores: ScoreFile) -> None:
+    """Write a file of scores, whole or not at all."""
+    write_json(run_dir.scores / f"{scores.key}.json", {"format": FORMAT, **asdict(scores)})
+
+
+def read_scores(run_dir: RunDir) -> list[ScoreFile]:
+    """Return all scores of a run, oldest first; files of another format and broken ones are left out."""
+    contents = [read_json(path) for path in sorted(run_dir.scores.glob("*.json"))]
+    known = [content for content in contents if content is not None and content.pop("format", None) == FORMAT]
+    return sorted((ScoreFile(**content) for content in known), key=lambda scores: (scores.written, scores.key))
+
+
+def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
+    """Return what `results.json` says of a run's scores: metrics and settings by phase, and their files."""
+    found: dict[str, Any] = {
+        "initial": {},
+        "final": {},
+        "validation": {"initial": {}, "final": {}},
+        "settings": {"initial": {}, "final": {}},
+        "better": {},
+        "skipped": {},
+        "evaluations": {},
+    }
+    names = _names([scores for scores in files if scores.phase in PHASES])
+    for scores, name in names:
+        found["evaluations"][scores.key] = scores.val is not None or scores.skipped is not None
+        if scores.skipped is not None:
+            found["skipped"][name] = scores.skipped
+        found[scores.phase] |= _values(name, scores.test, "metric")
+        found["validation"][scores.phase] |= _values(name, scores.val or {}, "metric")
+        found["settings"][scores.phase] |= _values(name, scores.test, "setting")
+        found["better"] |= {f"{name}/{key}": m["better"] for key, m in scores.test.items() if m["kind"] == "metric"}
+    return found
+
+
+def read_results(run_dir: RunDir) -> dict[str, Any] | None:
+    """Return a run's results; None where there are none, or a part of them.
+
+    Raises:
+        UserError: they were written in another format.
+    """
+    results = read_json(run_dir.results)
+    if results is not None and results.get("format") != FORMAT:
+        raise UserError(
+            f"{run_dir.results}: written by another version (format {results.get('format')}; this one reads {FORMAT}); "
+            "move the run directory away to do the run again"
+        )
+    return results
+
+
+def write_results(run_dir: RunDir, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `results.json` with the summary of all scores that lie in the run directory; return what was written."""
+    results = {"format": FORMAT, **content, **summary(read_scores(run_dir)), "finished": time.time()}
+    write_json(run_dir.results, results)
+    return results
+
+
+def lacks(results: Mapping[str, Any], wanted: Iterable[str], *, validation: bool) -> bool:
+    """Return whether some of the wanted scores are not in a run's results, or not on the validation split."""
+    there: Mapping[str, bool] = results.get("evaluations", {})
+    return any(key not in there or (validation and not there[key]) for key in wanted)
+
+
+def _values(name: str, metrics: Metrics, kind: str) -> dict[str, float]:
+    return {f"{name}/{key}": number(entry["value"]) for key, entry in metrics.items() if entry["kind"] == kind}
+
+
+def number(value: float | None) -> float:
+    """Return a stored number: JSON has no NaN, it is written as null."""
+    return math.nan if value is None else float(value)
+
+
+def _names(files: list[ScoreFile]) -> list[tuple[ScoreFile, str]]:
+    """Return every file with the name of its evaluator; where settings or dataset differ, the name says how."""
+    first: dict[tuple[str, str | None], Mapping[str, Any]] = {}
+    named = []
+    for scores in files:
+        headline = first.setdefault((scores.evaluator, scores.dataset), scores.settings)
+        differing = {key for key in {*headline, *scores.settings} if headline.get(key) != scores.settings.get(key)}
+        how = ", ".join(f"{key}={scores.settings.get(key)}" for key in sorted(differing))
+        place = "" if scores.dataset is None else f"@{scores.dataset}"
+        named.append((scores, f"{scores.evaluator}{place}" + (f"({how})" if how else "")))
+    return named

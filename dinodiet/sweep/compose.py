@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.tuned import check_tuned
+from dinodiet.config.tuned import with_tuned
 from dinodiet.sweep.task import Task, task_of
 
 
@@ -36,7 +36,7 @@ class Composer:
         """
         composed = self.compose(overrides)
         choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
-        check_tuned(choices, self._loader)
+        choices = with_tuned(choices, self._loader)
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
         return task_of(composed, choices, overrides)

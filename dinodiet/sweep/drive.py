@@ -10,6 +10,7 @@ from dinodiet.io.files import read_json, write_json
 from dinodiet.store.grid import read_jobs, write_grid
 from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import lacks
 from dinodiet.store.states import CellState, CellStatus, state_of
 from dinodiet.store.status import State
 from dinodiet.sweep.progress import Progress
@@ -69,16 +70,21 @@ def statuses_of(tasks: Sequence[Task]) -> list[CellStatus]:
     return [
         _readable(
             task,
-            state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active, settings=task.settings),
+            state_of(task.run_dir, job=jobs.get(task.cell.run_id), active=active, settings=task.settings_hash),
         )
         for task in tasks
     ]
 
 
 def _readable(task: Task, status: CellStatus) -> CellStatus:
-    """Return the status, or `stopped` where the results cannot be read: the run is then done again."""
-    if status.state is CellState.DONE and read_json(task.run_dir.results) is None:
+    """Return the status, or `stopped` where results cannot be read or lack scores: the run is then taken up again."""
+    if status.state is not CellState.DONE:
+        return status
+    results = read_json(task.run_dir.results)
+    if results is None:
         return replace(status, state=CellState.STOPPED, reason=f"{task.run_dir.results} cannot be read")
+    if lacks(results, task.wanted, validation=task.validation):
+        return replace(status, state=CellState.STOPPED, reason="trained; scores are missing")
     return status
 
 

@@ -18,10 +18,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config.explain import explain
+from dinodiet.config.gate import gate
 from dinodiet.config.groups import LAUNCHER, SWEEPS
 from dinodiet.config.places import CONF, program
-from dinodiet.config.schema import RunConfig, check
-from dinodiet.config.tuned import check_tuned
+from dinodiet.config.schema import RunConfig
+from dinodiet.config.tuned import with_tuned
 from dinodiet.errors import UserError
 from dinodiet.run.finished import finished
 from dinodiet.sweep.ahead import AHEAD
@@ -87,15 +88,17 @@ def single(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
         UserError: it is refused, before torch is imported.
         Exception: as the run.
     """
-    check(cfg)
-    check_tuned(choices, GlobalHydra.instance().config_loader())
     check_alone(choices)
+    overrides = list(HydraConfig.get().overrides.task)
+    choices = with_tuned(choices, GlobalHydra.instance().config_loader())
     if cfg.mode in AHEAD:
-        AHEAD[cfg.mode]([task_of(cfg, choices)])
-    elif finished(cfg, choices) is None:
+        AHEAD[cfg.mode]([task_of(cfg, choices, overrides)])
+        return
+    settings = gate(cfg, choices, overrides)
+    if finished(settings) is None:
         from dinodiet.run.run import run  # noqa: PLC0415 - `--help`, refusals and what is done already need no torch
 
-        run(cfg, choices)
+        run(settings)
 
 
 def check_alone(choices: Mapping[str, str | None]) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.schema import check, identity, own_choices, run_id, settings_hash
+from dinodiet.config.gate import gate
+from dinodiet.config.identity import run_id, settings_hash, wanted_scores
+from dinodiet.config.settings import Settings
 from dinodiet.store.grid import Cell
 from dinodiet.store.rundir import RunDir
 
@@ -25,33 +27,51 @@ class Task:
         cell: what it is.
         study: `outputs/<name>`.
         config: the composed configuration as plain values. Interpolations stay: paths may differ on another machine.
-        settings: hash of the configuration; see `dinodiet.config.schema.settings_hash`.
+        settings_hash: of all settings; see `dinodiet.config.identity.settings_hash`.
+        wanted: names of the scores that it asks for.
+        validation: whether these are wanted on the validation split too.
     """
 
     cell: Cell
     study: Path
     config: dict[str, Any]
-    settings: str | None = None
+    settings_hash: str | None = None
+    wanted: tuple[str, ...] = ()
+    validation: bool = False
 
     @property
     def run_dir(self) -> RunDir:
         """The directory of the run."""
         return RunDir(self.study / self.cell.run_id)
 
+    def settings(self) -> Settings:
+        """Return the settings of the run; paths follow this machine.
+
+        Raises:
+            UserError: see `dinodiet.config.gate.gate`.
+        """
+        return gate(OmegaConf.create(self.config), self.cell.choices, self.cell.overrides)
+
 
 def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Task:
     """Return a checked configuration (without its `hydra` node) as a task.
 
     Raises:
-        UserError: see `dinodiet.config.schema.check`.
+        UserError: see `dinodiet.config.gate.gate`.
     """
-    check(composed)
-    own = own_choices(choices)
-    cell = Cell(run_id(identity(composed), own), tuple(overrides), own, composed.seed)
+    settings = gate(composed, choices, overrides)
+    cell = Cell(run_id(settings), tuple(overrides), settings.choices, settings.seed)
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
-    study = Path(composed.outputs_dir).expanduser() / composed.name
-    return Task(cell, study, {str(key): value for key, value in plain.items()}, settings_hash(composed))
+    wanted, validation = tuple(wanted_scores(settings)), settings.evaluation.validation
+    return Task(
+        cell,
+        settings.study,
+        {str(key): value for key, value in plain.items()},
+        settings_hash(settings),
+        wanted,
+        validation,
+    )
 
 
 def execute(task: Task) -> None:
@@ -62,7 +82,7 @@ def execute(task: Task) -> None:
     """
     from dinodiet.run.run import run  # noqa: PLC0415 - whoever only plans a sweep needs no torch
 
-    run(OmegaConf.create(task.config), task.cell.choices)
+    run(task.settings())
 
 
 @contextmanager

@@ -17,13 +17,14 @@ from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.digits import digits
 from dinodiet.data.views.views import SingleView
 from dinodiet.methods.diet import DIET
-from dinodiet.run.monitor import Monitor
+from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.trackers import NoTracker
 from dinodiet.schedules import Cosine
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Status
 from dinodiet.training.loop import Optimisation, fit
 from dinodiet.training.optim import build_fused
+from dinodiet.training.state import TrainState
 from dinodiet.types import Batch, Clock, World
 from tests.methods import assemble
 
@@ -62,22 +63,19 @@ def bare_loop(batches: Iterator[Batch], fused: bool) -> Callable[[], None]:
 def our_loop(folder: Path, batches: Iterator[Batch], loader: TrainLoader) -> Callable[[], None]:
     method, optimizer, _ = build()
     status = Status(RunDir(folder))
-    monitor = Monitor(
-        run_dir=RunDir(folder),
-        method=method,
-        optimizer=optimizer,
-        tracker=NoTracker(),
-        status=status,
-        log_every=10,
-        checkpoint_seconds=1e9,
-        every_steps=None,
-        validate=dict,
-        save=lambda step: None,
-        batch_size=32,
-    )
     clock = Clock(0, STEPS, loader.steps_per_epoch)
-    settings = Optimisation(lr=Cosine(1e-4, warmup_fraction=0.1), weight_decay=0.05)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
+    monitor = Monitor(
+        RunDir(folder),
+        TrainState(method, optimizer, scaler, clock),
+        NoTracker(),
+        status,
+        Pace(log_every=10, checkpoint_seconds=1e9),
+        batch_size=32,
+        validate=dict,
+        save=lambda step, seen: None,
+    )
+    settings = Optimisation(lr=Cosine(1e-4, warmup_fraction=0.1), weight_decay=0.05)
 
     def run() -> None:
         with monitor.watching(clock):

@@ -1,7 +1,6 @@
 """Runs on disk as a tidy frame: what is a column, what is a row, what is left out."""
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from dinodiet.errors import UserError
 from dinodiet.results import collect
 from dinodiet.results.runs import READS
-from tests.places import ROOT
+from dinodiet.store.scores import FORMAT
 from tests.results import studies
 
 PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
@@ -144,6 +143,4 @@ def test_broken_results_and_other_versions_are_named_and_left_out(tmp_path: Path
 
 
 def test_the_format_is_the_one_that_runs_write() -> None:
-    modules = [ROOT / "dinodiet" / name for name in ("run/run.py", "store/scores.py")]
-    written = [number for path in modules for number in re.findall(r"^FORMAT = (\d+)", path.read_text(), re.MULTILINE)]
-    assert written in (["1"], [str(READS)])  # 1: until runs write the second format
+    assert READS == FORMAT

@@ -51,7 +51,7 @@ def test_another_configuration_is_refused_by_key(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refusal:
         checkpoint.load(RunDir(tmp_path), {"seed": 0, "method": {"lr": 0.2}})
     assert "method.lr (0.1 there, 0.2 here)" in str(refusal.value)
-    assert "method.old (1 there, absent here)" in str(refusal.value)
+    assert "method.old (1 there, default here)" in str(refusal.value)
     assert "seed" not in str(refusal.value).split(": ", 2)[2]
 
 

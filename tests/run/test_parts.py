@@ -2,15 +2,16 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.config.settings import settings_of
 from dinodiet.run.parts import build_parts
 from dinodiet.schedules import at
-from tests.running import composed
+from tests.running import CHOICES, composed
 
 
 @pytest.mark.parametrize(("limit", "factor"), [(64, 2.0), (8, 1.0)])
 def test_the_learning_rate_is_that_of_the_batch_that_is_used(limit: int, factor: float, tmp_path: Path) -> None:
     """A set of 8 images gives steps of 8, whatever batch was asked for."""
     scaled = ("schedule.batch_size=16", "schedule.lr=1e-3", "schedule.lr_reference_batch=8", "eval.knn.k=5")
-    parts = build_parts(composed(tmp_path, f"dataset.limit={limit}", *scaled))
+    parts = build_parts(settings_of(composed(tmp_path, f"dataset.limit={limit}", *scaled), CHOICES))
     assert parts.loader.batch_size == min(16, limit)
-    assert at(parts.optimisation.lr, parts.clock) == pytest.approx(factor * 1e-3)
+    assert at(parts.optimisation.lr, parts.state.clock) == pytest.approx(factor * 1e-3)

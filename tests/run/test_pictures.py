@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
 from dinodiet.config.schema import RunConfig
-from dinodiet.run.run import run
 from tests.places import ROOT
+from tests.running import run
 
 ARCHIVE = os.environ.get("DINODIET_CIFAR_SUBSET", "")
 CLASSES, TRAIN, TEST = ("airplane", "cat", "ship"), 32, 20  # of 10 classes, 1,000 and 200 pictures each

@@ -9,9 +9,8 @@ import pytest
 from torch import Tensor
 
 from dinodiet.run.monitor import Monitor
-from dinodiet.run.run import run
 from dinodiet.types import Clock
-from tests.running import CHOICES, composed, scores
+from tests.running import CHOICES, composed, run, scores
 
 HALF = 4  # of 8 steps
 COMMON = ("schedule.epochs=2", "checkpoint_minutes=0", "eval.every_epochs=1", "model.drop_path=0.2")

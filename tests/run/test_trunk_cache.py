@@ -9,9 +9,8 @@ from torch import Tensor
 
 from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import TrunkCache
-from dinodiet.run.run import run
 from dinodiet.types import Clock
-from tests.running import CHOICES, composed, results_in, scores
+from tests.running import CHOICES, composed, results_in, run, scores
 
 # Four blocks' worth of everything that draws random numbers: the head-only phase, drop path, micro-batches.
 CACHED = (

@@ -6,8 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dinodiet.run.run import run
-from tests.running import CHOICES, composed
+from tests.running import CHOICES, composed, run
 
 
 @pytest.mark.parametrize("evaluators", ["[knn,linear]", "[]"])

@@ -97,7 +97,7 @@ def test_every_value_of_every_axis_builds(name: str) -> None:
     grid = sweeper(name)
     for task in grid.tasks(diagonal(grid.expand([f"sweeps={name}"]))):
         assert task.study.name == name
-        found = ESTIMATOR(task.config)
+        found = ESTIMATOR(task.settings())
         assert found.steps
         assert found.parameters
         assert found.memory
@@ -125,7 +125,7 @@ def test_equal_terms_for_both_methods() -> None:
     cells = [
         ["sweeps=diet_vs_dino", f"method={method}", "model=mae", "dataset=pathmnist"] for method in ("diet", "dino")
     ]
-    diet, dino = (ESTIMATOR(task.config) for task in grid.tasks(cells))
+    diet, dino = (ESTIMATOR(task.settings()) for task in grid.tasks(cells))
     assert (diet.steps, diet.trained) == (dino.steps, dino.trained) == (4650, diet.trained)
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build, declared
-from dinodiet.config.schema import resolved
+from dinodiet.config.settings import Settings, from_plain
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.loader import TrainLoader, used_batch_size
 from dinodiet.data.sources.planned import unknown
@@ -28,7 +27,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run.parts import build_optimisation, build_scorer
 from dinodiet.schedules import at
 from dinodiet.sweep.planning.activations import Activations
-from dinodiet.types import Backbone, Clock, Data, DataSpec
+from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime
 
 # What changes neither the size of a run nor whether it can be built.
 IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
@@ -70,14 +69,17 @@ class Estimator:
         self._kept: dict[str, Any] = {}
         self._activations = Activations()
 
-    def __call__(self, config: dict[str, Any]) -> Estimate:
-        """Return what a composed configuration needs.
+    def __call__(self, settings: Settings) -> Estimate:
+        """Return what a run needs.
 
         Raises:
             UserError: it cannot be built; one line.
         """
-        relevant = {key: value for key, value in config.items() if key not in IRRELEVANT}
-        found: Estimate = self._once("run", relevant, lambda: self._estimate(OmegaConf.create({**config, "seed": 0})))
+        pick_device("auto" if settings.device.startswith("cuda") else settings.device)  # a GPU may be elsewhere
+        plain = {**settings.plain, "seed": 0, "device": "auto"}
+        relevant = {key: value for key, value in plain.items() if key not in IRRELEVANT}
+        planned = from_plain(plain, settings.choices)
+        found: Estimate = self._once("run", relevant, lambda: self._estimate(planned))
         return found
 
     def _once(self, kind: str, what: Any, make: Callable[[], Any]) -> Any:
@@ -92,49 +94,48 @@ class Estimator:
             raise self._kept[key]
         return self._kept[key]
 
-    def _estimate(self, cfg: DictConfig) -> Estimate:
-        if str(cfg.device).startswith("cuda"):
-            cfg.device = "auto"  # where the sweep is planned there may be no GPU
-        pick_device(cfg.device)
-        plain = resolved(cfg)
-        build(cfg.tracker, "tracker")
-        opened: _Opened = self._once("data", plain["dataset"], lambda: open_data(plain["dataset"]))
-        steps = _clock(cfg, opened.data).total_steps if opened.counted else None
-        _check_file(plain["model"].get("weights"))
+    def _estimate(self, settings: Settings) -> Estimate:
+        build(settings.tracker, "tracker")
+        opened: _Opened = self._once("data", settings.dataset, lambda: open_data(settings.dataset))
+        steps = _clock(settings, opened.data).total_steps if opened.counted else None
+        _check_file(settings.model.get("weights"))
         try:
-            backbone = self._backbone(plain["model"], opened.data.spec)
-            build_scorer(cfg, opened.data, backbone, torch.device("cpu"))
-            method = _method(cfg, backbone, opened.data.spec)
+            backbone = self._backbone(settings.model, opened.data.spec)
+            build_scorer(settings, opened.data, backbone, Runtime())
+            method = _method(settings, backbone, opened.data.spec)
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
-        if cfg.grad_checkpointing:
+        if settings.grad_checkpointing:
             for tower in method.towers():
                 recompute_blocks(tower)
-        memory = _memory(cfg, method, opened.data)
+        memory = _memory(settings, method, opened.data)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
         if not opened.counted:
             return Estimate(steps, total, trained, note=opened.note)
-        return Estimate(steps, total, trained, memory, self._peak(cfg, method, opened.data.spec, memory), opened.note)
+        return Estimate(
+            steps, total, trained, memory, self._peak(settings, method, opened.data.spec, memory), opened.note
+        )
 
-    def _peak(self, cfg: DictConfig, method: MethodBase, spec: DataSpec, memory: int) -> int | None:
+    def _peak(self, settings: Settings, method: MethodBase, spec: DataSpec, memory: int) -> int | None:
         """Return the bytes at the worst moment; None: a part cannot be run without values."""
-        backbone, plain = method.towers()[0], resolved(cfg)
-        settings = {key: plain["method"].get(key) for key in ("_target_", "trainable", "drop_path")}
-        parts = [plain["model"], settings, spec.image_size, spec.native_size, cfg.grad_checkpointing]
+        backbone, schedule = method.towers()[0], settings.schedule
+        trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "drop_path")}
+        parts = [settings.model, trained, spec.image_size, spec.native_size, settings.grad_checkpointing]
         key = json.dumps(parts, sort_keys=True)
         assert isinstance(backbone, Backbone)
         gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
-        batch_size, side = used_batch_size(cfg.schedule.batch_size, spec.num_images), backbone.input.size
-        micro_batch = -(-batch_size // cfg.schedule.accumulate)
+        batch_size, side = used_batch_size(schedule.batch_size, spec.num_images), backbone.input.size
+        micro_batch = -(-batch_size // schedule.accumulate)
+        precision = settings.precision
         try:
-            step = self._activations.peak(key, method, spec, micro_batch, cfg.precision)
-            scoring = self._activations.evaluation(key, backbone, cfg.eval.batch_size, side, cfg.precision)
+            step = self._activations.peak(key, method, spec, micro_batch, precision)
+            scoring = self._activations.evaluation(key, backbone, settings.evaluation.batch_size, side, precision)
         except Exception:  # what parts of one's own do with tensors that have no values is up to them
             return None
         # A step's gradients are among its activations, except for those of the micro-batches before.
-        kept = gradients if cfg.schedule.accumulate > 1 else 0
+        kept = gradients if schedule.accumulate > 1 else 0
         return max(memory, memory - gradients + max(step + kept, scoring))
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
@@ -188,30 +189,30 @@ def _check_file(weights: Any) -> None:
         )
 
 
-def _method(cfg: DictConfig, backbone: Backbone, spec: DataSpec) -> MethodBase:
-    method: MethodBase = _on_meta(lambda: build(cfg.method, "method")(backbone=backbone, spec=spec))
+def _method(settings: Settings, backbone: Backbone, spec: DataSpec) -> MethodBase:
+    method: MethodBase = _on_meta(lambda: build(settings.method, "method")(backbone=backbone, spec=spec))
     return method
 
 
-def _clock(cfg: DictConfig, data: Data) -> Clock:
-    loader = TrainLoader(data.pretext, cfg.schedule.batch_size, seed=0)
-    return Clock(0, round(cfg.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch)
+def _clock(settings: Settings, data: Data) -> Clock:
+    loader = TrainLoader(data.pretext, settings.schedule.batch_size, seed=0)
+    return Clock(0, round(settings.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch)
 
 
-def _memory(cfg: DictConfig, method: MethodBase, data: Data) -> int:
-    optimisation, optimizer = build_optimisation(cfg, method, len(data.pretext))
-    clock = _clock(cfg, data)
+def _memory(settings: Settings, method: MethodBase, data: Data) -> int:
+    optimisation, optimizer = build_optimisation(settings, method, len(data.pretext))
+    clock = _clock(settings, data)
     for value in (optimisation.lr, optimisation.weight_decay):
         at(value, clock)  # a schedule may refuse its durations
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*method.parameters(), *method.buffers()))
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
-    return int(held + trained * (1 + _state_per_parameter(cfg)))
+    return int(held + trained * (1 + _state_per_parameter(settings)))
 
 
-def _state_per_parameter(cfg: DictConfig) -> float:
+def _state_per_parameter(settings: Settings) -> float:
     """Return how many numbers the optimiser keeps for each trained one: it is asked to train a small matrix."""
     matrix = nn.Parameter(torch.zeros(64, 64))
-    optimizer: torch.optim.Optimizer = build(cfg.schedule.optimizer, "schedule.optimizer")(params=[matrix])
+    optimizer: torch.optim.Optimizer = build(settings.schedule.optimizer, "schedule.optimizer")(params=[matrix])
     matrix.grad = torch.zeros_like(matrix)
     optimizer.step()
     kept = [value for value in optimizer.state[matrix].values() if isinstance(value, torch.Tensor) and value.ndim > 0]

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from dinodiet.config.build import declared
 from dinodiet.config.groups import NODES
-from dinodiet.config.schema import resolved
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import ASSETS, Asset
 from dinodiet.io.units import byte_size
@@ -64,7 +61,7 @@ def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:
     """Yield what the runs need, each thing once, models first."""
     asked: set[str] = set()
     known: set[tuple[str, str]] = set()
-    configs = [resolved(OmegaConf.create(task.config)) for task in tasks]
+    configs = [task.settings().plain for task in tasks]
     for group in NODES:
         for task, config in zip(tasks, configs, strict=True):
             node = config[group]

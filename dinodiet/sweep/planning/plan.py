@@ -117,7 +117,7 @@ def _estimates(tasks: Iterable[Task]) -> list[Estimate | UserError]:
     found: list[Estimate | UserError] = []
     for task in tqdm(tasks, "planning", unit="run", leave=False, disable=None):
         try:
-            found.append(estimator(task.config))
+            found.append(estimator(task.settings()))
         except UserError as error:
             found.append(error)
     return found

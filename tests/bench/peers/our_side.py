@@ -14,15 +14,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dinodiet.config.schema import RunConfig
+from dinodiet.config.settings import settings_of
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
 from dinodiet.methods.dino import DINO
-from dinodiet.run.monitor import Monitor
+from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import build_parts
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Status
 from dinodiet.training.loop import fit
-from dinodiet.types import Batch, World
+from dinodiet.types import Batch
 from tests.bench.peers import setting
 from tests.bench.peers.setting import Meter, Setting
 from tests.places import ROOT
@@ -88,43 +89,41 @@ class Training:
         ]
         ConfigStore.instance().store("schema", RunConfig)
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            self.cfg = compose("config", overrides=[*overrides(chosen), *words])
-        self.parts = build_parts(self.cfg)
+            cfg = compose("config", overrides=[*overrides(chosen), *words])
+        self.settings = settings_of(cfg, {})
+        self.parts = build_parts(self.settings)
 
     def run(self, steps: int) -> list[tuple[float, float]]:
         """Return the seconds of `steps` steps of the loop after a first one, see `Meter`."""
         meter, parts = Meter(), self.parts
         run_dir = RunDir(Path(self._folder.name))
         monitor = Monitor(
-            run_dir=run_dir,
-            method=parts.method,
-            optimizer=parts.optimizer,
-            tracker=parts.tracker,
-            status=Status(run_dir),
-            log_every=self.cfg.log_every,
-            checkpoint_seconds=1e9,
-            every_steps=None,
-            validate=dict,
-            save=lambda step: None,
+            run_dir,
+            parts.state,
+            parts.tracker,
+            Status(run_dir),
+            Pace(log_every=self.settings.log_every, checkpoint_seconds=1e9),
             batch_size=parts.loader.batch_size,
+            validate=dict,
+            save=lambda step, seen: None,
         )
 
         def on_step(*step: object) -> None:
             monitor.on_step(*step)  # type: ignore[arg-type]
             meter.step_done()
 
-        clock = dataclasses.replace(parts.clock, total_steps=steps + 1)
+        clock = dataclasses.replace(parts.state.clock, total_steps=steps + 1)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         with monitor.watching(clock):
             batches = parts.loader.batches(0)
             fit(
                 parts.method,
                 batches,
-                parts.optimizer,
+                parts.state.optimizer,
                 scaler,
                 parts.optimisation,
                 clock,
-                World(device=parts.device),
+                parts.runtime.world,
                 on_step=on_step,
             )
         return meter.steps
@@ -137,7 +136,7 @@ class Training:
         rows = len(views[0])
         with FlopCounterMode(display=False) as counter:
             batch = Batch(torch.empty(rows, 3, 0, 0, dtype=torch.uint8), None, torch.arange(rows))
-            method(batch, self.parts.clock)["loss"].backward()
+            method(batch, self.parts.state.clock)["loss"].backward()
         method.views = made
-        self.parts.optimizer.zero_grad()
+        self.parts.state.optimizer.zero_grad()
         return int(counter.get_total_flops())

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from dinodiet.run.parts import build_parts
@@ -40,10 +39,10 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
 )
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     wide = [*overrides, "schedule.batch_size=64", "eval.batch_size=8"]
-    config = cell(tmp_path, *wide).config
-    found = Estimator()(config)
-    parts = build_parts(OmegaConf.create(config))
-    method, clock = parts.method.train(), parts.clock.at(parts.clock.total_steps - 1)
+    settings = cell(tmp_path, *wide).settings()
+    found = Estimator()(settings)
+    parts = build_parts(settings)
+    method, clock = parts.method.train(), parts.state.clock.at(parts.state.clock.total_steps - 1)
     batch = next(parts.loader.batches(0))
     own: Any = method.views
     views = own(batch.images, clock.generator("views"))
@@ -51,7 +50,7 @@ def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -
     sizes = sum(view.numel() * view.element_size() for view in views)
     del views
     gc.collect()
-    with Live() as live, torch.autocast("cpu", torch.bfloat16, enabled=config["precision"] == "bf16"):
+    with Live() as live, torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
         torch.autograd.backward(method(batch, clock)["loss"])
     gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
     assert found.peak is not None
@@ -80,7 +79,7 @@ def test_a_backbone_is_run_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Activations, "_cost", counted)
     estimator = Estimator()
-    few, many = (estimator(cell(tmp_path, f"dataset.limit={limit}").config) for limit in (64, 1000))
+    few, many = (estimator(cell(tmp_path, f"dataset.limit={limit}").settings()) for limit in (64, 1000))
     assert len(shapes) == 2  # a step's and an evaluation's
     assert few.peak is not None
     assert many.peak is not None
@@ -89,6 +88,6 @@ def test_a_backbone_is_run_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_cannot_be_run_without_values_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinodiet.methods.diet.DIET.forward", lambda *_: {"loss": torch.zeros(1).item()})
-    found = Estimator()(cell(tmp_path).config)
+    found = Estimator()(cell(tmp_path).settings())
     assert found.peak is None
     assert found.memory is not None

@@ -11,19 +11,21 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from medmnist import INFO
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
 from dinodiet.config.build import declared
+from dinodiet.config.settings import settings_of
 from dinodiet.data.dataset import RawSplits
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
-from dinodiet.run.parts import open_backbone
+from dinodiet.run.parts import build_backbone, open_data
 from dinodiet.sweep.command import cli
 from dinodiet.sweep.planning.fetch import needs_of, size_on_disk
+from dinodiet.types import Backbone, Data
 from tests.data.sources.test_medmnist import write
 from tests.places import ROOT
-from tests.running import TINY, composed
+from tests.running import CHOICES, TINY, composed
 from tests.sweep.cells import tasks
 from tests.web import Web, serving
 
@@ -52,9 +54,16 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 MAMBAVISION = "dinodiet.backbones.architectures.mambavision.mambavision"
 
 
+def opened(cfg: DictConfig) -> tuple[Data, Backbone]:
+    """Return the data and the backbone of a composed run."""
+    settings = settings_of(cfg, CHOICES)
+    data = open_data(settings.dataset)
+    return data, build_backbone(settings, data.spec)
+
+
 def weights(tmp_path: Path) -> dict[str, torch.Tensor]:
     """Return the values of the tiny transformer, drawn by chance."""
-    _, backbone = open_backbone(composed(tmp_path, "seed=5", "dataset.image_size=32"))
+    _, backbone = opened(composed(tmp_path, "seed=5", "dataset.image_size=32"))
     assert isinstance(backbone, torch.nn.Module)
     return {key.removeprefix("model."): value.contiguous() for key, value in backbone.state_dict().items()}
 
@@ -98,7 +107,7 @@ def test_a_grid_fetches_each_thing_once_and_its_runs_need_no_network(
         ["already", "there", "bloodmnist"],
     ]
     cfg = composed(tmp_path, *SET, f"data_dir={tmp_path}/data", "dataset.image_size=32")
-    data, backbone = open_backbone(cfg)
+    data, backbone = opened(cfg)
     assert not web.asked
     assert len(data.train) == 20
     assert isinstance(backbone, torch.nn.Module)

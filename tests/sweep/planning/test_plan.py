@@ -11,6 +11,7 @@ import timm
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.config.settings import Node, Settings, from_plain
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.planned import counted
 from dinodiet.errors import NotOnDisk, UserError
@@ -44,6 +45,12 @@ def chosen_groups(**chosen: str) -> DictConfig:
     return composed(Path("unused"), *(f"{group}={choice}" for group, choice in chosen.items()))
 
 
+def with_nodes(settings: Settings, *, model: Node, views: Node | None = None) -> Settings:
+    """Return settings with another model, and other views of the method."""
+    method = settings.method if views is None else {**settings.method, "views": views}
+    return from_plain({**settings.plain, "model": model, "method": method}, settings.choices)
+
+
 def lines(tasks: list[Task]) -> list[list[str]]:
     """Return the words of the lines of the runs."""
     return [line.split() for line in plan(tasks, full=True).splitlines()[1 : len(tasks) + 1]]
@@ -59,17 +66,17 @@ def lines(tasks: list[Task]) -> list[list[str]]:
     ],
 )
 def test_numbers_are_those_of_the_run(tmp_path: Path, overrides: list[str]) -> None:
-    found = Estimator()(cell(tmp_path, *overrides).config)
-    parts = build_parts(OmegaConf.create(cell(tmp_path, *overrides).config))
+    found = Estimator()(cell(tmp_path, *overrides).settings())
+    parts = build_parts(cell(tmp_path, *overrides).settings())
     backbone = list(parts.method.backbone.parameters())
-    assert found.steps == parts.clock.total_steps
+    assert found.steps == parts.state.clock.total_steps
     assert found.parameters == sum(parameter.numel() for parameter in backbone)
     assert found.trained == sum(parameter.numel() for parameter in backbone if parameter.requires_grad)
-    trained = [parameter for group in parts.optimizer.param_groups for parameter in group["params"]]
+    trained = [parameter for group in parts.state.optimizer.param_groups for parameter in group["params"]]
     for parameter in trained:
         parameter.grad = parameter.detach().clone()
-    parts.optimizer.step()
-    kept = [value for state in parts.optimizer.state.values() for value in state.values() if value.ndim > 0]
+    parts.state.optimizer.step()
+    kept = [value for state in parts.state.optimizer.state.values() for value in state.values() if value.ndim > 0]
     held = [*parts.method.parameters(), *parts.method.buffers(), *trained, *kept]
     assert found.memory == sum(tensor.numel() * tensor.element_size() for tensor in held)
     assert found.note is None
@@ -77,12 +84,12 @@ def test_numbers_are_those_of_the_run(tmp_path: Path, overrides: list[str]) -> N
 
 def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     tasks = [cell(tmp_path, f"seed={seed}", f"method.loss.label_smoothing={seed / 10}") for seed in range(4)]
-    write_json(tasks[0].run_dir.results, {})
+    write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[1].run_dir.status, {"state": "failed", "reason": "loss is nan", "step": 5, "total_steps": 12})
     write_json(tasks[2].run_dir.status, {"state": "killed", "reason": "preempted", "step": 4, "total_steps": 12})
     title, done, failed, stopped, missing, total, left_out = plan(tasks, full=True).splitlines()
     assert title == f"{tasks[0].study}: 4 runs: 1 done, 1 failed, 1 stopped, 1 missing"
-    found = Estimator()(tasks[0].config)
+    found = Estimator()(tasks[0].settings())
     needs = f"12 steps  {found.parameters / 1e3:.1f} k parameters"  # type: ignore[operator]
     assert done.startswith(f"  done     method.loss.label_smoothing=0.0 seed=0  {needs}")
     assert failed.startswith(f"  failed   method.loss.label_smoothing=0.1 seed=1  {needs}")
@@ -106,7 +113,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
         cell(tmp_path, f"schedule.epochs={epochs}", f"method.loss.label_smoothing={smoothing}", f"seed={seed}")
         for seed, smoothing, epochs in values
     ]
-    write_json(tasks[0].run_dir.results, {})
+    write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[9].run_dir.status, {"state": "failed", "reason": "loss is nan"})
     title, *groups, _, explained = plan(tasks).splitlines()
     words = [re.split(r"  +", line.strip())[:2] for line in groups]
@@ -185,30 +192,30 @@ class TestDataThatIsNotHere:
     def test_sizes_of_files_are_those_of_their_yaml(
         self, tmp_path: Path, dataset: str, classes: int, train: int, side: int | None, steps: int
     ) -> None:
-        config = cell(tmp_path, f"dataset={dataset}", "dataset.limit=null").config
-        opened = open_data(config["dataset"])
+        settings = cell(tmp_path, f"dataset={dataset}", "dataset.limit=null").settings()
+        opened = open_data(settings.dataset)
         assert (opened.note, opened.counted) == ("data not found, sizes as published", True)
         spec, data = opened.data.spec, opened.data
         assert (spec.num_labels, spec.native_size, spec.image_size) == (classes, side, None)
-        held_out = len(data.val) if config["dataset"]["source"]["published"].get("val") is None else 0
+        held_out = len(data.val) if settings.dataset["source"]["published"].get("val") is None else 0
         assert len(data.train) + held_out == train
-        assert Estimator()(config).steps == steps
+        assert Estimator()(settings).steps == steps
         assert not list(tmp_path.iterdir())
 
     def test_the_level_of_aircraft_decides_their_classes(self, tmp_path: Path) -> None:
-        config = cell(tmp_path, "dataset=fgvc_aircraft", "dataset.source.level=family").config
-        assert open_data(config["dataset"]).data.spec.num_labels == 70
+        settings = cell(tmp_path, "dataset=fgvc_aircraft", "dataset.source.level=family").settings()
+        assert open_data(settings.dataset).data.spec.num_labels == 70
 
     @pytest.mark.parametrize(
         "overrides", [["dataset=crop14_balance"], ["dataset=food101", "dataset.source.published=null"]]
     )
     def test_what_was_not_published_is_not_known(self, tmp_path: Path, overrides: list[str]) -> None:
-        found = Estimator()(cell(tmp_path, *overrides, "dataset.limit=null").config)
+        found = Estimator()(cell(tmp_path, *overrides, "dataset.limit=null").settings())
         assert (found.steps, found.note) == (None, "data not found")
 
     def test_too_large_a_limit_is_refused_all_the_same(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"dataset.limit: 1000; 546 images are available"):
-            Estimator()(cell(tmp_path, "dataset=breastmnist", "dataset.limit=1000").config)
+            Estimator()(cell(tmp_path, "dataset=breastmnist", "dataset.limit=1000").settings())
 
     @pytest.mark.parametrize(("limit", "steps"), [("50", "9"), ("null", "?")])
     def test_of_unknown_sets_the_limit_is_known(self, tmp_path: Path, limit: str, steps: str) -> None:
@@ -229,7 +236,7 @@ class TestDataThatIsNotHere:
     def test_its_settings_are_checked(self, tmp_path: Path) -> None:
         for override in ("dataset.source.size=32", "dataset.val_fraction=7"):
             with pytest.raises(UserError, match=r"dataset.*(32|7)"):
-                Estimator()(cell(tmp_path, "dataset=pathmnist", override).config)
+                Estimator()(cell(tmp_path, "dataset=pathmnist", override).settings())
 
 
 def _own_counts(*, number: int | None) -> RawSplits:
@@ -250,23 +257,23 @@ def write_labels(folder: Path, **changes: Any) -> None:
 def test_of_medmnist_only_labels_are_read(tmp_path: Path) -> None:
     write_labels(tmp_path / "data", train_labels=np.arange(70)[:, None] % 9)  # there are no images in this file
     own = ("dataset=pathmnist", "dataset.limit=null", "dataset.source.published=null")
-    found = Estimator()(cell(tmp_path, *own).config)
+    found = Estimator()(cell(tmp_path, *own).settings())
     assert (found.steps, found.note) == (12, None)
     with pytest.raises(UserError, match=r"source: pathmnist: .* is not the published set"):
-        Estimator()(cell(tmp_path, "dataset=pathmnist").config)
+        Estimator()(cell(tmp_path, "dataset=pathmnist").settings())
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "pathmnist.npz").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(UserError, match=r"pathmnist.npz is broken"):
-        Estimator()(cell(tmp_path, "dataset=pathmnist").config)
+        Estimator()(cell(tmp_path, "dataset=pathmnist").settings())
 
 
 def test_weights_are_neither_needed_nor_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinodiet.backbones.weights.timm._from_file", lambda _: pytest.fail("weights were read"))
     wide = ["+model.model_args=null", "model.patch_size=null", "dataset.image_size=null", "model.weights=hub"]
-    found = Estimator()(cell(tmp_path, *wide).config)
+    found = Estimator()(cell(tmp_path, *wide).settings())
     assert found.parameters == 5_524_416  # at the 224 pixels of the weights, not the digits' own size
 
 
@@ -275,20 +282,17 @@ def test_weights_are_neither_needed_nor_loaded(tmp_path: Path, monkeypatch: pyte
     [("mobilevit_xxs.cvnets_in1k", "hub", 256), ("resnet18.tv_in1k", "hub", 224), ("resnet18.tv_in1k", "none", 32)],
 )
 def test_the_input_is_that_of_the_run(tmp_path: Path, size: str, weights: str, pixels: int) -> None:
-    config = cell(tmp_path, "dataset.image_size=null").config  # the digits have 8 x 8 pixels
-    config["model"] = {**CONVOLUTIONS, "size": size, "names": {size: size}, "weights": weights}
-    assert backbone_on_meta(config["model"], open_data(config["dataset"]).data.spec).input.size == pixels
+    settings = cell(tmp_path, "dataset.image_size=null").settings()  # the digits have 8 x 8 pixels
+    model = {**CONVOLUTIONS, "size": size, "names": {size: size}, "weights": weights}
+    assert backbone_on_meta(model, open_data(settings.dataset).data.spec).input.size == pixels
     with pytest.raises(UserError, match=rf"views.size: {pixels + 1} pixels is more than .* {pixels}"):
-        Estimator()(
-            {**config, "method": {**config["method"], "views": {**config["method"]["views"], "size": pixels + 1}}}
-        )
+        Estimator()(with_nodes(settings, model=model, views={**settings.method["views"], "size": pixels + 1}))
 
 
 def test_weights_that_were_never_released_are_refused(tmp_path: Path) -> None:
-    config = cell(tmp_path).config
-    config["model"] = {**CONVOLUTIONS, "size": "035", "names": {"035": "mobilenetv2_035"}, "weights": "hub"}
+    model = {**CONVOLUTIONS, "size": "035", "names": {"035": "mobilenetv2_035"}, "weights": "hub"}
     with pytest.raises(UserError, match=r"model.weights: hub, but mobilenetv2_035 has no released weights"):
-        Estimator()(config)
+        Estimator()(with_nodes(cell(tmp_path).settings(), model=model))
 
 
 def test_what_cells_share_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +312,6 @@ def test_what_cells_share_is_built_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_cuda_need_not_be_here(tmp_path: Path) -> None:
-    assert Estimator()(cell(tmp_path, "device=cuda:3").config).steps == 12
+    assert Estimator()(cell(tmp_path, "device=cuda:3").settings()).steps == 12
     with pytest.raises(UserError, match="device: 'gpu'"):
-        Estimator()(cell(tmp_path, "device=gpu").config)
+        Estimator()(cell(tmp_path, "device=gpu").settings())

@@ -1,0 +1,140 @@
+"""What identifies a training and an evaluation. Imports no torch.
+
+The training identity is what changes the trained weights: model, dataset, method, schedule, seed and precision. It
+names the run directory. The evaluation identity is an evaluator with its settings, the dataset, the precision and the
+phase. It names a score inside that directory. In both, an argument that equals its default is left out, so that a new
+argument with a neutral default keeps every name. So is an argument that its signature marks as `Neutral`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dinodiet.config.groups import COMMAND, EVALUATION_DATASET
+from dinodiet.config.precheck import signature_of
+from dinodiet.config.settings import Node, Settings
+
+PHASES = ("initial", "final")  # of a run: its encoder before and after the training
+DIGITS = 8  # of a digest, in hexadecimal
+
+
+def training_identity(settings: Settings) -> dict[str, Any]:
+    """Return what changes the trained weights, as plain values in one form."""
+    parts = {group: settings.plain[group] for group in ("model", "dataset", "method", "schedule")}
+    identity = {group: canonical(_relative(node, settings.data_dir)) for group, node in parts.items()}
+    return {**identity, "seed": settings.seed, "precision": settings.precision}
+
+
+def evaluation_identity(settings: Settings, name: str, phase: str) -> dict[str, Any]:
+    """Return what an evaluator's scores depend on besides the weights; `name` is its key in the group `eval`."""
+    node = settings.evaluation.evaluators[name]
+    dataset = _relative(settings.evaluation_dataset, settings.data_dir)
+    what = {"evaluator": canonical(node), "dataset": canonical(dataset), "precision": settings.precision}
+    return {**what, "phase": phase}
+
+
+def run_id(settings: Settings) -> str:
+    """Return the name of the run directory: readable, and determined by the training identity and the choices."""
+    what = f"{model_label(settings)}_{dataset_label(settings)}_{settings.choices['method']}"
+    return f"{what}_seed{settings.seed}_{digest(training_identity(settings))}"
+
+
+def score_id(settings: Settings, name: str, phase: str) -> str:
+    """Return the name of an evaluator's score within a run directory."""
+    return f"{phase}_{name}_{digest(evaluation_identity(settings, name, phase))}"
+
+
+def wanted_scores(settings: Settings) -> list[str]:
+    """Return the names of all scores that the settings ask for, before and after the training."""
+    return [score_id(settings, name, phase) for phase in PHASES for name in settings.evaluation.evaluators]
+
+
+def model_label(settings: Settings) -> str:
+    """Return the model with its size, such as `mobilevit-xs`, whichever choice and size it was asked by."""
+    model = settings.model
+    family, size = str(model.get("family") or settings.choices["model"]), model.get("size")
+    return family if size is None or family.endswith(str(size)) else f"{family}-{size}"
+
+
+def dataset_label(settings: Settings) -> str:
+    """Return the dataset's choice, with the name of what it was told to open where that is another."""
+    choice, source = settings.choices["dataset"], settings.dataset.get("source", {})
+    given = source.get("name") or (Path(source["root"]).name if choice == "folder" and source.get("root") else None)
+    name = re.sub(r"[^\w.-]+", "-", str(given).rpartition("/")[2]) if given else choice
+    return choice if name == choice else f"{choice}-{name}"
+
+
+def settings_hash(settings: Settings) -> str:
+    """Return a hash of all settings that a run is started with, also of those that do not identify it.
+
+    What only says what a command does with its runs is left out.
+    """
+    return digest({key: value for key, value in settings.plain.items() if key not in COMMAND})
+
+
+def evaluation_dataset_label(settings: Settings) -> str | None:
+    """Return the name of the dataset that is scored; None: it is the one that was trained on."""
+    other = settings.evaluation.dataset
+    if other is None or canonical(other) == canonical(settings.dataset):
+        return None
+    return settings.choices.get(EVALUATION_DATASET) or settings.choices["dataset"]
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """Return a hash of plain values."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def canonical(value: Any) -> Any:
+    """Return plain values in one form: nodes without neutral and default arguments, whole floats as integers."""
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    if isinstance(value, Mapping):
+        return _canonical_node(dict(value)) if "_target_" in value else _canonical_items(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _canonical_items(items: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): canonical(item) for name, item in items.items() if name != "_partial_"}
+
+
+def _canonical_node(node: Node) -> dict[str, Any]:
+    parameters, hints = signature_of(str(node["_target_"])) or ({}, {})
+    kept: Node = {}
+    for name, value in node.items():
+        marker = _marker(hints.get(name))
+        if marker == "neutral" or (name in parameters and _is_default(value, parameters[name])):
+            continue
+        kept[name] = value.get(str(node.get(marker[3:]))) if marker.startswith("by ") and value else value
+    return _canonical_items(kept)
+
+
+def _marker(hint: Any) -> str:
+    """Return the word that `Neutral` or `Selected` leaves in an annotation."""
+    extras = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, str)), "")
+
+
+def _is_default(value: Any, parameter: inspect.Parameter) -> bool:
+    if parameter.default is parameter.empty:
+        return False
+    default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+    return bool(canonical(value) == canonical(default)) and isinstance(value, bool) == isinstance(default, bool)
+
+
+def _relative(value: Any, data_dir: str) -> Any:
+    """Return plain values with paths below the data folder relative to it: machines keep data in different places."""
+    if isinstance(value, Mapping):
+        return {name: _relative(item, data_dir) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_relative(item, data_dir) for item in value]
+    if isinstance(value, str) and (value == data_dir or value.startswith(data_dir.rstrip("/") + "/")):
+        return "data" + value[len(data_dir.rstrip("/")) :]
+    return value

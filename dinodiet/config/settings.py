@@ -1,0 +1,142 @@
+"""The gate: a composed configuration becomes plain typed settings, once. Below it nothing knows OmegaConf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from dinodiet.config.schema import Mode, Precision, check, own_choices, resolved
+from dinodiet.io.files import write_atomically, write_text
+
+Node: TypeAlias = dict[str, Any]  # plain values from YAML, mostly with a `_target_`
+EVALUATION = ("every_epochs", "batch_size", "validation", "dataset")  # keys of `eval` that are not evaluators
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train; see `ScheduleConfig`."""
+
+    epochs: float
+    batch_size: int
+    accumulate: int
+    optimizer: Node
+    lr: float | Node
+    lr_reference_batch: int | None
+    weight_decay: float | Node
+    clip_grad: float | None
+    clip_mode: Literal["global", "per_tensor"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is scored: evaluators by name, how often during training, on which dataset (None: the trained one)."""
+
+    evaluators: dict[str, Node]
+    every_epochs: float | None = None
+    batch_size: int = 256
+    validation: bool = True
+    dataset: Node | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run. `plain` is the whole resolved configuration, `choices` the chosen group files by name."""
+
+    choices: dict[str, str]
+    plain: dict[str, Any]
+    schedule: Schedule
+    evaluation: Evaluation
+    name: str
+    mode: Mode
+    checkpoint: str | None
+    seed: int
+    device: str
+    precision: Precision
+    compile: bool
+    grad_checkpointing: bool
+    num_workers: int
+    data_dir: str
+    outputs_dir: str
+    cache_dir: str | None
+    decoded_gib: float
+    log_every: int
+    checkpoint_minutes: float
+    retry: str | None
+    detach: bool
+    model: Node
+    dataset: Node
+    method: Node
+    tracker: Node
+
+    @property
+    def study(self) -> Path:
+        """Return the folder of the run's study, `outputs_dir/name`."""
+        return Path(self.outputs_dir).expanduser() / self.name
+
+    @property
+    def cache(self) -> Path:
+        """Return the folder of what runs share."""
+        return Path(self.cache_dir or Path(self.outputs_dir) / ".cache").expanduser()
+
+    @property
+    def evaluation_dataset(self) -> Node:
+        """Return the dataset that is scored."""
+        return self.evaluation.dataset or self.dataset
+
+
+def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
+    """Return a composed configuration as settings, checked.
+
+    Raises:
+        UserError: a key is unknown, a value is out of range, or an interpolation cannot be resolved.
+    """
+    check(cfg)
+    return from_plain(resolved(cfg), choices)
+
+
+def from_unresolved(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Settings:
+    """Return plain values that may hold interpolations as settings; paths then follow the machine at hand.
+
+    Raises:
+        UserError: as `settings_of`.
+    """
+    return settings_of(OmegaConf.create(dict(config)), choices)
+
+
+def from_plain(plain: dict[str, Any], choices: Mapping[str, Any]) -> Settings:
+    """Return resolved plain values as settings; they were checked before."""
+    groups = {"schedule", "eval"}
+    return Settings(
+        choices=own_choices(choices),
+        plain=plain,
+        schedule=Schedule(**plain["schedule"]),
+        evaluation=_evaluation(plain["eval"]),
+        **{key: value for key, value in plain.items() if key in Settings.__dataclass_fields__ and key not in groups},
+    )
+
+
+def _evaluation(node: Node) -> Evaluation:
+    evaluators = {name: value for name, value in node.items() if name not in EVALUATION}
+    return Evaluation(evaluators, **{name: node[name] for name in EVALUATION if name in node})
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Write the resolved configuration as YAML, with the choices that it was composed of."""
+    text = OmegaConf.to_yaml(OmegaConf.create({**settings.plain, "choices": settings.choices}))
+    write_atomically(path, lambda stream: write_text(stream, text))
+
+
+def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Return the plain values and the choices that `write_settings` wrote; None where the file is absent or broken."""
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(plain, dict)
+        choices: dict[str, str] = plain.pop("choices")
+    except (OSError, YAMLError, AssertionError, KeyError):
+        return None
+    return {str(key): value for key, value in plain.items()}, choices

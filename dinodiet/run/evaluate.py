@@ -1,0 +1,101 @@
+"""Scores of trained weights, without training: what a finished run lacks, and any checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dinodiet.config.identity import canonical, model_label
+from dinodiet.config.settings import Node, Settings
+from dinodiet.errors import UserError
+from dinodiet.run import checkpoint, console
+from dinodiet.run.finished import run_dir_of
+from dinodiet.run.parts import build_backbone, build_scorer, decode_once, open_data, runtime_of
+from dinodiet.run.scoring import Scoring
+from dinodiet.run.weights import read_encoder
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import read_results, write_results
+
+Encoder = tuple[dict[str, Any], Node, dict[str, Any]]  # its state dict, its model's node, its input specification
+
+
+def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
+    """Score the initial and the final encoder of a finished run where scores are missing; return its results.
+
+    Raises:
+        UserError: the weights or the data are missing or do not fit.
+    """
+    print(f"{run_dir.path.name} is trained already: scoring what is missing", flush=True)
+    encoder = read_encoder(run_dir.encoder)
+    scoring, backbone = _scoring(settings, run_dir, encoder)
+    scoring.ensure("initial", backbone, shared=True)
+    backbone.load_state_dict(encoder[0])
+    scoring.ensure("final", backbone)
+    return _rewritten(settings, run_dir)
+
+
+def evaluate(settings: Settings) -> dict[str, Any]:
+    """Score the encoder of a run directory or checkpoint; each evaluation has a file of its own below `scores/`.
+
+    Raises:
+        UserError: the weights cannot be read, or belong to another backbone than `model` says.
+    """
+    place = run_dir_of(settings).path if settings.checkpoint is None else Path(settings.checkpoint).expanduser()
+    run_dir = RunDir(place if place.is_dir() or not place.suffix else place.parent)
+    encoder, step = _read(run_dir, place)
+    _refuse_other_model(place, encoder[1], settings.model)
+    scoring, backbone = _scoring(settings, run_dir, encoder)
+    backbone.load_state_dict(encoder[0])
+    files = scoring.ensure("final" if step is None else f"step{step}", backbone)
+    if step is None and run_dir.results.exists():
+        _rewritten(settings, run_dir)
+    where = f"{model_label(settings)} of {place}" + ("" if step is None else f" at step {step:,}")
+    print(console.evaluation_table(f"{where}, on {scoring.scorer.data.spec.name}", files), flush=True)
+    print(f"  scores in {run_dir.scores}", flush=True)
+    return {"checkpoint": str(place), "step": step, "scores": {file.evaluator: file for file in files}}
+
+
+def _scoring(settings: Settings, run_dir: RunDir, encoder: Encoder) -> tuple[Scoring, nn.Module]:
+    """Return what scores encoders on the wanted dataset, and the backbone as it was before the training."""
+    runtime = runtime_of(settings)
+    other = settings.evaluation.dataset
+    data = open_data(settings.dataset) if other is None else open_data(other, "eval.dataset")
+    spec = data.spec
+    if other is not None and spec.image_size is None:  # the side that the encoder was trained for
+        spec = replace(spec, image_size=encoder[2]["size"])
+    backbone = build_backbone(settings, spec)
+    scorer = build_scorer(settings, data, backbone, runtime)
+    scorer.data = decode_once(settings, data)
+    assert isinstance(backbone, nn.Module)
+    return Scoring(settings, run_dir, scorer), backbone.to(runtime.device)
+
+
+def _read(run_dir: RunDir, place: Path) -> tuple[Encoder, int | None]:
+    """Return an encoder, and the step that it belongs to; None: its training is finished."""
+    if place.suffix == ".safetensors":
+        return read_encoder(place), None
+    path = run_dir.checkpoint if place == run_dir.path else place
+    if run_dir.encoder.exists() and (path == run_dir.checkpoint or not path.exists()):
+        return read_encoder(run_dir.encoder), None
+    content = checkpoint.read(path)
+    prefix = content["encoder"] + "."
+    state = {key.removeprefix(prefix): v for key, v in content["method"].items() if key.startswith(prefix)}
+    return (state, content["model"], content["input"]), content["step"]
+
+
+def _refuse_other_model(place: Path, theirs: Node, ours: Node) -> None:
+    there, here = ({k: v for k, v in canonical(node).items() if k != "weights"} for node in (theirs, ours))
+    checkpoint.refuse_other_configuration(place, {"model": there}, {"model": here})
+
+
+def _rewritten(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
+    """Write the summary of a finished run anew; the configuration names the evaluators whose scores are there."""
+    results = read_results(run_dir)
+    if results is None:
+        raise UserError(f"checkpoint: {run_dir.results} cannot be read")
+    config = dict(results["config"])
+    config["eval"] = {**settings.evaluation.evaluators, **config["eval"]}
+    return write_results(run_dir, {**results, "config": config})

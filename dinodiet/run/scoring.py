@@ -1,0 +1,82 @@
+"""Scores of a run's encoders: what is missing is computed, and each is written as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from torch import nn
+
+from dinodiet.config.identity import canonical, evaluation_dataset_label, score_id
+from dinodiet.config.settings import Settings
+from dinodiet.evals.scorer import Scored, Scorer
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import Metrics, ScoreFile, read_scores, write_scores
+from dinodiet.types import Score
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores encoders for one run, and writes a file an evaluation into its directory."""
+
+    settings: Settings
+    run_dir: RunDir
+    scorer: Scorer
+
+    def ensure(self, phase: str, encoder: nn.Module, *, shared: bool = False) -> list[ScoreFile]:
+        """Have the scores of an encoder in the run directory; return those of the wanted evaluators.
+
+        `shared` also keeps them, and the embeddings, for other runs of the same frozen encoder.
+        """
+        wanted = {name: score_id(self.settings, name, phase) for name in self.settings.evaluation.evaluators}
+        there = {scores.key: scores for scores in read_scores(self.run_dir) if self._is_whole(scores)}
+        missing = [name for name, key in wanted.items() if key not in there]
+        for name, scored in self._scored(encoder, phase, missing, shared).items():
+            there[wanted[name]] = self._written(wanted[name], name, phase, scored)
+        return [there[key] for key in wanted.values()]
+
+    def _scored(self, encoder: nn.Module, phase: str, names: list[str], shared: bool) -> dict[str, Scored]:
+        if not names:
+            return {}
+        scored: dict[str, Scored] = self.scorer(
+            encoder, only=names, cached=shared, folder=self.run_dir.artefacts / phase
+        )
+        return scored
+
+    def _is_whole(self, scores: ScoreFile) -> bool:
+        return scores.val is not None or scores.skipped is not None or not self.settings.evaluation.validation
+
+    def _written(self, key: str, name: str, phase: str, scored: Scored) -> ScoreFile:
+        settings = {k: v for k, v in canonical(self.settings.evaluation.evaluators[name]).items() if k != "_target_"}
+        scores = ScoreFile(
+            key=key,
+            evaluator=name,
+            phase=phase,
+            settings=settings,
+            dataset=evaluation_dataset_label(self.settings),
+            test=_plain(scored.test),
+            val=None if scored.val is None else _plain(scored.val),
+            skipped=scored.skipped,
+            artefacts=[f"{self.run_dir.artefacts.name}/{phase}/{name}" for name in scored.artefacts],
+        )
+        write_scores(self.run_dir, scores)
+        return scores
+
+
+def _plain(scores: Mapping[str, Score]) -> Metrics:
+    return {name: asdict(score) for name, score in scores.items()}
+
+
+def flat(files: Sequence[ScoreFile]) -> dict[str, float]:
+    """Return the test metrics of files by `<eval>/<metric>`."""
+    return {f"{file.evaluator}/{name}": entry["value"] for file in files for name, entry in file.test.items()}
+
+
+def metrics_of(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, float]:
+    """Return the metrics among scores by `<eval>/<metric>`, without the settings that they depend on."""
+    return {
+        f"{evaluator}/{name}": score.value
+        for evaluator, found in scores.items()
+        for name, score in found.items()
+        if score.kind == "metric"
+    }

@@ -1,0 +1,38 @@
+"""What resumes a training: the weights, the optimiser's state and the loss scaler's, and the step they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from dinodiet.methods.base import MethodBase
+from dinodiet.types import Clock
+
+
+@dataclass
+class TrainState:
+    """Everything that a step changes. `method` holds all weights; `clock` tells the step that they belong to."""
+
+    method: MethodBase
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    clock: Clock
+
+    def content(self) -> dict[str, Any]:
+        """Return the state as plain values and tensors, for a checkpoint."""
+        return {
+            "step": self.clock.step,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Take up the state that a checkpoint holds."""
+        self.method.load_state_dict(content["method"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.clock = self.clock.at(content["step"])

@@ -1,0 +1,69 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinodiet.errors import UserError
+from dinodiet.io.files import write_json
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import ScoreFile, lacks, read_results, read_scores, summary, write_results, write_scores
+
+
+def entry(value: float, kind: str = "metric", better: str = "higher") -> dict[str, Any]:
+    return {"value": value, "better": better, "kind": kind}
+
+
+def scores(key: str, *, k: int = 20, at: float = 0.0, **more: Any) -> ScoreFile:
+    test = {"accuracy": entry(0.5 + k / 1000), "k": entry(k, "setting")}
+    given = {"evaluator": "knn", "phase": "final", "settings": {"k": k}, "written": at, **more}
+    return ScoreFile(key=key, test=test, **given)
+
+
+def test_the_summary_keeps_metrics_settings_and_directions_apart() -> None:
+    loss = ScoreFile("l", "fit", "final", {}, test={"loss": entry(2.0, better="lower")}, val={"loss": entry(3.0)})
+    found = summary([scores("a"), loss, ScoreFile("s", "kmeans", "final", {}, skipped="several labels")])
+    assert found["final"] == {"knn/accuracy": 0.52, "fit/loss": 2.0}
+    assert found["validation"]["final"] == {"fit/loss": 3.0}
+    assert found["settings"]["final"] == {"knn/k": 20}
+    assert found["better"] == {"knn/accuracy": "higher", "fit/loss": "lower"}
+    assert found["skipped"] == {"kmeans": "several labels"}
+    assert found["evaluations"] == {"a": False, "l": True, "s": True}
+
+
+def test_the_first_of_two_evaluations_keeps_the_plain_name() -> None:
+    found = summary([scores("a", k=20), scores("b", k=10), scores("c", dataset="cifar10"), scores("d", phase="step5")])
+    assert set(found["final"]) == {"knn/accuracy", "knn(k=10)/accuracy", "knn@cifar10/accuracy"}
+
+
+def test_files_are_read_back_oldest_first_and_what_is_broken_is_left_out(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    for key, at in (("a", 2.0), ("b", 1.0)):
+        write_scores(run_dir, scores(key, at=at))
+    (run_dir.scores / "broken.json").write_text("{")
+    write_json(run_dir.scores / "other.json", {"format": 99})
+    assert [file.key for file in read_scores(run_dir)] == ["b", "a"]
+    assert read_scores(run_dir)[1] == scores("a", at=2.0)
+
+
+def test_a_number_that_is_undefined_stays_undefined(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write_scores(run_dir, ScoreFile("a", "knn", "final", {}, test={"auroc": entry(math.nan)}))
+    assert math.isnan(summary(read_scores(run_dir))["final"]["knn/auroc"])
+
+
+def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    assert read_results(run_dir) is None
+    assert write_results(run_dir, {"seed": 3})["seed"] == 3
+    assert read_results(run_dir) is not None
+    write_json(run_dir.results, {"format": 1})
+    with pytest.raises(UserError, match="written by another version"):
+        read_results(run_dir)
+
+
+def test_results_lack_what_was_never_scored_or_not_on_validation() -> None:
+    results = {"evaluations": {"a": True, "b": False}}
+    assert not lacks(results, ["a", "b"], validation=False)
+    assert lacks(results, ["b"], validation=True)
+    assert lacks(results, ["c"], validation=False)
