@@ -1,13 +1,24 @@
 """Files from the network: with a progress bar, checked, and continued where an earlier attempt was cut off.
 
-What has come of a file lies beside its place, as `NAME.incomplete`, and survives failures and kills: the next attempt
-asks for the rest. The file gets its name when it is whole and its digest, where one is published, is right.
+Each process writes a file of its own, `NAME.<host>.<process>.<token>.part`, and needs no lock: the file gets its name
+when it is whole and its digest, where one is published, is right. Processes that want one file at the same time each
+fetch it; `mode=fetch` before a sweep fetches it once.
+
+What has come survives failures and kills, and the next attempt asks for the rest. A process that gives up leaves
+`NAME.incomplete`, which one other takes over by renaming it. A part is taken over, too, when its process on this host
+is no more. One of another host may belong to a process that only sleeps: it is copied after an hour of silence.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import http.client
+import os
+import platform
+import secrets
+import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -16,7 +27,6 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, getproxies, urlopen
 
-from filelock import FileLock
 from huggingface_hub import constants
 from tqdm import tqdm
 
@@ -24,6 +34,7 @@ from dinodiet.io.room import check_room
 
 CHUNK = 1 << 20
 CONNECT_SECONDS, READ_SECONDS, PAUSE_SECONDS = 5.0, 30.0, 1.0
+SILENT_SECONDS = 3600.0  # a process that lives writes, or gives up, within a minute
 RANGE_NOT_SATISFIABLE = 416
 
 
@@ -36,7 +47,7 @@ def transfer(
     headers: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> None:
-    """Get a file into its place, unless it is there by now; one process at a time.
+    """Get a file into its place, unless it is there.
 
     A connection that breaks is taken up again as long as something comes over it.
 
@@ -50,20 +61,62 @@ def transfer(
     Raises:
         OSError: it cannot be had (what came is kept, and continued next time), or is not the published file.
     """
-    part = target.with_name(f"{target.name}.incomplete")
-    lock = target.with_name(f"{target.name}.lock")
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    part = _own_part(target)
     try:
-        with FileLock(lock):
-            if target.exists():  # another job was faster
-                return
-            while not _receive(url, part, headers or {}, name or target.name):
-                time.sleep(PAUSE_SECONDS)
-            _check(part, sha256, md5)
-            part.replace(target)
-    finally:
-        if not part.exists():  # else another process may be about to take it up, behind this lock
-            lock.unlink(missing_ok=True)
+        while not _receive(url, part, headers or {}, name or target.name):
+            time.sleep(PAUSE_SECONDS)
+        _check(part, sha256, md5)
+        part.replace(target)
+    except BaseException:
+        _give_up(part, target)
+        raise
+
+
+def _own_part(target: Path) -> Path:
+    """Return the file that this process writes, with what another process has left of it."""
+    own = target.with_name(f"{target.name}.{platform.node()}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    with contextlib.suppress(FileNotFoundError):
+        return _given_up(target).rename(own)
+    for part in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+        with contextlib.suppress(FileNotFoundError):  # a third process was faster
+            if _writer_is_gone(part):
+                return part.rename(own)
+            if time.time() - part.stat().st_mtime > SILENT_SECONDS:
+                shutil.copyfile(part, own)
+                part.unlink()
+                return own
+    return own
+
+
+def _writer_is_gone(part: Path) -> bool:
+    """Return whether a part was written by a process of this host that is no more."""
+    host, process = part.name.removesuffix(".part").rpartition(".")[0].rsplit(".", 1)
+    if not host.endswith(f".{platform.node()}") or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)  # asks only
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, as another user's
+        return False
+    return False
+
+
+def _given_up(target: Path) -> Path:
+    return target.with_name(f"{target.name}.incomplete")
+
+
+def _give_up(part: Path, target: Path) -> None:
+    """Leave what has come for the next attempt; of two processes that give up, the one that has more."""
+    with contextlib.suppress(FileNotFoundError):
+        size, place = part.stat().st_size, _given_up(target)
+        if size == 0 or (place.exists() and place.stat().st_size >= size):
+            part.unlink()
+        else:
+            part.replace(place)
 
 
 def _receive(url: str, part: Path, headers: Mapping[str, str], name: str) -> bool:

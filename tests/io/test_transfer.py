@@ -1,4 +1,8 @@
 import hashlib
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +63,44 @@ def test_a_part_that_is_whole_serves_and_one_that_is_too_long_does_not(web: Web,
     transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
     assert (tmp_path / "set.zip").read_bytes() == CONTENT
     assert len(web.gets()) == (1 if kept == CONTENT else 2)
+
+
+def part_of(target: Path, host: str, process: int) -> Path:
+    part = target.with_name(f"{target.name}.{host}.{process}.abcd.part")
+    part.write_bytes(CONTENT[:1000])
+    return part
+
+
+def dead_process() -> int:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+def test_the_part_of_a_killed_process_is_continued(web: Web, tmp_path: Path) -> None:
+    target = tmp_path / "set.zip"
+    part_of(target, platform.node(), dead_process())
+    transfer(f"{web.address}/set.zip", target)
+    assert web.gets() == [("/set.zip", "bytes=1000-")]
+    assert target.read_bytes() == CONTENT
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("host", [platform.node(), "elsewhere"])
+def test_the_part_of_a_process_that_may_live_is_copied_once_it_is_silent(
+    web: Web, tmp_path: Path, host: str, silent: bool
+) -> None:
+    target = tmp_path / "set.zip"
+    part = part_of(target, host, os.getpid())
+    if silent:
+        os.utime(part, (0, 0))
+    with part.open("ab") as other:  # its writer
+        transfer(f"{web.address}/set.zip", target)
+        other.write(b"late")
+    assert target.read_bytes() == CONTENT
+    assert web.gets() == [("/set.zip", "bytes=1000-" if silent else "")]
+    assert part.exists() is not silent
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])

@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import EntryNotFoundError, build_hf_headers  # type: ignore[attr-defined]
+from huggingface_hub.errors import EntryNotFoundError
 
 from dinodiet.backbones.weights.files import first_line
 from dinodiet.errors import NotReleased, UserError
@@ -72,7 +71,7 @@ class HubFile:
                 f"HF_HOME) nor could it be fetched ({first_line(error)}); {AHEAD}, a copy of {_url(self, self.file)} "
                 "is used with weights=/path/to/file"
             ) from error
-        _check_digest(path, self)
+        _check_digest(path, self, self.sha256)
         return path
 
 
@@ -132,35 +131,22 @@ def _from_hub(release: HubFile) -> Path:
 
 
 def _file_from_hub(release: HubFile, file: str) -> Path:
-    """Fetch a file into the hub's cache; its client there starts anew when it was cut off.
-
-    The content is put where the client looks for it, under the hub's own digest, and the client does the rest.
-    """
-    url = _url(release, file)
-    found = get_hf_file_metadata(url)
-    if found.etag is not None:
-        known = re.fullmatch("[0-9a-f]{64}", found.etag)  # of large files it is the SHA-256
-        own = urlsplit(found.location).netloc == urlsplit(url).netloc
-        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=release.repo, repo_type="model")
-        transfer(
-            found.location,
-            folder / "blobs" / found.etag,
-            sha256=found.etag if known else "",
-            headers=build_hf_headers() if own else None,
-            name=f"{release.repo}/{file}",
-        )
-    return Path(hf_hub_download(release.repo, file, revision=release.revision, cache_dir=constants.HF_HUB_CACHE))
+    """Fetch a file into the hub's cache by the hub's client, and hold it against the digest that the hub tells."""
+    path = Path(hf_hub_download(release.repo, file, revision=release.revision, cache_dir=constants.HF_HUB_CACHE))
+    known = re.fullmatch("[0-9a-f]{64}", get_hf_file_metadata(_url(release, file)).etag or "")  # of large files
+    _check_digest(path, release, known[0] if known else "")
+    return path
 
 
-def _check_digest(path: Path, release: HubFile) -> None:
-    found = digest(path, "sha256") if release.sha256 else ""
-    if not found.startswith(release.sha256):
-        blob = path.resolve()
+def _check_digest(path: Path, release: HubFile, sha256: str) -> None:
+    found = digest(path, "sha256") if sha256 else ""
+    if not found.startswith(sha256):
+        content = path.resolve()
         path.unlink()  # else the cache would hand it out next time
-        blob.unlink(missing_ok=True)
+        content.unlink(missing_ok=True)
         raise UserError(
             f"weights: {release.file} of {release.repo} has SHA-256 {found}, published is "
-            f"{release.sha256}...; it was removed from the cache"
+            f"{sha256[:16]}...; it was removed from the cache"
         )
 
 

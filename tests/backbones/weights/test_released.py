@@ -30,22 +30,17 @@ def test_a_file_is_fetched_once_and_found_without_the_network(web: Web, monkeypa
     assert not web.asked
 
 
-def test_an_interrupted_download_is_continued(web: Web) -> None:
+def test_a_broken_connection_is_tried_again(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
     kept = web.publish("owner/models", "net.pth", CONTENT)
-    web.cuts = [3000, 0]
-    with pytest.raises(UserError, match=r"net.pth of owner/models .*closed after 3,000 of 10,240 bytes") as caught:
-        RELEASE.get()
-    assert "\n" not in str(caught.value)
-    assert RELEASE.find() is None
-    web.asked.clear()
+    web.cuts = [3000]
     assert RELEASE.get().read_bytes() == CONTENT
-    assert web.gets() == [(kept, "bytes=3000-")]
-    assert not list(RELEASE.place.rglob("*.incomplete"))
+    assert web.gets() == [(kept, "")] * 2  # the client goes on from whole chunks, of 10 MB
 
 
 def test_content_with_another_digest_than_the_hub_says_is_refused(web: Web) -> None:
     web.publish("owner/models", "net.pth", CONTENT, sha256="0" * 64)
-    with pytest.raises(UserError, match=r"net.pth of owner/models .* has SHA256 \w+, published is 0{64}; it"):
+    with pytest.raises(UserError, match=r"net.pth of owner/models has SHA-256 \w+, published is 0{16}...; it"):
         RELEASE.get()
     assert RELEASE.find() is None
     assert not [path for path in RELEASE.place.rglob("*") if path.is_file() and path.stat().st_size >= len(CONTENT)]
