@@ -25,6 +25,7 @@ from dinodiet.config.schema import RunConfig
 from dinodiet.config.tuned import with_tuned
 from dinodiet.errors import UserError
 from dinodiet.run.finished import finished
+from dinodiet.store.status import Preempted
 from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.launchers.slurm_schema import SlurmConfig
 from dinodiet.sweep.sweeper import GridSweeper
@@ -48,6 +49,10 @@ def run_command_line(words: list[str], *, show_tracebacks: bool = False) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr, flush=True)
         return INTERRUPTED
+    except Preempted as left:
+        where = "" if left.step is None else f" at step {left.step}"
+        print(f"stopped by {left.signal_name}{where}; the same command continues", file=sys.stderr, flush=True)
+        return left.EXIT_CODE
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     return 0

@@ -86,6 +86,7 @@ def test_told_to_stop(tmp_path: Path) -> None:
         os.kill(process.pid, number)
         assert finish(process) == 75, printed(told)
         assert "Traceback" not in printed(told)
+        assert f"stopped by {number.name} at step" in printed(told)
         (status,) = told.glob("*/*/status.json")
         assert json.loads(status.read_text())["state"] == "preempted"
         assert whole(told, *DIET) == expected
