@@ -278,7 +278,8 @@ class Views(Protocol):
     """Augmented views of a batch, on the batch's device.
 
     Returns float32 (B, 3, s, s) tensors in 0..1, global views first; a function of the images and the generator.
-    `draft_side` is the shorter side at which large JPEG files may be decoded for them; None: in full.
+    `draft_side` is the shorter side at which large JPEG files may be decoded for them; None: in full. `repr` tells all
+    settings: what is computed from views is kept on disk under it.
     """
 
     num_global: int

@@ -244,6 +244,23 @@ def test_mistakes_are_told(settings: dict[str, Any], message: str) -> None:
         diet(**settings)
 
 
+class Nameless(SingleView):
+    __repr__ = object.__repr__
+
+
+def test_views_that_do_not_tell_their_settings_are_refused(tmp_path: Path) -> None:
+    method = diet()
+    assert method.trunk is not None
+    method.trunk.augment = Nameless(method.backbone.input)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^views: .*Nameless object.* give it a __repr__"):
+        prepare(method, tmp_path)
+
+
+def test_a_folder_of_caches_is_needed() -> None:
+    with pytest.raises(UserError, match=r"^trunk: .* needs a folder"):
+        diet().prepare(pictures(), CLOCK, Runtime(cache=None))
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "trunks").write_text("a file")
     with pytest.raises(UserError, match=r"^trunk: .* cannot be written"):

@@ -3,8 +3,11 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from dinodiet.methods.parts.teacher import teacher_of, update_ema_
+from dinodiet.methods.parts.teacher import Teacher, teacher_of, update_ema_
+from dinodiet.schedules import Linear
+from dinodiet.types import Clock
 from tests.places import REFERENCES
+from tests.small import SPEC
 
 REFERENCE = np.load(REFERENCES / "ema.npz")
 
@@ -36,3 +39,15 @@ def test_a_teacher_trains_nothing_and_drops_nothing() -> None:
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert all(parameter.requires_grad for parameter in student.parameters())
     assert not torch.allclose(student(images), student[0](images))
+
+
+def test_the_teacher_follows_by_the_momentum_of_the_step() -> None:
+    backbone, head = nn.Linear(2, 2), nn.Linear(2, 3)
+    teacher = Teacher(backbone, head, SPEC, momentum=Linear(0.0, 1.0, steps=2))
+    for module in (backbone, head):
+        nn.init.ones_(module.weight)
+    teacher.follow(backbone, head, Clock(5, 10, 1))  # 1: it stays
+    assert not torch.equal(teacher.head.get_parameter("weight"), head.weight)
+    teacher.follow(backbone, head, Clock(0, 10, 1))  # 0: it is the student
+    assert torch.equal(teacher.head.get_parameter("weight"), head.weight)
+    assert torch.equal(teacher.backbone.get_parameter("weight"), backbone.weight)
