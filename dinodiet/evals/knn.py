@@ -27,7 +27,7 @@ class KNN:
     """Each of the k nearest train images by cosine votes exp(similarity / temperature) for its label; votes are summed.
 
     Several k cost one pass: the first gives `accuracy`, `f1`, `auroc` (multi-label: `auroc` alone), another, say 10,
-    `accuracy_k10` and so on. `k` and `temperature` are returned beside them, as figures differ with both.
+    `accuracy_k10` and so on. `k` and `temperature` are returned as settings, since figures differ with both.
 
     Raises:
         UserError: k or temperature is out of range.
