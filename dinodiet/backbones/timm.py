@@ -16,7 +16,7 @@ from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
 from dinodiet.config.declare import declares
-from dinodiet.config.signature import Neutral
+from dinodiet.config.signature import BySize, Neutral
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.assets import Asset
 from dinodiet.types import DataSpec, Description, InputSpec
@@ -91,7 +91,7 @@ def timm_backbone(
     spec: DataSpec,
     *,
     size: str | int,
-    names: dict[str, str | None],
+    names: BySize[dict[str, str | None]],
     feature: Feature,
     weights: str = "hub",
     image_size: int | None = None,

@@ -16,8 +16,8 @@ from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.errors import UserError
 from dinodiet.results.cache import Cache, Entry, Record, Scalar
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import FORMAT
 
-READS = 2  # the `format` of results.json that is understood here
 COSTS = {  # what a run cost, and which direction is an improvement
     **dict.fromkeys(("steps", "train_seconds"), "lower"),
     "images_per_second": "higher",
@@ -185,10 +185,9 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
         OtherFormatError: it was written by another version.
         KeyError, TypeError, AttributeError: something is not as it should be.
     """
-    results = _from_format_1(results) if results["format"] == 1 else results
-    if (written := results["format"]) != READS:
-        age = "an older" if isinstance(written, int) and written < READS else "a newer"
-        raise OtherFormatError(f"written by {age} version (format {written}; this one reads {READS})")
+    if (written := results["format"]) != FORMAT:
+        age = "an older" if isinstance(written, int) and written < FORMAT else "a newer"
+        raise OtherFormatError(f"written by {age} version (format {written}; this one reads {FORMAT})")
     record = identity(run_id, results["choices"], results["seed"], results["config"])
     for phase in ("initial", "final"):
         record |= _scores(f"{phase}/", results[phase])
@@ -198,14 +197,6 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     record |= {f"final/{name}": results.get(name) for name in COSTS}
     record |= {f"skipped/{name}": reason for name, reason in results["skipped"].items()}
     return record
-
-
-def _from_format_1(results: dict[str, Any]) -> dict[str, Any]:
-    """Return results of the first format in the second, until runs write it."""
-    names = ("k", "temperature", "C")
-    settings = {key: value for key, value in results["final"].items() if key.rpartition("/")[2] in names}
-    ends = {phase: {k: v for k, v in results[phase].items() if k not in settings} for phase in ("initial", "final")}
-    return {**results, **ends, "format": 2, "settings": {"final": settings}, "better": {}}
 
 
 def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[str, Any]) -> Record:

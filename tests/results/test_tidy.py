@@ -8,8 +8,6 @@ import pytest
 
 from dinodiet.errors import UserError
 from dinodiet.results import collect
-from dinodiet.results.runs import READS
-from dinodiet.store.scores import FORMAT
 from tests.results import studies
 
 PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
@@ -140,7 +138,3 @@ def test_broken_results_and_other_versions_are_named_and_left_out(tmp_path: Path
     assert "written by a newer version (format 7; this one reads 2)" in newer
     assert half.name in broken[0] and "run the same command again" in broken[0]
     assert empty.name in broken[1]
-
-
-def test_the_format_is_the_one_that_runs_write() -> None:
-    assert READS == FORMAT
