@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
-from hydra.core.object_type import ObjectType
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.catalogue.choices import Folders
 from dinodiet.config.build import declared
-from dinodiet.config.places import CONF
 from dinodiet.errors import NotReleased, UserError, one_line
 from dinodiet.types import Backbone, DataSpec
 
@@ -70,16 +63,10 @@ def models(config_dir: Path | None = None) -> list[Model]:
     Raises:
         UserError: there is no such folder, or a file cannot be composed.
     """
-    folders = [CONF, *([] if config_dir is None else [config_dir])]
-    for folder in folders:
-        if not (folder / "model").is_dir():
-            raise UserError(f"{folder.absolute()}: no folder model/ in it")
-    search = create_config_search_path(str(CONF))
-    for folder in folders[1:]:
-        search.prepend("command-line", str(folder.absolute()), anchor="schema")  # which Hydra wants last
-    loader = ConfigLoaderImpl(config_search_path=search)
-    names = loader.get_group_options("model", results_filter=ObjectType.CONFIG)
-    return [_model(name, _composed(loader, name), names) for name in names]
+    folders = Folders(config_dir)
+    folders.require("model")
+    names = folders.names("model")
+    return [_model(name, folders.node("model", name, resolve=True), names) for name in names]
 
 
 def _model(name: str, node: dict[str, Any], names: Sequence[str]) -> Model:
@@ -126,14 +113,3 @@ def _built(node: dict[str, Any]) -> tuple[Backbone, str | None]:
         return backbone_on_meta({**node, "weights": "hub"}, ANY_DATA), "hub"
     except NotReleased:
         return backbone_on_meta({**node, "weights": "none"}, ANY_DATA), "file"
-
-
-def _composed(loader: ConfigLoaderImpl, name: str) -> dict[str, Any]:
-    try:
-        config = loader.load_configuration(f"model/{name}", overrides=[], run_mode=RunMode.RUN)
-        node = OmegaConf.to_container(config.model, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"model/{name}.yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"model: no _target_ in model/{name}.yaml; it names the class or function to build")
-    return {str(key): value for key, value in node.items()}

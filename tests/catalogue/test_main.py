@@ -14,7 +14,7 @@ def few_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
     for name in ("aim", "resnet5m", "vit", "vit_tiny"):
         (folder / f"{name}.yaml").write_text((CONF / "model" / f"{name}.yaml").read_text())
-    monkeypatch.setattr("dinodiet.catalogue.models.CONF", tmp_path / "conf")
+    monkeypatch.setattr("dinodiet.catalogue.choices.CONF", tmp_path / "conf")
     monkeypatch.chdir(tmp_path)
 
 

@@ -179,7 +179,7 @@ def few_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Composing all takes seconds."""
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "mae.yaml").write_text((CONF / "model" / "mae.yaml").read_text())
-    monkeypatch.setattr("dinodiet.catalogue.models.CONF", tmp_path / "conf")
+    monkeypatch.setattr("dinodiet.catalogue.choices.CONF", tmp_path / "conf")
 
 
 @pytest.mark.usefixtures("few_models")
