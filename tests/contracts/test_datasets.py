@@ -104,6 +104,21 @@ def test_a_set_opens_and_its_batches_are_its_images(name: str, tmp_path: Path, m
         assert getattr(again, split).fingerprint() == getattr(data, split).fingerprint()
 
 
+@pytest.mark.parametrize("name", ["galaxy10_decals", "pathmnist", "chestmnist", "food101", "cifar10"])
+def test_planning_sees_the_same_set_and_writes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = small(name, tmp_path, monkeypatch, published=None)
+    before = sorted(tmp_path.rglob("*"))
+    opened = open_data(chosen)
+    assert (opened.counted, opened.note) == (True, None)
+    assert sorted(tmp_path.rglob("*")) == before
+    data: Data = build(chosen, "dataset")()
+    assert opened.data.spec == data.spec
+    for split in ("pretext", "train", "val", "test"):
+        assert torch.equal(getattr(opened.data, split).labels, getattr(data, split).labels)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_another_set_than_the_published_one_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import HeldOut, MappedImages, Subset
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
-from dinodiet.data.sources.planned import counted
+from dinodiet.data.sources.planned import counted, with_labels
 from dinodiet.data.sources.published import check_published
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError, one_line
@@ -34,8 +34,17 @@ def _counts(*, published: dict[str, int] | None, test_fraction: float) -> RawSpl
     return counted("galaxy10_decals", published, side=256, test_fraction=test_fraction)
 
 
+def _labels_alone(*, root: str, test_fraction: float, published: dict[str, int] | None) -> RawSplits:
+    path = data_root(root) / "Galaxy10_DECals.h5"
+    labels, side = _opened(path, None, by_hand(URL, path))
+    rest, test = stratified_split(labels, test_fraction, seed=0)
+    source = with_labels("galaxy10_decals", {"train": labels[rest], "test": labels[test]}, NUM_CLASSES, side)
+    check_published(source, path, published, by_hand(URL, path))
+    return source
+
+
 @needs(_assets)
-@planned(counts=_counts)
+@planned(labels=_labels_alone, counts=_counts)
 def galaxy10_decals(
     *,
     root: Neutral[str],
@@ -62,7 +71,7 @@ def galaxy10_decals(
     path = data_root(root) / "Galaxy10_DECals.h5"
     how = by_hand(URL, path)
     ensure(URL, path, "galaxy10_decals", download)
-    labels = _unpack(path, path.with_suffix("") / "images.npy", how)
+    labels, _ = _opened(path, path.with_suffix("") / "images.npy", how)
     every = MappedImages(path.with_suffix("") / "images.npy", labels)
     rest, test = stratified_split(labels, test_fraction, seed=0)
     test_images = Subset(every, test, HeldOut(test_fraction, seed=0, source="all"))
@@ -71,8 +80,8 @@ def galaxy10_decals(
     return source
 
 
-def _unpack(path: Path, target: Path, how: str) -> Tensor:
-    """Return the labels, int64 (N,), with the images in `target`, uint8 (N, side, side, 3)."""
+def _opened(path: Path, target: Path | None, how: str) -> tuple[Tensor, int]:
+    """Return the labels, int64 (N,), and the images' side; they are unpacked to `target`, uint8 (N, side, side, 3)."""
     try:
         import h5py  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -82,9 +91,9 @@ def _unpack(path: Path, target: Path, how: str) -> Tensor:
             images, labels = file["images"], np.asarray(file["ans"]).astype(np.int64)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
                 raise ValueError(f"images are {images.dtype} {images.shape}, labels {labels.shape}")
-            if not _done(path, target, images.shape):
+            if target is not None and not _done(path, target, images.shape):
                 _write(path, target, images)
-            return torch.from_numpy(labels)
+            return torch.from_numpy(labels), int(images.shape[1])
     except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
