@@ -58,7 +58,8 @@ def _take(key: str, given: Settings, plain: dict[str, Any], choices: dict[str, s
         choices[EVALUATION_DATASET] = given.choices[key]
         return
     if key in CHOICES:
-        plain[key], choices[key] = given.plain[key], given.choices[key]
+        plain[key] = given.plain[key]
+        choices |= {key: given.choices[key]} if key in given.choices else {}  # of a list of files Hydra keeps none
         return
     node = OmegaConf.create(plain)
     if key.startswith("dataset."):

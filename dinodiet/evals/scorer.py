@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -135,15 +135,6 @@ def flat(
 def values(scores: Mapping[str, Score]) -> dict[str, float]:
     """Return scores without what is known about them."""
     return {name: score.value for name, score in scores.items()}
-
-
-def plain(scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
-    """Return `test` and `val` by `<evaluator>/<name>`, and `skipped` by evaluator."""
-    return {
-        "test": values(flat({name: entry.test for name, entry in scored.items()})),
-        "val": values(flat({name: entry.val for name, entry in scored.items() if entry.val is not None})),
-        "skipped": {name: entry.skipped for name, entry in scored.items() if entry.skipped is not None},
-    }
 
 
 def _files(folder: Path | None, name: str) -> list[str]:

@@ -72,9 +72,9 @@ def test_a_run_directory_is_scored_under_its_own_configuration(
     assert found["scores"]["knn"].test["accuracy"]["value"] == results["final"]["knn/accuracy"]
     assert set(run_dir.scores.iterdir()) == files
     assert "with its own configuration\n" in capsys.readouterr().out
-    others = (*words, "eval.knn.k=3", "dataset.limit=32")
+    others = (*words, "eval=[knn]", "eval.knn.k=3", "dataset.limit=32")
     run(composed(tmp_path, *others), overrides=others)
-    assert "overridden: eval.knn.k=3 dataset.limit=32" in capsys.readouterr().out
+    assert "overridden: eval=[knn] eval.knn.k=3 dataset.limit=32" in capsys.readouterr().out
     assert len(set(run_dir.scores.iterdir()) - files) == 1
     assert json.loads(run_dir.results.read_text())["final"].items() >= results["final"].items()
 
