@@ -274,6 +274,22 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class Splittable(Protocol):
+    """A backbone of which more than one tensor reaches its later blocks, and that can be split before any of them.
+
+    Backbones whose blocks are called one after another, each with what the one before it returned, need not be one.
+    """
+
+    def trunk(self, images: Tensor, first: int) -> tuple[Tensor, ...]:
+        """Return all that the blocks from number `first` on depend on: tensors with one row an image."""
+        ...
+
+    def rest(self, hidden: tuple[Tensor, ...], first: int, side: int) -> Tensor:
+        """Return the embeddings from these tensors, of images of `side` pixels."""
+        ...
+
+
 class Views(Protocol):
     """Augmented views of a batch, on the batch's device.
 

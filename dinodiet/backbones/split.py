@@ -1,10 +1,7 @@
 """A backbone in two parts: the frozen trunk, and the rest from the first trained block on.
 
 `rest(trunk(images))` is `backbone(images)` exactly, for any backbone whose blocks are called one after another, each
-with what the one before it returned. A backbone of which more than that reaches the rest has methods of its own:
-
-    trunk(images, first) -> tensors with one row an image: all that the blocks from number `first` on depend on
-    rest(hidden, first, side) -> the embeddings, from these tensors and the side of the images in pixels
+with what the one before it returned. A backbone of which more than that reaches the rest is `Splittable`.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.modes import eval_mode
 from dinodiet.errors import UserError
-from dinodiet.types import Backbone
+from dinodiet.types import Backbone, Splittable
 
 
 class Split:
@@ -44,9 +41,8 @@ class Split:
         """Return what the first trained block depends on, of images (B, 3, s, s) in 0..1: tensors (B, ...)."""
         if self.all_frozen:
             return (self.backbone(images),)
-        if hasattr(self.backbone, "trunk"):
-            parts: tuple[Tensor, ...] = self.backbone.trunk(images, self.first)
-            return parts
+        if isinstance(self.backbone, Splittable):
+            return self.backbone.trunk(images, self.first)
         return (_input_of(self._blocks[self.first][0], self.backbone, images),)
 
     def rest(self, hidden: tuple[Tensor, ...], side: int) -> Tensor:
@@ -54,7 +50,7 @@ class Split:
         embeddings: Tensor
         if self.all_frozen:
             (embeddings,) = hidden
-        elif hasattr(self.backbone, "rest"):
+        elif isinstance(self.backbone, Splittable):
             embeddings = self.backbone.rest(hidden, self.first, side)
         else:
             # The backbone's own forward pass on one blank image, which costs little more than the stem: the frozen
