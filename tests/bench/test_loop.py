@@ -1,4 +1,4 @@
-"""What the training loop costs over a bare one: the same model, pictures, augmentation, loss and optimiser."""
+"""What the training loop costs over a bare one: the same model, images, augmentation, loss and optimiser."""
 
 import itertools
 import statistics

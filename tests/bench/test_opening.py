@@ -39,9 +39,9 @@ def pixels(count: int) -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write COUNT small JPEG files for train and 100 for test."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     encoded = []
     for image in pixels(DISTINCT):
         buffer = io.BytesIO()
@@ -77,9 +77,9 @@ def read_all(data: Data) -> int:
     return sum(len(fetch(data.train, chunk)) for chunk in torch.arange(len(data.train)).split(256))
 
 
-def test_image_files(pictures: Path, tmp_path: Path) -> None:
+def test_image_files(images: Path, tmp_path: Path) -> None:
     def opened(limit_gib: float) -> Data:
-        return keep_decoded(open_dataset(image_folder(root=str(pictures))), tmp_path, limit_gib)
+        return keep_decoded(open_dataset(image_folder(root=str(images))), tmp_path, limit_gib)
 
     print(f"\n{COUNT:,} JPEG files of {SIDE} px, one thread:")
     plain, listed = timed("opened, to be decoded at every use", lambda: opened(0))

@@ -39,7 +39,7 @@ class Pixels(Toy):
         return [[self.project]]
 
 
-def pictures(count: int) -> TensorImages:
+def images(count: int) -> TensorImages:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
     return TensorImages(pixels, torch.arange(count) % 10)
@@ -83,7 +83,7 @@ def test_loading_and_views_and_embedding_cost_the_same_at_any_size() -> None:
         generator = torch.Generator().manual_seed(0)
         return lambda: [views(next(batches).images, generator) for _ in range(steps)]
 
-    sets = {count: pictures(count) for count in COUNTS}
+    sets = {count: images(count) for count in COUNTS}
     loaded = report("loading and views at 32 px", alternating({n: load(sets[n]) for n in COUNTS}, images=steps * BATCH))
     encoder, times = Pixels().eval(), {count: [0.0] * 0 for count in COUNTS}
     for _ in range(3):
@@ -103,7 +103,7 @@ def step_of_diet(count: int) -> Callable[[], object]:
     method = DIET(Pixels(), DataSpec("pixels", count, 10), views=partial(SingleView, strength=0), trainable="all")
     make = partial(torch.optim.AdamW, lr=1e-4)
     optimizer = build_fused(make, [group.as_dict() for group in method.param_groups()])
-    clock, batch = Clock(10, 100, 10), next(TrainLoader(pictures(1000), BATCH, seed=0).batches(0))
+    clock, batch = Clock(10, 100, 10), next(TrainLoader(images(1000), BATCH, seed=0).batches(0))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What our selective scan costs against the plain one: alone, and within MambaVision-T on two pictures of 224 px."""
+"""What our selective scan costs against the plain one: alone, and within MambaVision-T on two images of 224 px."""
 
 import ctypes
 import statistics

@@ -31,8 +31,8 @@ def broken_npz(folder: Path) -> str:
 
 
 def one_class(folder: Path) -> str:
-    (folder / "pictures" / "train" / "cat").mkdir(parents=True)
-    return str(folder / "pictures")
+    (folder / "images" / "train" / "cat").mkdir(parents=True)
+    return str(folder / "images")
 
 
 # overrides, what the line must name; a callable makes a file and gives its path for {}

@@ -33,7 +33,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trunk_cache, "CHUNK", CHUNK)
 
 
-def pictures() -> TensorImages:
+def images() -> TensorImages:
     pixels = torch.randint(256, (N, 3, 20, 20), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     return TensorImages(pixels, torch.arange(N) % 3)
 
@@ -51,13 +51,13 @@ def diet(model: str = "vit_tiny", seed: int = 0, strength: int = 1, **settings: 
 
 def prepare(method: DIET, folder: Path, clock: Clock = CLOCK, precision: Precision = "fp32") -> list[str]:
     """Fill the cache and return the names of all files then there."""
-    method.prepare(pictures(), clock, Runtime(precision=precision, cache=folder))
+    method.prepare(images(), clock, Runtime(precision=precision, cache=folder))
     return sorted(path.name for path in (folder / "trunks").glob("*.bin"))
 
 
 def batch() -> Batch:
     index = torch.tensor([N - 1, 0, CHUNK, 5])
-    return Batch(pictures().fetch(index), index % 3, index)
+    return Batch(images().fetch(index), index % 3, index)
 
 
 def drawn(method: DIET, clock: Clock = CLOCK) -> Tensor:
@@ -124,7 +124,7 @@ def test_noise_has_its_share_of_the_deviation_and_the_steps_seed(tmp_path: Path)
 
 def test_every_image_has_views_of_its_own(tmp_path: Path) -> None:
     method = diet()
-    one_picture = TensorImages(pictures().images[:1].expand(N, -1, -1, -1))
+    one_picture = TensorImages(images().images[:1].expand(N, -1, -1, -1))
     method.prepare(one_picture, CLOCK, Runtime(cache=tmp_path))
     one, two = drawn(method).split(CHUNK)
     assert not one.equal(two)
@@ -258,7 +258,7 @@ def test_views_that_do_not_tell_their_settings_are_refused(tmp_path: Path) -> No
 
 def test_a_folder_of_caches_is_needed() -> None:
     with pytest.raises(UserError, match=r"^trunk: .* needs a folder"):
-        diet().prepare(pictures(), CLOCK, Runtime(cache=None))
+        diet().prepare(images(), CLOCK, Runtime(cache=None))
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path, monkeypa
 
 
 def test_no_picture_is_decoded_for_a_step() -> None:
-    stand_in = without_pixels(pictures())
-    ours, whole = (next(TrainLoader(images, 8, seed=3).batches(5)) for images in (stand_in, pictures()))
+    stand_in = without_pixels(images())
+    ours, whole = (next(TrainLoader(images, 8, seed=3).batches(5)) for images in (stand_in, images()))
     assert isinstance(ours.images, Tensor)
     assert ours.images.shape == (8, 3, 0, 0)
     assert ours.index.equal(whole.index)

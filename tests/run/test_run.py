@@ -154,16 +154,16 @@ def test_low_precision_and_accumulation_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_picture_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
-    picture = Image.fromarray(np.full((40, 40, 3), 90, dtype=np.uint8))
+    image = Image.fromarray(np.full((40, 40, 3), 90, dtype=np.uint8))
     for name in ("cat", "dog"):
-        (tmp_path / "pictures" / "train" / name).mkdir(parents=True)
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
         for number in range(20):
-            picture.save(tmp_path / "pictures" / "train" / name / f"{number}.png")
-    broken = tmp_path / "pictures" / "train" / "dog" / "7.png"
+            image.save(tmp_path / "images" / "train" / name / f"{number}.png")
+    broken = tmp_path / "images" / "train" / "dog" / "7.png"
     broken.write_bytes(broken.read_bytes()[:60])
     overrides = (
         "dataset=folder",
-        f"dataset.source.root={tmp_path / 'pictures'}",
+        f"dataset.source.root={tmp_path / 'images'}",
         f"num_workers={workers}",
         "eval.knn.k=3",
     )
@@ -195,11 +195,11 @@ def test_a_multilabel_set_is_scored_by_auroc_and_what_makes_no_sense_is_left_out
 def test_pictures_of_different_sizes_train_both_methods(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     for name in ("cat", "dog"):
-        (tmp_path / "pictures" / "train" / name).mkdir(parents=True)
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
         for number in range(30):
             pixels = draw.integers(0, 256, (30 + number, 70 - number, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / "train" / name / f"{number}.jpg")
-    folder = ("dataset=folder", f"dataset.source.root={tmp_path / 'pictures'}", "dataset.limit=null", "eval.knn.k=3")
+            Image.fromarray(pixels).save(tmp_path / "images" / "train" / name / f"{number}.jpg")
+    folder = ("dataset=folder", f"dataset.source.root={tmp_path / 'images'}", "dataset.limit=null", "eval.knn.k=3")
     size = ("dataset.image_size=32", "schedule.epochs=2", "schedule.batch_size=16", "schedule.lr=0.01")
     for method, more in (("diet", ()), ("dino", ("method.views.crops=2x32+2x16",))):
         cfg = composed(tmp_path, *folder, *size, f"method={method}", *more)

@@ -1,4 +1,4 @@
-"""What the methods are for: features that get better, over three seeds, on real pictures with real weights.
+"""What the methods are for: features that get better, over three seeds, on real images with real weights.
 
 `DINODIET_SEEDS=1` takes one.
 """

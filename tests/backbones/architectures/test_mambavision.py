@@ -60,12 +60,12 @@ def recorded(model: MambaVision, x: Tensor) -> dict[str, Tensor]:
     return arrays
 
 
-@pytest.mark.parametrize("picture", ["a", "b"])  # b: padded windows
+@pytest.mark.parametrize("image", ["a", "b"])  # b: padded windows
 @pytest.mark.parametrize("name", TINY)
-def test_every_array_is_the_published_one(name: str, picture: str) -> None:
+def test_every_array_is_the_published_one(name: str, image: str) -> None:
     model, reference = tiny(name)
-    found = recorded(model, torch.from_numpy(reference[f"image_{picture}"]))
-    expected = {key[:-2]: reference[key] for key in reference if key.endswith(f"_{picture}")}
+    found = recorded(model, torch.from_numpy(reference[f"image_{image}"]))
+    expected = {key[:-2]: reference[key] for key in reference if key.endswith(f"_{image}")}
     assert found.keys() == expected.keys() - {"image"}
     for key, value in found.items():
         exact = torch.from_numpy(expected[key])
@@ -177,8 +177,8 @@ def changed_by_a_step(method: MethodBase) -> set[str]:
     backbone = method.backbone
     assert isinstance(backbone, nn.Module)
     before = copy.deepcopy(backbone.state_dict())
-    pictures = torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    batch = Batch(pictures, None, torch.arange(4))
+    images = torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    batch = Batch(images, None, torch.arange(4))
     optimizer = torch.optim.SGD([group.as_dict() for group in method.param_groups()], lr=1.0)
     method(batch, Clock(0, 2, 1))["loss"].backward()
     optimizer.step()

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from tests.bench.peers import digits, setting
-from tests.bench.peers.setting import Meter, Pictures, Setting
+from tests.bench.peers.setting import Images, Meter, Setting
 
 
 class DINO(nn.Module):
@@ -53,7 +53,7 @@ class DINO(nn.Module):
 class Training:
     """Everything one training needs. `grouped` leaves the documentation: one forward pass per size of crop."""
 
-    def __init__(self, chosen: Setting, data: Pictures, *, workers: int = 0, grouped: bool = False) -> None:
+    def __init__(self, chosen: Setting, data: Images, *, workers: int = 0, grouped: bool = False) -> None:
         self.setting, self.grouped = chosen, grouped
         self.model = DINO(chosen)
         self.criterion = DINOLoss(
@@ -122,7 +122,7 @@ class Training:
 
 
 def build(chosen: Setting, workers: int, *, grouped: bool = False) -> Training:
-    """Return a training on generated pictures."""
+    """Return a training on generated images."""
     return Training(chosen, setting.generated(chosen), workers=workers, grouped=grouped)
 
 
@@ -147,11 +147,11 @@ def main() -> None:
     """Train on the digits and print k-NN's accuracy before and after."""
     torch.manual_seed(0)
     train, test = digits.split()
-    job = Training(digits.SETTING, Pictures(*train))
+    job = Training(digits.SETTING, Images(*train))
     resize = v2.Resize(digits.SETTING.size, interpolation=v2.InterpolationMode.BICUBIC)
     normalize = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     plain = v2.Compose([v2.ToImage(), resize, v2.ToDtype(torch.float32, scale=True), normalize])
-    loaders = [DataLoader[Any](Pictures(*part, plain), batch_size=256) for part in (train, test)]
+    loaders = [DataLoader[Any](Images(*part, plain), batch_size=256) for part in (train, test)]
     before = knn(job.model, *loaders)
     job.train(digits.EPOCHS, lambda: None)
     print(json.dumps({"initial": before, "final": knn(job.model, *loaders)}))

@@ -58,8 +58,8 @@ def overrides(chosen: Setting) -> list[str]:
 
 
 def generated(size: int, number: int) -> RawSplits:
-    """Return the generated pictures as a dataset's source."""
-    pixels = torch.from_numpy(setting.pictures(number, size)).permute(0, 3, 1, 2).contiguous()
+    """Return the generated images as a dataset's source."""
+    pixels = torch.from_numpy(setting.images(number, size)).permute(0, 3, 1, 2).contiguous()
     images = TensorImages(pixels, torch.from_numpy(np.arange(number) % setting.NUM_CLASSES))
     return RawSplits(name="generated", train=images, val=images, test=images, num_labels=setting.NUM_CLASSES)
 

@@ -1,4 +1,4 @@
-"""What all sides of a comparison share: pictures, crops, model, head and the clock. Imports no side's library."""
+"""What all sides of a comparison share: images, crops, model, head and the clock. Imports no side's library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Setting:
     size: int  # pixels of a global crop
     local: int  # pixels of a local one
     patch: int
-    stored: int  # pixels of the pictures in memory
+    stored: int  # pixels of the images in memory
     batch: int
     num_local: int = 6
     out_dim: int = 2048
@@ -43,7 +43,7 @@ class Setting:
     def __str__(self) -> str:
         crops = f"{NUM_GLOBAL}x{self.size}+{self.num_local}x{self.local}"
         model = f"vit_tiny/{self.patch}, {self.out_dim} prototypes"
-        return f"{model}, crops {crops} of {self.stored} px pictures, batch {self.batch}"
+        return f"{model}, crops {crops} of {self.stored} px images, batch {self.batch}"
 
 
 SETTINGS = {
@@ -54,14 +54,14 @@ SETTINGS = {
 }
 
 
-def pictures(number: int, size: int) -> NDArray[np.uint8]:
-    """Return smooth coloured pictures, uint8 (number, size, size, 3): what they show costs nobody anything."""
+def images(number: int, size: int) -> NDArray[np.uint8]:
+    """Return smooth coloured images, uint8 (number, size, size, 3): what they show costs nobody anything."""
     coarse = np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
     large = [Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC) for pixels in coarse]
     return np.stack([np.asarray(image) for image in large])
 
 
-class Pictures(Dataset[tuple[Any, int]]):
+class Images(Dataset[tuple[Any, int]]):
     """A dataset as the peers' documentation has it: (PIL image, label), or (transform(image), label)."""
 
     def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], transform: Any = None) -> None:
@@ -76,10 +76,10 @@ class Pictures(Dataset[tuple[Any, int]]):
         return image if self.transform is None else self.transform(image), self.labels[position]
 
 
-def generated(chosen: Setting, batches: int = 12) -> Pictures:
-    """Return enough pictures for an epoch of so many batches."""
+def generated(chosen: Setting, batches: int = 12) -> Images:
+    """Return enough images for an epoch of so many batches."""
     number = batches * chosen.batch
-    return Pictures(pictures(number, chosen.stored), np.arange(number) % NUM_CLASSES)
+    return Images(images(number, chosen.stored), np.arange(number) % NUM_CLASSES)
 
 
 class Meter:

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import InterpolationMode
 
 from tests.bench.peers import digits, setting
-from tests.bench.peers.setting import Meter, Pictures, Setting
+from tests.bench.peers.setting import Images, Meter, Setting
 
 spt.set(verbose="ERROR", progress_bar="none")
 
@@ -57,7 +57,7 @@ def view(size: int, scale: tuple[float, float], blur: float, solarize: float) ->
 class Training:
     """Everything one training needs."""
 
-    def __init__(self, chosen: Setting, data: Pictures, *, workers: int = 0) -> None:
+    def __init__(self, chosen: Setting, data: Images, *, workers: int = 0) -> None:
         args = {key: value for key, value in chosen.timm_args.items() if key != "num_classes"}
         self.module = DINO(
             encoder_name="vit_tiny_patch16_224",
@@ -118,7 +118,7 @@ class Training:
 
 
 def build(chosen: Setting, workers: int) -> Training:
-    """Return a training on generated pictures."""
+    """Return a training on generated images."""
     return Training(chosen, setting.generated(chosen), workers=workers)
 
 
@@ -145,12 +145,12 @@ def main() -> None:
     """Train on the digits and print k-NN's accuracy before and after."""
     torch.manual_seed(0)
     train, test = digits.split()
-    job = Training(digits.SETTING, Pictures(*train))
+    job = Training(digits.SETTING, Images(*train))
     size = digits.SETTING.size
     resize = transforms.Resize((size, size), interpolation=InterpolationMode.BICUBIC)
     plain = transforms.Compose(transforms.RGB(), resize, transforms.ToImage(**spt.data.static.ImageNet))
     sets = [
-        spt.data.FromTorchDataset(Pictures(*part), names=["image", "label"], transform=plain) for part in (train, test)
+        spt.data.FromTorchDataset(Images(*part), names=["image", "label"], transform=plain) for part in (train, test)
     ]
     loaders = [DataLoader(part, batch_size=256) for part in sets]
     before = knn(job.module, *loaders)

@@ -2,7 +2,7 @@
 
 `pip install -e ".[dev,peers]"` brings the peers. Each side is written as its documentation has it, in the modules
 beside this one; "lightly, grouped" is its example with one forward pass per size of crop in place of one per crop. All
-have the same model, pictures, crops, head, batch, optimiser, precision, threads and cores.
+have the same model, images, crops, head, batch, optimiser, precision, threads and cores.
 """
 
 from __future__ import annotations

