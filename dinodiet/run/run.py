@@ -27,6 +27,7 @@ from dinodiet.run.monitor import SIGNALS, Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, describe
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of
+from dinodiet.run.trackers import show_artefacts
 from dinodiet.run.weights import write_weights
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
@@ -117,6 +118,7 @@ def _train_and_score(settings: Settings, run_dir: RunDir, status: Status, parts:
         )
     status.update(phase="final evaluation", step=state.clock.total_steps)
     scoring.ensure("final", method.encoder)
+    show_artefacts(parts.tracker, run_dir.artefacts)
     write_weights(run_dir, method, method.encoder, settings.model, parts.backbone.input)
     cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
