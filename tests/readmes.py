@@ -1,0 +1,71 @@
+"""The READMEs as tests see them: command lines, and tables that a command writes between two comments.
+
+`python -m tests.readmes` writes these tables anew.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from dinodiet.catalogue import __main__ as catalogue
+from dinodiet.catalogue.choices import choices
+from dinodiet.catalogue.models import describe, models
+from dinodiet.results.render import Style
+from tests.places import ROOT
+
+README = ROOT / "README.md"
+FOLDERS = ("conf", "dinodiet", "outputs", "sweeps", "tests", "tests/bench")
+ALL = [README, *(ROOT / folder / "README.md" for folder in FOLDERS)]
+PROGRAMS = ("python launch.py", "dinodiet", "python -m dinodiet.results", "python -m dinodiet.catalogue")
+COMMAND = re.compile(rf"^(?:\$ )?({'|'.join(map(re.escape, PROGRAMS))})(?: (?!is |\()(.*))?$")
+TABLE = re.compile(r"(<!-- python -m dinodiet\.catalogue ([^>]*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+STYLE: Style = "markdown"
+
+
+def lines_of_code(text: str) -> Iterator[str]:
+    """Yield the lines of code blocks without their comments, and what stands between single backticks elsewhere."""
+    for number, part in enumerate(text.split("```")):
+        if number % 2:
+            yield from (line.partition(" #")[0].strip() for line in part.splitlines())
+        else:
+            yield from re.findall(r"`([^`\n]+)`", part)
+
+
+def commands(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the command lines of this package in a README: the program, and its words."""
+    for line in lines_of_code(path.read_text()):
+        if found := COMMAND.match(line):
+            yield found[1], shlex.split((found[2] or "").replace("\\|", "|"))
+
+
+def generated(words: str) -> str:
+    """Return the table that the catalogue prints for the words of a command line, as Markdown."""
+    kind, *options = words.split()
+    if kind != "models":
+        return compact(catalogue.choice_table(choices(kind), STYLE))
+    assert options == ["--families"]
+    chosen = [model for model in models() if not model.preset]
+    entries = [describe(model, size) for model in chosen for size in model.sizes]
+    return compact(catalogue.family_table(entries, STYLE))
+
+
+def compact(table: str) -> str:
+    """Return a Markdown table without the spaces that align its columns."""
+    rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in table.splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    cells[1] = ["---"] * len(cells[0])
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def write() -> None:
+    """Write the generated tables of all READMEs anew."""
+    for path in ALL:
+        text = path.read_text()
+        path.write_text(TABLE.sub(lambda found: f"{found[1]}{generated(found[2])}{found[4]}", text))
+
+
+if __name__ == "__main__":
+    write()
