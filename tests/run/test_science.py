@@ -42,12 +42,12 @@ def test_diet_lifts_knn_on_digits_by_eight_points(tmp_path: Path, seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_dino_from_scratch_beats_the_untrained_transformer(tmp_path: Path, seed: int) -> None:
+def test_dino_from_scratch_lifts_knn_by_a_point(tmp_path: Path, seed: int) -> None:
     model = ("model=vit_tiny", "model.patch_size=4", "model.feature=mean_patch", "+model.model_args.depth=2")
     before, after, rows = trained(tmp_path, "method=dino", *model, f"seed={seed}", "schedule.epochs=12")
     raw = raw_pixels()
     print(f"DINO, vit_tiny of 2 blocks, digits, seed {seed}: k-NN {before:.3f} -> {after:.3f}; raw pixels {raw:.3f}")
-    assert after > before
+    assert after - before >= 0.01  # measured: +0.018, +0.027, +0.048
     entropy, out_dim = rows[-1]["teacher_entropy"], 1024
     assert 0.1 < entropy < 0.97 * math.log(out_dim), "the teacher is a point or uniform: collapse"
     assert rows[-1]["kl"] > 0.01
