@@ -8,27 +8,20 @@ from torch import Tensor
 
 from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.types import DataSpec, InputSpec
+from tests.contracts import choices
 from tests.places import CONF
 
 MODELS = CONF / "model"
 DATA = DataSpec("photos", num_images=10, num_labels=2)
 
-_VIT = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 # A small member of each family: file, changes of its settings.
 SMALL: dict[str, dict[str, Any]] = {
-    "resnet18": {"image_size": 64},
-    "resnet5m": {"image_size": 64},
-    "dino": {"image_size": 32, "model_args": _VIT},
-    "dinov2": {"image_size": 42, "size": "small_reg", "model_args": _VIT},
-    "dinov3": {"image_size": 32, "model_args": {**_VIT, "num_heads": 2}},
-    "dinov3_convnext": {"image_size": 64, "model_args": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}},
-    "mae": {"image_size": 32, "model_args": _VIT},
-    "ijepa": {"image_size": 42, "model_args": _VIT},
-    "aimv2": {"image_size": 42, "model_args": _VIT},
-    "vit_tiny": {"image_size": 32, "model_args": _VIT},
-    "mobilevit_xxs": {"image_size": 64},
-    "mobilenetv2_035": {"image_size": 64},
-    "efficientnet_lite0": {"image_size": 64},
+    **{name: choices.SMALL[name] for name in ("resnet5m", "dino", "dinov2", "dinov3", "dinov3_convnext", "mae")},
+    **{name: choices.SMALL[name] for name in ("ijepa", "aimv2", "efficientnet_lite0")},
+    "resnet18": choices.SMALL["resnet"],
+    "vit_tiny": choices.SMALL["vit"],
+    "mobilevit_xxs": choices.SMALL["mobilevit"],
+    "mobilenetv2_035": choices.SMALL["mobilenetv2"],
 }
 
 

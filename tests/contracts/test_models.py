@@ -1,0 +1,113 @@
+"""What every file of conf/model keeps to: as released on the meta device, and small with values."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tvf
+from torch import Tensor, nn
+
+from dinodiet.backbones.freeze import set_trainable
+from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.config.build import build
+from dinodiet.errors import NotReleased
+from dinodiet.types import Backbone, DataSpec
+from tests.contracts.choices import names, node, small_model
+
+MODELS = names("model")
+FAMILIES = list({json.dumps(small_model(name), sort_keys=True): name for name in MODELS[::-1]}.values())[::-1]
+SPEC = DataSpec("photos", num_images=10, num_labels=2)
+
+
+def small(name: str, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return build(small_model(name), "model", Backbone)(spec=SPEC).eval()
+
+
+def images(backbone: Backbone) -> Tensor:
+    return torch.rand(2, 3, *[backbone.input.size] * 2, generator=torch.Generator().manual_seed(0))
+
+
+def parameters(modules: Iterable[nn.Module]) -> list[int]:
+    return [id(parameter) for module in modules for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_released_model_is_described_and_embeds(name: str) -> None:
+    """Its weights are not needed: the meta device has no values."""
+    chosen = node("model", name)
+    try:
+        backbone: Any = backbone_on_meta({**chosen, "weights": "hub"}, SPEC)
+    except NotReleased:
+        backbone = backbone_on_meta({**chosen, "weights": "none"}, SPEC)
+    else:
+        assert backbone.description.licence
+    assert backbone.description.signature
+    assert (backbone.description.family, backbone.description.size) == (chosen["family"], str(chosen["size"]))
+    assert backbone.description.published == chosen.get("published", {})
+    side = backbone.input.size
+    assert side % backbone.input.divisor == 0
+    with torch.device("meta"), torch.no_grad():
+        assert backbone(torch.empty(2, 3, side, side)).shape == (2, backbone.embed_dim)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_embeds_images_and_normalises_them_itself(name: str) -> None:
+    backbone = small(name)
+    first = next(part for part in backbone.modules() if isinstance(part, nn.Conv2d) and part.in_channels == 3)
+    seen: list[Tensor] = []
+    first.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    given = images(backbone)
+    found = backbone(given)
+    assert found.shape == (2, backbone.embed_dim) and found.dtype == torch.float32 and found.isfinite().all()
+    assert not torch.equal(found[0], found[1])
+    expected = tvf.normalize(given, list(backbone.input.mean), list(backbone.input.std))
+    torch.testing.assert_close(seen[0], expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_blocks_and_tail_are_disjoint_parts_that_exactly_are_trained(name: str) -> None:
+    backbone = small(name)
+    blocks, tail = backbone.freezable_blocks(), backbone.tail()
+    parts = [*(module for block in blocks for module in block), *tail]
+    assert len(blocks) >= 2 and all(parameters(block) for block in blocks)
+    assert {id(part) for part in parts} <= {id(part) for part in backbone.modules()}
+    held = parameters(parts)
+    assert len(set(held)) == len(held)
+    set_trainable(backbone, "last_1_blocks")
+    backbone.train()
+    expected = set(parameters([*blocks[-1], *tail]))
+    assert {id(parameter) for parameter in backbone.parameters() if parameter.requires_grad} == expected
+    backbone(images(backbone)).sum().backward()
+    assert {id(parameter) for parameter in backbone.parameters() if parameter.grad is not None} == expected
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_copies_and_restored_states_embed_alike(name: str) -> None:
+    backbone, other = small(name), small(name, seed=1)
+    given = images(backbone)
+    with torch.no_grad():
+        expected = backbone(given)
+        twin = copy.deepcopy(backbone)
+        assert torch.equal(twin(given), expected)
+        assert not torch.equal(other(given), expected)
+        other.load_state_dict(backbone.state_dict())
+        assert torch.equal(other(given), expected)
+        for parameter in twin.parameters():
+            parameter.add_(1.0)
+        assert torch.equal(backbone(given), expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_planned_model_is_the_one_that_is_built(name: str) -> None:
+    built, planned = small(name), backbone_on_meta(small_model(name), SPEC)
+    assert isinstance(planned, nn.Module)
+    assert {key: value.shape for key, value in planned.state_dict().items()} == {
+        key: value.shape for key, value in built.state_dict().items()
+    }
+    assert (planned.input, planned.embed_dim, planned.description) == (built.input, built.embed_dim, built.description)
