@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ SMALL: dict[str, dict[str, Any]] = {
         },
     },
     "vit": {"image_size": 32, "model_args": _VIT},
-    **dict.fromkeys(("efficientnet_lite0", "resnet5m"), {"image_size": 64}),
+    "efficientnet_lite0": {"image_size": 64},
+    "resnet5m": {"image_size": 64},
     "mobilenetv2": {"image_size": 64, "size": "035"},
     "mobilevit": {"image_size": 64, "size": "xxs"},
     "resnet": {"image_size": 64, "size": "18"},
@@ -68,13 +69,13 @@ def small_model(name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _composed(*overrides: str) -> DictConfig:
-    return composed(Path("unused"), *overrides)
+def _composed(base: tuple[str, ...], overrides: tuple[str, ...]) -> DictConfig:
+    return composed(Path("unused"), *overrides, base=base)
 
 
-def configuration(*overrides: str) -> DictConfig:
-    """Return the configuration of a tiny run, to be changed freely."""
-    return _composed(*overrides).copy()
+def configuration(*overrides: str, base: Sequence[str] = TINY) -> DictConfig:
+    """Return the configuration of a run, a tiny one unless `base` says otherwise, to be changed freely."""
+    return _composed(tuple(base), overrides).copy()
 
 
 def settings(folder: Path, *overrides: str, **choices: str) -> Settings:

@@ -1,0 +1,86 @@
+"""What every file of conf/eval keeps to: it states its class's defaults, and scores as its protocol says."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinodiet.config.build import build
+from dinodiet.config.precheck import signature_of
+from dinodiet.errors import NotApplicable
+from dinodiet.evals.scorer import Scored
+from dinodiet.evals.splits import GivenSplits
+from dinodiet.run.parts import build_parts
+from dinodiet.types import DataSpec, EmbeddingEvaluator, EncoderEvaluator, Score
+from tests.contracts.choices import names, node, settings
+from tests.evals.synthetic import blobs, tags
+from tests.places import CONF
+
+EVALS = names("eval")
+
+
+def evaluator(name: str) -> Any:
+    return build(node("eval", name)[name], f"eval.{name}")()
+
+
+@pytest.mark.parametrize("name", EVALS)
+def test_a_file_states_the_defaults_of_its_class(name: str) -> None:
+    assert (CONF / "eval" / f"{name}.yaml").read_text().startswith(f"# @package eval.{name}\n")
+    stated = {key: value for key, value in node("eval", name)[name].items() if key != "_target_"}
+    signature = signature_of(node("eval", name)[name]["_target_"])
+    assert signature is not None
+    assert stated == {key: parameter.default for key, parameter in signature[0].items() if key in stated}
+
+
+@pytest.mark.parametrize("name", EVALS)
+def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_score(name: str) -> None:
+    made = evaluator(name)
+    kind: Any = {"embeddings": EmbeddingEvaluator, "encoder": EncoderEvaluator}[made.needs]
+    assert isinstance(made, kind)
+    made.applies(DataSpec("set", num_images=1000, num_labels=3), 1000)
+    if made.needs == "embeddings":
+        unlabelled = DataSpec("set", num_images=1000, num_labels=0)
+        try:
+            made.applies(unlabelled, 1000)
+        except NotApplicable as error:
+            assert "label" in str(error)
+
+
+@pytest.mark.parametrize("name", EVALS)
+def test_an_encoder_is_scored_alike_twice(name: str, tmp_path: Path) -> None:
+    parts = build_parts(settings(tmp_path, f"eval={name}"))
+
+    def scored() -> Scored:
+        return parts.scorer(parts.method.encoder)[name]
+
+    found = scored()
+    assert found.skipped is None and found.val is not None
+    assert any(score.kind == "metric" for score in found.test.values())
+    assert found.test.keys() == found.val.keys()
+    assert all(isinstance(score, Score) and math.isfinite(score.value) for score in found.test.values())
+    assert all("/" not in key and "@" not in key and "(" not in key for key in found.test)
+    again = scored()
+    assert (again.test, again.val) == (found.test, found.val)
+
+
+@pytest.mark.parametrize("name", EVALS)
+def test_better_embeddings_score_better(name: str) -> None:
+    made = evaluator(name)
+    if made.needs != "embeddings":
+        pytest.skip("is not given embeddings")
+    for make in (blobs, tags):
+        try:
+            made.applies(DataSpec("set", num_images=90, num_labels=3, multilabel=make is tags), 90)
+        except NotApplicable:
+            continue
+        good, bad = (
+            made(GivenSplits(make(90, noise=noise), make(60, noise=noise, seed=1), make(60, noise=noise, seed=2)))
+            for noise in (0.1, 30.0)
+        )
+        for key, score in good.items():
+            if score.kind == "metric" and score.value != bad[key].value:
+                assert (score.value > bad[key].value) == (score.better == "higher"), key
+        assert any(score.value != bad[key].value for key, score in good.items() if score.kind == "metric")

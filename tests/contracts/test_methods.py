@@ -1,0 +1,161 @@
+"""What every file of conf/method keeps to, built as a run builds it: a tiny transformer on a few digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dinodiet.run.parts import Parts, build_parts
+from dinodiet.sweep.planning.estimate import Estimator
+from dinodiet.training.loop import fit, forward_backward
+from dinodiet.types import Batch, Clock
+from tests.contracts.choices import names, settings
+
+METHODS = names("method")
+HALF = 2  # steps before a stop, and after it
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a training after a step."""
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def parts_of(folder: Path, method: str, *overrides: str) -> Parts:
+    return build_parts(settings(folder, f"method={method}", "model.drop_path=0.2", *overrides))
+
+
+def middle(parts: Parts) -> tuple[Batch, Clock]:
+    """Return a batch and the clock in the middle of the training, when no head is trained alone any more."""
+    clock = parts.state.clock.at(parts.state.clock.total_steps // 2)
+    return next(parts.loader.batches(clock.step)), clock
+
+
+def trained(parts: Parts, until: int) -> None:
+    """Train from the state's step to step `until`."""
+
+    def on_step(clock: Clock, logs: dict[str, Tensor]) -> None:
+        parts.state.clock = clock
+        if clock.step == until:
+            raise Stop
+
+    state, batches = parts.state, parts.loader.batches(parts.state.clock.step)
+    settings_ = parts.optimisation
+    parts.method.prepare(parts.data.pretext, state.clock, parts.runtime)
+    with pytest.raises(Stop):
+        fit(
+            parts.method,
+            batches,
+            state.optimizer,
+            state.scaler,
+            settings_,
+            state.clock,
+            parts.runtime.world,
+            on_step=on_step,
+        )
+
+
+def tensors(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every leaf of nested state under its path."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from tensors(item, f"{key}/{name}")
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from tensors(item, f"{key}/{position}")
+    else:
+        yield key, value
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    there, here = dict(tensors(one)), dict(tensors(other))
+    assert there.keys() == here.keys()
+    return [
+        key
+        for key, value in there.items()
+        if not (torch.equal(value, here[key]) if isinstance(value, Tensor) else value == here[key])
+    ]
+
+
+def test_the_loss_is_finite_and_gradients_are_exactly_where_something_is_trained(method: str, tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, method)
+    batch, clock = middle(parts)
+    parts.method.train()
+    logs, _ = forward_backward(parts.method, batch, parts.state.scaler, parts.optimisation, clock, parts.runtime.world)
+    assert logs["loss"].isfinite()
+    assert all(value.ndim == 0 and not value.requires_grad for value in logs.values())
+    expected = {name for name, parameter in parts.method.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in parts.method.named_parameters() if parameter.grad is not None} == expected
+    optimised = [id(parameter) for group in parts.state.optimizer.param_groups for parameter in group["params"]]
+    named = {id(parameter): name for name, parameter in parts.method.named_parameters()}
+    assert sorted(named[key] for key in optimised) == sorted(expected)
+    assert all(isinstance(value, float) for value in parts.method.diagnostics().values())
+
+
+def test_a_method_keeps_to_its_protocol(method: str, tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, method)
+    built, (batch, _) = parts.method, middle(parts)
+    towers = built.towers()
+    assert all(isinstance(tower, nn.Module) for tower in towers)
+    assert {id(tower) for tower in towers} <= {id(module) for module in built.modules()}
+    assert id(built.encoder) in {id(tower) for tower in towers}
+    assert any(parameter.requires_grad for parameter in towers[0].parameters())
+    assert built.split in ("pretext", "train")
+    assert built.draft_side is None or built.draft_side > 0
+    assert not built.reads_images or all(image.dtype == torch.uint8 for image in batch.images)
+    assert all(str(value) for value in built.describe().values())
+    built.eval()
+    side = parts.backbone.input.size
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert built.encoder(images).shape == (2, parts.backbone.embed_dim)
+        logits = built.logits(images)
+    assert logits is None or logits.shape == (2, parts.data.spec.num_labels)
+
+
+def test_a_restored_state_gives_the_same_embeddings_and_loss(method: str, tmp_path: Path) -> None:
+    one, other = parts_of(tmp_path, method), parts_of(tmp_path, method, "seed=1")
+    batch, clock = middle(one)
+
+    def seen(parts: Parts) -> dict[str, Tensor]:
+        parts.method.eval()
+        side = parts.backbone.input.size
+        images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return {"loss": parts.method(batch, clock)["loss"], "embeddings": parts.method.encoder(images)}
+
+    assert differences(seen(one), seen(other)) == ["/loss", "/embeddings"]
+    other.method.load_state_dict(one.method.state_dict())
+    assert differences(seen(one), seen(other)) == []
+
+
+def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
+    whole, first, second = (parts_of(tmp_path, method) for _ in range(3))
+    start = {name: value.clone() for name, value in whole.method.state_dict().items()}
+    trained(whole, 2 * HALF)
+    assert differences(start, whole.method.state_dict())
+    trained(first, HALF)
+    second.state.restore(first.state.content())
+    assert second.state.clock.step == HALF
+    trained(second, 2 * HALF)
+    assert differences(second.state.content(), whole.state.content()) == []
+
+
+def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Estimator, "_peak", lambda *_: None)  # tests/sweep/planning/test_activations.py
+    words = (f"method={method}", "schedule.epochs=2.5")
+    planned = Estimator()(settings(tmp_path, *words))
+    parts = build_parts(settings(tmp_path, *words))
+    backbone = list(parts.method.towers()[0].parameters())
+    assert planned.parameters == sum(parameter.numel() for parameter in backbone)
+    assert planned.trained == sum(parameter.numel() for parameter in backbone if parameter.requires_grad)
+    assert planned.steps == parts.state.clock.total_steps
+    assert planned.note is None

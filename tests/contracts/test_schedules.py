@@ -1,0 +1,33 @@
+"""What every file of conf/schedule keeps to: rates that a training can follow, and an optimiser over its parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from dinodiet.config.schema import ScheduleConfig
+from dinodiet.run.parts import build_optimisation, build_parts
+from dinodiet.schedules import at
+from dinodiet.types import Clock
+from tests.contracts.choices import names, node, settings
+
+
+@pytest.mark.parametrize("name", names("schedule"))
+def test_a_schedule_gives_rates_for_every_step(name: str, tmp_path: Path) -> None:
+    # A method's own schedule is part of its file; the keys of the tiny run would change this one.
+    method = build_parts(settings(tmp_path)).method
+    chosen = node("schedule", name)
+    assert set(chosen) == {field.name for field in fields(ScheduleConfig)}
+    plain = settings(tmp_path, f"schedule={name}", f"schedule.epochs={chosen['epochs']}")
+    optimisation, optimizer = build_optimisation(plain, method, num_images=640)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    total = round(plain.schedule.epochs * 10)
+    rates = [at(optimisation.lr, Clock(step, total, 10)) for step in range(total)]
+    decays = [at(optimisation.weight_decay, Clock(step, total, 10)) for step in range(total)]
+    assert all(math.isfinite(value) and value >= 0 for value in (*rates, *decays))
+    assert max(rates) > 0 and rates[-1] <= max(rates)
+    assert plain.schedule.batch_size % plain.schedule.accumulate == 0
