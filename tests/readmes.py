@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from dinodiet.catalogue import __main__ as catalogue
@@ -34,11 +36,24 @@ def lines_of_code(text: str) -> Iterator[str]:
             yield from re.findall(r"`([^`\n]+)`", part)
 
 
-def commands(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the command lines of this package in a README: the program, and its words."""
-    for line in lines_of_code(path.read_text()):
-        if found := COMMAND.match(line):
-            yield found[1], shlex.split((found[2] or "").replace("\\|", "|"))
+@dataclass(frozen=True)
+class Command:
+    """A command line of this package in a README, and the error that is shown with it, if any."""
+
+    program: str
+    words: tuple[str, ...]
+    error: str | None = None
+
+
+def commands(path: Path) -> Iterator[Command]:
+    """Yield the command lines of a README, each once."""
+    lines = [*lines_of_code(path.read_text()), ""]
+    found = []
+    for line, after in pairwise(lines):
+        if match := COMMAND.match(line):
+            words = shlex.split((match[2] or "").replace("\\|", "|"))
+            found.append(Command(match[1], tuple(words), after if after.startswith("error: ") else None))
+    yield from dict.fromkeys(found)
 
 
 def generated(words: str) -> str:
