@@ -14,7 +14,7 @@ from dinodiet.errors import UserError
 T = TypeVar("T")
 # An argument that changes no number, such as `download: Neutral[bool] = True`: it does not identify a run or a score.
 Neutral = Annotated[T, "neutral"]
-RUNTIME = "dinodiet.types"  # the module of what parts hand each other, and YAML cannot name
+RUNTIME = "dinodiet.types"  # the package of what parts hand each other, and YAML cannot name
 # A table of which one entry counts, the one that the argument `size` names: others may come and go.
 BySize = Annotated[T, "by size"]
 
@@ -66,7 +66,9 @@ def _configurable(parameters: Mapping[str, inspect.Parameter], hints: Mapping[st
     The others come from the run: a backbone, the facts about a dataset, an input specification.
     """
     keyword_only = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    return keyword_only or [name for name in parameters if getattr(hints.get(name), "__module__", "") != RUNTIME]
+    return keyword_only or [
+        name for name in parameters if not getattr(hints.get(name), "__module__", "").startswith(RUNTIME)
+    ]
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -66,8 +66,11 @@ def build_parts(settings: Settings) -> Parts:
         raise UserError(
             "compile: true compiles whole forward passes, of which a trunk cache (method.trunk) leaves a part; use one"
         )
-    optimisation, optimizer = build_optimisation(settings, method, len(data.pretext))
-    loader = _loader(settings, data, method, scorer, runtime)
+    optimisation, optimizer = build_optimisation(settings, method, len(trained_images(data, method)))
+    drafts = images_for_views(data, method)
+    decoded = decode_once(settings, data)
+    scorer.data = decoded if scored is data else decode_once(settings, scored)
+    loader = _loader(settings, decoded, method, drafts, runtime)
     steps = round(settings.schedule.epochs * loader.steps_per_epoch)
     clock = Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)
     if settings.compile:
@@ -75,7 +78,7 @@ def build_parts(settings: Settings) -> Parts:
             tower.compile()
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
-    return Parts(runtime, data, backbone, method, loader, optimisation, state, scorer, tracker)
+    return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker)
 
 
 def runtime_of(settings: Settings) -> Runtime:
@@ -141,13 +144,15 @@ def decode_once(settings: Settings, data: Data) -> Data:
     return keep_decoded(data, settings.cache / "decoded", settings.decoded_gib, threads)
 
 
-def _loader(settings: Settings, data: Data, method: MethodBase, scorer: Scorer, runtime: Runtime) -> TrainLoader:
-    """Return the training batches; image files of the dataset, and of the one that is scored, are decoded once."""
-    images = images_for_views(data, method)
-    decoded = decode_once(settings, data)
-    scorer.data = decoded if scorer.data is data else decode_once(settings, scorer.data)
-    if images is None:
-        images = decoded.pretext if method.reads_images else without_pixels(decoded.pretext)
+def trained_images(data: Data, method: MethodBase) -> Images:
+    """Return the split that a method trains on."""
+    return data.pretext if method.split == "pretext" else data.train
+
+
+def _loader(settings: Settings, data: Data, method: MethodBase, drafts: Images | None, runtime: Runtime) -> TrainLoader:
+    """Return the training batches: of `drafts` where there are any, else of the split that the method trains on."""
+    images = drafts or trained_images(data, method)
+    images = images if method.reads_images else without_pixels(images)
     on_gpu = runtime.device.type == "cuda"
     return TrainLoader(images, settings.schedule.batch_size, settings.seed, settings.num_workers, on_gpu)
 
@@ -163,7 +168,7 @@ def images_for_views(data: Data, method: MethodBase) -> Images | None:
         return None
     if not method.reads_images:
         raise UserError("method.views.draft: true, but a trunk cache (method.trunk) decodes every image once; use one")
-    return drafted(data.pretext, side)
+    return drafted(trained_images(data, method), side)
 
 
 def build_optimisation(settings: Settings, method: MethodBase, num_images: int) -> tuple[Optimisation, Optimizer]:
@@ -211,7 +216,7 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
         {
             "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
             f"{count(trained)} trained, {parts.backbone.input.size} px",
-            "data": f"{spec.name}: {len(data.pretext):,} images to train on, {_labelled(data)}",
+            "data": f"{spec.name}: {len(trained_images(data, parts.method)):,} images to train on, {_labelled(data)}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
             "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of "
             f"{parts.loader.batch_size}",

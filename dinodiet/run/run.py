@@ -24,7 +24,7 @@ from dinodiet.run import checkpoint, console
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.monitor import SIGNALS, Monitor, Pace
-from dinodiet.run.parts import Parts, build_parts, describe
+from dinodiet.run.parts import Parts, build_parts, describe, trained_images
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of
 from dinodiet.run.trackers import show_artefacts
@@ -101,7 +101,7 @@ def _train_and_score(settings: Settings, run_dir: RunDir, status: Status, parts:
         print(f"continuing from step {state.clock.step} of {state.clock.total_steps}", flush=True)
     begun = time.monotonic()
     status.update(phase="preparing", step=state.clock.step)
-    method.prepare(parts.data.pretext, state.clock, parts.runtime)
+    method.prepare(trained_images(parts.data, method), state.clock, parts.runtime)
     prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(state.clock.step)
     with monitor.watching(state.clock):

@@ -1,4 +1,4 @@
-"""Trackers: where metrics go besides the run directory. None, and Weights & Biases; the protocol is in types.py."""
+"""Trackers: where metrics go besides the run directory. none, and Weights & Biases; see `types.tracker`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,44 @@
+"""What the parts hand each other, and the contracts that they keep: one import for all of them."""
+
+from dinodiet.types.backbone import Backbone, Description, Splittable
+from dinodiet.types.data import Batch, Data, DataSpec, Images, InputSpec, Interpolation
+from dinodiet.types.evaluation import (
+    EmbeddingEvaluator,
+    Embeddings,
+    EncoderEvaluator,
+    EncoderSplits,
+    Evaluator,
+    Score,
+    Splits,
+)
+from dinodiet.types.method import Method, ParamGroup, Views
+from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
+from dinodiet.types.tracker import Tracker
+
+__all__ = [
+    "AUTOCAST",
+    "Backbone",
+    "Batch",
+    "Clock",
+    "Data",
+    "DataSpec",
+    "Description",
+    "EmbeddingEvaluator",
+    "Embeddings",
+    "EncoderEvaluator",
+    "EncoderSplits",
+    "Evaluator",
+    "Images",
+    "InputSpec",
+    "Interpolation",
+    "Method",
+    "ParamGroup",
+    "Precision",
+    "Runtime",
+    "Score",
+    "Splits",
+    "Splittable",
+    "Tracker",
+    "Views",
+    "World",
+]

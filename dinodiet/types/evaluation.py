@@ -1,0 +1,166 @@
+"""The contract of evaluators: what they are given, and the scores that they return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from dinodiet.errors import NotApplicable
+from dinodiet.types.data import DataSpec, Images, InputSpec
+from dinodiet.types.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Backbone outputs of a split in sample order: float32 (N, D) on the CPU, with the labels of `Images`, if any."""
+
+    features: Tensor
+    labels_or_none: Tensor | None
+    num_labels: int
+    multilabel: bool = False
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def labels(self) -> Tensor:
+        """Return the labels.
+
+        Raises:
+            NotApplicable: the split has none.
+        """
+        if self.labels_or_none is None:
+            raise NotApplicable("needs labels, which a split of this dataset lacks")
+        return self.labels_or_none
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that an evaluator returns: `kind` says whether it is a metric, or a setting that metrics depend on.
+
+    `better` says which direction is an improvement; of a setting it means nothing.
+    """
+
+    value: float
+    better: Literal["higher", "lower"] = "higher"
+    kind: Literal["metric", "setting"] = "metric"
+
+
+class Splits(Protocol):
+    """What an evaluator is given: fit on `train`, choose on `val` (None: on a part of train), report on `test`.
+
+    While settings are compared, `test` is the validation split and `val` is None. A split is embedded when it is first
+    read.
+    """
+
+    @property
+    def train(self) -> Embeddings:
+        """Return the embeddings to fit on."""
+        ...
+
+    @property
+    def val(self) -> Embeddings | None:
+        """Return the embeddings to choose settings on."""
+        ...
+
+    @property
+    def test(self) -> Embeddings:
+        """Return the embeddings to report on."""
+        ...
+
+    @property
+    def runtime(self) -> Runtime:
+        """Return where and how to compute."""
+        ...
+
+
+class EncoderSplits(Splits, Protocol):
+    """What an evaluator that `needs` the encoder is given besides: encoder, images, and a folder for artefacts.
+
+    The encoder lies on the runtime's device and must be left as it was found; who trains, trains a copy. Files that are
+    written into `folder` (figures, tables) are recorded with the scores.
+    """
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Return the encoder, a module (B, 3, size, size) -> (B, D)."""
+        ...
+
+    @property
+    def input(self) -> InputSpec:
+        """Return what the encoder expects of its input."""
+        ...
+
+    @property
+    def spec(self) -> DataSpec:
+        """Return the facts about the dataset."""
+        ...
+
+    @property
+    def train_images(self) -> Images:
+        """Return the images of `train`."""
+        ...
+
+    @property
+    def val_images(self) -> Images | None:
+        """Return the images of `val`."""
+        ...
+
+    @property
+    def test_images(self) -> Images:
+        """Return the images of `test`."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of artefacts, which exists; None where none are kept."""
+        ...
+
+
+class _Applicable(Protocol):
+    def applies(self, spec: DataSpec, num_train: int) -> None:
+        """Refuse data that cannot be scored; called before the first step.
+
+        Raises:
+            NotApplicable: the scores make no sense for the data (no labels, one class); the evaluator is left out.
+            UserError: a setting does not fit the data; the message begins with the argument's name.
+        """
+        ...
+
+
+@runtime_checkable
+class EmbeddingEvaluator(_Applicable, Protocol):
+    """Scores embeddings. Settings are keyword-only arguments; equal settings give equal scores, which are cached."""
+
+    @property
+    def needs(self) -> Literal["embeddings"]:
+        """Return what the evaluator is called with: `Splits`."""
+        ...
+
+    def __call__(self, splits: Splits) -> dict[str, Score]:
+        """Return the scores by name, without the evaluator's own; what is undefined is NaN.
+
+        Raises:
+            NotApplicable: the scores make no sense for these splits.
+        """
+        ...
+
+
+@runtime_checkable
+class EncoderEvaluator(_Applicable, Protocol):
+    """Needs the encoder (attention, fine-tuning) or writes artefacts; otherwise as `EmbeddingEvaluator`."""
+
+    @property
+    def needs(self) -> Literal["encoder"]:
+        """Return what the evaluator is called with: `EncoderSplits`."""
+        ...
+
+    def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
+        """Return the scores, as `EmbeddingEvaluator` does."""
+        ...
+
+
+Evaluator = EmbeddingEvaluator | EncoderEvaluator

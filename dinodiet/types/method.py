@@ -1,0 +1,122 @@
+"""The contract of methods and of the views that they train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dinodiet.types.data import Batch, Images
+from dinodiet.types.runtime import Clock, Runtime
+
+
+class Views(Protocol):
+    """Augmented views of a batch, on the batch's device.
+
+    Returns float32 (B, 3, s, s) tensors in 0..1, global views first; a function of the images and the generator.
+    `draft_side` is the shorter side at which large JPEG files may be decoded for them; None: in full. `repr` tells all
+    settings: what is computed from views is kept on disk under it.
+    """
+
+    num_global: int
+    draft_side: int | None
+
+    def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Return the views of `Batch.images`."""
+        ...
+
+
+@dataclass
+class ParamGroup:
+    """Parameters that share an optimiser setting: lr and weight decay are the schedules' values times these factors."""
+
+    name: str
+    params: list[nn.Parameter] = field(default_factory=list)
+    lr_scale: float = 1.0
+    weight_decay_scale: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the group in the form that torch's optimisers take."""
+        return {
+            "params": self.params,
+            "name": self.name,
+            "lr_scale": self.lr_scale,
+            "weight_decay_scale": self.weight_decay_scale,
+        }
+
+
+class Method(Protocol):
+    """What the training loop, the run and the planning know of a self-supervised method; also a `torch.nn.Module`.
+
+    Built as `factory(backbone=..., spec=DataSpec, <settings from YAML>)`. The loop calls, once per step:
+    `method(batch, clock)` (once per part where gradients are accumulated), backward, clipping, `before_step`, the
+    optimiser's step, `after_step`. All state belongs into the state dict: it is what resumes a run.
+    `dinodiet.methods.base.MethodBase` has defaults for everything but `forward`.
+    """
+
+    split: Literal["pretext", "train"]  # of the dataset: what the method trains on
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Return the module whose embeddings are evaluated."""
+        ...
+
+    @property
+    def reads_images(self) -> bool:
+        """Return whether training reads the images of a batch, and not only their labels and indices."""
+        ...
+
+    @property
+    def draft_side(self) -> int | None:
+        """Return the shorter side at which large JPEG files may be decoded for training; None: in full."""
+        ...
+
+    def towers(self) -> list[nn.Module]:
+        """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
+        ...
+
+    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
+        """Compute once, before the first step, what training needs of the images, in the order of `Batch.index`."""
+        ...
+
+    def __call__(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """Return the scalar `loss` of a batch, and detached scalars worth logging, all on the batch's device."""
+        ...
+
+    def before_step(self, clock: Clock) -> None:
+        """Run after backward and clipping, before the optimiser's step."""
+        ...
+
+    def after_step(self, clock: Clock) -> None:
+        """Run after the optimiser's step; `clock` is still at that step."""
+        ...
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        """Return a trained classifier's logits (B, labels) of images (B, 3, s, s); None: the method trains none."""
+        ...
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return what is optimised."""
+        ...
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return what is too costly for every step, about the last batch."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the choices the method made itself, for the run's summary."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Set the training mode of everything but frozen parts."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all state."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Take all state."""
+        ...
