@@ -21,7 +21,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Each room may import from those before it; rooms of one line know nothing of each other.
 ORDER = [
     {"errors", "types", "schedules"},
-    {"config", "io"},
+    {"io"},
+    {"config"},
     {"store"},
     {"results"},
     {"data"},
@@ -33,8 +34,9 @@ ORDER = [
     {"sweep"},
     {"catalogue"},
 ]
-FRIENDS = [ORDER[0], ORDER[1]]  # the vocabulary and the groundwork: rooms of one line that do know each other
-HYDRA = {"config", "run", "sweep", "catalogue"}
+VOCABULARY = ORDER[0]  # files of one line that do know each other
+HYDRA = {"config", "sweep", "catalogue"}  # what composes; a run is handed plain settings
+MOST_LINES, MOST_ARGUMENTS, MOST_ENTRIES = 60, 10, 16
 
 
 def layer_of(path: Path) -> str:
@@ -57,7 +59,7 @@ def test_imports_keep_the_order_of_the_rooms(path: Path) -> None:
     if own == "__init__":
         return
     level = next(number for number, names in enumerate(ORDER) if own in names)
-    allowed = {own}.union(*ORDER[:level], ORDER[level] if ORDER[level] in FRIENDS else set())
+    allowed = {own}.union(*ORDER[:level], VOCABULARY if own in VOCABULARY else set())
     for name in imports(path):
         if name.startswith("dinodiet."):
             assert name.split(".")[1] in allowed, f"{own} must not import {name}"
@@ -69,9 +71,42 @@ def test_a_newcomer_finds_the_rooms() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_run_knows_hydra(path: Path) -> None:
+def test_only_what_composes_knows_hydra(path: Path) -> None:
     if layer_of(path) not in HYDRA:
-        assert not [name for name in imports(path) if name.split(".")[0] in ("hydra", "omegaconf")]
+        assert not [name for name in imports(path) if name.split(".")[0] in ("hydra", "omegaconf", "hydra_plugins")]
+
+
+def test_every_folder_that_may_know_hydra_needs_it() -> None:
+    needs = {
+        layer_of(path) for path in MODULES for name in imports(path) if name.split(".")[0] in ("hydra", "omegaconf")
+    }
+    assert needs == HYDRA
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_are_short(path: Path) -> None:
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions(path)}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(PACKAGE / "methods").rglob("*.py"), *(PACKAGE / "data" / "views").rglob("*.py")],
+    ids=lambda path: path.stem,
+)
+def test_constructors_of_methods_and_views_have_few_arguments(path: Path) -> None:
+    for node in functions(path):
+        if node.name == "__init__":
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]
+            assert len(arguments) <= MOST_ARGUMENTS, f"{path.name}:{node.lineno}"
+
+
+def test_the_root_of_the_package_is_no_drawer() -> None:
+    assert len(set().union(*ORDER)) <= MOST_ENTRIES
 
 
 def light_command(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:

@@ -15,10 +15,10 @@ from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
-from dinodiet.config.declare import declares
 from dinodiet.config.signature import BySize, Neutral
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.assets import Asset
+from dinodiet.io.declare import declares
 from dinodiet.types import DataSpec, Description, InputSpec
 
 Feature = Literal["cls", "mean_patch", "pooled"]

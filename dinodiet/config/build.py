@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.declare import Declaring
 from dinodiet.config.groups import NODES
 from dinodiet.config.signature import check_arguments, targets
 from dinodiet.errors import UserError, one_line
+from dinodiet.io.declare import Declaring
 
 
 def build(node: Any, key: str, contract: type | None = None) -> Callable[..., Any]:

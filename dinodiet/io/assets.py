@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinodiet.config.declare import Factory, declares
+from dinodiet.io.declare import Factory, declares
 
 ASSETS, LABELS, COUNTS = "assets", "labels_on_disk", "published_counts"  # facts that a factory declares
 

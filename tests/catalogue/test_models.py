@@ -141,7 +141,7 @@ OWN = """
 import torch
 from torch import nn
 from dinodiet.errors import UserError
-from dinodiet.config.declare import declares
+from dinodiet.io.declare import declares
 from dinodiet.types import Description, InputSpec
 
 SIZES = {"small": 3, "large": 5}

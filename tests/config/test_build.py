@@ -4,8 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dinodiet.config.build import _guarded, build, declared
-from dinodiet.config.declare import declares
 from dinodiet.errors import NotReleased, UserError
+from dinodiet.io.declare import declares
 
 
 def node(**values: Any) -> Any:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -5,9 +7,10 @@ from dinodiet.errors import UserError
 from dinodiet.io import machine as environment
 
 
-def test_auto_takes_what_there_is() -> None:
-    assert environment.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert environment.pick_device("cpu") == torch.device("cpu")
+@pytest.mark.parametrize(("there", "kind"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_a_gpu_where_there_is_one(there: bool, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert environment.pick_device("auto").type == kind
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
@@ -16,13 +19,14 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         environment.pick_device(name)
 
 
-def test_peak_memory_grows_with_what_is_held() -> None:
-    cpu = torch.device("cpu")
-    before = environment.peak_memory_mb(cpu)
-    held = torch.ones(400 * 2**18)  # 400 MiB
-    assert environment.peak_memory_mb(cpu) >= min(before, 400)
-    assert environment.peak_memory_mb(cpu) > 400
-    del held
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 1)])
+def test_peak_memory_is_in_mib_whatever_the_system_counts_in(
+    platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(ru_maxrss=3 * 2**20 // unit)
+    monkeypatch.setattr(environment.resource, "getrusage", lambda _: usage)
+    monkeypatch.setattr(environment.sys, "platform", platform)
+    assert environment.peak_memory_mb(torch.device("cpu")) == 3.0
 
 
 def test_facts_name_versions_and_commit() -> None:

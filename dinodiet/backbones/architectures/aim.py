@@ -20,10 +20,10 @@ from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.files import run_file
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import HubFile, weights_assets
-from dinodiet.config.declare import declares
 from dinodiet.config.signature import Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
+from dinodiet.io.declare import declares
 from dinodiet.types import DataSpec, Description, InputSpec
 
 Feature = Literal["probe", "last"]

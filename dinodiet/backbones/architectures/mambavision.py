@@ -30,10 +30,10 @@ from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import weights_assets
-from dinodiet.config.declare import declares
 from dinodiet.config.signature import Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
+from dinodiet.io.declare import declares
 from dinodiet.types import DataSpec, Description, InputSpec
 
 LICENCE = "cc-by-nc-sa-4.0"  # of the released weights
