@@ -24,8 +24,8 @@ def test_peak_memory_is_in_mib_whatever_the_system_counts_in(
     platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = SimpleNamespace(ru_maxrss=3 * 2**20 // unit)
-    monkeypatch.setattr(environment.resource, "getrusage", lambda _: usage)
-    monkeypatch.setattr(environment.sys, "platform", platform)
+    monkeypatch.setattr("dinodiet.io.machine.resource.getrusage", lambda _: usage)
+    monkeypatch.setattr("dinodiet.io.machine.sys.platform", platform)
     assert environment.peak_memory_mb(torch.device("cpu")) == 3.0
 
 
