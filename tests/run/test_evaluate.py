@@ -10,7 +10,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import read_json
 from dinodiet.run.monitor import Monitor
 from dinodiet.store.rundir import RunDir
-from tests.running import CHOICES, composed, run, scores
+from tests.running import CHOICES, TINY, composed, launch, run, scores
 
 
 def only_run(tmp_path: Path) -> RunDir:
@@ -43,6 +43,22 @@ def test_another_evaluator_and_another_k_train_nothing(
     assert touched(run_dir) == before
     assert started is not None and read_json(run_dir.status) != started  # it says that it was taken up again
     assert not run_dir.checkpoint.exists()
+
+
+def test_the_same_command_with_more_evaluators_trains_nothing(tmp_path: Path) -> None:
+    words = (*TINY, "schedule.epochs=1")
+    assert launch(tmp_path, *words).returncode == 0
+    run_dir = only_run(tmp_path)
+    before, scored = touched(run_dir), set(run_dir.scores.iterdir())
+    times = {path: path.stat().st_mtime_ns for path in scored}
+    done = launch(tmp_path, *words, "eval=[knn,kmeans]")
+    assert done.returncode == 0, done.stderr
+    assert touched(only_run(tmp_path)) == before
+    assert {path: path.stat().st_mtime_ns for path in scored} == times
+    assert sorted(path.name.split("_")[1] for path in set(run_dir.scores.iterdir()) - scored) == ["kmeans", "kmeans"]
+    assert not list(run_dir.path.glob("checkpoint*"))
+    status = read_json(run_dir.status)
+    assert status is not None and (status["starts"], status["phase"]) == (2, "scoring")
 
 
 def test_scores_on_validation_can_be_asked_for_later(tmp_path: Path) -> None:
