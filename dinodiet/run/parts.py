@@ -151,7 +151,7 @@ def trained_images(data: Data, method: MethodBase) -> Images:
 
 def _loader(settings: Settings, data: Data, method: MethodBase, drafts: Images | None, runtime: Runtime) -> TrainLoader:
     """Return the training batches: of `drafts` where there are any, else of the split that the method trains on."""
-    images = drafts or trained_images(data, method)
+    images = trained_images(data, method) if drafts is None else drafts
     images = images if method.reads_images else without_pixels(images)
     on_gpu = runtime.device.type == "cuda"
     return TrainLoader(images, settings.schedule.batch_size, settings.seed, settings.num_workers, on_gpu)
