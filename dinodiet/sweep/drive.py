@@ -49,7 +49,7 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
         Preempted, UserError: as `Launcher.run`.
     """
     study = tasks[0].study
-    write_grid(study, [task.cell for task in tasks])
+    write_grid(study, list({task.cell.run_id: task.cell for task in tasks}.values()))
     before = statuses_of(tasks)
     again = (CellState.FAILED,) if retry_failed else ()
     open_states = (CellState.MISSING, CellState.STOPPED, *IN_WORK, *again)
@@ -58,8 +58,20 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
         _forget_failure(task.run_dir)
     if todo:
         with Progress(len(tasks), len(tasks) - len(todo)) as progress:
-            launcher.run(todo, progress)
+            for one_each in _rounds(todo):
+                launcher.run(one_each, progress)
     return statuses_of(tasks)
+
+
+def _rounds(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Return the tasks in lists that name every run once: two tasks of one run differ in what they score."""
+    rounds: list[dict[str, Task]] = []
+    for task in tasks:
+        free = next((one for one in rounds if task.cell.run_id not in one), None)
+        if free is None:
+            rounds.append(free := {})
+        free[task.cell.run_id] = task
+    return [list(one.values()) for one in rounds]
 
 
 def statuses_of(tasks: Sequence[Task]) -> list[CellStatus]:

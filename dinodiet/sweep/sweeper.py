@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -82,13 +81,13 @@ class GridSweeper(Sweeper):
         return [list(cell) for cell in itertools.product(*axes)]
 
     def tasks(self, grid: Sequence[Sequence[str]]) -> list[Task]:
-        """Compose every cell; cells that come out as the same run are one.
+        """Compose every cell; cells that come out as the same run with the same scores are one.
 
         Raises:
             UserError: names every cell that cannot be composed or is refused, and why.
         """
         assert self.composer is not None
-        tasks: dict[tuple[Path, str], Task] = {}
+        tasks: dict[Any, Task] = {}
         refused = []
         for overrides in grid:
             try:
@@ -96,7 +95,8 @@ class GridSweeper(Sweeper):
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 refused.append(f"{' '.join(overrides)}: {one_line(error)}")
                 continue
-            tasks.setdefault((task.study, task.cell.run_id), task)
+            trains = task.config["mode"] in ("train", "plan", "fetch")  # the other modes leave no run behind
+            tasks.setdefault((task.study, task.cell.run_id, task.wanted if trains else task.settings_hash), task)
         if refused:
             raise UserError(f"{len(refused)} of {len(grid)} runs are refused, nothing is started: {'; '.join(refused)}")
         if len(studies := {str(task.study) for task in tasks.values()}) > 1:

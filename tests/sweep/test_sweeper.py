@@ -119,3 +119,14 @@ def test_a_sweep_file_and_the_command_line(tmp_path: Path) -> None:
     assert "knn/accuracy" in done.stdout.rpartition("2 runs")[2]
     results = [json.loads(path.read_text()) for path in tmp_path.glob("mine/[!.]*/results.json")]
     assert {found["config"]["dataset"]["limit"] for found in results} == {64}
+
+
+@pytest.mark.slow
+def test_a_grid_of_evaluations_trains_once(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-m", *TINY, "eval.knn.k=3,5", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    for path in tmp_path.glob("*/*/results.json"):
+        results = json.loads(path.read_text())
+        assert {"knn/accuracy", "knn(k=5)/accuracy"} <= set(results["final"]) or "knn(k=3)/accuracy" in results["final"]
+        assert json.loads(path.with_name("status.json").read_text())["starts"] == 2  # trained, then scored once more
+    assert len(list(tmp_path.glob("*/*/results.json"))) == 2
