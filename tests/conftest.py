@@ -3,8 +3,15 @@
 import pytest
 import torch
 
+from tests.bench.rows import Recorder
+
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden files of tests/contracts anew")
+    parser.addoption("--write-rows", action="store_true", help="write the benchmarks' rows into tests/bench/README.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("write_rows") and not hasattr(config, "workerinput"):  # reports of xdist's workers come here
+        config.pluginmanager.register(Recorder(), "rows")

@@ -29,6 +29,7 @@ from dinodiet.evals.linear import STRENGTHS, Linear
 from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.evals.splits import GivenSplits
 from dinodiet.types import Embeddings
+from tests.bench.rows import Note
 
 pytestmark = pytest.mark.bench
 
@@ -71,12 +72,15 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, str]:
-    """Return the lower quartile of the ratios of times, and a line with their median and quartiles."""
+def compare(
+    note: Note, name: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+) -> tuple[float, str]:
+    """Note the ratios of times; return their lower quartile, and a line with their median and quartiles."""
     pairs = []
     for turn in range(rounds):
         sides = {side: seconds(side) for side in ((ours, theirs) if turn % 2 else (theirs, ours))}
         pairs.append((sides[ours], sides[theirs]))
+    note(f"{name}, time", [a / b for a, b in pairs])
     low, median, high = np.quantile([a / b for a, b in pairs], [0.25, 0.5, 0.75])
     ours_median, theirs_median = (statistics.median(side) for side in zip(*pairs, strict=True))
     line = (
@@ -86,7 +90,7 @@ def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object],
     return float(low), line
 
 
-def test_nearest_neighbours_over_their_matrix_products() -> None:
+def test_nearest_neighbours_over_their_matrix_products(note: Note) -> None:
     """Floor: 2 * N * M * D operations, and every similarity written once. The rest is finding the largest."""
     generator = torch.Generator().manual_seed(0)
     counts = (TRAIN, TEST) if FULL else (COLUMNS, 2 * ROWS)
@@ -100,6 +104,7 @@ def test_nearest_neighbours_over_their_matrix_products() -> None:
 
     for k in (20, 200) if FULL else (20,):
         ratio, line = compare(
+            note,
             f"k-NN, {len(columns):,} x {len(rows):,} x 768, k={k}, over its matrix products in the same tiles",
             lambda k=k: nearest(columns, rows, k, CPU),  # type: ignore[misc]
             products,
@@ -109,7 +114,7 @@ def test_nearest_neighbours_over_their_matrix_products() -> None:
         assert ratio < 1.5
 
 
-def test_nearest_neighbours_cost_the_same_per_product_and_no_more_memory() -> None:
+def test_nearest_neighbours_cost_the_same_per_product_and_no_more_memory(note: Note) -> None:
     generator = torch.Generator().manual_seed(0)
     train = F.normalize(torch.randn(100_000, 128, generator=generator), dim=1)
     cost: dict[int, list[float]] = {1000: [], 10_000: [], 100_000: []}
@@ -126,6 +131,8 @@ def test_nearest_neighbours_cost_the_same_per_product_and_no_more_memory() -> No
     ns = {count: 1e9 * statistics.median(times) for count, times in cost.items()}
     print(f"\nk-NN, N x 512 x 128, ns for a pair: { {n: round(t, 2) for n, t in ns.items()} }")
     print(f"  peak memory beside the embeddings, MiB: { {n: round(m) for n, m in memory.items()} }")
+    note("k-NN, N x 512 x 128, ns for a pair of N = 1,000, 10,000, 100,000", ", ".join(f"{t:.2f}" for t in ns.values()))
+    note("k-NN, 100,000 x 512 x 128, memory beside the embeddings", f"{memory[100_000]} MiB")
     assert min(cost[100_000]) < 1.3 * ns[10_000] < 1.7 * ns[1000]
     assert memory[100_000] < 150
 
@@ -141,7 +148,7 @@ def _peak_memory() -> int:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) // 1024
 
 
-def test_nearest_neighbours_over_scikit_learns() -> None:
+def test_nearest_neighbours_over_scikit_learns(note: Note) -> None:
     train, test, _ = embeddings()
     found: dict[str, float] = {}
 
@@ -159,7 +166,7 @@ def test_nearest_neighbours_over_scikit_learns() -> None:
         found["theirs"] = float(model.score(test.features.numpy(), test.labels.numpy()))
 
     name = f"k-NN, {TRAIN:,} x {TEST:,} x {DIM}, k=20, over scikit-learn's"
-    ratio, line = compare(name, ours, theirs, rounds=3 if FULL else 9)
+    ratio, line = compare(note, name, ours, theirs, rounds=3 if FULL else 9)
     print(f"\n{line}\n  test accuracy {found}")
     assert found["ours"] == pytest.approx(found["theirs"], abs=2e-3)
     assert ratio < 1
@@ -174,7 +181,7 @@ def accuracy(data: Embeddings, weight: Tensor, intercept: Tensor) -> float:
     return float((data.features.double() @ weight.T + intercept).argmax(1).eq(data.labels).double().mean())
 
 
-def test_logistic_regression_at_one_strength() -> None:
+def test_logistic_regression_at_one_strength(note: Note) -> None:
     train, test, _ = embeddings()
     solutions: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -187,7 +194,7 @@ def test_logistic_regression_at_one_strength() -> None:
         solutions["theirs"] = torch.tensor(model.coef_).double(), torch.tensor(model.intercept_).double()
 
     name = f"logistic regression, {TRAIN:,} x {DIM}, 10 classes, C=1, over scikit-learn's"
-    ratio, line = compare(name, ours, theirs, rounds=2 if FULL else 5)
+    ratio, line = compare(note, name, ours, theirs, rounds=2 if FULL else 5)
     reached = {side: objective(train, *found, 1.0) for side, found in solutions.items()}
     scores = {side: accuracy(test, *found) for side, found in solutions.items()}
     print(f"\n{line}\n  objective {reached}, test accuracy {scores}")
@@ -196,7 +203,7 @@ def test_logistic_regression_at_one_strength() -> None:
     assert ratio < 1
 
 
-def test_linear_probe_over_the_path_of_strengths() -> None:
+def test_linear_probe_over_the_path_of_strengths(note: Note) -> None:
     """All strengths of the default, chosen on val: warm, each from zero, and scikit-learn's own path."""
     train, test, val = embeddings()
     grid = STRENGTHS if FULL else STRENGTHS[:10]
@@ -223,10 +230,10 @@ def test_linear_probe_over_the_path_of_strengths() -> None:
 
     name = f"linear probe, {TRAIN:,} x {DIM}, {len(grid)} strengths chosen on val"
     rounds = 1 if FULL else 3
-    _, against_zero = compare(f"{name}, over refitting from zero", warm, from_zero, rounds)
+    _, against_zero = compare(note, f"{name}, over refitting from zero", warm, from_zero, rounds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        ratio, line = compare(f"{name}, over scikit-learn's warm path", warm, theirs, rounds)
+        ratio, line = compare(note, f"{name}, over scikit-learn's warm path", warm, theirs, rounds)
     print(f"\n{against_zero}\n{line}\n  test accuracy {found}")
     assert found["warm"] == pytest.approx(found["from zero"], abs=1e-3)
     assert found["warm"] >= found["theirs"] - 5e-3

@@ -26,6 +26,7 @@ from dinodiet.training.loop import Optimisation, fit
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
 from dinodiet.types import Batch, Clock, World
+from tests.bench.rows import Note
 from tests.methods import assemble
 
 STEPS, PAIRS = 10, 4
@@ -97,28 +98,31 @@ def ratios(first: Callable[[], None], second: Callable[[], None], pairs: int) ->
     return sorted(found[1:])
 
 
-def report(what: str, found: list[float]) -> float:
+def report(note: Note, what: str, found: list[float]) -> float:
     """Print the median and the quartiles, and return the lower one: what is slower is slower beyond noise."""
+    note(what, found, ".3f")
     lower, median, upper = statistics.quantiles(found, n=4)
     print(f"\n{what}, CPU seconds, {len(found)} pairs: median {median:.3f}, quartiles {lower:.3f} to {upper:.3f}")
     return lower
 
 
 @pytest.mark.bench
-def test_the_loop_costs_at_most_three_percent(tmp_path: Path) -> None:
+def test_the_loop_costs_at_most_three_percent(tmp_path: Path, note: Note) -> None:
     _, _, loader = build()
     ours = our_loop(tmp_path, loader.batches(0), loader)
     same, plain = (bare_loop(loader.batches(0), fused) for fused in (True, False))
-    report(f"{STEPS} steps, loop / bare loop with AdamW as it comes", ratios(ours, plain, PAIRS // 2))
-    assert report(f"{STEPS} steps, loop / bare loop with the same AdamW", ratios(ours, same, PAIRS)) <= 1.03
+    report(note, f"{STEPS} steps, loop / bare loop with AdamW as it comes", ratios(ours, plain, PAIRS // 2))
+    assert report(note, f"{STEPS} steps, loop / bare loop with the same AdamW", ratios(ours, same, PAIRS)) <= 1.03
 
 
 @pytest.mark.bench
-def test_one_pass_for_the_optimiser_is_faster_than_one_for_each_tensor() -> None:
+def test_one_pass_for_the_optimiser_is_faster_than_one_for_each_tensor(note: Note) -> None:
     steps = []
     for fused in (True, False):
         method, optimizer, _ = build(fused)
         for parameter in method.parameters():
             parameter.grad = torch.ones_like(parameter)
         steps.append(optimizer.step)
-    assert report("AdamW on EfficientNet-Lite0 and 1,000 classes, fused / loop", ratios(steps[0], steps[1], 12)) < 1
+    assert (
+        report(note, "AdamW on EfficientNet-Lite0 and 1,000 classes, fused / loop", ratios(steps[0], steps[1], 12)) < 1
+    )

@@ -24,6 +24,7 @@ from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.sources.medmnist import medmnist_set
 from dinodiet.data.sources.torchvision import open_class
 from dinodiet.types import Data
+from tests.bench.rows import Note
 
 pytestmark = pytest.mark.bench
 
@@ -65,10 +66,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def timed(what: str, action: Callable[[], Data]) -> tuple[Data, float]:
+def timed(note: Note, what: str, action: Callable[[], Data]) -> tuple[Data, float]:
     begun, worked = time.perf_counter(), time.process_time()
     data = action()
     cpu = time.process_time() - worked
+    note(f"{COUNT:,} images of {SIDE} px, {what}", f"{cpu:.2f} CPU seconds")
     print(f"  {what}: {time.perf_counter() - begun:.2f} s, {cpu:.2f} CPU seconds")
     return data, cpu
 
@@ -77,16 +79,16 @@ def read_all(data: Data) -> int:
     return sum(len(fetch(data.train, chunk)) for chunk in torch.arange(len(data.train)).split(256))
 
 
-def test_image_files(images: Path, tmp_path: Path) -> None:
+def test_image_files(images: Path, tmp_path: Path, note: Note) -> None:
     def opened(limit_gib: float) -> Data:
         return keep_decoded(open_dataset(image_folder(root=str(images))), tmp_path, limit_gib)
 
     print(f"\n{COUNT:,} JPEG files of {SIDE} px, one thread:")
-    plain, listed = timed("opened, to be decoded at every use", lambda: opened(0))
-    cold, first = timed("opened the first time: decoded and written", lambda: opened(4))
-    warm, later = timed("opened later: mapped", lambda: opened(4))
-    _, streamed = timed("an epoch over the files", lambda: (read_all(plain), plain)[1])
-    _, mapped = timed("an epoch over the mapped pixels", lambda: (read_all(warm), warm)[1])
+    plain, listed = timed(note, "opened, to be decoded at every use", lambda: opened(0))
+    cold, first = timed(note, "opened the first time: decoded and written", lambda: opened(4))
+    warm, later = timed(note, "opened later: mapped", lambda: opened(4))
+    _, streamed = timed(note, "an epoch over the files", lambda: (read_all(plain), plain)[1])
+    _, mapped = timed(note, "an epoch over the mapped pixels", lambda: (read_all(warm), warm)[1])
     print(f"  file of pixels: {sum(path.stat().st_size for path in tmp_path.glob('*.pixels')) / 2**20:.0f} MiB")
     for position in range(0, len(plain.train), 997):
         assert torch.equal(warm.train[position], plain.train[position])
@@ -96,7 +98,7 @@ def test_image_files(images: Path, tmp_path: Path) -> None:
     assert mapped < streamed / 2
 
 
-def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: Note) -> None:
     every = np.resize(pixels(DISTINCT), (COUNT, SIDE, SIDE, 3))
     labels = (np.arange(COUNT) % 9).astype(np.uint8)[:, None]
     parts = {"train": slice(None), "val": slice(100), "test": slice(100)}
@@ -108,8 +110,8 @@ def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def medmnist() -> Data:
         return open_dataset(medmnist_set(name="pathmnist", root=str(tmp_path), published=None))
 
-    _, first = timed("MedMNIST's .npz, the first time", medmnist)
-    data, later = timed("MedMNIST's .npz, later", medmnist)
+    _, first = timed(note, "MedMNIST's .npz, the first time", medmnist)
+    data, later = timed(note, "MedMNIST's .npz, later", medmnist)
     assert len(data.pretext) == COUNT
     assert later < first + 1
 
@@ -119,7 +121,7 @@ def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     data, seconds = timed(
-        "CIFAR-10's batches", lambda: open_dataset(open_class(torchvision.datasets.CIFAR10, tmp_path, False))
+        note, "CIFAR-10's batches", lambda: open_dataset(open_class(torchvision.datasets.CIFAR10, tmp_path, False))
     )
     assert data.spec.native_size == SIDE
     assert seconds < 1 + COUNT * 200e-6

@@ -18,6 +18,7 @@ from dinodiet.methods.diet import DIET
 from dinodiet.training.optim import build_fused
 from dinodiet.types import Clock, DataSpec, InputSpec, Runtime
 from tests.backbones.toy import Toy
+from tests.bench.rows import Note
 
 pytestmark = pytest.mark.bench
 COUNTS, BATCH, WIDTH, ROUNDS = (1000, 10_000, 100_000), 64, 64, 5
@@ -63,7 +64,7 @@ def alternating(works: dict[int, Callable[[], object]], images: int) -> dict[int
     return times
 
 
-def report(what: str, times: dict[int, list[float]]) -> dict[int, float]:
+def report(note: Note, what: str, times: dict[int, list[float]]) -> dict[int, float]:
     """Print the cost at each size over that at the smallest; return the least ratio of each."""
     ratios = {n: [one / first for one, first in zip(times[n], times[COUNTS[0]], strict=True)] for n in times}
     parts = [
@@ -71,11 +72,13 @@ def report(what: str, times: dict[int, list[float]]) -> dict[int, float]:
         f"({min(ratios[n]):.2f} to {max(ratios[n]):.2f})"
         for n in times
     ]
+    for n in COUNTS[1:]:
+        note(f"{what.strip()}, for one image of {n:,}, over one of {COUNTS[0]:,}", ratios[n])
     print(f"\n{what}, for one image: {'; '.join(parts)}", end="")
     return {n: min(found) for n, found in ratios.items()}
 
 
-def test_loading_and_views_and_embedding_cost_the_same_at_any_size() -> None:
+def test_loading_and_views_and_embedding_cost_the_same_at_any_size(note: Note) -> None:
     steps, views = 20, SingleView(SPEC, strength=3)
 
     def load(images: TensorImages) -> Callable[[], object]:
@@ -84,7 +87,9 @@ def test_loading_and_views_and_embedding_cost_the_same_at_any_size() -> None:
         return lambda: [views(next(batches).images, generator) for _ in range(steps)]
 
     sets = {count: images(count) for count in COUNTS}
-    loaded = report("loading and views at 32 px", alternating({n: load(sets[n]) for n in COUNTS}, images=steps * BATCH))
+    loaded = report(
+        note, "loading and views at 32 px", alternating({n: load(sets[n]) for n in COUNTS}, images=steps * BATCH)
+    )
     encoder, times = Pixels().eval(), {count: [0.0] * 0 for count in COUNTS}
     for _ in range(3):
         for count, images in sets.items():
@@ -92,7 +97,7 @@ def test_loading_and_views_and_embedding_cost_the_same_at_any_size() -> None:
             once = partial(embed, encoder, images, SPEC, Runtime(), num_labels=10, multilabel=False)
             work = partial(lambda once, r: [once() for _ in range(r)], once, repeats)
             times[count].append(microseconds(work, count * repeats))
-    embedded = report("embedding for an evaluation", times)
+    embedded = report(note, "embedding for an evaluation", times)
     assert max(loaded.values()) <= 1.3
     assert max(embedded.values()) <= 1.3
 
@@ -129,13 +134,14 @@ def bare_head(count: int) -> Callable[[], object]:
     return step
 
 
-def test_diets_head_costs_its_products_and_its_update() -> None:
+def test_diets_head_costs_its_products_and_its_update(note: Note) -> None:
     """Its softmax runs over all images, so a step's cost is a constant and a share that grows with their number."""
     floors = alternating({count: bare_head(count) for count in COUNTS}, images=BATCH)
     whole = alternating({count: step_of_diet(count) for count in COUNTS}, images=BATCH)
-    report("a DIET step without its backbone", whole)
-    report("  of which products and update of the head", floors)
+    report(note, "a DIET step without its backbone", whole)
+    report(note, "  of which products and update of the head", floors)
     constant = statistics.median(whole[COUNTS[0]])
     over = [(one - constant) / floor for one, floor in zip(whole[100_000], floors[100_000], strict=True)]
     print(f"\n  growth from 1,000 to 100,000 images over these: {statistics.median(over):.2f} x", end="")
+    note("growth of a DIET step from 1,000 to 100,000 images over its products and update", over)
     assert min(over) <= 4

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.rows import Note
 from tests.places import ROOT
 
 REPEATS = int(os.environ.get("BENCH_REPEATS", "1"))  # of what takes seconds; what takes less is repeated more often
@@ -37,8 +38,9 @@ def cpu_seconds(arguments: Sequence[str | Path], expected: int = 0) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def report(what: str, seconds: Sequence[float], floor: Sequence[float]) -> float:
+def report(note: Note, what: str, seconds: Sequence[float], floor: Sequence[float]) -> float:
     ratios = [one / other for one, other in zip(seconds, floor, strict=True)]
+    note(f"{what}, CPU time over that of the imports", ratios)
     print(
         f"\n{what}: {statistics.median(seconds):.2f} s, {statistics.median(ratios):.2f} x "
         f"({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)",
@@ -48,7 +50,7 @@ def report(what: str, seconds: Sequence[float], floor: Sequence[float]) -> float
 
 
 @pytest.mark.bench
-def test_help_and_refusals_take_little_more_than_importing_hydra() -> None:
+def test_help_and_refusals_take_little_more_than_importing_hydra(note: Note) -> None:
     launch = ROOT / "launch.py"
     commands = {
         "--help": (["--help"], 0),
@@ -64,13 +66,13 @@ def test_help_and_refusals_take_little_more_than_importing_hydra() -> None:
         for what, (arguments, status) in commands.items():
             seconds[what].append(cpu_seconds([launch, *arguments], status))
     print(f"\nimport hydra: {statistics.median(floor):.2f} CPU s", end="")
-    least = {what: report(what, found, floor) for what, found in seconds.items()}
+    least = {what: report(note, what, found, floor) for what, found in seconds.items()}
     assert least["--help"] <= 1
     assert max(least.values()) <= 5
 
 
 @pytest.mark.bench
-def test_the_first_step_comes_soon_after_the_imports(tmp_path: Path) -> None:
+def test_the_first_step_comes_soon_after_the_imports(tmp_path: Path, note: Note) -> None:
     """The first of several runs of a backbone scores it; the others find these scores.
 
     `BENCH_REPEATS=3` takes the whole of the default's evaluation; else its slowest part is left out, for both.
@@ -81,6 +83,7 @@ def test_the_first_step_comes_soon_after_the_imports(tmp_path: Path) -> None:
     for repeat in range(REPEATS):
         floor.append(cpu_seconds(["-c", TORCH_AND_DATA]))
         first.append(cpu_seconds(["-c", FIRST_STEP, tmp_path, f"seed={1 + repeat}", *evaluation]))
+    note("to the first step of the first run, which scores the backbone", f"{whole:.1f} CPU seconds")
     print(f"\nimport torch, timm and the data: {statistics.median(floor):.2f} CPU s", end="")
     print(f"\nto the first step of the first run, which scores the backbone: {whole:.2f} CPU s", end="")
-    assert report("to the first step of a later run of the same backbone", first, floor) <= 1.3
+    assert report(note, "to the first step of a later run of the same backbone", first, floor) <= 1.3

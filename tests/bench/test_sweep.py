@@ -13,6 +13,7 @@ from dinodiet.sweep import task
 from dinodiet.sweep.drive import drive
 from dinodiet.sweep.launchers import local
 from dinodiet.sweep.launchers.local import Local
+from tests.bench.rows import Note
 from tests.places import ROOT
 from tests.running import TINY, command
 from tests.slurm.conftest import Cluster, cluster  # noqa: F401 - a fixture
@@ -22,7 +23,7 @@ RUNS = 8
 
 
 @pytest.mark.bench
-def test_a_sweep_costs_little_beside_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_costs_little_beside_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: Note) -> None:
     inside = []
 
     def timed(one: task.Task) -> None:
@@ -42,11 +43,13 @@ def test_a_sweep_costs_little_beside_its_runs(tmp_path: Path, monkeypatch: pytes
         f"\nCPU seconds a run: composing {composing / RUNS:.3f}, locks and states {driving / RUNS:.4f}; "
         f"a run of sweeps/smoke takes 30: {each / 30:.2%}"
     )
+    note("a run of a sweep, composing", f"{composing / RUNS:.3f} CPU seconds")
+    note("a run of a sweep, locks and states", f"{driving / RUNS:.4f} CPU seconds")
     assert each < 0.02 * 30
 
 
 @pytest.mark.bench
-def test_a_finished_sweep_ends_at_once(tmp_path: Path) -> None:
+def test_a_finished_sweep_ends_at_once(tmp_path: Path, note: Note) -> None:
     """The same command on a finished sweep takes what Python, Hydra and pandas take to start, and composing."""
     grid = command(tmp_path, "-m", *TINY, "schedule.epochs=0", f"seed=range({RUNS})")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -63,12 +66,16 @@ def test_a_finished_sweep_ends_at_once(tmp_path: Path) -> None:
         f"\n{RUNS} finished runs, the command again: {statistics.median(again):.2f} s; "
         f"`import hydra, pandas` alone: {statistics.median(bare):.2f} s"
     )
+    note(
+        f"the command again, {RUNS} finished runs, over `import hydra, pandas`",
+        [a / b for a, b in zip(again, bare, strict=True)],
+    )
     assert min(again) < min(bare) + 2.5
 
 
 @pytest.mark.bench
 @pytest.mark.slurm
-def test_a_slurm_job_starts_as_fast_as_an_empty_one(cluster: Cluster, tmp_path: Path) -> None:  # noqa: F811
+def test_a_slurm_job_starts_as_fast_as_an_empty_one(cluster: Cluster, tmp_path: Path, note: Note) -> None:  # noqa: F811
     """From the first line of the batch script to that of the run, against a Python that imports nothing."""
     (tmp_path / "empty.sh").write_text(
         f"#!/bin/sh\ndate +%s.%N > begun\nsrun {sys.executable} -c 'import time; print(time.time())' > python\n"
@@ -88,6 +95,7 @@ def test_a_slurm_job_starts_as_fast_as_an_empty_one(cluster: Cluster, tmp_path: 
         (log,) = tmp_path.glob(f"default/*seed{number}*/log.txt")
         extra.append(_first_line(log) - float((tmp_path / "begun").read_text()) - empty)
     print(f"\nseconds of a SLURM job before its run, over an empty Python's: {', '.join(f'{s:.2f}' for s in extra)}")
+    note("seconds of a SLURM job before its run, over an empty Python's", extra)
     assert statistics.median(extra) < 1.0
 
 

@@ -33,6 +33,7 @@ from dinodiet.data.views.recipes import Draw, draw
 from dinodiet.data.views.settings import Blur
 from dinodiet.data.views.views import MultiCrop
 from dinodiet.types import Images, InputSpec
+from tests.bench.rows import Note
 
 pytestmark = pytest.mark.bench
 
@@ -139,8 +140,10 @@ def by_lightly(images: list[Image.Image], size: int) -> Callable[[], object]:
     return lambda: [torch.stack(view) for view in zip(*[transform(image) for image in images], strict=True)]
 
 
-def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5) -> tuple[float, str]:
-    """Return the upper quartile of how many times faster ours is, and a line with the spread."""
+def compare(
+    note: Note, name: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 5
+) -> tuple[float, str]:
+    """Note how many times faster ours is; return the upper quartile, and a line with the spread."""
     seconds: dict[Callable[[], object], list[float]] = {ours: [], theirs: []}
     for turn in range(rounds + 1):
         for side in (ours, theirs) if turn % 2 else (theirs, ours):
@@ -148,6 +151,7 @@ def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object],
             side()
             seconds[side].append(time.thread_time() - begun)
     ratios = [b / a for a, b in zip(seconds[ours][1:], seconds[theirs][1:], strict=True)]  # the first warms up
+    note(f"{name}, times as fast", ratios)
     low, median, high = statistics.quantiles(ratios, n=4)
     milliseconds = [1000 * statistics.median(seconds[side][1:]) for side in (ours, theirs)]
     line = (
@@ -175,12 +179,13 @@ def setting(size: int) -> tuple[list[Image.Image], Tensor | list[Tensor]]:
         (224, "lightly", 1.8),
     ],
 )
-def test_multi_crop(size: int, other: str, least: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_multi_crop(size: int, other: str, least: float, capsys: pytest.CaptureFixture[str], note: Note) -> None:
     images, batch = setting(size)
     views = multi_crop(size)
     by_pil = published(size)
     theirs = by_lightly(images, size) if other == "lightly" else lambda: by_pil(images)
     ratio, line = compare(
+        note,
         f"2x{size}+8x{LOCAL[size]} of {len(images)} images, against {other}",
         lambda: views(batch, torch.Generator().manual_seed(0)),
         theirs,
@@ -200,7 +205,7 @@ def test_the_other_side_makes_the_same_views() -> None:
 
 
 @pytest.mark.parametrize(("draft", "least"), [(False, 1.2), (True, 2.0)])
-def test_jpeg_files(draft: bool, least: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_jpeg_files(draft: bool, least: float, tmp_path: Path, capsys: pytest.CaptureFixture[str], note: Note) -> None:
     paths = [tmp_path / f"{n}.jpg" for n in range(2)]
     for path, image in zip(paths, photographs([(375, 500), (1200, 1600)]), strict=True):
         image.save(path, quality=90)
@@ -215,7 +220,7 @@ def test_jpeg_files(draft: bool, least: float, tmp_path: Path, capsys: pytest.Ca
     def ours() -> object:
         return views(fetch(images, [0, 1]), torch.Generator().manual_seed(0))
 
-    ratio, line = compare(f"2x224+8x96 of JPEG files, draft={draft}, against PIL", ours, theirs)
+    ratio, line = compare(note, f"2x224+8x96 of JPEG files, draft={draft}, against PIL", ours, theirs)
     with capsys.disabled():
         print(f"\n{line}")
     assert ratio >= least

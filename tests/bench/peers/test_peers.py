@@ -21,6 +21,7 @@ import pytest
 from tests.bench.peers import digits
 from tests.bench.peers.our_side import overrides
 from tests.bench.peers.setting import SETTINGS, Setting
+from tests.bench.rows import Note
 from tests.places import ROOT
 
 pytestmark = [
@@ -84,18 +85,19 @@ def compare(found: dict[str, Any], chosen: Setting, clock: int) -> dict[str, lis
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_loop_on_one_core(name: str, tmp_path: Path) -> None:
+def test_the_loop_on_one_core(name: str, tmp_path: Path, note: Note) -> None:
     chosen = SETTINGS[name]
     found = loops(tmp_path, name, threads=1, workers=0)
     operations = {side: f"{flops / 1e9:.2f}" for side, flops in found["flops"].items()}
     print(f"\n{chosen}, fp32, 1 thread\n  GFLOP of matrix products a step: {operations}")
     assert max(found["flops"].values()) == pytest.approx(found["flops"][OURS], rel=1e-3), "the same work"
     for peer, ratios in compare(found, chosen, CPU).items():
+        note(f"DINO's loop, {chosen}, 1 thread, CPU time of {peer} over ours", ratios)
         assert spread(ratios)[2] >= 1, peer  # fails where the measurement contradicts the claim, not where it is noise
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_the_loop_on_two_cores(tmp_path: Path) -> None:
+def test_the_loop_on_two_cores(tmp_path: Path, note: Note) -> None:
     """The peers' loaders get the processes that suit them best: none, or as many as there are cores."""
     chosen = SETTINGS["64"]
     ratios: dict[str, list[float]] = {}
@@ -107,6 +109,7 @@ def test_the_loop_on_two_cores(tmp_path: Path) -> None:
             ratios[peer] = min(ratios.get(peer, values), values, key=statistics.median)
     print("  against the better of the two: ", {peer: told(ratios[peer]) for peer in PEERS})
     for peer in PEERS:
+        note(f"DINO's loop, {chosen}, 2 threads, time of {peer} over ours", ratios[peer])
         assert spread(ratios[peer])[2] >= 1, peer
 
 
@@ -156,7 +159,7 @@ def compare_jobs(jobs: dict[str, list[dict[str, float]]]) -> dict[str, list[floa
     return found
 
 
-def test_one_small_job(tmp_path: Path) -> None:
+def test_one_small_job(tmp_path: Path, note: Note) -> None:
     """From the start of the process to final metrics: k-NN, an epoch of DINO on 500 digits, k-NN."""
     sides = (OURS, "lightly", "stable-pretraining")
     jobs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
@@ -165,4 +168,5 @@ def test_one_small_job(tmp_path: Path) -> None:
             jobs[side].append(job(tmp_path / f"{side}{turn}", side))
     print(f"\none job: {digits.NUM_TRAIN} digits, {digits.EPOCHS} epoch, {digits.SETTING}, 1 thread, {JOBS} times")
     for peer, ratios in compare_jobs(jobs).items():
+        note(f"a DINO job, {digits.NUM_TRAIN} digits, CPU time of {peer} over ours", ratios)
         assert spread(ratios)[2] >= 1, peer
