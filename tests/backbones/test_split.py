@@ -8,18 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dinodiet.backbones.architectures.aim import aim
-from dinodiet.backbones.architectures.mambavision import mambavision
 from dinodiet.backbones.freeze import first_trained, set_trainable
 from dinodiet.backbones.split import Split
+from dinodiet.config.build import build
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone
 from tests.backbones.toy import Toy
+from tests.contracts.choices import small_model
 
-from .small import DATA, SMALL, build_small, read
+from .small import DATA, SMALL, build_small
 
-AIM_ARGS = {"embed_dim": 32, "depth": 4, "num_heads": 2}
-MAMBA_ARGS = {"depths": [1, 1, 3, 2], "num_heads": [1, 2, 4, 8], "window_size": [8, 8, 4, 2], "dim": 8, "in_dim": 4}
 TRAINABLE = {
     "mambavision": ("last_1_blocks", "last_4_blocks", "last_6_blocks"),
     "aim": ("last_1_blocks", "last_3_blocks"),
@@ -28,13 +26,12 @@ FAMILIES = [*(name for name in SMALL if name != "resnet18"), "aim", "mambavision
 
 
 def small(family: str) -> Backbone:
+    """Return a small member: two of AIM's averaged blocks are frozen and one is trained, MambaVision pads windows."""
     torch.manual_seed(0)
-    if family == "aim":  # two of the averaged blocks are frozen, one is trained
-        return aim(DATA, weights="none", image_size=42, model_args=AIM_ARGS, probe_layers=[0, 1, 3])
-    if family == "mambavision":  # 40 pixels: windows are padded
-        settings = {**read("mambavision"), "weights": "none", "image_size": 40, "model_args": MAMBA_ARGS}
-        return mambavision(DATA, **settings)
-    return build_small(family)
+    if family in SMALL:
+        return build_small(family)
+    backbone: Backbone = build(small_model(family), "model")(spec=DATA)
+    return backbone
 
 
 @contextlib.contextmanager

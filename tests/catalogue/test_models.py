@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
-from dinodiet.backbones.meta import backbone_on_meta
-from dinodiet.catalogue.models import ANY_DATA, Entry, Model, describe, models
+from dinodiet.catalogue.models import Entry, Model, describe, models
 from dinodiet.errors import UserError
 from tests.places import CONF, REFERENCES
 
@@ -89,17 +86,6 @@ def test_aim_has_the_official_parameters_up_to_its_last_feature(known: dict[str,
     assert (entry.blocks, entry.features) == (last + 1, width)
     norm = 2 * width  # after the last block; raw outputs are used
     assert entry.parameters == official["num_params"]["backbone"] - norm - (depth - last - 1) * block
-
-
-# For timm's: tests/backbones/test_adapter.py.
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), [("aim", "600M"), ("mambavision", "T")])
-def test_features_are_those_of_a_forward_pass(known: dict[str, Model], name: str, size: str) -> None:
-    backbone = backbone_on_meta({**known[name].node, "size": size}, ANY_DATA)
-    assert isinstance(backbone, nn.Module)
-    side = backbone.input.size
-    with torch.no_grad(), torch.device("meta"):
-        assert backbone.eval()(torch.zeros(2, 3, side, side)).shape == (2, describe(known[name], size).features)
 
 
 def test_every_size_of_the_repository_has_its_number_here(known: dict[str, Model]) -> None:

@@ -1,12 +1,8 @@
-import inspect
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dinodiet.config import identity as module
 from dinodiet.config.identity import canonical, digest, run_id, score_id, training_identity, wanted_scores
-from dinodiet.config.precheck import signature_of
 from dinodiet.config.settings import Settings, settings_of
 from tests.running import CHOICES, composed
 
@@ -41,22 +37,6 @@ def test_a_published_set_is_the_same_wherever_it_lies_and_however_it_came_there(
         for folder, download in (("data", "true"), ("/mnt/data", "false"))
     )
     assert training_identity(here)["dataset"] == training_identity(there)["dataset"]
-
-
-def test_a_new_argument_with_a_neutral_default_keeps_every_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = training_identity(settings(tmp_path))
-
-    def grown(target: str) -> Any:
-        parameters, hints = signature_of(target) or ({}, {})
-        new = {"sharpness": inspect.Parameter("sharpness", inspect.Parameter.KEYWORD_ONLY, default=0.5)}
-        return parameters | new, hints
-
-    monkeypatch.setattr(module, "signature_of", grown)
-    monkeypatch.setattr("dinodiet.config.precheck.signature_of", grown)
-    assert training_identity(settings(tmp_path, "+method.sharpness=0.5")) == before
-    assert training_identity(settings(tmp_path, "+method.sharpness=0.7")) != before
 
 
 def test_arguments_equal_to_their_defaults_are_left_out() -> None:
