@@ -31,5 +31,10 @@ def test_colleagues_can_read_what_is_written(tmp_path: Path) -> None:
 def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": [float("nan"), float("inf"), 1.5], 2: None})
     assert read_json(tmp_path / "a.json") == {"x": [None, None, 1.5], "2": None}
-    (tmp_path / "a.json").write_text('{"x": ')
+
+
+@pytest.mark.parametrize("text", ['{"a": 1', "[1]", ""])
+def test_a_broken_json_file_is_no_content(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
     assert read_json(tmp_path / "a.json") is None
+    assert read_json(tmp_path / "absent.json") is None
