@@ -26,6 +26,7 @@ from dinodiet.sweep.main import check_alone, register
 from dinodiet.sweep.sweeper import GridSweeper
 from tests import readmes
 from tests.readmes import Command
+from tests.test_layers import ORDER
 
 OWN = "--config-dir"  # a folder of the reader's: tests/test_extension.py does that
 PLACES = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|mnt|scratch|Users|usr|opt|var)/\w")
@@ -120,6 +121,12 @@ def test_no_path_of_a_machine_is_named(path: Path) -> None:
 
 def test_the_first_readme_is_short() -> None:
     assert len(readmes.README.read_text().splitlines()) <= 120
+
+
+def test_the_rooms_are_told_in_the_order_of_their_imports() -> None:
+    told = re.findall(r"^\| (`.*?`) \|", (ROOT / "dinodiet" / "README.md").read_text(), flags=re.MULTILINE)
+    rooms = [{Path(name).stem for name in re.findall(r"`([\w.]+)/?`", cell)} for cell in told]
+    assert [names for names in rooms if names & set().union(*ORDER)] == ORDER
 
 
 def tables() -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""All models of the configuration folders, in every size: `python -m dinodiet.catalogue`."""
+"""All models, datasets, methods and evaluators of the configuration folders: `python -m dinodiet.catalogue`."""

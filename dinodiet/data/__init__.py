@@ -1,1 +1,1 @@
-"""Images, splits and datasets."""
+"""Images, splits and datasets, their loader, and the preprocessing of evaluations."""

@@ -1,1 +1,1 @@
-"""Evaluators, one page each, and what scores an encoder with them."""
+"""Evaluators, one page each, and the scorer that applies them to an encoder."""

@@ -1,1 +1,1 @@
-"""Files, locks, transfers and the machine: what every part needs and none of it is about training."""
+"""Files, locks, transfers, assets and the machine. Nothing here is about training."""

@@ -1,1 +1,1 @@
-"""Methods, one page each."""
+"""Self-supervised methods, one page each, composed of `parts/`; `base.py` has what they share."""

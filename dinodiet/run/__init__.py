@@ -1,1 +1,1 @@
-"""One run: its parts, its modes, and what happens between the steps."""
+"""One run: build its parts, score, train, score, write results; its modes, and what happens between the steps."""

@@ -1,1 +1,1 @@
-"""The training loop and what it consists of."""
+"""The training loop, its optimiser, and the state that resumes it. It names no method and no dataset."""

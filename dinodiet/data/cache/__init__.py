@@ -1,1 +1,1 @@
-"""Decoded pixels, kept on disk."""
+"""Decoded pixels of image files, kept on disk and mapped into memory."""
