@@ -104,6 +104,11 @@ def test_commands_are_accepted(path: Path, sweepers: Sweepers, capsys: pytest.Ca
             assert command.error is None, f"{command} is accepted"
 
 
+def test_the_run_that_is_shown_is_the_default_one(sweepers: Sweepers) -> None:
+    (task,) = sweepers.of(None).tasks([[]])
+    assert re.findall(r"outputs/default/(\S+)", readmes.README.read_text()) == [task.cell.run_id]
+
+
 @pytest.mark.parametrize("path", readmes.ALL, ids=ids)
 def test_files_that_are_named_exist(path: Path) -> None:
     places = (path.parent, ROOT, ROOT / "dinodiet", ROOT / "tests")
