@@ -37,10 +37,10 @@ EXAMPLES = {
     "-m sweeps=vit_sizes mode=fetch": "its weights and data, ahead of time: needs the network",
     "-m sweeps=vit_sizes hydra/launcher=slurm": "on a SLURM cluster",
     "results outputs/vit_sizes": "how far it is, and its tables",
-    "catalogue": "every model in every size",
+    "catalogue": "every model in every size; datasets, methods, evaluators",
     "model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/images": "your own images",
     "mode=sanity model=dinov2 dataset=cifar10": "the frozen backbone against published scores",
-    "mode=evaluate checkpoint=outputs/.../checkpoint.pt dataset=cifar10 model=mae": "score a checkpoint",
+    "mode=evaluate checkpoint=RUN dataset@eval.dataset=cifar10": "score a run again, here on another dataset",
     "model=mae --cfg job": "print every key and value of a run, and stop",
 }
 
