@@ -10,6 +10,7 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-rows", action="store_true", help="write the benchmarks' rows into tests/bench/README.md")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of tests/contracts anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:

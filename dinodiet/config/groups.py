@@ -16,3 +16,5 @@ NOT_SCIENCE = (
     *("name", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
 )
+
+PHASES = ("initial", "final")  # of a run: its encoder before and after the training

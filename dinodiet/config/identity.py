@@ -17,11 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.config.groups import COMMAND, EVALUATION_DATASET
+from dinodiet.config.groups import COMMAND, EVALUATION_DATASET, PHASES
 from dinodiet.config.precheck import signature_of
 from dinodiet.config.settings import Node, Settings
 
-PHASES = ("initial", "final")  # of a run: its encoder before and after the training
 DIGITS = 8  # of a digest, in hexadecimal
 
 

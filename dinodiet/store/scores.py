@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dinodiet.config.identity import PHASES
+from dinodiet.config.groups import PHASES
 from dinodiet.errors import UserError
 from dinodiet.io.files import read_json, write_json
 from dinodiet.store.rundir import RunDir
