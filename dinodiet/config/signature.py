@@ -55,7 +55,8 @@ def check_values(
     """Hold arguments against parameters and their types; raises as `check_arguments`."""
     for name, value in arguments.items():
         if name not in parameters:
-            raise UserError(f"{key}.{name}: no such key; choose from: {', '.join(_configurable(parameters, hints))}")
+            choices = ", ".join(_configurable(parameters, hints))
+            raise UserError(f"{key}.{name}: no such key; " + (f"choose from: {choices}" if choices else "it has none"))
         if name in hints and not fits(value, hints[name]):
             raise UserError(f"{key}.{name}: {value!r}; must be {describe(hints[name])}")
 

@@ -27,7 +27,7 @@ from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
-from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker, World
+from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Method, Runtime, Tracker, World
 
 
 @dataclass
@@ -52,12 +52,12 @@ def build_parts(settings: Settings) -> Parts:
         UserError: one of them refuses its settings.
     """
     runtime = runtime_of(settings)
-    tracker = Guarded(build(settings.tracker, "tracker")())
+    tracker = Guarded(build(settings.tracker, "tracker", Tracker)())
     data = open_data(settings.dataset)
     backbone = build_backbone(settings, data.spec)
     scored = data if settings.evaluation.dataset is None else open_data(settings.evaluation.dataset, "eval.dataset")
     scorer = build_scorer(settings, scored, backbone, runtime)
-    method: MethodBase = build(settings.method, "method")(backbone=backbone, spec=data.spec)
+    method: MethodBase = build(settings.method, "method", Method)(backbone=backbone, spec=data.spec)
     if settings.grad_checkpointing:
         for tower in method.towers():
             recompute_blocks(tower)
