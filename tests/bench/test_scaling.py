@@ -92,9 +92,9 @@ def test_loading_and_views_and_embedding_cost_the_same_at_any_size(note: Note) -
     )
     encoder, times = Pixels().eval(), {count: [0.0] * 0 for count in COUNTS}
     for _ in range(3):
-        for count, images in sets.items():
+        for count, images_of_set in sets.items():
             repeats = max(10_000 // count, 1)
-            once = partial(embed, encoder, images, SPEC, Runtime(), num_labels=10, multilabel=False)
+            once = partial(embed, encoder, images_of_set, SPEC, Runtime(), num_labels=10, multilabel=False)
             work = partial(lambda once, r: [once() for _ in range(r)], once, repeats)
             times[count].append(microseconds(work, count * repeats))
     embedded = report(note, "embedding for an evaluation", times)
