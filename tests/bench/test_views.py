@@ -167,7 +167,7 @@ def setting(size: int) -> tuple[list[Image.Image], Tensor | list[Tensor]]:
     return images, tensors if size == 224 else torch.stack(tensors)
 
 
-# Under the medians that were measured, which move by a quarter with the machine's state: these gates catch a regression.
+# Under the medians that were measured, which move by a quarter with the machine: these catch a regression.
 @pytest.mark.parametrize(
     ("size", "other", "least"),
     [

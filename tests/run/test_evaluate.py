@@ -45,6 +45,7 @@ def test_another_evaluator_and_another_k_train_nothing(
     assert not run_dir.checkpoint.exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_with_more_evaluators_trains_nothing(tmp_path: Path) -> None:
     words = (*TINY, "schedule.epochs=1")
     assert launch(tmp_path, *words).returncode == 0
