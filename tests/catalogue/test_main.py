@@ -42,13 +42,16 @@ def test_a_line_a_family(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("arguments", "words"),
     [
-        (["resnet81"], "error: model: no choice 'resnet81'; choose from: aim, resnet5m, vit, vit_tiny"),
-        (["--out", "models.xls"], "error: models.xls: ends in '.xls'; choose from: .csv, .parquet, .md, .tex, .txt"),
-        (["--colour"], "error: unrecognized arguments: --colour; see --help"),
+        (["resnet81"], "error: model: no choice 'resnet81'; choose from"),
+        (["--out", "models.xls"], "error: models.xls: ends in '.xls'; choose from"),
+        (["--colour"], "error: unrecognized arguments: --colour"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_told_in_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 1
-    assert capsys.readouterr().err == line + "\n"
+    told = capsys.readouterr().err
+    assert told.startswith(words)
+    assert told.endswith("\n")
+    assert told.count("\n") == 1

@@ -45,7 +45,7 @@ class Pair:
     [
         ({"_target_": "tests.nowhere.X"}, "method._target_: 'tests.nowhere.X' cannot be imported"),
         ({"_target_": "tests.config.test_build.CONSTANT"}, "method._target_: 'tests.config.test_build.CONSTANT' is a"),
-        ({"_target_": PAIR, "middle": 1}, "method.middle: no such key; choose from: left, right"),
+        ({"_target_": PAIR, "middle": 1}, "method.middle: no such key; choose from"),
         (
             {"_target_": PAIR, "left": {"_target_": PAIR, "x": 1}},
             "method.left.x: no such key",
@@ -90,7 +90,7 @@ class Paired(Protocol):
 
 
 def test_a_part_that_lacks_a_member_of_its_contract_is_told_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"^model._target_: Pair has no swap; a Paired needs left, swap: see "):
+    with pytest.raises(UserError, match=r"^model._target_: Pair has no swap"):
         build(node(_target_=PAIR, left=1, right=2), "model", Paired)()
 
 

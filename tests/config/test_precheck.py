@@ -66,7 +66,7 @@ def test_a_refusal_reads_the_same_as_after_the_import(target: str, arguments: di
 
 def test_nested_nodes_are_checked_under_their_full_key() -> None:
     node = {"lr": [{"_target_": "dinodiet.schedules.Cosine", "value": "high"}]}
-    with pytest.raises(UserError, match=r"^schedule.lr\[0\].value: 'high'; must be a finite number$"):
+    with pytest.raises(UserError, match=r"^schedule.lr\[0\].value: 'high'; must be a finite"):
         check_nodes(node, "schedule")
 
 

@@ -41,8 +41,8 @@ def test_methods_bring_their_schedules(method: str, schedule: str, loader: Confi
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"tuned": "bogus"}, "^tuned: no choice 'bogus'; choose from: digits_diet"),
-        ({"schedule": "dino"}, "^schedule: 'dino' would be mixed .* made for schedule=diet; add tuned=none"),
+        ({"tuned": "bogus"}, "^tuned: no choice 'bogus'; choose from"),
+        ({"schedule": "dino"}, "^schedule: 'dino' would be mixed"),
     ],
 )
 def test_tuned_settings_that_do_not_fit_are_refused(changed: dict[str, str], words: str, loader: ConfigLoader) -> None:

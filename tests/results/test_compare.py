@@ -150,11 +150,11 @@ def test_settings_of_a_method_are_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "values", "message"),
     [
-        ("method", ["diet", "byol"], "method: compare needs two of its values or more; there are: diet, dino"),
-        ("method", ["diet"], "method: compare needs two"),
-        ("dataset", [], "dataset: compare needs two"),
-        ("colour", [], "colour: no such column"),
-        ("method", [], "method: no two runs differ in it alone"),
+        ("method", ["diet", "byol"], "^method: compare needs two"),
+        ("method", ["diet"], "^method: compare needs two"),
+        ("dataset", [], "^dataset: compare needs two"),
+        ("colour", [], "^colour: no such column"),
+        ("method", [], "^method: no two runs differ"),
     ],
 )
 def test_what_cannot_be_compared_is_told(key: str, values: list[str], message: str, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_losses_come_from_what_the_run_logged(tmp_path: Path) -> None:
 def test_a_curve_that_does_not_exist_is_told(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     runs = read([tmp_path]).runs
-    with pytest.raises(UserError, match="loss: no curve of it; choose from: kmeans/ari, kmeans/nmi, knn/accuracy"):
+    with pytest.raises(UserError, match=r"^loss: no curve of it; choose from"):
         quantity(runs, "loss")
 
 

@@ -69,7 +69,7 @@ def test_broken_results_are_warned_of(study: Path, capsys: pytest.CaptureFixture
     file.write_text(file.read_text()[:100])
     assert main([str(study)]) == 0
     printed = capsys.readouterr()
-    assert f"warning: left out: {file}: broken or half-written" in printed.err
+    assert f"warning: left out: {file}: broken" in printed.err
     assert "35 done, 1 unreadable" in printed.out
     assert "(2 of 3)" in printed.out
 
@@ -94,16 +94,16 @@ def test_commas_in_brackets_part_nothing() -> None:
     ("arguments", "message"),
     [
         (["{study}x"], "studyx: no such folder"),
-        ([], "the following arguments are required: PATH; see --help"),
-        (["{study}", "--rows", "colour"], "colour: no such column; choose from: study, run, model"),
-        (["{study}", "--metric", "speed"], "speed: no such metric; choose from: knn/accuracy"),
-        (["{study}", "--phase", "middle"], "middle: no such phase; choose from: initial, final, change"),
-        (["{study}", "--where", "method"], "--where method: give COLUMN=VALUE or COLUMN=VALUE,VALUE"),
-        (["{study}", "--where", "method=byol"], "method: no run has byol; there are: diet, dino"),
-        (["{study}", "--compare", "method=diet,byol"], "method: compare needs two of its values"),
-        (["{study}", "--out", "table.doc"], "table.doc: ends in '.doc'; choose from: .csv, .parquet, .md, .tex, .txt"),
-        (["{study}", "--curves", "x.gif"], "x.gif: ends in '.gif'; choose from: .png, .svg, .csv"),
-        (["{study}", "--colour"], "unrecognized arguments: --colour; see --help"),
+        ([], "arguments are required: PATH"),
+        (["{study}", "--rows", "colour"], "colour: no such column; choose from"),
+        (["{study}", "--metric", "speed"], "speed: no such metric; choose from"),
+        (["{study}", "--phase", "middle"], "middle: no such phase; choose from"),
+        (["{study}", "--where", "method"], "--where method: give COLUMN=VALUE"),
+        (["{study}", "--where", "method=byol"], "method: no run has byol"),
+        (["{study}", "--compare", "method=diet,byol"], "method: compare needs two"),
+        (["{study}", "--out", "table.doc"], "table.doc: ends in '.doc'; choose from"),
+        (["{study}", "--curves", "x.gif"], "x.gif: ends in '.gif'; choose from"),
+        (["{study}", "--colour"], "unrecognized arguments: --colour"),
     ],
 )
 def test_a_mistake_is_one_line(

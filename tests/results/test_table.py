@@ -198,13 +198,13 @@ def test_a_layout_names_what_there_is(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     runs = read([tmp_path]).runs
     assert layout(runs) == Layout(("model",), ("dataset",))
-    with pytest.raises(UserError, match="colour: no such column; choose from: study, run, model"):
+    with pytest.raises(UserError, match=r"^colour: no such column; choose from"):
         layout(runs, rows=["colour"])
-    with pytest.raises(UserError, match="knn/speed: no such metric; choose from: knn/accuracy, knn/f1"):
+    with pytest.raises(UserError, match=r"^knn/speed: no such metric; choose from"):
         layout(runs, metrics=["knn/speed"])
-    with pytest.raises(UserError, match="over: dataset is in cols already"):
+    with pytest.raises(UserError, match=r"^over: dataset is in cols"):
         layout(runs, cols=["dataset"], over=["dataset"])
-    with pytest.raises(UserError, match="middle: no such phase; choose from: initial, final, change"):
+    with pytest.raises(UserError, match=r"^middle: no such phase; choose from"):
         layout(runs, phases=["middle"])
 
 

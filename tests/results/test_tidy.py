@@ -98,10 +98,10 @@ def test_filters(where: dict[str, object], runs: int, tmp_path: Path) -> None:
     [
         (
             {"colour": "red"},
-            "colour: no such column; choose from: study, run, model, dataset, method, seed, or any key",
+            "colour: no such column; choose from",
         ),
-        ({"method": "byol"}, "method: no run has byol; there are: diet, dino"),
-        ({"_target_": "x"}, "_target_: more than one key ends so; choose from: model._target_, "),
+        ({"method": "byol"}, "method: no run has byol"),
+        ({"_target_": "x"}, "_target_: more than one key ends so; choose from"),
     ],
 )
 def test_a_wrong_filter_is_told(where: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_wrong_filter_is_told(where: dict[str, object], message: str, tmp_path
 def test_no_such_folder_and_no_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such folder"):
         collect(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="paths: none given"):
+    with pytest.raises(UserError, match=r"^paths: none given"):
         collect([])
     with pytest.raises(UserError, match="no runs there"):
         collect(tmp_path)
@@ -133,8 +133,8 @@ def test_broken_results_and_other_versions_are_named_and_left_out(tmp_path: Path
         frame = collect(tmp_path)
     assert frame["seed"].unique().tolist() == [0]
     older, newer, *broken = (str(one.message) for one in warned)
-    assert "written by an older version (format 0; this one reads 2)" in older
+    assert "older version (format 0" in older
     assert "_seed1_" in older and "_seed2_" in older
-    assert "written by a newer version (format 7; this one reads 2)" in newer
+    assert "newer version (format 7" in newer
     assert half.name in broken[0] and "run the same command again" in broken[0]
     assert empty.name in broken[1]

@@ -52,7 +52,7 @@ def test_without_an_account_the_record_is_kept_offline(tmp_path: Path, monkeypat
 
 
 def test_an_empty_project_is_refused() -> None:
-    with pytest.raises(UserError, match="project"):
+    with pytest.raises(UserError, match=r"^project: must not be"):
         Wandb(project="")
 
 

@@ -18,13 +18,16 @@ REFUSED = {
     "bad value": (["schedule.batch_size=8,0,-1"], "2 of 3 runs are refused"),
     "an interval": (["schedule.lr=interval(0,1)"], "an interval is no grid"),
     "two studies": (["name=a,b", "schedule.epochs=0"], "a sweep lies in one study"),
-    "a launcher of Hydra's": (["hydra/launcher=basic", "seed=0,1"], "hydra/launcher: 'basic' is none of dinodiet's"),
-    "retry": (["retry=all", "seed=0,1"], "retry: 'all'; choose from: failed, null"),
+    "a launcher of Hydra's": (["hydra/launcher=basic", "seed=0,1"], "hydra/launcher: 'basic' is none of"),
+    "retry": (["retry=all", "seed=0,1"], "retry: 'all'; choose from"),
     "a short limit": (
         ["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.timeout_min=2"],
-        "hydra.launcher.signal_delay_s: 120 s before a limit of 2 min",
+        "hydra.launcher.signal_delay_s: 120 s before a limit",
     ),
-    "an unknown launcher key": (["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.queue=x"], "queue"),
+    "an unknown launcher key": (
+        ["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.queue=x"],
+        "hydra.launcher.queue: no such key",
+    ),
 }
 
 
@@ -43,7 +46,7 @@ def test_the_settings_of_a_site_win_over_the_preset(tmp_path: Path) -> None:
     (tmp_path / "mine" / "site" / "slurm.yaml").write_text("timeout_min: 2\n")
     done = launch(tmp_path, "--config-dir", str(tmp_path / "mine"), "-m", "hydra/launcher=slurm", "seed=0,1")
     assert done.returncode == 1
-    assert "hydra.launcher.signal_delay_s: 120 s before a limit of 2 min" in done.stderr
+    assert "hydra.launcher.signal_delay_s: 120 s before a limit" in done.stderr
 
 
 def test_options_that_exclude_each_other_are_one_line(tmp_path: Path) -> None:

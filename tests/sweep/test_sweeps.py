@@ -141,8 +141,8 @@ def test_equal_terms_for_both_methods() -> None:
             ["method.loss.label_smoothing: 'much'", "method.loss.label_smoothing: 'few'"],
         ),
         ("model=vit_tiny,mea", ["model=mea", "'model/mea'"]),
-        ("dataset=breastmnist,pathmnist", ["dataset=breastmnist", "dataset.limit: 1000; 546 images are available"]),
-        ("model.size=tiny,huge", ["model.size=huge", "model.size: 'huge'; choose from: tiny"]),
+        ("dataset=breastmnist,pathmnist", ["dataset=breastmnist", "dataset.limit: 1000; 546 images"]),
+        ("model.size=tiny,huge", ["model.size=huge", "model.size: 'huge'; choose from"]),
         ("method.labl=3,4", ["method.labl=3", "method.labl=4"]),
     ],
 )

@@ -100,9 +100,9 @@ def test_a_bad_cell_and_a_signal(tmp_path: Path) -> None:
 
 
 def test_bad_numbers_are_refused() -> None:
-    with pytest.raises(UserError, match="processes: 0; must be at least 1"):
+    with pytest.raises(UserError, match=r"^processes: 0; must be at least"):
         Parallel(processes=0)
-    with pytest.raises(UserError, match="gpus: -1; must be at least 0"):
+    with pytest.raises(UserError, match=r"^gpus: -1; must be at least"):
         Parallel(gpus=-1)
 
 

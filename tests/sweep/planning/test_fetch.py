@@ -129,7 +129,9 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     assert any(line.startswith("  nothing") and line.endswith("weights=none") for line in lines)
     assert (tmp_path / "data" / "bloodmnist_64.npz").is_file()
     assert lines[-1] == "3 FAILED, 1 nothing, 1 fetched"
-    assert errors == "error: mode=fetch: 3 of 5 could not be fetched: vit_tiny, vit_tiny, bloodmnist\n"
+    assert errors.startswith("error: mode=fetch: 3 of 5 could not")
+    assert errors.endswith(": vit_tiny, vit_tiny, bloodmnist\n")
+    assert errors.count("\n") == 1
 
 
 def test_a_single_run_whose_parts_need_nothing(
@@ -150,7 +152,9 @@ def test_stopping_it_is_one_line(web: Web, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("dinodiet.data.sources.medmnist.transfer", stop)
     code, _, errors = command(tmp_path, monkeypatch, capfd, *SET, "model.weights=none")
     assert code == 1
-    assert errors == "error: mode=fetch: stopped; the same command goes on from there\n"
+    assert errors.startswith("error: mode=fetch: stopped")
+    assert errors.endswith("\n")
+    assert errors.count("\n") == 1
 
 
 def test_every_model_and_dataset_says_what_it_needs() -> None:
@@ -186,7 +190,7 @@ def test_a_part_of_ones_own_says_what_it_needs_or_that_it_does_not(tmp_path: Pat
 
 
 def test_wrong_values_are_told_like_everywhere() -> None:
-    with pytest.raises(UserError, match=r"^model.size: 'huge'; choose from: T, T2"):
+    with pytest.raises(UserError, match=r"^model.size: 'huge'; choose from"):
         declared({"_target_": MAMBAVISION, "size": "huge"}, "model", "assets")[0]()
     with pytest.raises(UserError, match=r"^model.sise: no such key"):
         declared({"_target_": MAMBAVISION, "sise": "T"}, "model", "assets")

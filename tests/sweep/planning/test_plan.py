@@ -143,18 +143,18 @@ def test_a_line_names_no_run_that_is_not_there() -> None:
 def test_all_impossible_cells_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reasons = {
         "seed=0": None,
-        "dataset.image_size=0": "dataset.image_size: 0; choose a side in pixels",
-        "dataset.limit=5000": "dataset.limit: 5000; 1000 images are available",
-        "+method.views.size=64": "method.views.size: 64 pixels is more than the backbone's input of 32",
-        "method.trainable=last_99_blocks": "method.trainable: 'last_99_blocks', but the backbone has 2 blocks",
-        "eval.knn.k=65": "eval.knn.k: 65; there are only 64 train images",
+        "dataset.image_size=0": "dataset.image_size: 0; choose a side",
+        "dataset.limit=5000": "dataset.limit: 5000; 1000 images",
+        "+method.views.size=64": "method.views.size: 64 pixels is more than",
+        "method.trainable=last_99_blocks": "method.trainable: 'last_99_blocks', but",
+        "eval.knn.k=65": "eval.knn.k: 65; there are only 64",
         "schedule.lr={_target_: dinodiet.schedules.Cosine, value: 1, warmup_steps: 1, warmup_epochs: 1}": "are all set",
-        "model.weights=/no/such/file.pth": "model.weights: no file /no/such/file.pth",
+        "model.weights=/no/such/file.pth": "model.weights: no file",
         "schedule.optimizer._target_=torch.optim.AdamX": "schedule.optimizer._target_: 'torch.optim.AdamX' cannot be",
     }
     with pytest.raises(UserError) as caught:
         plan([cell(tmp_path, override) for override in reasons])
-    assert str(caught.value).startswith("8 of 9 runs cannot be built: dataset.image_size=0: dataset.image_size: 0;")
+    assert str(caught.value).startswith("8 of 9 runs cannot be built: dataset.image_size=0: ")
     assert "\n" not in str(caught.value)
     printed = capsys.readouterr().out.splitlines()
     for line, (override, reason) in zip(printed[1:], reasons.items(), strict=False):
@@ -214,7 +214,7 @@ class TestDataThatIsNotHere:
         assert (found.steps, found.note) == (None, "data not found")
 
     def test_too_large_a_limit_is_refused_all_the_same(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"dataset.limit: 1000; 546 images are available"):
+        with pytest.raises(UserError, match=r"^dataset.limit: 1000; 546 images"):
             Estimator()(cell(tmp_path, "dataset=breastmnist", "dataset.limit=1000").settings())
 
     @pytest.mark.parametrize(("limit", "steps"), [("50", "9"), ("null", "?")])
@@ -285,13 +285,13 @@ def test_the_input_is_that_of_the_run(tmp_path: Path, size: str, weights: str, p
     settings = cell(tmp_path, "dataset.image_size=null").settings()  # the digits have 8 x 8 pixels
     model = {**CONVOLUTIONS, "size": size, "names": {size: size}, "weights": weights}
     assert backbone_on_meta(model, open_data(settings.dataset).data.spec).input.size == pixels
-    with pytest.raises(UserError, match=rf"views.size: {pixels + 1} pixels is more than .* {pixels}"):
+    with pytest.raises(UserError, match=rf"views.size: {pixels + 1} pixels is more than"):
         Estimator()(with_nodes(settings, model=model, views={**settings.method["views"], "size": pixels + 1}))
 
 
 def test_weights_that_were_never_released_are_refused(tmp_path: Path) -> None:
     model = {**CONVOLUTIONS, "size": "035", "names": {"035": "mobilenetv2_035"}, "weights": "hub"}
-    with pytest.raises(UserError, match=r"model.weights: hub, but mobilenetv2_035 has no released weights"):
+    with pytest.raises(UserError, match=r"^model.weights: hub, but mobilenetv2_035 has no"):
         Estimator()(with_nodes(cell(tmp_path).settings(), model=model))
 
 
@@ -313,5 +313,5 @@ def test_what_cells_share_is_built_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_cuda_need_not_be_here(tmp_path: Path) -> None:
     assert Estimator()(cell(tmp_path, "device=cuda:3").settings()).steps == 12
-    with pytest.raises(UserError, match="device: 'gpu'"):
+    with pytest.raises(UserError, match=r"^device: 'gpu'"):
         Estimator()(cell(tmp_path, "device=gpu").settings())
