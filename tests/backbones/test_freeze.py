@@ -161,11 +161,11 @@ def test_the_choice_can_be_changed_and_leaves_the_mode_alone() -> None:
 @pytest.mark.parametrize(
     ("trainable", "message"),
     [
-        ("last_9_blocks", r"trainable: 'last_9_blocks', but the backbone has 3 blocks; choose n from 1 to that$"),
-        ("last_0_blocks", r"trainable: 'last_0_blocks'; choose from: all, last_<n>_blocks with n > 0, head_only$"),
-        ("last_two_blocks", r"choose from: all, last_<n>_blocks"),
-        ("everything", r"trainable: 'everything'; choose from"),
-        (None, r"trainable: None; choose from"),
+        ("last_9_blocks", r"^trainable: 'last_9_blocks', .* 3 blocks"),
+        ("last_0_blocks", r"^trainable: 'last_0_blocks'; choose from"),
+        ("last_two_blocks", r"^trainable: 'last_two_blocks'; choose from"),
+        ("everything", r"^trainable: 'everything'; choose from"),
+        (None, r"^trainable: None; choose from"),
     ],
 )
 def test_malformed_choices_are_refused_and_change_nothing(trainable: Any, message: str) -> None:
@@ -206,5 +206,5 @@ def test_any_module_with_blocks_can_be_frozen() -> None:
 def test_a_backbone_without_blocks_says_so() -> None:
     backbone: Any = Plain()
     backbone.freezable_blocks = list
-    with pytest.raises(UserError, match=r"this backbone has no blocks; choose from: all, head_only"):
+    with pytest.raises(UserError, match=r"^trainable: .* no blocks"):
         set_trainable(backbone, "last_1_blocks")

@@ -133,5 +133,5 @@ class Shortcut(Toy):
 def test_a_backbone_that_is_no_chain_is_refused() -> None:
     backbone = Shortcut()
     set_trainable(backbone, "last_1_blocks")
-    with pytest.raises(UserError, match=r"^trunk: this backbone's blocks are no chain"):
+    with pytest.raises(UserError, match=r"^trunk: .* no chain"):
         Split(backbone, 1).checked(torch.randn(1, 3, 4, 4))

@@ -103,7 +103,7 @@ def test_pooled_is_what_timm_feeds_the_classifier(model: str) -> None:
     [("resnet18", "cls", "pooled"), ("ijepa", "cls", "mean_patch, pooled"), ("mae", "clss", "cls, mean_patch, pooled")],
 )
 def test_a_feature_that_the_model_lacks_is_refused(model: str, feature: str, choices: str) -> None:
-    with pytest.raises(UserError, match=f"feature: '{feature}' .* choose from: {choices}$"):
+    with pytest.raises(UserError, match=f"^feature: '{feature}' .* {choices}$"):
         build_small(model, feature=feature)
 
 
@@ -111,21 +111,19 @@ def test_a_feature_that_the_model_lacks_is_refused(model: str, feature: str, cho
 
 
 def test_an_unknown_size_lists_the_choices() -> None:
-    with pytest.raises(UserError, match=r"^size: 'tiny'; choose from: small, base, large, giant, small_reg"):
+    with pytest.raises(UserError, match=r"^size: 'tiny'; choose from"):
         build("dinov2", size="tiny")
 
 
 @pytest.mark.parametrize("size", ["b16_1k", "l14_22k"])
 def test_sizes_that_were_never_released_say_so(size: str) -> None:
-    with pytest.raises(
-        UserError, match=f"{size}' of this family was never released; choose from: h14_1k, h14_22k, h16"
-    ):
+    with pytest.raises(UserError, match=f"^size: .*{size}' .*never released"):
         build("ijepa", size=size)
 
 
 @pytest.mark.parametrize("name", ["vit_tinny_patch16_224", "resnet18.bogus"])
 def test_a_name_that_timm_lacks_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=re.escape(f"names.a: timm {timm.__version__} has no '{name}'")):
+    with pytest.raises(UserError, match=f"^names.a: .* has no '{re.escape(name)}'"):
         timm_backbone(DATA, size="a", names={"a": name}, feature="pooled")
 
 
@@ -164,15 +162,11 @@ def test_patch_size_auto(side: int, patch: int) -> None:
 @pytest.mark.parametrize(
     ("data", "changes", "message"),
     [
-        (
-            {"image_size": 100},
-            {},
-            r"image_size: 100 .image_size of the dataset photos. is not a multiple .* 14; nearest: 98, 112$",
-        ),
-        ({}, {"image_size": 10}, r"image_size: 10 is not a multiple of the patch size 14; nearest: 14, 28$"),
-        ({}, {"image_size": 0}, r"image_size: 0; must be positive"),
-        ({}, {"patch_size": -2}, r"patch_size: -2; must be positive, auto or null"),
-        ({}, {"model_args": {"dpeth": 2}}, r"model_args: .*'dpeth'"),
+        ({"image_size": 100}, {}, r"^image_size: 100 .*dataset photos.* not a multiple .* 98, 112$"),
+        ({}, {"image_size": 10}, r"^image_size: 10 is not a multiple .* 14, 28$"),
+        ({}, {"image_size": 0}, r"^image_size: 0; "),
+        ({}, {"patch_size": -2}, r"^patch_size: -2; "),
+        ({}, {"model_args": {"dpeth": 2}}, r"^model_args: .*'dpeth'"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(data: dict[str, Any], changes: dict[str, Any], message: str) -> None:
@@ -181,7 +175,7 @@ def test_sizes_that_do_not_fit_are_refused(data: dict[str, Any], changes: dict[s
 
 
 def test_a_patch_size_is_refused_where_there_are_no_patches() -> None:
-    with pytest.raises(UserError, match=r"patch_size: 4, but resnet18.tv_in1k has no patches"):
+    with pytest.raises(UserError, match=r"^patch_size: 4, .* no patches"):
         build("resnet18", patch_size=4)
 
 

@@ -216,7 +216,7 @@ def _truncated(path: Path) -> None:
         ("empty.png", lambda path: path.touch(), "cannot identify"),
         ("truncated.jpg", _truncated, "truncated"),
         ("truncated.png", _truncated, "cannot be read"),
-        ("float.tif", lambda path: _two_pixels("F", 0.25, 0.5).save(path), "pixel type F with values 0.25 to 0.5"),
+        ("float.tif", lambda path: _two_pixels("F", 0.25, 0.5).save(path), "pixel type F .* 0.25 to 0.5"),
         ("negative.tif", lambda path: _two_pixels("I", -1, 5).save(path), "values -1 to 5"),
     ],
 )

@@ -91,10 +91,10 @@ class TestLimit:
 
     @pytest.mark.parametrize("count", [0, -1, 21])
     def test_refuses_more_than_there_is(self, count: int) -> None:
-        with pytest.raises(UserError, match=rf"^limit: {count}; 20 images are available"):
+        with pytest.raises(UserError, match=rf"^limit: {count}; 20 images"):
             limit(None, 20, count, seed=0)
 
     def test_refuses_to_balance_what_has_no_classes(self) -> None:
         for labels, kind in ((None, "unlabelled"), (torch.zeros(20, 14), "multi-label")):
-            with pytest.raises(UserError, match=f"^balanced: true, but the images are {kind}"):
+            with pytest.raises(UserError, match=f"^balanced: true, .* {kind}"):
                 limit(labels, 20, 5, seed=0, balanced=True)

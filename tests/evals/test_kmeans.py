@@ -40,7 +40,7 @@ def test_where_it_makes_no_sense_it_says_why() -> None:
         KMeans().applies(DataSpec("tags", 100, 14, multilabel=True), 100)
     with pytest.raises(NotApplicable, match="needs labels"):
         KMeans().applies(DataSpec("unlabelled", 100, 0), 100)
-    with pytest.raises(NotApplicable, match="2 images cannot form 3 clusters"):
+    with pytest.raises(NotApplicable, match=r"2 images .* 3 clusters"):
         values(KMeans(), blobs(9), blobs(2))
 
 

@@ -138,10 +138,10 @@ def test_what_cannot_be_probed_is_refused() -> None:
 
 def test_settings_out_of_range_are_refused_by_name() -> None:
     for strengths in (0.0, [], [1.0, -1.0], math.nan, [math.inf]):
-        with pytest.raises(UserError, match=r"^C: .*positive finite"):
+        with pytest.raises(UserError, match=r"^C: .*positive"):
             Linear(C=strengths)
     for tolerance in (0.0, math.nan):
         with pytest.raises(UserError, match=r"^tolerance: .*above 0"):
             Linear(tolerance=tolerance)
-    with pytest.raises(UserError, match=r"^normalize: 'l3'; choose from: l2"):
+    with pytest.raises(UserError, match=r"^normalize: 'l3'; choose from"):
         Linear(normalize="l3")  # type: ignore[arg-type]

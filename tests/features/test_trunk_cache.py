@@ -223,7 +223,7 @@ def test_the_size_is_told_and_must_fit(
     prepare(diet(), tmp_path)
     assert "trunk cache" not in capsys.readouterr().out
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size - 1))
-    with pytest.raises(UserError, match=r"^trunk: .* to write to .* free; choose fewer views"):
+    with pytest.raises(UserError, match=r"^trunk: .* free; choose fewer"):
         prepare(diet(), tmp_path / "full")
     assert not (tmp_path / "full").exists()
 
@@ -231,12 +231,12 @@ def test_the_size_is_told_and_must_fit(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"trainable": "all"}, r"^views: 3, but with trainable all nothing is frozen; choose trainable from"),
-        ({"mix__mixup_alpha": 0.4}, r"^trunk: .* mixup mixes images"),
-        ({"mix__cutmix_alpha": 0.4}, r"^trunk: .* cutmix mixes images"),
-        ({"trunk__views": -1}, r"^views: -1; must be at least 0"),
-        ({"trunk__noise": -0.1}, r"^noise: -0.1; must be at least 0"),
-        ({"trunk__views": 0, "trunk__noise": 0.2}, r"^noise: 0.2; .* 0 where no views are cached"),
+        ({"trainable": "all"}, r"^views: 3, .* nothing is frozen"),
+        ({"mix__mixup_alpha": 0.4}, r"^trunk: .* mixup mixes"),
+        ({"mix__cutmix_alpha": 0.4}, r"^trunk: .* cutmix mixes"),
+        ({"trunk__views": -1}, r"^views: -1; "),
+        ({"trunk__noise": -0.1}, r"^noise: -0.1; "),
+        ({"trunk__views": 0, "trunk__noise": 0.2}, r"^noise: 0.2; .* no views"),
     ],
 )
 def test_mistakes_are_told(settings: dict[str, Any], message: str) -> None:
@@ -252,7 +252,7 @@ def test_views_that_do_not_tell_their_settings_are_refused(tmp_path: Path) -> No
     method = diet()
     assert method.trunk is not None
     method.trunk.augment = Nameless(method.backbone.input)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"^views: .*Nameless object.* give it a __repr__"):
+    with pytest.raises(UserError, match=r"^views: .*Nameless object.* __repr__"):
         prepare(method, tmp_path)
 
 
@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path, monkeypa
         raise OSError("No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match=r"^trunk: .* cannot be written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"^trunk: .* cannot be written \(No space left"):
         prepare(diet(), tmp_path)
     assert {path.suffix for path in (tmp_path / "trunks").iterdir()} == {".lock"}
 

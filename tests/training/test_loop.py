@@ -131,7 +131,7 @@ def test_rates_follow_the_schedules_and_the_groups() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_rate() -> None:
-    with pytest.raises(NonFiniteLossError, match=r"at step \d+ of 500 \(learning rates: decay 1e\+03"):
+    with pytest.raises(NonFiniteLossError, match=r"step \d+ of 500 .*decay 1e\+03"):
         train(steps=500, lr=1e3)
 
 

@@ -155,7 +155,7 @@ def test_a_broken_kernel_is_told_and_replaced(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(name=name))
     monkeypatch.setattr(importlib, "import_module", fail)
-    with pytest.warns(UserWarning, match="mamba_ssm is installed but broken, .*: undefined symbol"):
+    with pytest.warns(UserWarning, match=r"mamba_ssm .* broken, .*undefined symbol"):
         assert module._cuda_kernel.__wrapped__() is None
 
 

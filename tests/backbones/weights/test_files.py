@@ -70,11 +70,11 @@ def test_an_unfinished_run_is_its_checkpoint(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "other"), [("timm", "aim"), ("aim", "mambavision"), ("mambavision", "timm")])
 def test_another_model_is_refused_and_named(kind: str, other: str, tmp_path: Path) -> None:
     leave(tmp_path, trained(other), checkpoint=False)
-    with pytest.raises(UserError, match=r"^weights: .*encoder.safetensors .trained: vit, huge. does not fit .*missing"):
+    with pytest.raises(UserError, match=r"^weights: .*trained: vit, huge.* does not fit .*missing"):
         BUILD[kind](str(tmp_path))
 
 
 def test_a_whole_method_without_its_encoder_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "weights.safetensors")
-    with pytest.raises(UserError, match=r"^weights: .*holds a whole method; its encoder, encoder.safetensors, is not"):
+    with pytest.raises(UserError, match=r"^weights: .*whole method; .*encoder.safetensors"):
         run_file(str(tmp_path / "weights.safetensors"))

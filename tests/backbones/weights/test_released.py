@@ -40,7 +40,7 @@ def test_a_broken_connection_is_tried_again(web: Web, monkeypatch: pytest.Monkey
 
 def test_content_with_another_digest_than_the_hub_says_is_refused(web: Web) -> None:
     web.publish("owner/models", "net.pth", CONTENT, sha256="0" * 64)
-    with pytest.raises(UserError, match=r"net.pth of owner/models has SHA-256 \w+, published is 0{16}...; it"):
+    with pytest.raises(UserError, match=r"net.pth .* SHA-256 \w+, published is 0{16}"):
         RELEASE.get()
     assert RELEASE.find() is None
     assert not [path for path in RELEASE.place.rglob("*") if path.is_file() and path.stat().st_size >= len(CONTENT)]
@@ -48,7 +48,7 @@ def test_content_with_another_digest_than_the_hub_says_is_refused(web: Web) -> N
 
 def test_content_with_another_digest_than_the_paper_says_is_refused(web: Web) -> None:
     web.publish("owner/models", "net.pth", CONTENT)
-    with pytest.raises(UserError, match=r"has SHA-256 \w+, published is 0d6f6b8f...; it was removed"):
+    with pytest.raises(UserError, match=r"SHA-256 \w+, published is 0d6f6b8f.* removed"):
         HubFile("owner/models", "net.pth", sha256="0d6f6b8f").get()
     assert RELEASE.find() is None
 
@@ -73,7 +73,7 @@ def test_files_on_no_hub_lie_where_torch_hub_looks(web: Web, tmp_path: Path, mon
     web.files["/models/net.pth.tar"] = CONTENT
     release = UrlFile(f"{web.address}/models/net.pth.tar")
     web.cuts = [100, 0]
-    with pytest.raises(UserError, match=rf"{release.url} is neither in the cache {tmp_path}/torch/hub/checkpoints"):
+    with pytest.raises(UserError, match=rf"{release.url} .*cache {tmp_path}/torch/hub/checkpoints"):
         release.get()
     assert release.get() == release.find() == tmp_path / "torch/hub/checkpoints/net.pth.tar"
     assert web.gets()[-1] == ("/models/net.pth.tar", "bytes=100-")

@@ -123,7 +123,7 @@ def test_position_embeddings_are_resized_to_the_images(tmp_path: Path) -> None:
 
 def test_another_patch_size_is_refused_unless_asked_for(tmp_path: Path) -> None:
     path = save(own_state(build_small("dino", size="small8")), tmp_path / "dino8.pth")
-    with pytest.raises(UserError, match=r"dino8.pth does not fit .*: its patch size is 8, the model's 16"):
+    with pytest.raises(UserError, match=r"^weights: .*dino8.pth does not fit .* patch size is 8"):
         build_small("dino", size="small16", weights=path)
     assert build_small("dino", size="small16", patch_size=4, weights=path).model.patch_embed.patch_size == (4, 4)
 
@@ -138,20 +138,14 @@ def without(key: str) -> Callable[[layouts.State], layouts.State]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without("norm.bias"), r"fit vit_tiny_patch16_224: 1 missing \(norm.bias\)$"),
+        (without("norm.bias"), r"1 missing \(norm.bias\)$"),
         (lambda state: {**state, "adapter.weight": torch.zeros(1)}, r": 1 unexpected \(adapter.weight\)$"),
-        (
-            lambda state: {**state, "cls_token": torch.zeros(1, 1, 7)},
-            r": 1 of another shape \(cls_token \(1, 1, 7\) instead of \(1, 1, 48\)\)$",
-        ),
+        (lambda state: {**state, "cls_token": torch.zeros(1, 1, 7)}, r": 1 of another shape \(cls_token \(1, 1, 7\)"),
         (
             lambda state: {**without("norm.bias")(state), "a": torch.zeros(1), "b": torch.zeros(1)},
             r": 1 missing \(norm.bias\); 2 unexpected \(a, b\)$",
         ),
-        (
-            lambda state: {"norm.bias": state["norm.bias"]},
-            r": 41 missing \(cls_token, pos_embed, patch_embed.proj.weight, \.\.\.\)$",
-        ),
+        (lambda state: {"norm.bias": state["norm.bias"]}, r": 41 missing \(cls_token, .*\.\.\.\)$"),
         (lambda state: {}, r"42 missing"),
     ],
 )
@@ -177,16 +171,16 @@ def test_another_familys_file_is_refused(model: str, other: str, tmp_path: Path)
 
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^weights: no file {tmp_path}/none.pth; choose from: hub, none, or a"):
+    with pytest.raises(UserError, match=f"^weights: no file {tmp_path}/none.pth"):
         build_small("vit_tiny", weights=str(tmp_path / "none.pth"))
-    with pytest.raises(UserError, match=f"^weights: no file {Path.cwd()}/hubb; choose from"):
+    with pytest.raises(UserError, match=f"^weights: no file {Path.cwd()}/hubb"):
         build_small("vit_tiny", weights="hubb")
 
 
 @pytest.mark.parametrize("name", ["notes.pth", "notes.safetensors"])
 def test_a_file_that_is_no_checkpoint_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not weights\nat all")
-    with pytest.raises(UserError, match=rf"^weights: .*{name} cannot be read as a checkpoint \(") as caught:
+    with pytest.raises(UserError, match=rf"^weights: .*{name} cannot be read") as caught:
         build_small("vit_tiny", weights=str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
@@ -197,7 +191,7 @@ class Payload:
 
 def test_files_that_hold_code_are_refused(tmp_path: Path) -> None:
     path = save({"model": Payload()}, tmp_path / "code.pth")
-    with pytest.raises(UserError, match=r"cannot be read as a checkpoint \(RuntimeError: weights_only=True blocked"):
+    with pytest.raises(UserError, match=r"^weights: .* cannot be read .*weights_only=True"):
         build_small("vit_tiny", weights=path)
 
 
@@ -216,9 +210,7 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError) as caught:
         build_small("dinov2", weights="hub")
     message = str(caught.value)
-    assert message.startswith(
-        "weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m is neither in the cache"
-    )
+    assert message.startswith("weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m")
     assert "HF_HOME" in message
     assert "Network is unreachable" in message
     assert message.endswith("weights=/path/to/file")
@@ -274,5 +266,5 @@ def test_weights_that_the_publisher_keeps_are_fetched_from_there(
 
 @pytest.mark.parametrize("size", ["035", "075"])
 def test_models_without_released_weights_say_so(size: str) -> None:
-    with pytest.raises(UserError, match=rf"^weights: hub, but mobilenetv2_{size} has no released weights; choose"):
+    with pytest.raises(UserError, match=rf"^weights: hub, but mobilenetv2_{size} has no released"):
         build_small("mobilenetv2_035", size=size, weights="hub")

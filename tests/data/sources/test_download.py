@@ -27,7 +27,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 def test_a_download_is_continued_and_what_it_needed_is_removed(web: Web, tmp_path: Path) -> None:
     url, target = f"{web.address}/images.tar.gz", tmp_path / "data" / "images"
     web.cuts = [50, 0]
-    with pytest.raises(UserError, match=r"images not found, and the download failed .*closed after 50 of"):
+    with pytest.raises(UserError, match=r"images not found, .*download failed .*closed after 50"):
         ensure(url, target, "images", allowed=True)
     (asset,) = published_assets(url, target, "images", True)
     assert asset.find() is None
@@ -44,11 +44,11 @@ def test_an_archive_whose_unpacking_was_interrupted_is_not_fetched_again(
     url, target = f"{web.address}/images.tar.gz", tmp_path / "images"
 
     def full(*_: object) -> None:
-        raise OSError("No space left on device")
+        raise OSError("No space left")
 
     with monkeypatch.context() as patched:
         patched.setattr("dinodiet.data.sources.download.extract_archive", full)
-        with pytest.raises(UserError, match="No space left on device"):
+        with pytest.raises(UserError, match="No space left"):
             ensure(url, target, "images", allowed=True)
     ensure(url, target, "images", allowed=True)
     assert (target / "one.txt").is_file()
@@ -59,7 +59,7 @@ def test_a_broken_archive_is_not_kept(web: Web, tmp_path: Path) -> None:
     url, target, sound = f"{web.address}/images.tar.gz", tmp_path / "images", web.files["/images.tar.gz"]
     for broken in (b"not an archive", sound[:-20]):
         web.files["/images.tar.gz"] = broken
-        with pytest.raises(UserError, match=r"images not found, and the download failed .*; get http") as caught:
+        with pytest.raises(UserError, match=r"images not found, .*download failed .*; get http") as caught:
             ensure(url, target, "images", allowed=True)
         assert "\n" not in str(caught.value)
         assert not list(tmp_path.iterdir())

@@ -39,14 +39,14 @@ def test_published_classes_follow_the_level(tmp_path: Path, level: Any, count: i
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}/fgvc-aircraft-2013b not found; get https.*unpack it in"):
+    with pytest.raises(UserError, match=rf"{tmp_path}/fgvc-aircraft-2013b not found; get https"):
         fgvc_aircraft(root=str(tmp_path), download=False)
     data = layouts.aircraft(tmp_path)
     (data / "images" / "0001020.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of 6 listed images not found, first .*/0001020.jpg; get https"):
+    with pytest.raises(UserError, match=r"1 of 6 .* not found, first .*/0001020.jpg"):
         fgvc_aircraft(root=str(tmp_path))
     (data / "images_variant_train.txt").write_text("0000000 Concorde\n")
-    with pytest.raises(UserError, match=r"images_variant_train.txt: no class of '0000000 Concorde' is known"):
+    with pytest.raises(UserError, match=r"images_variant_train.txt: no class of '0000000 Concorde'"):
         fgvc_aircraft(root=str(tmp_path))
     (data / "variants.txt").unlink()
     with pytest.raises(UserError, match=r"variants.txt not found; get https"):

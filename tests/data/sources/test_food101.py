@@ -28,18 +28,16 @@ def test_counts_labels_and_pixels(tmp_path: Path) -> None:
 
 def test_other_counts_are_refused_unless_meant(tmp_path: Path) -> None:
     folder = layouts.food101(tmp_path)
-    with pytest.raises(UserError, match=rf"{folder} is not the published set .train 12 instead of 75,750") as caught:
+    with pytest.raises(UserError, match=rf"{folder} is not the published set .*12 instead of 75,750") as caught:
         food101(root=str(tmp_path), published={"train": 75750, "test": 6})
     assert "published=null" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"published: no key .trian.; choose from: all, classes, test, train, val"):
+    with pytest.raises(UserError, match=r"^published: no key .trian.; choose from"):
         food101(root=str(tmp_path), published={"trian": 12})
 
 
 def test_missing_set_says_where_and_how(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=rf"{tmp_path}/food-101 not found; get http.*tar.gz and unpack it in {tmp_path}"
-    ):
+    with pytest.raises(UserError, match=rf"{tmp_path}/food-101 not found; get http.*tar.gz"):
         food101(root=str(tmp_path), download=False)
 
 
@@ -47,7 +45,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     folder = layouts.food101(tmp_path)
     (folder / "images/ceviche/1002.jpg").unlink()
     shutil.rmtree(folder / "images/waffles")
-    with pytest.raises(UserError, match=r"5 of 12 listed images not found, first .*ceviche/1002.jpg; get http"):
+    with pytest.raises(UserError, match=r"5 of 12 .* not found, first .*ceviche/1002.jpg"):
         food101(root=str(tmp_path))
     (folder / "meta/test.json").write_text("{")
     with pytest.raises(UserError, match=r"meta/test.json is broken"):
@@ -74,7 +72,7 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     with published(tmp_path / "shelf", monkeypatch) as address:
         monkeypatch.setattr(module, "URL", f"{address}food-101.tar.gz")
-        with pytest.raises(UserError, match=r"food-101 not found, and the download failed .*; get http") as caught:
+        with pytest.raises(UserError, match=r"food-101 not found, .*download failed .*; get http") as caught:
             food101(root=str(root))  # another checksum is published
         assert "\n" not in str(caught.value)
         assert not root.exists()

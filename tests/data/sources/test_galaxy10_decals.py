@@ -85,17 +85,15 @@ def test_unpacked_once_and_mapped(tmp_path: Path) -> None:
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"Galaxy10_DECals.h5 not found; get https.*zenodo.* and put it in .*download=true"
-    ):
+    with pytest.raises(UserError, match=r"Galaxy10_DECals.h5 not found; get https.*zenodo.*download=true"):
         galaxy10_decals(root=str(tmp_path), download=False)
     path = write(tmp_path)
-    with pytest.raises(UserError, match=rf"{path} is not the published set .all 200 instead of 17,736"):
+    with pytest.raises(UserError, match=rf"{path} is not the published set .*200 instead of 17,736"):
         galaxy10_decals(root=str(tmp_path), published={"classes": 10, "all": 17736})
-    with pytest.raises(UserError, match=r"test_fraction: 2"):
+    with pytest.raises(UserError, match=r"^test_fraction: 2"):
         galaxy10_decals(root=str(tmp_path), test_fraction=2)
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match=rf"{path} is broken .*; delete it; get https") as caught:
+    with pytest.raises(UserError, match=rf"{path} is broken .*delete it") as caught:
         galaxy10_decals(root=str(tmp_path))
     assert "\n" not in str(caught.value)
 

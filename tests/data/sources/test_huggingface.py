@@ -110,7 +110,7 @@ def test_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     damaged[4]["image"]["bytes"] = b"no image"
     parquet(tmp_path / "set/train-0.parquet", damaged)
     parquet(tmp_path / "set/test-0.parquet", rows(50, 3))
-    with pytest.raises(UserError, match=r"set, train, row 4 .4.png.: cannot be read as an image"):
+    with pytest.raises(UserError, match=r"train, row 4 .4.png.: cannot be read"):
         opened(tmp_path).train[4]
     found = layouts.splits(opened(tmp_path, broken="skip"))
     assert found["train"] == ([0, 1, 2, 3, 5], [0, 1, 2, 0, 2])
@@ -131,9 +131,9 @@ def test_images_keep_the_rules_of_image_files(tmp_path: Path) -> None:
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"give one of name=USER/SET .* or path=FOLDER"):
+    with pytest.raises(UserError, match=r"one of name=.* or path="):
         huggingface_set(root=str(tmp_path))
-    with pytest.raises(UserError, match=rf"path: {tmp_path}/set not found; give the folder"):
+    with pytest.raises(UserError, match=rf"^path: {tmp_path}/set not found"):
         opened(tmp_path)
     (tmp_path / "set").mkdir()
     with pytest.raises(UserError, match=rf"no .parquet or .arrow files in {tmp_path}/set"):
@@ -141,11 +141,11 @@ def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
     parquet(tmp_path / "set/train-0.parquet", rows(0, 6))
     parquet(tmp_path / "set/hidden-0.parquet", [{**row, "label": -1} for row in rows(0, 3)], pa.int64())
     for options, message in {
-        "train=trian": r"train: set has no split 'trian'; choose from: hidden, train",
-        "val=dev": r"val: set has no split 'dev'; choose from: hidden, train",
-        "image_column=img": r"image_column: set, train has no column 'img'; choose from: image, label",
-        "label_column=class": r"label_column: set has no column 'class'; choose from: image, label",
-        "test=hidden": r"set, test: label -1 is not a class of train; a split without labels",
+        "train=trian": r"^train: .* no split 'trian'",
+        "val=dev": r"^val: .* no split 'dev'",
+        "image_column=img": r"^image_column: .* no column 'img'",
+        "label_column=class": r"^label_column: .* no column 'class'",
+        "test=hidden": r"test: label -1 is not a class",
     }.items():
         key, _, value = options.partition("=")
         with pytest.raises(UserError, match=message) as caught:
@@ -164,7 +164,7 @@ def test_broken_parquet_file(tmp_path: Path) -> None:
 
 
 def test_name_without_network(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"name: someone/some_set not found .*download=true") as caught:
+    with pytest.raises(UserError, match=r"^name: someone/some_set not found .*download=true") as caught:
         huggingface_set(root=str(tmp_path), name="someone/some_set", download=False)
     assert "\n" not in str(caught.value)
     assert not datasets.config.HF_HUB_OFFLINE
@@ -180,9 +180,7 @@ def test_a_hub_out_of_reach_is_not_asked_again_and_again(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("dinodiet.data.sources.huggingface.check_hub", refuse)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(
-        UserError, match=r"not found on the hub or in .* \(Network is unreachable\); mode=fetch"
-    ) as caught:
+    with pytest.raises(UserError, match=r"not found .*Network is unreachable.*mode=fetch") as caught:
         huggingface_set(root=str(tmp_path), name="someone/some_set")
     assert "\n" not in str(caught.value)
     assert not datasets.config.HF_HUB_OFFLINE

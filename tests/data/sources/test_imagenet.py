@@ -25,15 +25,15 @@ def test_counts_labels_and_pixels(tmp_path: Path, below: str) -> None:
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}/train not found; get ILSVRC2012_img_train.tar"):
+    with pytest.raises(UserError, match=rf"{tmp_path}/train not found; get ILSVRC2012"):
         imagenet(root=str(tmp_path))
     layouts.tree(tmp_path, NAMES, WNIDS, ".JPEG")
     with pytest.raises(UserError, match="train 6 instead of 1,281,167"):
         imagenet(root=str(tmp_path), published={"classes": 2, "train": 1281167})
     layouts.tree(tmp_path, {"val": "val"}, ("n09999999",), ".JPEG")
-    with pytest.raises(UserError, match="class 'n09999999' is not in train"):
+    with pytest.raises(UserError, match="'n09999999' is not in train"):
         imagenet(root=str(tmp_path))
     shutil.rmtree(tmp_path / "val")
     layouts.write(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 1)
-    with pytest.raises(UserError, match=r"val holds no class folders; its images have to be sorted into"):
+    with pytest.raises(UserError, match=r"val holds no class folders"):
         imagenet(root=str(tmp_path))

@@ -136,24 +136,20 @@ class TestDownload:
         else:
             INFO["bloodmnist"]["url_64"] = "http://127.0.0.1:1/"  # where nobody listens
         root = tmp_path / "root"
-        with pytest.raises(UserError, match=f"{root}/bloodmnist_64.npz not found, and the download failed") as caught:
+        with pytest.raises(UserError, match=f"{root}/bloodmnist_64.npz not found, .*download failed") as caught:
             medmnist_set(name="bloodmnist", root=str(root), size=64)
         assert "\n" not in str(caught.value)
         assert not root.exists()
 
 
 def test_missing_file_says_where_and_how(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=rf"{tmp_path}/octmnist_128.npz not found; get https://zenodo.*octmnist_128.npz"
-    ):
+    with pytest.raises(UserError, match=rf"{tmp_path}/octmnist_128.npz not found; get https://zenodo"):
         open_small(tmp_path, "octmnist", size=128)
 
 
 def test_other_counts_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "octmnist")
-    with pytest.raises(
-        UserError, match=rf"{path} is not the published set \(train 40 instead of 97,477.*published=null"
-    ):
+    with pytest.raises(UserError, match=rf"{path} is not the published set .*train 40 instead of 97,477"):
         open_small(tmp_path, "octmnist", published={"classes": 4, "train": 97477})
 
 
@@ -167,9 +163,9 @@ def test_the_counts_in_the_files_are_those_of_the_package(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"val_images": np.zeros((12, 64, 64, 3), np.uint8)}, r"val images have shape \(64, 64\)"),
+        ({"val_images": np.zeros((12, 64, 64, 3), np.uint8)}, r"val images .*\(64, 64\)"),
         ({"val_images": np.zeros((12, 28, 28, 3), np.float32)}, "float32"),
-        ({"test_labels": np.zeros((19, 1), np.uint8)}, "test has 20 images and 19 labels"),
+        ({"test_labels": np.zeros((19, 1), np.uint8)}, "20 images and 19 labels"),
     ],
 )
 def test_file_with_other_content_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:

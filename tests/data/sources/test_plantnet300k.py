@@ -40,10 +40,10 @@ def test_counts_labels_and_pixels(tmp_path: Path, names: dict[str, str]) -> None
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "plantnet_300K"
-    with pytest.raises(UserError, match=rf"{folder} not found; get plantnet_300K.zip from https"):
+    with pytest.raises(UserError, match=rf"{folder} not found; get plantnet_300K.zip"):
         plantnet300k(root=str(tmp_path))
     layouts.tree(folder, {"train": "images_train", "val": "images_val"}, SPECIES, ".jpg")
-    with pytest.raises(UserError, match=r"images_test not found; get plantnet_300K.zip"):
+    with pytest.raises(UserError, match=r"images_test not found"):
         plantnet300k(root=str(tmp_path))
     layouts.tree(folder, FLAT, SPECIES, ".jpg")
     with pytest.raises(UserError, match=r"classes 3 instead of 1,081, train 9 instead of 243,916"):
@@ -58,5 +58,5 @@ def test_an_image_in_another_split_than_the_metadata_says(tmp_path: Path) -> Non
     layouts.tree(folder, FLAT, SPECIES, ".jpg")
     (folder / "plantnet300K_metadata.json").write_text(json.dumps(metadata()))
     layouts.write(folder / "images_test" / "99" / "00201.jpg", 201)
-    with pytest.raises(UserError, match=r"images_test/99/00201.jpg: plantnet300K_metadata.json has it in train/99"):
+    with pytest.raises(UserError, match=r"images_test/99/00201.jpg: .* in train/99"):
         plantnet300k(root=str(tmp_path))

@@ -157,7 +157,7 @@ def test_failed_download_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         mirrors = [f"{tmp_path.as_uri()}/nothing/", f"{tmp_path.as_uri()}/here/"]  # noqa: RUF012
 
     root = tmp_path / "data"
-    with pytest.raises(UserError, match="train-images-idx3-ubyte not found, and the download failed") as caught:
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte not found, .*download failed") as caught:
         open_class(MNIST, root, download=True)
     assert "\n" not in str(caught.value)
     assert f"get {tmp_path.as_uri()}/nothing/train-images-idx3-ubyte.gz" in str(caught.value)
@@ -184,7 +184,7 @@ def test_broken_idx_file_is_named(tmp_path: Path, name: str, damage: Callable[[P
 def test_images_and_labels_that_disagree(tmp_path: Path) -> None:
     folder = write_mnist(tmp_path)
     (folder / NAMES[1]).write_bytes(idx(np.zeros(29, np.uint8)))
-    with pytest.raises(UserError, match=f"MNIST: {tmp_path} is broken .one label an image"):
+    with pytest.raises(UserError, match=f"MNIST: {tmp_path} is broken .*one label"):
         torchvision_set(dataset="MNIST", root=str(tmp_path))
 
 
