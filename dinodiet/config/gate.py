@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
 from dinodiet.config.settings import Settings, from_plain, read_settings, settings_of
@@ -43,34 +44,47 @@ def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
     plain, choices = saved
     moved = _moved(plain, str(plain["data_dir"]), given.data_dir)
     plain = {**moved, **{key: given.plain[key] for key in COMMAND}}
-    changed = [word.lstrip("+~") for word in overrides if word.lstrip("+~").partition("=")[0] not in COMMAND]
-    for word in changed:
-        _take(word.partition("=")[0], given, plain, choices)
+    changed = [word for word in overrides if word.lstrip("+~").partition("=")[0] not in COMMAND]
+    for word in sorted(changed, key=lambda word: not word.startswith("eval=")):  # which holds the dataset to score
+        _take(word, given, plain, choices)
     told = f"; overridden: {' '.join(changed)}" if changed else ""
     print(f"scoring {place} with its own configuration{told}", flush=True)
     return from_plain(plain, choices)
 
 
-def _take(key: str, given: Settings, plain: dict[str, Any], choices: dict[str, str]) -> None:
+def _take(word: str, given: Settings, plain: dict[str, Any], choices: dict[str, str]) -> None:
     """Put what the command line says of a key into a run's own configuration; another dataset is one to score."""
+    key = word.lstrip("+~").partition("=")[0]
     if key in ("dataset", EVALUATION_DATASET):
         plain["eval"]["dataset"] = given.dataset if key == "dataset" else given.evaluation.dataset
         choices[EVALUATION_DATASET] = given.choices[key]
-        return
-    if key in CHOICES:
-        plain[key] = given.plain[key]
+    elif key in CHOICES:
+        plain[key] = dict(given.plain[key])
         choices |= {key: given.choices[key]} if key in given.choices else {}  # of a list of files Hydra keeps none
-        return
-    node = OmegaConf.create(plain)
-    if key.startswith("dataset."):
-        if node.eval.get("dataset") is None:
-            node.eval.dataset = node.dataset
-        OmegaConf.update(node, f"eval.{key}", OmegaConf.select(OmegaConf.create(given.plain), key), force_add=True)
+    elif key.startswith("dataset."):
+        plain["eval"]["dataset"] = copy.deepcopy(plain["eval"].get("dataset") or plain["dataset"])
         choices.setdefault(EVALUATION_DATASET, choices["dataset"])
+        _set(plain, f"eval.{key}", _get(given.plain, key))
+    elif word.startswith("~"):
+        _get(plain, key.rpartition(".")[0]).pop(key.rpartition(".")[2], None)
     else:
-        OmegaConf.update(node, key, OmegaConf.select(OmegaConf.create(given.plain), key), force_add=True)
-    plain.clear()
-    plain.update(OmegaConf.to_container(node))  # type: ignore[arg-type]
+        _set(plain, key, _get(given.plain, key))
+
+
+def _get(plain: dict[str, Any], key: str) -> Any:
+    """Return the value of a dotted key; an empty dictionary where there is none."""
+    value: Any = plain
+    for name in filter(None, key.split(".")):
+        value = value.get(name, {}) if isinstance(value, dict) else {}
+    return value
+
+
+def _set(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key; what lies on the way is made."""
+    *parents, last = key.split(".")
+    for name in parents:
+        plain = plain.setdefault(name, {})
+    plain[last] = value
 
 
 def _moved(value: Any, before: str, now: str) -> Any:
