@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from dinodiet.config.ranges import Fraction, NonNegative, Outcome
 from dinodiet.errors import UserError
 from dinodiet.types import Clock
 
@@ -27,14 +28,12 @@ def duration(clock: Clock, *, steps: float | None, epochs: float | None, fractio
     """Return a duration in steps from whichever of its three units is given (none: 0).
 
     Raises:
-        UserError: more than one unit is given, or the duration is negative.
+        UserError: more than one unit is given.
     """
     given = {f"{name}_steps": steps, f"{name}_epochs": epochs, f"{name}_fraction": fraction}
     given = {key: value for key, value in given.items() if value is not None}
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} are all set; give one of them")
-    if any(value < 0 for value in given.values() if value is not None):
-        raise UserError(f"{name} duration must not be negative, got {given}")
     if steps is not None:
         return round(steps)
     if epochs is not None:
@@ -49,18 +48,14 @@ class Cosine:
     `per: epoch` holds the value constant within an epoch. `max_warmup_fraction` caps a warm-up given in steps.
     """
 
-    value: float
-    final: float = 0.0
-    start: float = 0.0
-    warmup_steps: float | None = None
-    warmup_epochs: float | None = None
-    warmup_fraction: float | None = None
-    max_warmup_fraction: float = 1.0
-    per: str = "step"
-
-    def __post_init__(self) -> None:
-        if self.per not in ("step", "epoch"):
-            raise UserError(f"per: {self.per!r}; choose from: step, epoch")
+    value: Outcome[float]
+    final: Outcome[float] = 0.0
+    start: Outcome[float] = 0.0
+    warmup_steps: NonNegative[float | None] = None
+    warmup_epochs: NonNegative[float | None] = None
+    warmup_fraction: Fraction[float | None] = None
+    max_warmup_fraction: Fraction[float] = 1.0
+    per: Literal["step", "epoch"] = "step"
 
     def __call__(self, clock: Clock) -> float:
         """Return the value at the clock's step."""
@@ -82,13 +77,13 @@ class Cosine:
 class Linear:
     """From `start` to `final` in equal increments, both ends included, then `final`; `per` as in `Cosine`."""
 
-    start: float
-    final: float
-    steps: float | None = None
-    epochs: float | None = None
-    fraction: float | None = None
-    max_fraction: float = 1.0
-    per: str = "step"
+    start: Outcome[float]
+    final: Outcome[float]
+    steps: NonNegative[float | None] = None
+    epochs: NonNegative[float | None] = None
+    fraction: Fraction[float | None] = None
+    max_fraction: Fraction[float] = 1.0
+    per: Literal["step", "epoch"] = "step"
 
     def __call__(self, clock: Clock) -> float:
         """Return the value at the clock's step."""
@@ -106,8 +101,8 @@ class Linear:
 class Staged:
     """Piecewise constant: `values[i]` from the i-th of equally long stages, or up to the fractions in `until`."""
 
-    values: list[float]
-    until: list[float] | None = None
+    values: Outcome[list[float]]
+    until: Fraction[list[float] | None] = None
 
     def __post_init__(self) -> None:
         if not self.values or (self.until is not None and len(self.until) != len(self.values) - 1):

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import NODES
-from dinodiet.config.signature import check_arguments, targets
+from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, targets
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.declare import Declaring
 
@@ -131,4 +131,8 @@ def _locate(path: str, key: str) -> Callable[..., Any]:
 def _check(value: Any, key: str) -> None:
     """Hold every node with a `_target_` against the target's signature."""
     for node, where in targets(value, key):
-        check_arguments(*_parts(node, where), where)
+        check_arguments(*_parts(node, where), where, _hints)
+
+
+def _hints(path: str) -> Hints:
+    return hints_of_callable(_locate(path, "_target_"))

@@ -19,7 +19,8 @@ from typing import Any
 
 from dinodiet.config.groups import COMMAND, EVALUATION_DATASET, PHASES
 from dinodiet.config.precheck import signature_of
-from dinodiet.config.settings import Node, Settings
+from dinodiet.config.settings import Settings
+from dinodiet.config.signature import Node
 
 DIGITS = 8  # of a digest, in hexadecimal
 

@@ -15,6 +15,7 @@ import builtins
 import collections.abc
 import dataclasses
 import functools
+import importlib
 import importlib.machinery
 import inspect
 import pathlib
@@ -23,8 +24,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
+from dinodiet.config import ranges, signature
 from dinodiet.config.places import PACKAGE
-from dinodiet.config.signature import check_values, targets
+from dinodiet.config.signature import Hints, check_values, targets
 
 _KNOWN: dict[str, Any] = {
     **vars(builtins),
@@ -33,6 +35,7 @@ _KNOWN: dict[str, Any] = {
     "Path": pathlib.Path,
     "field": dataclasses.field,
 }
+_LIGHT = (ranges.__name__, signature.__name__)  # modules with what annotations are made of
 
 Signature = tuple[dict[str, inspect.Parameter], dict[str, Any]]  # the parameters and their types
 Argument = tuple[str, "ast.expr | None", "ast.expr | None"]  # its name, annotation and default
@@ -46,10 +49,15 @@ def check_nodes(value: Any, key: str) -> None:
         UserError: one line that names the key, what was found and the valid choices.
     """
     for node, where in targets(value, key):
-        signature = signature_of(str(node["_target_"]))
-        if signature is not None:
+        known = signature_of(str(node["_target_"]))
+        if known is not None:
             arguments = {name: item for name, item in node.items() if name not in ("_target_", "_partial_")}
-            check_values(*signature, arguments, where)
+            check_values(*known, arguments, where, hints_of)
+
+
+def hints_of(target: str) -> Hints:
+    """Return the types of the arguments of a dotted name, as far as its source tells."""
+    return (signature_of(target) or ({}, {}))[1]
 
 
 @functools.cache
@@ -138,6 +146,8 @@ def _type(name: str, module: str) -> Any:
     if found is None:
         raise NameError(name)
     definition = found[0]
+    if found[1] in _LIGHT:
+        return getattr(importlib.import_module(found[1]), name)
     if isinstance(definition, (ast.Assign, ast.AnnAssign)) and definition.value is not None:
         return _evaluate(definition.value, found[1])
     return type(name, (), {"__module__": found[1]})

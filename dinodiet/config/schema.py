@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,8 +10,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, NODES
-from dinodiet.config.precheck import check_nodes
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
 from dinodiet.errors import UserError
 
 Mode = Literal["train", "evaluate", "sanity", "plan", "fetch"]
@@ -67,38 +65,27 @@ class RunConfig:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse unknown keys (also those added with `+`) and values out of range, before anything is imported or built.
+    """Refuse unknown keys, also those added with `+`, and groups that name nothing to build.
 
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
     _known(cfg, RunConfig, "")
     _known(cfg.schedule, ScheduleConfig, "schedule.")
-    _one_of("mode", cfg.mode, typing.get_args(Mode))
-    _one_of("precision", cfg.precision, typing.get_args(Precision))
-    _one_of("plan", cfg.plan, ("grouped", "full"))
-    _one_of("retry", cfg.retry, ("failed", None))
-    _one_of("schedule.clip_mode", cfg.schedule.clip_mode, ("global", "per_tensor"))
-    _at_least("schedule.epochs", cfg.schedule.epochs, 0)
-    for key in ("batch_size", "accumulate"):
-        _at_least(f"schedule.{key}", cfg.schedule[key], 1)
-    if cfg.schedule.batch_size % cfg.schedule.accumulate:
-        raise UserError(
-            f"schedule.accumulate: {cfg.schedule.accumulate} does not divide batch_size={cfg.schedule.batch_size}"
-        )
-    _at_least("num_workers", cfg.num_workers, 0)
-    _at_least("decoded_gib", cfg.decoded_gib, 0)
-    _at_least("log_every", cfg.log_every, 1)
-    _at_least("seed", cfg.seed, 0)
     for group in ("model", "dataset", "method", "tracker"):
         if "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
-    _check_name(cfg.name)
-    plain = resolved(cfg)
-    _finite(plain, "")
+
+
+def check_relations(plain: dict[str, Any]) -> None:
+    """Refuse values that do not go with another value; raises as `check`."""
+    schedule = plain["schedule"]
+    if schedule["batch_size"] % schedule["accumulate"]:
+        raise UserError(
+            f"schedule.accumulate: {schedule['accumulate']} does not divide batch_size={schedule['batch_size']}"
+        )
+    _check_name(plain["name"])
     _check_size(plain["model"])
-    for group in NODES:
-        check_nodes(plain[group], group)
 
 
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
@@ -124,28 +111,6 @@ def _known(node: DictConfig, schema: type, prefix: str) -> None:
     for key in map(str, node):
         if key not in known:
             raise UserError(f"{prefix}{key}: no such key; choose from: {', '.join(known)}")
-
-
-def _one_of(key: str, value: Any, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{key}: {value!r}; choose from: {', '.join(choice or 'null' for choice in choices)}")
-
-
-def _finite(value: Any, key: str) -> None:
-    """Refuse nan and inf outside nodes with a `_target_`, whose signatures say what they take."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{key}: {value}; must be a finite number")
-    if isinstance(value, dict) and "_target_" not in value:
-        for name, item in value.items():
-            _finite(item, f"{key}.{name}" if key else str(name))
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            _finite(item, f"{key}[{position}]")
-
-
-def _at_least(key: str, value: float, least: float) -> None:
-    if value < least:
-        raise UserError(f"{key}: {value}; must be at least {least}")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

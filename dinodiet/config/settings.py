@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from dinodiet.config.schema import Mode, Precision, check, own_choices, resolved
+from dinodiet.config.groups import NODES
+from dinodiet.config.precheck import check_nodes, hints_of
+from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
+from dinodiet.config.schema import Mode, Precision, check, check_relations, own_choices, resolved
+from dinodiet.config.signature import Node, check_value
 from dinodiet.io.files import write_atomically, write_text
 
-Node: TypeAlias = dict[str, Any]  # plain values from YAML, mostly with a `_target_`
+T = TypeVar("T")
+Count = Annotated[T, Range(1, 2**20)]
+KINDS: dict[str, Any] = {"plan": Literal["grouped", "full"]}  # of a key that settings do not keep
+# What torch and timm call the settings of optimisers.
+OPTIMIZER: dict[str, Any] = {
+    **dict.fromkeys(("lr", "eps", "weight_decay", "lr_decay", "dampening"), NonNegative[float]),
+    **dict.fromkeys(("momentum", "alpha", "rho", "momentum_decay"), BelowOne[float]),
+    "betas": tuple[BelowOne[float], BelowOne[float]],
+}
 EVALUATION = ("every_epochs", "batch_size", "validation", "dataset")  # keys of `eval` that are not evaluators
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train; see `ScheduleConfig`."""
+    """How long and how fast to train; see `ScheduleConfig`. Rates are numbers or schedules (`dinodiet.schedules`)."""
 
-    epochs: float
-    batch_size: int
-    accumulate: int
+    epochs: Annotated[float, Range(0, 1e6)]
+    batch_size: Count[int]
+    accumulate: Count[int]
     optimizer: Node
-    lr: float | Node
-    lr_reference_batch: int | None
-    weight_decay: float | Node
-    clip_grad: float | None
+    lr: NonNegative[float | Node]
+    lr_reference_batch: Count[int | None]
+    weight_decay: NonNegative[float | Node]
+    clip_grad: Positive[float | None]
     clip_mode: Literal["global", "per_tensor"]
 
 
@@ -37,8 +50,8 @@ class Evaluation:
     """What is scored: evaluators by name, how often during training, on which dataset (None: the trained one)."""
 
     evaluators: dict[str, Node]
-    every_epochs: float | None = None
-    batch_size: int = 256
+    every_epochs: Positive[float | None] = None
+    batch_size: Count[int] = 256
     validation: bool = True
     dataset: Node | None = None
 
@@ -54,19 +67,19 @@ class Settings:
     name: str
     mode: Mode
     checkpoint: str | None
-    seed: int
+    seed: Seed[int]
     device: str
     precision: Precision
     compile: bool
     grad_checkpointing: bool
-    num_workers: int
+    num_workers: Annotated[int, Range(0, 1024)]
     data_dir: str
     outputs_dir: str
     cache_dir: str | None
-    decoded_gib: float
-    log_every: int
-    checkpoint_minutes: float
-    retry: str | None
+    decoded_gib: NonNegative[float]
+    log_every: AtLeastOne[int]
+    checkpoint_minutes: NonNegative[float]
+    retry: Literal["failed"] | None
     detach: bool
     model: Node
     dataset: Node
@@ -96,7 +109,32 @@ def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
         UserError: a key is unknown, a value is out of range, or an interpolation cannot be resolved.
     """
     check(cfg)
-    return from_plain(resolved(cfg), choices)
+    plain = resolved(cfg)
+    check_plain(plain)
+    return from_plain(plain, choices)
+
+
+def check_plain(plain: dict[str, Any]) -> None:
+    """Hold resolved values against the types and ranges of the settings, and of what the nodes name.
+
+    Raises:
+        UserError: one line that names the key, what was found and what is valid.
+    """
+    for prefix, kind in {"": Settings, "schedule.": Schedule, "eval.": Evaluation}.items():
+        values, hints = plain[prefix[:-1]] if prefix else plain, typing.get_type_hints(kind, include_extras=True)
+        for name, value in values.items():
+            if prefix or name not in ("schedule", "eval"):
+                check_value(value, hints.get(name, KINDS.get(prefix + name, Node)), prefix + name, hints_of)
+    _check_optimizer(plain["schedule"]["optimizer"])
+    check_relations(plain)
+    for group in NODES:
+        check_nodes(plain[group], group)
+
+
+def _check_optimizer(node: Node) -> None:
+    """Hold the settings of an optimiser against their ranges, which optimisers from elsewhere do not tell."""
+    for name in OPTIMIZER.keys() & node.keys():
+        check_value(node[name], OPTIMIZER[name], f"schedule.optimizer.{name}")
 
 
 def from_unresolved(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Settings:

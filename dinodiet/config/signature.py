@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
+from dinodiet.config.ranges import NODE, OUTCOME, Items, Range
 from dinodiet.errors import UserError
 
 T = TypeVar("T")
 # An argument that changes no number, such as `download: Neutral[bool] = True`: it does not identify a run or a score.
 Neutral = Annotated[T, "neutral"]
+MOST_SHOWN = 80  # characters of a value in a message
 RUNTIME = "dinodiet.types"  # the package of what parts hand each other, and YAML cannot name
 # A table of which one entry counts, the one that the argument `size` names: others may come and go.
 BySize = Annotated[T, "by size"]
+Node: TypeAlias = Annotated[dict[str, Any], NODE]  # plain values from YAML with a `_target_`
+Hints = Mapping[str, Any]  # the types of arguments by name
 
 
 def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -31,34 +37,86 @@ def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:
             yield value, key
 
 
-def check_arguments(target: Callable[..., Any], arguments: dict[str, Any], key: str) -> None:
+def check_arguments(
+    target: Callable[..., Any], arguments: dict[str, Any], key: str, hints_of: Callable[[str], Hints] = lambda _: {}
+) -> None:
     """Refuse keys that are not among the target's arguments, and values that its annotations exclude.
+
+    `hints_of` tells the types of the arguments of a nested `_target_`.
 
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
-    parameters = inspect.signature(target).parameters
+    parameters: Mapping[str, inspect.Parameter] = inspect.signature(target).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
+        more = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in arguments}
+        parameters = {**more, **parameters}
+    check_values(parameters, hints_of_callable(target), arguments, key, hints_of)
+
+
+def hints_of_callable(target: Callable[..., Any]) -> Hints:
+    """Return the types of a target's arguments, none where its annotations cannot be evaluated."""
     try:
-        hints = typing.get_type_hints(
-            inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
+        return typing.get_type_hints(
+            inspect.getattr_static(target, "__init__") if isinstance(target, type) else target, include_extras=True
         )
-    except (NameError, TypeError):  # a target from elsewhere whose annotations cannot be evaluated
-        hints = {}
-    check_values(parameters, hints, arguments, key)
+    except (NameError, TypeError):  # a target from elsewhere
+        return {}
 
 
 def check_values(
-    parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], arguments: Mapping[str, Any], key: str
+    parameters: Mapping[str, inspect.Parameter],
+    hints: Hints,
+    arguments: Mapping[str, Any],
+    key: str,
+    hints_of: Callable[[str], Hints] = lambda _: {},
 ) -> None:
     """Hold arguments against parameters and their types; raises as `check_arguments`."""
     for name, value in arguments.items():
         if name not in parameters:
             choices = ", ".join(_configurable(parameters, hints))
             raise UserError(f"{key}.{name}: no such key; " + (f"choose from: {choices}" if choices else "it has none"))
-        if name in hints and not fits(value, hints[name]):
-            raise UserError(f"{key}.{name}: {value!r}; must be {describe(hints[name])}")
+        check_value(value, hints.get(name, Any), f"{key}.{name}", hints_of)
+
+
+def check_value(value: Any, hint: Any, key: str, hints_of: Callable[[str], Hints] = lambda _: {}) -> None:
+    """Hold a value against a type, and the numbers of a schedule against the range of what it is for.
+
+    Raises:
+        UserError: one line that names the key, what was found and what is valid.
+    """
+    if not fits(value, hint):
+        raise UserError(f"{key}: {_shown(value)}; must be {describe(hint)}")
+    if isinstance(value, dict) and "_target_" in value and (numbers := _numbers(hint)) is not None:
+        for name, inner in hints_of(str(value["_target_"])).items():
+            for item in _items(value.get(name)) if OUTCOME in _extras(inner) else []:
+                if isinstance(item, (int, float)) and not fits(item, numbers):
+                    raise UserError(f"{key}.{name}: {_shown(value[name])}; must be {describe(numbers)}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _extras(hint: Any) -> tuple[Any, ...]:
+    """Return what an annotation says besides the type."""
+    return typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+
+
+def _numbers(hint: Any) -> Any:
+    """Return the part of a type that takes a number; None where it takes none."""
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        inner = _numbers(choices[0])
+        return None if inner is None else Annotated[(inner, *choices[1:])]
+    if origin in (typing.Union, types.UnionType):
+        return next((found for choice in choices if (found := _numbers(choice)) is not None), None)
+    return hint if hint in (int, float) else None
 
 
 def _configurable(parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> list[str]:
@@ -73,33 +131,72 @@ def _configurable(parameters: Mapping[str, inspect.Parameter], hints: Mapping[st
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether a plain value from YAML can be what the annotation says; a nested `_target_` always can."""
+    """Return whether a plain value from YAML can be what the annotation says.
+
+    A nested `_target_` can be any object, but no number, text, choice or null.
+    """
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return fits(value, choices[0])
-    if hint is Any or (isinstance(value, dict) and "_target_" in value):
-        return True
+        return fits(value, choices[0]) and all(_in(value, extra) for extra in choices[1:])
+    if hint is Any:
+        return _is_finite(value)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, choice) for choice in choices)
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in choices)
+    if hint in _PLAIN:
+        return _is_plain(value, hint)
+    if isinstance(value, dict) and "_target_" in value:
+        return True
+    if origin is tuple and ... not in choices:
+        return isinstance(value, list) and len(value) == len(choices) and all(map(fits, value, choices))
     if origin in (list, tuple) or getattr(origin, "__name__", "") in ("Sequence", "Iterable"):
         return isinstance(value, list) and all(
             any(fits(item, choice) for choice in choices if choice is not ...) for item in value
         )
     if origin is dict or getattr(origin, "__name__", "") == "Mapping":
         return isinstance(value, dict) and all(fits(item, choices[1]) for item in value.values())
-    if hint in (None, type(None)):
-        return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool, list, dict):
+    if hint in (list, dict):
         return isinstance(value, hint)
     return getattr(hint, "__name__", "") in ("Path", "PathLike") and isinstance(value, str)
 
 
+def _in(value: Any, extra: Any) -> bool:
+    """Return whether a value is in the range that an annotation gives; lists are, where all their numbers are."""
+    if isinstance(extra, Items):
+        found = list(map(fits, value, extra.hints)) if isinstance(value, list) else []
+        return len(found) == len(value) == len(extra.hints) and all(found) and (not extra.rising or _rises(value))
+    if extra == NODE:
+        return isinstance(value, dict) and "_target_" in value
+    if not isinstance(extra, Range):
+        return True
+    numbers = [item for item in _items(value) if isinstance(item, (int, float)) and not isinstance(item, bool)]
+    return all(number in extra for number in numbers)
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether there is no nan and no inf in a value or below it; nodes are checked by themselves."""
+    if isinstance(value, dict):
+        return "_target_" in value or all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _rises(values: list[Any]) -> bool:
+    return all(before <= after for before, after in itertools.pairwise(values))
+
+
+def _is_plain(value: Any, hint: Any) -> bool:
+    if hint in (None, type(None)):
+        return value is None
+    if hint in (int, float):
+        kinds = int if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, hint)
+
+
+_PLAIN = (int, float, str, bool, None, type(None))
 _NAMES: dict[Any, str] = {
     float: "a finite number",
     int: "a whole number",
@@ -113,15 +210,36 @@ def describe(hint: Any) -> str:
     """Return an annotation in words for an error message."""
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return describe(choices[0])
+        return _describe_extras(choices[0], choices[1:])
     if hint in _NAMES:
         return _NAMES[hint]
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(choice) for choice in choices)
     if origin is Literal:
         return f"one of: {', '.join(map(str, choices))}"
-    if origin in (list, tuple):
+    if origin is tuple and ... not in choices:
+        return f"a list of {len(choices)} items: {', '.join(map(describe, choices))}"
+    if origin in (list, tuple) or getattr(origin, "__name__", "") in ("Sequence", "Iterable"):
         return f"a list of {describe(choices[0])}"
     if origin is dict:
         return f"keys with {describe(choices[1])}"
-    return "a node with a _target_"
+    return "finite" if hint is Any else "a node with a _target_"
+
+
+def _describe_extras(hint: Any, extras: tuple[Any, ...]) -> str:
+    for extra in extras:
+        if isinstance(extra, Items):
+            order = ", the smaller first" if extra.rising else ""
+            return f"a list of {len(extra.hints)} items: {', '.join(map(describe, extra.hints))}{order}"
+        if isinstance(extra, Range):
+            return _with_range(hint, str(extra))
+    return "a node with a _target_" if NODE in extras else describe(hint)
+
+
+def _with_range(hint: Any, words: str) -> str:
+    """Return a type in words with the range at the numbers in it."""
+    choices = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_with_range(choice, words) for choice in choices)
+    numbers = hint in (int, float) or (typing.get_origin(hint) is list and choices[0] in (int, float))
+    return f"{describe(hint)} {words}".rstrip() if numbers else describe(hint)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from dinodiet.config.identity import canonical, model_label
-from dinodiet.config.settings import Node, Settings
+from dinodiet.config.settings import Settings
+from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
 from dinodiet.run import checkpoint, console
 from dinodiet.run.finished import run_dir_of

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build
-from dinodiet.config.settings import Node, Settings
+from dinodiet.config.settings import Settings
+from dinodiet.config.signature import Node
 from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.loader import TrainLoader, used_batch_size, without_pixels
 from dinodiet.data.views.drafts import drafted

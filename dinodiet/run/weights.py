@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dinodiet.config.settings import Node
+from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
 from dinodiet.io.files import atomic_file
 from dinodiet.store.rundir import RunDir

@@ -11,7 +11,8 @@ import timm
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.backbones.meta import backbone_on_meta
-from dinodiet.config.settings import Node, Settings, from_plain
+from dinodiet.config.settings import Settings, from_plain
+from dinodiet.config.signature import Node
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.planned import counted
 from dinodiet.errors import NotOnDisk, UserError
