@@ -16,6 +16,12 @@ class NotOnDisk(UserError):  # noqa: N818 - a fact about this machine
     """Files of a dataset or of weights are not where they are looked for."""
 
 
+class MachineLimit(UserError):  # noqa: N818 - a statement about this machine, not about the settings
+    """Something that this machine cannot give at present, such as room on a disk: the same command continues later."""
+
+    EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
 class NotApplicable(Exception):  # noqa: N818 - a statement about the data, not a failure
     """An evaluator's word that its scores make no sense for this data; the message says why."""
 

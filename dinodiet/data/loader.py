@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dinodiet.data.images import TensorImages, fetch
+from dinodiet.data.workers import prepare_worker, watched
 from dinodiet.types import Batch, Clock, Images
 
 
@@ -37,8 +38,9 @@ class TrainLoader:
             batch_size=None,  # the sampler yields whole batches of positions
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
+            worker_init_fn=prepare_worker,
         )
-        yield from loader
+        yield from watched(loader)
 
 
 def used_batch_size(batch_size: int, num_images: int) -> int:

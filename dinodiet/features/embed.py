@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from dinodiet.backbones.modes import eval_mode
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
+from dinodiet.data.workers import prepare_worker, watched
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Backbone, Embeddings, Images, InputSpec, Runtime
@@ -60,18 +61,22 @@ def embed(
     return Embeddings(features, images.labels, num_labels, multilabel)
 
 
-def in_order(
-    images: Images, batch_size: int, num_workers: int, *, pin_memory: bool
-) -> DataLoader[Tensor | list[Tensor]]:
-    """Return a loader of the images in sample order, without labels; it draws no random numbers."""
-    return DataLoader(
+def in_order(images: Images, batch_size: int, num_workers: int, *, pin_memory: bool) -> Iterator[Tensor | list[Tensor]]:
+    """Yield batches of the images in sample order, without labels; no random numbers are drawn.
+
+    Raises:
+        MachineLimit, RuntimeError: as `dinodiet.data.workers.watched`.
+    """
+    loader: DataLoader[Tensor | list[Tensor]] = DataLoader(
         _Fetch(images),
         sampler=torch.split(torch.arange(len(images)), batch_size),  # whole batches of positions
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # without one, a loader draws from the global generator
+        worker_init_fn=prepare_worker,
     )
+    return watched(loader)
 
 
 class _Fetch(Dataset[Tensor | list[Tensor]]):
@@ -88,7 +93,7 @@ class _Fetch(Dataset[Tensor | list[Tensor]]):
 @torch.no_grad()
 def _forward(
     encoder: nn.Module,
-    batches: DataLoader[Tensor | list[Tensor]],
+    batches: Iterable[Tensor | list[Tensor]],
     input: InputSpec,
     runtime: Runtime,
     progress: Callable[[int], object] | None,
@@ -168,8 +173,5 @@ def _read(path: Path, num_images: int) -> Tensor | None:
 
 
 def _write(path: Path, features: Tensor) -> None:
-    try:
-        with atomic_file(path) as unfinished:
-            save_file({"features": features.contiguous()}, unfinished)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    with atomic_file(path) as unfinished:
+        save_file({"features": features.contiguous()}, unfinished)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from dinodiet.errors import UserError
+from dinodiet.io.limits import limit_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,16 +21,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Run a command and return 0, or 1 for a mistake, which is told in one line.
+    """Run a command and return 0, or 1 for a mistake or a limit of the machine, which are told in one line.
 
     A reader that closes the pipe early (`| head`) has seen enough: that is no mistake.
     """
     try:
         command()
         sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it closes stdout
+        discard_output()
+    except Exception as error:
+        if (told := limit_of(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        discard_output()
+        return 1
     return 0
+
+
+def discard_output() -> None:
+    """Throw away what is still to be printed, where it cannot be: else Python complains when it closes stdout."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,10 +6,13 @@ import contextlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from dinodiet.errors import UserError
 
 
 @contextlib.contextmanager
@@ -17,20 +20,54 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield an unfinished file `.NAME.*` that takes the place of `path` at the end, and is removed on an error.
 
     Readers, and a crash at any moment, see the old content or the new, never a part. The folder is made.
+
+    Raises:
+        OSError: it cannot be written; names `path`, also where a library has other words for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    unfinished = Path(name)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        unfinished = Path(name)
+        try:
+            yield unfinished
+            unfinished.chmod(0o666 & ~_umask())
+            with unfinished.open("rb") as stream:
+                os.fsync(stream.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise an OSError that names a file in the place of what went wrong when it was written.
+
+    An error of a stream names no file; torch and safetensors have words of their own for what a system refused.
+    """
     try:
-        yield unfinished
-        unfinished.chmod(0o666 & ~_umask())
-        with unfinished.open("rb") as stream:
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+        yield
+    except Exception as error:
+        refused = _refused(error)
+        if isinstance(error, UserError) or refused is None or refused.errno is None or _names_another(refused, path):
+            raise
+        raise OSError(refused.errno, os.strerror(refused.errno), str(path)) from error
+
+
+def _names_another(error: OSError, path: Path) -> bool:
+    """Return whether an error is about another file than `path` and its unfinished one."""
+    return error.filename is not None and not Path(os.fsdecode(error.filename)).name.startswith(f".{path.name}.")
+
+
+def _refused(error: BaseException | None) -> OSError | None:
+    """Return what the system refused: the error, the one that it followed, or the one that its words tell of."""
+    while error is not None and not isinstance(error, OSError):
+        if code := re.search(r"\(os error (\d+)\)", str(error)):  # Rust's words
+            return OSError(int(code[1]), "")
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
@@ -50,6 +87,17 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically. NaN is written as null: JSON has no NaN, and missing is missing."""
     text = json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda stream: write_text(stream, text))
+
+
+def overwrite_json(path: Path, content: Any) -> None:
+    """Write JSON into a file that is there, over what it holds: on a full disk that needs no room where it is as long.
+
+    A reader at that moment may see a part. NaN is written as null.
+    """
+    text = (json.dumps(without_nan(content), allow_nan=False) + "\n").encode()
+    with naming(path), path.open("r+b") as stream:
+        stream.write(text)
+        stream.truncate()
 
 
 def write_text(stream: IO[bytes], text: str) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from dinodiet.errors import UserError
 from dinodiet.io.files import write_atomically
+from dinodiet.io.limits import limit_of
 from dinodiet.store.rundir import RunDir
 
 FORMAT = 2
@@ -19,10 +20,19 @@ _BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, Va
 
 
 def save(run_dir: RunDir, state: dict[str, Any]) -> None:
-    """Write a checkpoint and keep the one before it; a kill at any moment leaves at least one that can be read."""
+    """Write a checkpoint and keep the one before it; a kill at any moment leaves at least one that can be read.
+
+    Raises:
+        OSError: it cannot be written; the one before it is then the newest again.
+    """
     if run_dir.checkpoint.exists():
         run_dir.checkpoint.replace(run_dir.previous_checkpoint)
-    write_atomically(run_dir.checkpoint, lambda stream: torch.save({"format": FORMAT, **state}, stream))
+    try:
+        write_atomically(run_dir.checkpoint, lambda stream: torch.save({"format": FORMAT, **state}, stream))
+    except BaseException:
+        if run_dir.previous_checkpoint.exists() and not run_dir.checkpoint.exists():
+            run_dir.previous_checkpoint.replace(run_dir.checkpoint)
+        raise
 
 
 def load(run_dir: RunDir, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -55,12 +65,15 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: the file is absent, truncated, no checkpoint, or of another format.
+        OSError, RuntimeError: this machine cannot read it at present; see `dinodiet.io.limits`.
     """
     if not path.is_file():
         raise UserError(f"checkpoint: {path} does not exist")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:
+        if limit_of(error) is not None:  # it may be whole: nothing is begun anew for that
+            raise
         raise UserError(f"checkpoint: {path} cannot be read ({type(error).__name__})") from error
     if not isinstance(state, dict) or "identity" not in state:
         raise UserError(f"checkpoint: {path} was not written by dinodiet")

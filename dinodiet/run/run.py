@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import signal
 import threading
 import time
@@ -20,6 +22,7 @@ from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
 from dinodiet.io import machine
 from dinodiet.io.files import read_json, write_json
+from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.finished import finished, run_dir_of
@@ -37,6 +40,7 @@ from dinodiet.training.loop import fit
 REQUEUE_SECONDS = 300.0
 
 
+@limits_told()
 def run(settings: Settings) -> dict[str, Any]:
     """Do the run that the settings describe, or what is missing of it; return its results.
 
@@ -45,6 +49,7 @@ def run(settings: Settings) -> dict[str, Any]:
 
     Raises:
         UserError: a mistake in the settings, the data or the weights.
+        MachineLimit: the machine cannot give something, such as room on a disk; the same command continues.
         Preempted: a signal asked the process to leave; a checkpoint is written.
         NonFiniteLossError: the training diverged.
     """
@@ -54,8 +59,8 @@ def run(settings: Settings) -> dict[str, Any]:
         return evaluate(settings)
     results = finished(settings)
     if results is None:
-        run_dir = run_dir_of(settings)
-        with exclusive(run_dir), Status(run_dir, settings_hash(settings)) as status, leaving_on_signals():
+        run_dir, hashed = run_dir_of(settings), settings_hash(settings)
+        with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
             results = _do(settings, run_dir, status)
         print(console.closing(results, run_dir.path), flush=True)
     return results
@@ -167,17 +172,24 @@ def exclusive(run_dir: RunDir) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds it.
+        OSError: it cannot be made or locked.
     """
     run_dir.path.mkdir(parents=True, exist_ok=True)
     owner = read_json(run_dir.status) or {}
     requeued = slurm_job() is not None and owner.get("slurm_job") == slurm_job()
+    lock = FileLock(run_dir.lock, timeout=REQUEUE_SECONDS if requeued else 0)
     try:
-        with FileLock(run_dir.lock, timeout=REQUEUE_SECONDS if requeued else 0):
-            yield
+        lock.acquire()
+    except NotImplementedError as error:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(run_dir.lock)) from error
     except Timeout as error:
         owner = read_json(run_dir.status) or {}
         where = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
         raise BusyError(f"{run_dir.path.name}: {where} is working on this run; wait for it or stop it first") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import without_nan, write_atomically, write_text
+from dinodiet.io.files import naming, without_nan, write_atomically, write_text
 
 
 @dataclass(frozen=True)
@@ -100,5 +100,5 @@ class RunDir:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Append a row to `metrics.jsonl`."""
-        with self.metrics.open("a") as stream:
+        with naming(self.metrics), self.metrics.open("a") as stream:
             stream.write(json.dumps(without_nan(row)) + "\n")

@@ -85,8 +85,11 @@ def read_results(run_dir: RunDir) -> dict[str, Any] | None:
 
     Raises:
         UserError: they were written in another format.
+        OSError: they are there and cannot be read: the run is not to be done again for that.
     """
     results = read_json(run_dir.results)
+    if results is None and run_dir.results.exists():
+        run_dir.results.read_bytes()
     if results is not None and results.get("format") != FORMAT:
         raise UserError(
             f"{run_dir.results}: written by another version (format {results.get('format')}; this one reads {FORMAT}); "

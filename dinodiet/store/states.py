@@ -14,7 +14,7 @@ from typing import Any
 from dinodiet.io.files import read_json
 from dinodiet.store.grid import read_grid, read_jobs
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.status import HEARTBEAT_SECONDS, State
+from dinodiet.store.status import HEARTBEAT_SECONDS, State, works_here
 
 PROGRESS = ("step", "total_steps", "phase", "loss", "images_per_second", "seconds_left")  # of status.json
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
@@ -121,19 +121,19 @@ def state_of(
         return CellStatus(name, CellState.MISSING, study, slurm_job=job)
     job = job or status.get("slurm_job")
     waits = job is not None and (active is None or job in active)
-    state, reason = _judge(status, waits, active is not None, time.time() if now is None else now)
+    now = time.time() if now is None else now
+    state, reason = _judge(status, waits, active is not None, _death(run_dir, status, now))
     if state is CellState.FAILED and settings is not None and status.get("settings") not in (None, settings):
         state, reason = CellState.STOPPED, f"failed with other settings: {reason}"
     return CellStatus(name, state, study, reason, slurm_job=job, **{key: status.get(key) for key in PROGRESS})
 
 
-def _judge(status: dict[str, Any], waits: bool, asked: bool, now: float) -> tuple[CellState, str | None]:
+def _judge(status: dict[str, Any], waits: bool, asked: bool, death: str | None) -> tuple[CellState, str | None]:
     """Return the state that `status.json` means; `waits`: SLURM has its job, `asked`: SLURM was asked."""
     state, reason = status["state"], status.get("reason")
     if state == State.FAILED.value:
         return CellState.FAILED, reason
     if state == State.RUNNING.value:
-        death = _death(status, now)
         if death is None and (waits or not asked or status.get("slurm_job") is None):
             return CellState.RUNNING, None
         reason = death or f"its SLURM job {status.get('slurm_job')} is gone"
@@ -142,11 +142,13 @@ def _judge(status: dict[str, Any], waits: bool, asked: bool, now: float) -> tupl
     return CellState.STOPPED, reason or "its SLURM job is gone"
 
 
-def _death(status: dict[str, Any], now: float) -> str | None:
+def _death(run_dir: RunDir, status: dict[str, Any], now: float) -> str | None:
     """Return why a run that calls itself running is dead, or None where it may live."""
     silent = now - status.get("heartbeat", 0.0)
     if silent > SILENT_SECONDS:
         return f"killed: not heard of for {silent:.0f} s"
+    if status.get("host") == socket.gethostname() and status.get("pid") == os.getpid() and not works_here(run_dir):
+        return "ended; its status could not be written"
     if status.get("host") == socket.gethostname() and not _alive(status.get("pid")):
         return f"killed: process {status.get('pid')} is gone"
     return None

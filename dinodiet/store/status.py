@@ -9,14 +9,19 @@ import threading
 import time
 import traceback
 from enum import Enum
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.files import read_json, write_json
+from dinodiet.errors import MachineLimit, UserError, one_line
+from dinodiet.io.files import overwrite_json, read_json, write_json
+from dinodiet.io.limits import FULL
 from dinodiet.store.rundir import RunDir
 
 HEARTBEAT_SECONDS = 10.0
+
+
+_recorded: set[Path] = set()  # the run directories that this process works in
 
 
 class State(str, Enum):
@@ -27,6 +32,7 @@ class State(str, Enum):
     DONE = "done"
     FAILED = "failed"
     PREEMPTED = "preempted"
+    STOPPED = "stopped"  # by a limit of the machine, such as a full disk: it can go on later
     KILLED = "killed"  # written by the sweep that found it dead
 
 
@@ -47,12 +53,18 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
+def works_here(run_dir: RunDir) -> bool:
+    """Return whether this process works on the run: what its file says may be old, where it could not be written."""
+    return run_dir.path.absolute() in _recorded
+
+
 class Status:
     """A context that records the state of the run inside it.
 
     Entering writes `running`; a thread renews the heartbeat every `HEARTBEAT_SECONDS` seconds, also while the main
-    thread computes; leaving writes `done`, `preempted` (also for Ctrl-C), or `failed` with the traceback. The exception
-    goes on. A status that cannot be written for a while, such as on a full disk, does not stop the run.
+    thread computes; leaving writes `done`, `preempted` (also for Ctrl-C), `stopped` where the machine cannot give
+    something, or `failed`, both with the traceback. The exception goes on. A status that cannot be written for a while
+    does not stop the run; on a full disk it is written over the one before it.
 
     Args:
         run_dir: where it is kept.
@@ -80,6 +92,7 @@ class Status:
         }
         self._write()
         self._thread.start()
+        _recorded.add(self._run_dir.path.absolute())
         return self
 
     def update(
@@ -111,6 +124,7 @@ class Status:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        _recorded.discard(self._run_dir.path.absolute())
         self._content |= self._ending(error)
         self._try_to_write()
 
@@ -127,7 +141,8 @@ class Status:
         if self._content.get("phase") == "training" and self._run_dir.checkpoint.exists():
             reason += "; the last checkpoint is intact"
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return {"state": State.FAILED.value, "reason": reason, "traceback": text}
+        state = State.STOPPED if isinstance(error, MachineLimit) else State.FAILED
+        return {"state": state.value, "reason": reason, "traceback": text}
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -138,5 +153,11 @@ class Status:
             self._write()
 
     def _write(self) -> None:
+        content = {**self._content, "heartbeat": time.time()}
         with self._write_lock:
-            write_json(self._run_dir.status, {**self._content, "heartbeat": time.time()})
+            try:
+                write_json(self._run_dir.status, content)
+            except OSError as error:
+                if error.errno not in FULL or not self._run_dir.status.exists():
+                    raise
+                overwrite_json(self._run_dir.status, {key: v for key, v in content.items() if key != "traceback"})

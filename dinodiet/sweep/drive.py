@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
@@ -101,9 +102,10 @@ def _readable(task: Task, status: CellStatus) -> CellStatus:
 
 
 def note_death(run_dir: RunDir, reason: str) -> None:
-    """Write into a run directory that its process died without recording why."""
+    """Write into a run directory that its process died without recording why; where that is possible."""
     status = read_json(run_dir.status) or {"state": State.KILLED.value}
-    write_json(run_dir.status, {**status, "state": State.KILLED.value, "reason": reason})
+    with contextlib.suppress(OSError):  # a full disk may be what it died of: the other cells go on
+        write_json(run_dir.status, {**status, "state": State.KILLED.value, "reason": reason})
 
 
 def _forget_failure(run_dir: RunDir) -> None:

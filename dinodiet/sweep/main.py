@@ -23,7 +23,9 @@ from dinodiet.config.groups import LAUNCHER, SWEEPS
 from dinodiet.config.places import CONF, program
 from dinodiet.config.schema import RunConfig
 from dinodiet.config.tuned import with_tuned
-from dinodiet.errors import UserError
+from dinodiet.errors import MachineLimit, UserError
+from dinodiet.io.command import discard_output
+from dinodiet.io.limits import limit_of
 from dinodiet.run.finished import finished
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.ahead import AHEAD
@@ -120,10 +122,12 @@ def check_alone(choices: Mapping[str, str | None]) -> None:
 
 def tell(error: Exception, words: list[str], show_tracebacks: bool) -> int:
     """Print an error, a user's mistake as one line and anything else with its traceback; return the exit code."""
+    error = limit_of(error) or error
     if show_tracebacks or not isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         traceback.print_exception(error)
     print(f"error: {explain(error, words)}", file=sys.stderr, flush=True)
-    return 1
+    discard_output()
+    return error.EXIT_CODE if isinstance(error, MachineLimit) else 1
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:

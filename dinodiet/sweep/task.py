@@ -87,10 +87,18 @@ def execute(task: Task) -> None:
 
 @contextmanager
 def printing_to(path: Path) -> Iterator[None]:
-    """Send all that this process prints, also from libraries in C, to the end of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Send all that this process prints, also from libraries in C, to the end of a file; or leave it where it goes.
+
+    A file that cannot be written costs the log: the run says itself what it cannot write.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a")
+    except OSError:
+        yield
+        return
     saved = os.dup(1), os.dup(2)
-    with path.open("a") as stream:
+    with stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     try:

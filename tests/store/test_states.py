@@ -45,7 +45,7 @@ def test_nothing_means_missing(tmp_path: Path) -> None:
     [
         (running(5), None, CellState.RUNNING),
         (running(500), None, CellState.STOPPED),  # not heard of
-        (running(5, host=HERE, pid=os.getpid()), None, CellState.RUNNING),
+        (running(5, host=HERE, pid=os.getppid()), None, CellState.RUNNING),
         (running(5, host=HERE, pid="dead"), None, CellState.STOPPED),
         (running(5, slurm_job="7_1"), {"7_1"}, CellState.RUNNING),
         (running(5, slurm_job="7_1"), set(), CellState.STOPPED),  # SLURM knows better than a fresh heartbeat

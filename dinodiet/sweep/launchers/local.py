@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import traceback
@@ -50,6 +51,7 @@ def attempt(task: Task) -> None:
     try:
         execute(task)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # it may print to a full disk
+            print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
     except Exception:
         traceback.print_exc()

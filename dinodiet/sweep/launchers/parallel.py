@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -23,6 +24,7 @@ from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, printing_to
 
 POLL_SECONDS = 2.0
+DRIVER_SECONDS = 60  # a driver that hangs never answers
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -136,7 +138,8 @@ def _work(task: Task, threads: int, gpu: str | None) -> None:
     torch.set_num_threads(threads)
     with printing_to(task.run_dir.log):
         attempt(task)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # a full disk
+            sys.stdout.flush()
 
 
 def visible_gpus() -> list[str]:
@@ -146,5 +149,10 @@ def visible_gpus() -> list[str]:
         return [gpu for gpu in chosen.split(",") if gpu.strip() and gpu.strip() != "-1"]
     if shutil.which("nvidia-smi") is None:
         return []
-    found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(number) for number, _ in enumerate(found.stdout.splitlines())] if found.returncode == 0 else []
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True, timeout=DRIVER_SECONDS
+        )
+    except subprocess.SubprocessError:
+        return []
+    return [str(number) for number, _ in enumerate(asked.stdout.splitlines())]
