@@ -16,10 +16,8 @@ def set_drop_path(module: nn.Module, rate: float) -> None:
     Huang et al. 2016 (arXiv:1603.09382), with the spacing of the DINO code. `rate` 0 switches it off.
 
     Raises:
-        UserError: the rate is not in [0, 1), or there are no residual blocks that timm could drop.
+        UserError: there are no residual blocks that timm could drop.
     """
-    if not 0 <= rate < 1:
-        raise UserError(f"drop_path: {rate}; must be at least 0 and below 1")
     blocks = [block for block in module.modules() if any(hasattr(block, name) for name in _NAMES)]
     if rate > 0 and not blocks:
         raise UserError(f"drop_path: {rate}, but this model has no stochastic depth; leave it 0")

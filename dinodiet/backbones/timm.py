@@ -15,6 +15,7 @@ from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
+from dinodiet.config.ranges import BelowOne, Side
 from dinodiet.config.signature import BySize, Neutral
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.assets import Asset
@@ -94,9 +95,9 @@ def timm_backbone(
     names: BySize[dict[str, str | None]],
     feature: Feature,
     weights: str = "hub",
-    image_size: int | None = None,
-    patch_size: int | Literal["auto"] | None = None,
-    drop_path: float = 0.0,
+    image_size: Side[int | None] = None,
+    patch_size: Side[int | Literal["auto"] | None] = None,
+    drop_path: BelowOne[float] = 0.0,
     model_args: dict[str, Any] | None = None,
     family: Neutral[str | None] = None,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
@@ -159,15 +160,9 @@ def _resolve(size: str, names: dict[str, str | None]) -> tuple[str, PretrainedCf
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:
-    """Return the side of the input: the dataset's, the model file's, or what the weights were trained with.
-
-    Raises:
-        UserError: it is not positive.
-    """
+    """Return the side of the input: the dataset's, the model file's, or what the weights were trained with."""
     side = image_size if spec.image_size is None else spec.image_size
     if side is not None:
-        if side <= 0:
-            raise UserError(f"image_size: {side}{_whose(spec)}; must be positive")
         return side
     if weights != "none":
         return int(cfg.input_size[-1])
@@ -184,8 +179,6 @@ def _transformer_args(
         if patch_size is not None:
             raise UserError(f"patch_size: {patch_size}, but {name} has no patches; leave it null")
         return {}
-    if patch_size is not None and patch_size != "auto" and patch_size <= 0:
-        raise UserError(f"patch_size: {patch_size}; must be positive, auto or null")
     if patch_size == "auto":
         patch_size = 4 if side < 64 else 8 if side < 128 else 16
     args: dict[str, Any] = {"img_size": side} | ({"patch_size": patch_size} if patch_size is not None else {})

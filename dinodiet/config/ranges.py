@@ -69,6 +69,7 @@ BelowOne = Annotated[T, Range(0, 1, open_high=True)]  # momenta, smoothing, drop
 Between = Annotated[T, Range(0, 1, open_low=True, open_high=True)]  # a part that leaves a rest
 Seed = Annotated[T, Range(0, 2**32 - 1)]  # what NumPy takes
 Side = Annotated[T, Range(1, 4096)]  # of images, in pixels
-Width = Annotated[T, Range(1, 2**20)]  # of a layer
+Width = Annotated[T, Range(1, 2**14)]  # of a layer
+Temperature = Annotated[T, Range(1e-3, 1e3)]  # of a softmax
 # What a schedule returns lies between numbers that are annotated so: they have the range of what the schedule is for.
 Outcome = Annotated[T, OUTCOME]

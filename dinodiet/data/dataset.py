@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dinodiet.config.ranges import AtLeastOne, Between, Seed, Side
 from dinodiet.data.images import HeldOut, Subset, TensorImages, files_of
 from dinodiet.data.splits import grouped_split
 from dinodiet.data.splits import limit as limit_positions
@@ -44,11 +45,11 @@ def unlabelled(name: str, images: Images) -> RawSplits:
 def open_dataset(
     source: RawSplits,
     *,
-    limit: int | None = None,
+    limit: AtLeastOne[int | None] = None,
     balanced: bool = False,
-    val_fraction: float = 0.1,
-    split_seed: int = 0,
-    image_size: int | None = None,
+    val_fraction: Between[float] = 0.1,
+    split_seed: Seed[int] = 0,
+    image_size: Side[int | None] = None,
 ) -> Data:
     """Return the source as a run uses it.
 
@@ -58,14 +59,8 @@ def open_dataset(
     and train stays whole. Neither limit nor its seed changes which images are validation images of one `split_seed`.
 
     Raises:
-        UserError: a value is out of range, or the source's labels are.
+        UserError: there are fewer images than `limit`, or labels that cannot be.
     """
-    if not 0 < val_fraction < 1:
-        raise UserError(f"val_fraction: {val_fraction}; choose a number between 0 and 1")
-    if not 0 <= split_seed < 2**32:
-        raise UserError(f"split_seed: {split_seed}; choose a whole number from 0 to 2^32 - 1")
-    if image_size is not None and image_size < 1:
-        raise UserError(f"image_size: {image_size}; choose a side in pixels, or null for the backbone's own")
     _check(source)
     train, val = source.train, source.val
     if val is None:
@@ -132,10 +127,8 @@ def hold_out(train: Images, fraction: float, title: str) -> tuple[Images, Images
     """Split a labelled set that has no test images of its own into (train, test), stratified, the same in every run.
 
     Raises:
-        UserError: the fraction is not between 0 and 1, or a part would be empty.
+        UserError: a part would be empty.
     """
-    if not 0 < fraction < 1:
-        raise UserError(f"test_fraction: {fraction}; choose a number between 0 and 1")
     assert train.labels is not None
     rest, test = grouped_split(train.labels, files_of(train), fraction, seed=0)
     log.info("%s has no test split: %d of the %d training images are held out", title, len(test), len(train))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dinodiet.errors import NotApplicable, UserError
+from dinodiet.config.ranges import Range, Seed
+from dinodiet.errors import NotApplicable
 from dinodiet.types import DataSpec, Score, Splits
 
 
@@ -19,20 +20,11 @@ class KMeans:
     """As many clusters as there are classes, in the L2-normalised test embeddings: `ari` and `nmi`.
 
     scikit-learn's k-means; the tightest of `n_init` clusterings counts. `seed` decides their starts.
-
-    Raises:
-        UserError: n_init or seed is out of range.
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
-    n_init: int = 10
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        if self.n_init < 1:
-            raise UserError(f"n_init: {self.n_init}; must be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed: {self.seed}; must be a whole number from 0 to 2^32 - 1")
+    n_init: Annotated[int, Range(1, 1000)] = 10
+    seed: Seed[int] = 42
 
     def applies(self, spec: DataSpec, num_train: int) -> None:
         """Raise NotApplicable for data without labels, and for multi-label data."""

@@ -5,14 +5,14 @@ Wu et al. 2018 (arXiv:1805.01978), as in the evaluation of DINO (Caron et al. 20
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinodiet.config.ranges import AtLeastOne, Range
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.metrics import score
 from dinodiet.types import DataSpec, Score, Splits
@@ -30,18 +30,16 @@ class KNN:
     `accuracy_k10` and so on. `k` and `temperature` are returned as settings, since figures differ with both.
 
     Raises:
-        UserError: k or temperature is out of range.
+        UserError: the list of k is empty.
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
-    k: int | list[int] = 20
-    temperature: float = 0.07
+    k: AtLeastOne[int | list[int]] = 20
+    temperature: Annotated[float, Range(0.002, 1e3)] = 0.07  # exp(1 / temperature) has to fit a float64
 
     def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1:
-            raise UserError(f"k: {self.k}; give a whole number of at least 1, or a list of them")
-        if not 0.002 <= self.temperature < math.inf:  # exp(1 / temperature) has to fit a float64
-            raise UserError(f"temperature: {self.temperature}; must be a finite number of at least 0.002")
+        if not self.ks:
+            raise UserError("k: []; give a whole number of at least 1, or a list of them")
 
     @property
     def ks(self) -> list[int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinodiet.config.ranges import Between, Range, Seed
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.metrics import accuracy, macro_auroc, score
 from dinodiet.evals.solvers.logistic import LogisticRegression
@@ -35,22 +36,18 @@ class Linear:
     score.
 
     Raises:
-        UserError: a C is not positive, `normalize` is unknown, or `tolerance` is out of range.
+        UserError: the list of C is empty.
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
-    C: float | list[float] = field(default_factory=lambda: list(STRENGTHS))
+    C: Annotated[float | list[float], Range(1e-12, 1e12)] = field(default_factory=lambda: list(STRENGTHS))
     normalize: Normalize = "l2"
-    seed: int = 0
-    tolerance: float = 1e-9
+    seed: Seed[int] = 0
+    tolerance: Between[float] = 1e-9
 
     def __post_init__(self) -> None:
-        if not self.strengths or not all(0 < strength < math.inf for strength in self.strengths):
-            raise UserError(f"C: {self.C}; give a positive finite number, or a list of them")
-        if self.normalize not in ("l2", "standardize", "none"):
-            raise UserError(f"normalize: {self.normalize!r}; choose from: l2, standardize, none")
-        if not 0 < self.tolerance < 1:
-            raise UserError(f"tolerance: {self.tolerance}; must be above 0 and below 1")
+        if not self.strengths:
+            raise UserError("C: []; give a positive number, or a list of them")
 
     @property
     def strengths(self) -> list[float]:

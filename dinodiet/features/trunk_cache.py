@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from filelock import Timeout
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.split import Split
+from dinodiet.config.ranges import Range, Seed
 from dinodiet.data.images import fetch
 from dinodiet.errors import UserError
 from dinodiet.features.embed import fingerprint, in_order
@@ -56,20 +57,18 @@ def trunk_cache(
     augment: Views,
     trainable: str,
     *,
-    views: int = 0,
-    noise: float = 0.0,
+    views: Annotated[int, Range(0, 10_000)] = 0,
+    noise: Annotated[float, Range(0, 100)] = 0.0,
     dtype: Stored = "bf16",
-    seed: int = 0,
+    seed: Seed[int] = 0,
 ) -> TrunkCache | None:
     """Return the cache of a method's `trunk` node; None: no views are to be kept. The arguments are `TrunkCache`'s.
 
     Raises:
-        UserError: a value is out of range, or nothing of the backbone is frozen (`trainable` is all).
+        UserError: noise without views, or nothing of the backbone is frozen (`trainable` is all).
     """
-    if views < 0:
-        raise UserError(f"views: {views}; must be at least 0 (0: no cache)")
-    if noise < 0 or (noise and not views):
-        raise UserError(f"noise: {noise}; must be at least 0, and 0 where no views are cached")
+    if noise and not views:
+        raise UserError(f"noise: {noise}; must be 0 where no views are cached")
     if views == 0:
         return None
     if trainable == "all":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones.freeze import set_trainable
-from dinodiet.methods.parts.checks import check_fraction
+from dinodiet.config.ranges import Fraction
 from dinodiet.methods.parts.param_groups import weight_decay_groups
 from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup, Runtime
 
@@ -23,15 +23,14 @@ class MethodBase(nn.Module):
     fresh head would ruin pretrained weights. Frozen parts stay in evaluation mode and out of autograd.
 
     Raises:
-        UserError: `trainable` or `warmup_fraction` is not one of the valid choices.
+        UserError: `trainable` is not one of the valid choices.
     """
 
     backbone: nn.Module
     split: Literal["pretext", "train"] = "pretext"
 
-    def __init__(self, backbone: Backbone, *, trainable: str = "all", warmup_fraction: float = 0.0) -> None:
+    def __init__(self, backbone: Backbone, *, trainable: str = "all", warmup_fraction: Fraction[float] = 0.0) -> None:
         super().__init__()
-        check_fraction("warmup_fraction", warmup_fraction)
         assert isinstance(backbone, nn.Module)
         set_trainable(backbone, trainable)
         self.backbone = backbone

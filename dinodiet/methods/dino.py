@@ -11,6 +11,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from dinodiet.backbones.drop_path import set_drop_path
+from dinodiet.config.ranges import BelowOne
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.diagnostics import effective_rank
@@ -51,7 +52,7 @@ class DINO(MethodBase):
         head: Callable[..., DINOHead] = DINOHead,
         loss: Callable[..., Distillation] = Distillation,
         teacher: Callable[..., Teacher] = Teacher,
-        drop_path: float | None = None,
+        drop_path: BelowOne[float | None] = None,
     ) -> None:
         prototypes = head(in_dim=backbone.embed_dim, spec=spec)
         super().__init__(backbone, trainable=trainable, warmup_fraction=prototypes.warmup_fraction)

@@ -5,7 +5,7 @@ import torch
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from dinodiet.errors import NotApplicable, UserError
+from dinodiet.errors import NotApplicable
 from dinodiet.evals.kmeans import KMeans
 from dinodiet.types import DataSpec, Embeddings
 from tests.evals.synthetic import blobs, values
@@ -42,10 +42,3 @@ def test_where_it_makes_no_sense_it_says_why() -> None:
         KMeans().applies(DataSpec("unlabelled", 100, 0), 100)
     with pytest.raises(NotApplicable, match=r"2 images .* 3 clusters"):
         values(KMeans(), blobs(9), blobs(2))
-
-
-def test_settings_out_of_range_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"^n_init: 0"):
-        KMeans(n_init=0)
-    with pytest.raises(UserError, match=r"^seed: -1"):
-        KMeans(seed=-1)

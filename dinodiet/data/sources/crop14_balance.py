@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from dinodiet.config.ranges import Between
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
@@ -41,7 +42,7 @@ def crop14_balance(
     *,
     root: Neutral[str],
     download: Neutral[bool] = True,
-    test_fraction: float = 0.2,
+    test_fraction: Between[float] = 0.2,
     broken: Broken = "refuse",
     published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:

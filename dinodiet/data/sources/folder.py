@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from dinodiet.config.ranges import Between
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
@@ -39,7 +40,7 @@ def image_folder(
     val: str | None = "val",
     test: str | None = "test",
     pretext: str | None = "pretext",
-    test_fraction: float = 0.2,
+    test_fraction: Between[float] = 0.2,
     frames: Frames = "first",
     broken: Broken = "refuse",
 ) -> RawSplits:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.config.ranges import Between
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import HeldOut, MappedImages, Subset
@@ -48,7 +49,7 @@ def _labels_alone(*, root: str, test_fraction: float, published: dict[str, int] 
 def galaxy10_decals(
     *,
     root: Neutral[str],
-    test_fraction: float = 0.1,
+    test_fraction: Between[float] = 0.1,
     download: Neutral[bool] = True,
     published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
@@ -66,8 +67,6 @@ def galaxy10_decals(
     Raises:
         UserError: the file is missing and cannot be downloaded, is broken, or is not the published one.
     """
-    if not 0 < test_fraction < 1:
-        raise UserError(f"test_fraction: {test_fraction}; choose a number between 0 and 1")
     path = data_root(root) / "Galaxy10_DECals.h5"
     how = by_hand(URL, path)
     ensure(URL, path, "galaxy10_decals", download)

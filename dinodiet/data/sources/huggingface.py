@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.config.ranges import Between
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits, hold_out
 from dinodiet.data.images import decode, num_pixels, read_image
@@ -105,7 +106,7 @@ def huggingface_set(
     train: str = "train",
     val: str | None = "validation",
     test: str | None = "test",
-    test_fraction: float = 0.2,
+    test_fraction: Between[float] = 0.2,
     download: Neutral[bool] = True,
     broken: Broken = "refuse",
     published: Neutral[dict[str, int] | None] = None,

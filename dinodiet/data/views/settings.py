@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from dinodiet.data.views.limits import checked
+from dinodiet.config.ranges import BelowOne, Fraction, Items, Range
+from dinodiet.errors import UserError
+
+Sigma = Annotated[float, Range(1e-3, 100)]  # pixels
+Strength = Annotated[float, Range(0, 10)]
+Hue = Annotated[float, Range(0, 0.5)]  # of the circle
+Scale = Annotated[list[float], Items((Fraction[float], Fraction[float]), rising=True)]
 
 
 @dataclass(frozen=True)
 class Affine:
     """An affine change: at most so many degrees, a shift by a part of the side, a change of size (0.1: 0.9-1.1)."""
 
-    degrees: float | None = None
-    translate: float | None = None
-    scale: float | None = None
+    degrees: Annotated[float | None, Range(0, 180)] = None
+    translate: Fraction[float | None] = None
+    scale: BelowOne[float | None] = None
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,10 @@ class Colour:
     `MultiCrop` is one for the first global view, the other global views, and the local ones.
     """
 
-    jitter: list[float] | None = None
-    jitter_probability: float | None = None
-    gray: float | None = None
-    solarize: float | list[float] | None = None
+    jitter: Annotated[list[float], Items((Strength, Strength, Strength, Hue))] | None = None
+    jitter_probability: Fraction[float | None] = None
+    gray: Fraction[float | None] = None
+    solarize: Fraction[float | list[float] | None] = None
 
 
 @dataclass(frozen=True)
@@ -39,33 +45,42 @@ class Blur:
     leave nothing to see.
     """
 
-    probability: float | list[float] | None = None
-    sigma: list[float] | None = None
+    probability: Fraction[float | list[float] | None] = None
+    sigma: Annotated[list[float], Items((Sigma, Sigma), rising=True)] | None = None
 
 
 def recipe_fields(
     affine: Affine | None = None, colour: Colour | None = None, blur: Blur | None = None, *, kinds: int = 1
 ) -> dict[str, Any]:
-    """Return what is given, checked, by the names of `Recipe`'s fields; `kinds` of views have a probability each.
+    """Return what is given by the names of `Recipe`'s fields, lists as tuples.
 
     Raises:
-        UserError: a value is out of its range.
+        UserError: `kinds` of views do not have a probability each.
     """
     affine, colour, blur = affine or Affine(), colour or Colour(), blur or Blur()
-    each = {"colour.solarize": kinds, "blur.probability": kinds}
-    settings = {
-        "affine.degrees": ("affine_degrees", affine.degrees),
-        "affine.translate": ("affine_translate", affine.translate),
-        "affine.scale": ("affine_scale", affine.scale),
-        "colour.jitter": ("jitter", colour.jitter),
-        "colour.jitter_probability": ("jitter_probability", colour.jitter_probability),
-        "colour.gray": ("gray", colour.gray),
-        "colour.solarize": ("solarize", colour.solarize),
-        "blur.probability": ("blur", blur.probability),
-        "blur.sigma": ("blur_sigma", blur.sigma),
+    for key, value in {"colour.solarize": colour.solarize, "blur.probability": blur.probability}.items():
+        _check_count(key, value, kinds)
+    given = {
+        "affine_degrees": affine.degrees,
+        "affine_translate": affine.translate,
+        "affine_scale": affine.scale,
+        "jitter": colour.jitter,
+        "jitter_probability": colour.jitter_probability,
+        "gray": colour.gray,
+        "solarize": colour.solarize,
+        "blur": blur.probability,
+        "blur_sigma": blur.sigma,
     }
-    return {
-        field: checked(key, value, count=each.get(key, 1))
-        for key, (field, value) in settings.items()
-        if value is not None
-    }
+    return {field: frozen(value) for field, value in given.items() if value is not None}
+
+
+def frozen(value: Any) -> Any:
+    """Return a list as a tuple, and anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_count(key: str, value: float | list[float] | None, kinds: int) -> None:
+    count = len(value) if isinstance(value, list) else 1
+    if value is not None and (count != kinds or (kinds == 1) == isinstance(value, list)):
+        what = "a number" if kinds == 1 else f"a list of {kinds} numbers"
+        raise UserError(f"{key}: {value}; must be {what} from 0 to 1, one a kind of view")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from dinodiet.data.views.limits import check_size, checked
+from dinodiet.config.ranges import Fraction, Range, Side
+from dinodiet.data.views.limits import check_size
 from dinodiet.data.views.recipes import Recipe, make_views
-from dinodiet.data.views.settings import Affine, Blur, Colour, recipe_fields
+from dinodiet.data.views.settings import Affine, Blur, Colour, Scale, frozen, recipe_fields
 from dinodiet.errors import UserError
 from dinodiet.types import InputSpec
 
+MOST_VIEWS = 256  # in a group
 _WEAK = Recipe(crop_scale=(0.08, 1.0), resize_first=True, flip=0.5)
 _DIET_CP = replace(_WEAK, jitter=(0.4, 0.4, 0.4, 0.2), jitter_probability=0.3, gray=0.2)
 _STRENGTHS = (Recipe(), _WEAK, _DIET_CP, replace(_DIET_CP, jitter_probability=0.8, blur=0.5, solarize=0.2))
@@ -36,7 +39,7 @@ class SingleView:
     backbone's input size, `draft` is as in `MultiCrop`.
 
     Raises:
-        UserError: a value is out of its range.
+        UserError: a size that the backbone cannot take, or a list of another length than it should have.
     """
 
     num_global = 1
@@ -44,23 +47,21 @@ class SingleView:
     def __init__(
         self,
         input: InputSpec,
-        strength: int = 2,
-        size: int | None = None,
-        crop_scale: list[float] | None = None,
+        strength: Annotated[int, Range(0, 3)] = 2,
+        size: Side[int | None] = None,
+        crop_scale: Scale | None = None,
         resize_first: bool | None = None,
-        flip: float | None = None,
+        flip: Fraction[float | None] = None,
         affine: Affine | None = None,
         colour: Colour | None = None,
         blur: Blur | None = None,
         draft: bool = False,
     ) -> None:
-        if strength not in range(len(_STRENGTHS)):
-            raise UserError(f"strength: {strength}; choose from: 0, 1, 2, 3")
         size = input.size if size is None else size
         check_size("size", size, input)
         preset = replace(_STRENGTHS[strength], blur_sigma=_blur_sigma(size))
         settings = {"crop_scale": crop_scale, "resize_first": resize_first, "flip": flip}
-        given = {key: checked(key, value) for key, value in settings.items() if value is not None}
+        given = {key: frozen(value) for key, value in settings.items() if value is not None}
         self.input = replace(input, size=size)
         self.recipe = replace(preset, **given, **recipe_fields(affine, colour, blur))
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
@@ -87,27 +88,27 @@ class MultiCrop:
     be enlarged for it: faster, but other pixels than full decoding gives. Evaluation always decodes in full.
 
     Raises:
-        UserError: a malformed specification, a crop that the backbone cannot take, or a value out of its range.
+        UserError: a malformed specification, a crop that the backbone cannot take, or a list of another length.
     """
 
     def __init__(
         self,
         input: InputSpec,
         crops: str = "2+8",
-        global_scale: list[float] | None = None,
-        local_scale: list[float] | None = None,
-        flip: float | None = None,
+        global_scale: Scale | None = None,
+        local_scale: Scale | None = None,
+        flip: Fraction[float | None] = None,
         colour: Colour | None = None,
         blur: Blur | None = None,
         draft: bool = False,
     ) -> None:
-        large = checked("global_scale", (0.4, 1.0) if global_scale is None else global_scale)
-        small = checked("local_scale", (0.05, 0.4) if local_scale is None else local_scale)
+        large = (0.4, 1.0) if global_scale is None else frozen(global_scale)
+        small = (0.05, 0.4) if local_scale is None else frozen(local_scale)
         common = recipe_fields(colour=colour, blur=blur, kinds=3)
         blurs, solarizes = common.pop("blur", (1.0, 0.1, 0.5)), common.pop("solarize", (0.0, 0.2, 0.0))
         sigma = common.pop("blur_sigma", None)
         if flip is not None:
-            common["flip"] = checked("flip", flip)
+            common["flip"] = flip
         first, other, local = (
             replace(_DINO, crop_scale=scale, blur=b, solarize=s, **common)
             for scale, b, s in zip((large, large, small), blurs, solarizes, strict=True)
@@ -141,6 +142,8 @@ def parse_crops(crops: str, input: InputSpec) -> list[tuple[int, int]]:
             raise UserError(f"crops: {crops!r}; give groups such as 2x224+8x96, or 2+8 for the default sizes")
         local = max(1, round(input.size * 96 / 224 / input.divisor)) * input.divisor
         default = local if groups else input.size
+        if int(match[1]) > MOST_VIEWS:
+            raise UserError(f"crops: {crops!r}; {match[1]} views of an image are more than {MOST_VIEWS}")
         groups.append((int(match[1]), int(match[2] or default)))
         check_size("crops", groups[-1][1], input)
     return groups

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinodiet.errors import UserError
+from dinodiet.config.ranges import Fraction, NonNegative, Range, Width
 from dinodiet.methods.parts import dino_defaults
-from dinodiet.methods.parts.checks import check_fraction
 from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.schedules import duration
 from dinodiet.types import Clock, DataSpec
@@ -27,9 +27,6 @@ class ClassHead(nn.Module):
         logit_scale: factor on the logits (an inverse temperature).
         lr_scale: the learning rate of all heads over the backbone's.
         warmup_fraction: first part of the training in which the heads are trained alone.
-
-    Raises:
-        UserError: a value is out of range.
     """
 
     def __init__(
@@ -37,15 +34,12 @@ class ClassHead(nn.Module):
         in_dim: int,
         num_classes: int,
         *,
-        projection_dim: int | None = None,
-        logit_scale: float = 1.0,
-        lr_scale: float = 1.0,
-        warmup_fraction: float = 0.05,
+        projection_dim: Width[int | None] = None,
+        logit_scale: Annotated[float, Range(0, 1e4, open_low=True)] = 1.0,
+        lr_scale: NonNegative[float] = 1.0,
+        warmup_fraction: Fraction[float] = 0.05,
     ) -> None:
         super().__init__()
-        check_fraction("warmup_fraction", warmup_fraction)
-        if projection_dim is not None and projection_dim < 1:
-            raise UserError(f"projection_dim: {projection_dim}; must be at least 1, or null for no projector")
         self.logit_scale, self.lr_scale, self.warmup_fraction = logit_scale, lr_scale, warmup_fraction
         self.projector = _projector(in_dim, projection_dim)
         self.linear = nn.Linear(projection_dim or in_dim, num_classes, bias=False)
@@ -97,7 +91,7 @@ class DINOHead(nn.Module):
         warmup_fraction: first part of the training in which the head is trained alone.
 
     Raises:
-        UserError: a value is out of range, or the freeze is given in two units.
+        UserError: the freeze is given in two units.
     """
 
     def __init__(
@@ -105,19 +99,16 @@ class DINOHead(nn.Module):
         in_dim: int,
         spec: DataSpec,
         *,
-        out_dim: int | None = None,
-        hidden_dims: Sequence[int] = (2048, 2048),
-        bottleneck_dim: int = 256,
+        out_dim: Annotated[int | None, Range(1, 2**18)] = None,
+        hidden_dims: Sequence[Width[int]] = (2048, 2048),
+        bottleneck_dim: Width[int] = 256,
         use_bn: bool = False,
         norm_last_layer: bool = True,
-        freeze_epochs: float | None = None,
-        freeze_steps: int | None = None,
-        warmup_fraction: float = 0.0,
+        freeze_epochs: NonNegative[float | None] = None,
+        freeze_steps: NonNegative[int | None] = None,
+        warmup_fraction: Fraction[float] = 0.0,
     ) -> None:
         super().__init__()
-        check_fraction("warmup_fraction", warmup_fraction)
-        if out_dim is not None and out_dim < 1:
-            raise UserError(f"out_dim: {out_dim}; must be at least 1, or null: by the number of images")
         self.out_dim = out_dim if out_dim is not None else dino_defaults.out_dim(spec.num_images)
         self.freeze_epochs, self.freeze_steps, self.warmup_fraction = freeze_epochs, freeze_steps, warmup_fraction
         self.frozen_steps(Clock(0, 1, 1))  # refuses two durations

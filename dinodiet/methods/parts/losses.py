@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinodiet.errors import UserError
+from dinodiet.config.ranges import BelowOne, Fraction, Temperature
 from dinodiet.methods.parts import dino_defaults
 from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.methods.parts.diagnostics import entropy
@@ -15,15 +15,9 @@ from dinodiet.types import Clock, DataSpec
 
 
 class CrossEntropy:
-    """Cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567), `label_smoothing` in [0, 1).
+    """Cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567)."""
 
-    Raises:
-        UserError: `label_smoothing` is out of range.
-    """
-
-    def __init__(self, *, label_smoothing: float = 0.2) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"label_smoothing: {label_smoothing}; must be at least 0 and below 1")
+    def __init__(self, *, label_smoothing: BelowOne[float] = 0.2) -> None:
         self.label_smoothing = label_smoothing
 
     def __call__(self, logits: ClassLogits | Tensor, target: Tensor) -> Tensor:
@@ -39,9 +33,6 @@ class Distillation(nn.Module):
     The centre of the teacher's logits is a buffer (1, out_dim), from 0. It moves after the loss is computed, once per
     step however many parts the step's batch is split into: `forward` sums the logits up (from anew in a step's first
     part), `update_center` moves the centre. `teacher_temp` None: by the number of images (`dino_defaults`).
-
-    Raises:
-        UserError: a temperature is not above 0.
     """
 
     center: Tensor
@@ -51,14 +42,11 @@ class Distillation(nn.Module):
         out_dim: int,
         spec: DataSpec,
         *,
-        student_temp: Scalar = 0.1,
-        teacher_temp: Scalar | None = None,
-        center_momentum: float = 0.9,
+        student_temp: Temperature[Scalar] = 0.1,
+        teacher_temp: Temperature[Scalar | None] = None,
+        center_momentum: Fraction[float] = 0.9,
     ) -> None:
         super().__init__()
-        for name, value in (("student_temp", student_temp), ("teacher_temp", teacher_temp)):
-            if isinstance(value, (int, float)) and value <= 0:
-                raise UserError(f"{name}: {value}; must be above 0")
         self.student_temp, self.center_momentum = student_temp, center_momentum
         self.teacher_temp = teacher_temp if teacher_temp is not None else dino_defaults.teacher_temp(spec.num_images)
         self.register_buffer("center", torch.zeros(1, out_dim))

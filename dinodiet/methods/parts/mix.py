@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dinodiet.errors import UserError
+from dinodiet.config.ranges import Range
+
+Alpha = Annotated[float, Range(0, 1000)]
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,9 @@ class Mix:
     """Mixes each batch by MixUp or CutMix, one of the two at random where both are on.
 
     The alphas are the parameters of the Beta distribution from which the weights are drawn; 0 is off.
-
-    Raises:
-        UserError: an alpha is negative.
     """
 
-    def __init__(self, *, mixup_alpha: float = 0.0, cutmix_alpha: float = 0.0) -> None:
-        for key, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
-            if alpha < 0:
-                raise UserError(f"{key}: {alpha}; must be at least 0 (0: off)")
+    def __init__(self, *, mixup_alpha: Alpha = 0.0, cutmix_alpha: Alpha = 0.0) -> None:
         self.alphas = {"mixup": mixup_alpha, "cutmix": cutmix_alpha}
         self.kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
 

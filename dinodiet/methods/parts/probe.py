@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinodiet.config.ranges import Fraction
 from dinodiet.errors import UserError
 from dinodiet.methods.parts.losses import CrossEntropy
 from dinodiet.methods.parts.mix import Mixed
@@ -38,17 +39,14 @@ class Probe(nn.Module):
         return (1 - weight) * loss + weight * probe_loss
 
 
-def label_probe(in_dim: int, spec: DataSpec, *, weight: Scalar = 0.0) -> Probe | None:
-    """Return the probe, or None where its weight is 0.
+def label_probe(in_dim: int, spec: DataSpec, *, weight: Fraction[Scalar] = 0.0) -> Probe | None:
+    """Return the probe, or None where its weight is 0; 1 trains on labels alone.
 
     Raises:
-        UserError: the weight is not from 0 to 1, or the images have no labels.
+        UserError: the images have no labels.
     """
-    if not callable(weight):
-        if not 0 <= weight <= 1:
-            raise UserError(f"weight: {weight}; must be from 0 (no probe) to 1 (labels alone)")
-        if weight == 0:
-            return None
+    if weight == 0:
+        return None
     if not spec.pretext_labelled:
         raise UserError(f"weight: {spec.name} trains on images without labels; set it to 0")
     return Probe(in_dim, spec, weight=weight)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
+from dinodiet.config.ranges import Range, Seed
 from dinodiet.errors import UserError
 from dinodiet.types import Clock, DataSpec
 
@@ -15,15 +18,17 @@ class IndexTargets(nn.Module):
     Random classes are drawn once, from `seed`: the control that tells whether it matters that images have their own.
 
     Raises:
-        UserError: `num_classes` is below 2.
+        UserError: there are more classes than images.
     """
 
     of_index: Tensor
 
-    def __init__(self, spec: DataSpec, *, num_classes: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, spec: DataSpec, *, num_classes: Annotated[int | None, Range(2)] = None, seed: Seed[int] = 0
+    ) -> None:
         super().__init__()
-        if num_classes is not None and num_classes < 2:
-            raise UserError(f"num_classes: {num_classes}; must be at least 2, or null: one class per image")
+        if num_classes is not None and num_classes > spec.num_images:
+            raise UserError(f"num_classes: {num_classes}; there are {spec.num_images} images, so at most that, or null")
         self.num_classes = spec.num_images if num_classes is None else num_classes
         of_index = torch.arange(spec.num_images)
         if num_classes is not None:

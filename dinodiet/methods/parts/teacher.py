@@ -11,6 +11,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from dinodiet.config.ranges import Fraction
 from dinodiet.methods.parts import dino_defaults
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock, DataSpec
@@ -22,7 +23,9 @@ class Teacher(nn.Module):
     `momentum` (None: by the number of images) is the part of itself that the teacher keeps in a step.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, spec: DataSpec, *, momentum: Scalar | None = None) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, spec: DataSpec, *, momentum: Fraction[Scalar | None] = None
+    ) -> None:
         super().__init__()
         self.backbone, self.head = teacher_of(backbone), teacher_of(head)
         self.momentum = momentum if momentum is not None else dino_defaults.momentum(spec.num_images)

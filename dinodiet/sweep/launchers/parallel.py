@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Annotated
 
-from dinodiet.errors import UserError
+from dinodiet.config.ranges import NonNegative, Range
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
@@ -41,10 +42,9 @@ class Parallel:
 
     in_process = False
 
-    def __init__(self, *, processes: int | None = None, gpus: int | None = None) -> None:
-        for key, value, least in (("processes", processes, 1), ("gpus", gpus, 0)):
-            if value is not None and value < least:
-                raise UserError(f"{key}: {value}; must be at least {least}")
+    def __init__(
+        self, *, processes: Annotated[int | None, Range(1, 1024)] = None, gpus: NonNegative[int | None] = None
+    ) -> None:
         self._gpus = visible_gpus() if gpus is None else visible_gpus()[:gpus]
         cores = os.cpu_count() or 1
         self._processes = processes or len(self._gpus) or max(1, cores // 2)

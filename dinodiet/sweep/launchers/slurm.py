@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from filelock import FileLock
 
+from dinodiet.config.ranges import AtLeastOne, NonNegative, Positive, Range
+from dinodiet.config.signature import check_value
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import read_json, write_json
 from dinodiet.store import queue as slurm_queue
@@ -28,6 +30,11 @@ COMMON = (
     *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"),
     "stderr_to_stdout",
 )
+RESOURCES: dict[str, Any] = {
+    **dict.fromkeys(("cpus_per_task", "mem_gb", "cpus_per_gpu"), Annotated[int | None, Range(1)]),
+    **dict.fromkeys(("gpus_per_node", "gpus_per_task"), Annotated[int | None, Range(0)]),
+    **dict.fromkeys(("nodes", "tasks_per_node"), Annotated[int, Range(1)]),
+}
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
 RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
 FINAL = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
@@ -65,14 +72,16 @@ class Slurm:
     def __init__(
         self,
         *,
-        timeout_min: int = 240,
-        signal_delay_s: int = 120,
-        array_parallelism: int = 256,
+        timeout_min: AtLeastOne[int] = 240,
+        signal_delay_s: NonNegative[int] = 120,
+        array_parallelism: AtLeastOne[int] = 256,
         on_interrupt: Literal["cancel", "detach"] = "cancel",
         detach: bool = False,
-        poll_seconds: float = 5.0,
+        poll_seconds: Positive[float] = 5.0,
         **parameters: Any,
     ) -> None:
+        for name in RESOURCES.keys() & parameters.keys():
+            check_value(parameters[name], RESOURCES[name], name)
         if signal_delay_s + 60 >= 60 * timeout_min:
             raise UserError(
                 f"signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "

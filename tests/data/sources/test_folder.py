@@ -192,7 +192,6 @@ def _complete(root: Path) -> None:
         (_empty_val, {}, "no class folders in {root}/val"),
         (_complete, {"test": "tset"}, "test: no folder {root}/tset"),
         (_complete, {"test": "val"}, "train, val, val, pretext are the folders"),
-        (_complete, {"test": None, "test_fraction": 1.0}, "test_fraction: 1.0"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path: Path, make: Any, options: dict[str, Any], message: str) -> None:

@@ -90,8 +90,6 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     path = write(tmp_path)
     with pytest.raises(UserError, match=rf"{path} is not the published set .*200 instead of 17,736"):
         galaxy10_decals(root=str(tmp_path), published={"classes": 10, "all": 17736})
-    with pytest.raises(UserError, match=r"^test_fraction: 2"):
-        galaxy10_decals(root=str(tmp_path), test_fraction=2)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match=rf"{path} is broken .*delete it") as caught:
         galaxy10_decals(root=str(tmp_path))

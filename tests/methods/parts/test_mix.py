@@ -2,7 +2,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dinodiet.errors import UserError
 from dinodiet.methods.parts.mix import Mix
 
 
@@ -51,8 +50,3 @@ def test_the_mixed_loss_is_the_loss_of_the_mixed_smoothed_target() -> None:
     soft = mixed.kept * smoothed + (1 - mixed.kept) * smoothed[mixed.partner]
     ours = mixed.loss(lambda t: F.cross_entropy(logits, t, label_smoothing=0.3), target)
     assert ours.item() == pytest.approx(F.cross_entropy(logits, soft).item(), rel=1e-5)
-
-
-def test_a_negative_alpha_is_refused() -> None:
-    with pytest.raises(UserError, match="mixup_alpha: -1"):
-        Mix(mixup_alpha=-1.0, cutmix_alpha=0.0)

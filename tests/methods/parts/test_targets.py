@@ -22,6 +22,6 @@ def test_random_classes_depend_on_the_seed_alone() -> None:
     assert set(one.tolist()) == {0, 1, 2, 3}
 
 
-def test_one_class_is_none() -> None:
-    with pytest.raises(UserError, match=r"^num_classes: 1"):
-        IndexTargets(SPEC, num_classes=1)
+def test_more_classes_than_images_are_refused() -> None:
+    with pytest.raises(UserError, match=rf"^num_classes: {SPEC.num_images + 1}; there are {SPEC.num_images} images"):
+        IndexTargets(SPEC, num_classes=SPEC.num_images + 1)

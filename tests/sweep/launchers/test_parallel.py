@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.config.build import build
 from dinodiet.errors import UserError
 from dinodiet.io.files import read_json
 from dinodiet.store.states import CellState
@@ -99,11 +100,11 @@ def test_a_bad_cell_and_a_signal(tmp_path: Path) -> None:
     assert states == [CellState.DONE, CellState.FAILED, CellState.DONE, CellState.DONE]
 
 
-def test_bad_numbers_are_refused() -> None:
-    with pytest.raises(UserError, match=r"^processes: 0; must be at least"):
-        Parallel(processes=0)
-    with pytest.raises(UserError, match=r"^gpus: -1; must be at least"):
-        Parallel(gpus=-1)
+@pytest.mark.parametrize("wrong", [{"processes": 0}, {"gpus": -1}])
+def test_bad_numbers_are_refused(wrong: dict[str, int]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(UserError, match=rf"^launcher.{name}: {value}; must be a whole number"):
+        build({"_target_": "dinodiet.sweep.launchers.parallel.Parallel", **wrong}, "launcher")
 
 
 def test_gpus_are_those_that_cuda_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
