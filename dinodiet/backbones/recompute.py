@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from dinodiet.errors import UserError
 from dinodiet.types import Backbone
 
 
@@ -23,9 +24,15 @@ def recompute_blocks(backbone: nn.Module) -> None:
     Losses and gradients are the same to the bit: the second pass draws the same random numbers, and leaves the
     statistics of BatchNorm as the first one set them. Frozen blocks keep nothing anyway and are left alone. Deep copies
     inherit it.
+
+    Raises:
+        UserError: the backbone has no blocks.
     """
     assert isinstance(backbone, Backbone)
-    for block in backbone.freezable_blocks():
+    blocks = backbone.freezable_blocks()
+    if not blocks:
+        raise UserError("grad_checkpointing: true, but this backbone has no blocks to compute again; leave it false")
+    for block in blocks:
         for module in block:
             if any(parameter.requires_grad for parameter in module.parameters()):
                 # A partial of a bound method, not a closure: copy.deepcopy binds it to the copy.

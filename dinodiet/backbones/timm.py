@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
-import timm
-from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entrypoint
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the models of timm
+from dinodiet.backbones.blocks import find_blocks
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
+from dinodiet.backbones.timm_models import (
+    Feature,
+    check_takes,
+    create,
+    divisor_of_crops,
+    embed,
+    find_model,
+    takes_any_size,
+)
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
+from dinodiet.backbones.without_values import calls_on_meta
 from dinodiet.config.ranges import BelowOne, Side
 from dinodiet.config.signature import BySize, Neutral
-from dinodiet.errors import NotReleased, UserError
+from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
 from dinodiet.io.declare import declares
 from dinodiet.types import DataSpec, Description, InputSpec
-
-Feature = Literal["cls", "mean_patch", "pooled"]
-
-_BLOCKS = re.compile(r"blocks|stages|layers|(layer\d+|s\d+)")  # timm's names: containers of blocks, or single stages
-_ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their transformers can take several input sizes
 
 
 class TimmBackbone(nn.Module):
@@ -50,37 +54,23 @@ class TimmBackbone(nn.Module):
         self.input = input
         self.description = description
         self.embed_dim: int = getattr(model, "head_hidden_size" if feature == "pooled" else "num_features")
-        self._num_prefix_tokens = getattr(model, "num_prefix_tokens", 0)
+        self._parts = find_blocks(model, lambda: calls_on_meta(self, input.size, below="model"))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (B, embed_dim) of images (B, 3, s, s) in 0..1."""
-        embeddings: Tensor
-        images = self.normalize(images)
-        if self.feature == "pooled":
-            embeddings = self.model(images)
-            return embeddings
-        tokens = self.model.forward_features(images)
-        chosen = tokens[:, 0] if self.feature == "cls" else tokens[:, self._num_prefix_tokens :].mean(dim=1)
-        embeddings = self.model.fc_norm(chosen)  # the final norm of models that timm pools before it, else identity
-        return embeddings
+        return embed(self.model, self.feature, self.normalize(images))
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
-        """Return the transformer blocks or convolution stages from input to output."""
-        blocks: list[list[nn.Module]] = []
-        for name, child in self.model.named_children():
-            if match := _BLOCKS.fullmatch(name):
-                blocks += [[child]] if match[1] else [[block] for block in child]
-        return blocks
+        """Return the transformer blocks or convolution stages from input to output: see `dinodiet.backbones.blocks`."""
+        return [[self.model.get_submodule(name) for name in block] for block in self._parts.blocks]
 
     def tail(self) -> list[nn.Module]:
         """Return the modules after the last block: final norm, last convolution."""
-        children = list(self.model.named_children())  # timm registers them in the order of the forward pass
-        last = max((i for i, (name, _) in enumerate(children) if _BLOCKS.fullmatch(name)), default=-1)
-        return [child for _, child in children[last + 1 :]]
+        return [self.model.get_submodule(name) for name in self._parts.tail]
 
 
 def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> list[Asset]:
-    return timm_assets(asdict(_resolve(str(size), names)[1]), weights)
+    return timm_assets(asdict(find_model(str(size), names)[1]), weights)
 
 
 def _sizes(*, names: dict[str, str | None]) -> list[str]:
@@ -123,14 +113,17 @@ def timm_backbone(
         NotReleased: there are no weights of this size.
         UserError: a size, feature, weights or image size that does not exist or does not fit.
     """
-    name, cfg = _resolve(str(size), names)
+    name, cfg = find_model(str(size), names)
     side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
-    model = _create(name, args)
+    model = create(name, args)
     set_drop_path(model, drop_path)
     _check_feature(model, name, feature)
-    divisor = int(model.patch_embed.patch_size[0]) if cfg.fixed_input_size else 1
+    divisor = _patch_side(model) if cfg.fixed_input_size else 1
     input_spec = expected_input(spec, cfg, side, divisor, weights)
+    if not takes_any_size(name):
+        check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
+        input_spec = replace(input_spec, divisor=divisor_of_crops(name, args, feature, side, divisor))
     load_weights(model, weights, resize_patches=patch_size is not None)
     description = Description(
         signature=json.dumps([name, feature, side, args], sort_keys=True),
@@ -140,23 +133,6 @@ def timm_backbone(
         published=published or {},
     )
     return TimmBackbone(model, feature=feature, input=input_spec, description=description)
-
-
-def _resolve(size: str, names: dict[str, str | None]) -> tuple[str, PretrainedCfg]:
-    """Return timm's name of a size and the configuration of its weights."""
-    released = ", ".join(key for key, name in names.items() if name is not None)
-    if size not in names:
-        raise UserError(f"size: {size!r}; choose from: {released}")
-    name = names[size]
-    if name is None:
-        raise NotReleased(f"size: {size!r} of this family was never released; choose from: {released}")
-    try:
-        cfg = get_pretrained_cfg(name) if is_model(name) else None
-    except RuntimeError:  # the model exists, but not with this tag of weights
-        cfg = None
-    if cfg is None:
-        raise UserError(f"names.{size}: timm {timm.__version__} has no {name!r}; see timm.list_pretrained()")
-    return name, cfg
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:
@@ -182,16 +158,16 @@ def _transformer_args(
     if patch_size == "auto":
         patch_size = 4 if side < 64 else 8 if side < 128 else 16
     args: dict[str, Any] = {"img_size": side} | ({"patch_size": patch_size} if patch_size is not None else {})
-    if model_entrypoint(name).__module__ in _ANY_SIZE:
+    if takes_any_size(name):
         args["dynamic_img_size"] = True  # multi-crop training mixes sizes
     return args
 
 
-def _create(name: str, args: dict[str, Any]) -> Any:
-    try:
-        return timm.create_model(name, num_classes=0, **args)
-    except TypeError as error:
-        raise UserError(f"model_args: {name} refuses {', '.join(args)}: {error}") from error
+def _patch_side(model: Any) -> int:
+    """Return the side of the patches that a model cuts its input into, 1 where it says none."""
+    stem = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
+    side = getattr(stem, "patch_size", 1)
+    return int(side[0] if isinstance(side, tuple) else side)
 
 
 def _check_feature(model: Any, name: str, feature: str) -> None:

@@ -216,7 +216,7 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
         f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {settings.seed}",
         {
             "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
-            f"{count(trained)} trained, {parts.backbone.input.size} px",
+            f"{count(trained)} trained ({_percent(trained, total)}), {parts.backbone.input.size} px",
             "data": f"{spec.name}: {len(trained_images(data, parts.method)):,} images to train on, {_labelled(data)}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
             "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of "
@@ -226,6 +226,12 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
             "writes to": str(run_dir.path),
         },
     )
+
+
+def _percent(part: int, whole: int) -> str:
+    """Return a share in words: 0 %, 0.4 %, 14 %."""
+    share = 100 * part / max(whole, 1)
+    return f"{share:.1f} %" if 0 < share < 1 else f"{share:.0f} %"
 
 
 def _labelled(data: Data) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dinodiet.data.loader import on_device
+from dinodiet.errors import UserError
 from dinodiet.schedules import Scalar, at
 from dinodiet.training.optim import ClipMode, clip_gradients_
 from dinodiet.types import Batch, Clock, Method, Precision, Runtime, World
@@ -100,13 +102,31 @@ def forward_backward(
     runtime = Runtime(world, settings.precision)
     for part, micro in enumerate(batch.split(settings.accumulate)):
         share = len(micro) / len(batch)
-        with runtime.autocast():
+        with runtime.autocast(), batchnorm_told():
             logs = method(micro, replace(clock, part=part))
         for key, value in logs.items():
             total[key] = total.get(key, 0) + value.detach() * share
         loss = HostCopy(total["loss"])  # read after the last part, when it is the whole
         torch.autograd.backward(scaler.scale(logs["loss"] * share))
     return total, loss
+
+
+@contextlib.contextmanager
+def batchnorm_told() -> Iterator[None]:
+    """Tell what to do where BatchNorm is to train on a single number per channel.
+
+    Raises:
+        UserError: a micro-batch has one image, of which the last maps have one pixel.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "schedule.batch_size: BatchNorm cannot train on one image at a time whose maps shrink to one pixel; choose "
+            "2 images or more for each of schedule.accumulate micro-batches, or a model without BatchNorm"
+        ) from error
 
 
 class HostCopy:

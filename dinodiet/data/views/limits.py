@@ -13,6 +13,8 @@ def check_size(key: str, size: int, input: InputSpec) -> None:
         UserError: naming the key, the size, and the nearest sizes that would do.
     """
     divisor = input.divisor
+    if size != divisor == input.size:
+        raise UserError(f"{key}: {size} pixels, but the backbone takes images of {divisor} pixels alone")
     if size < 1 or size % divisor:
         below = size // divisor * divisor
         near = " or ".join(str(choice) for choice in (below, below + divisor) if choice > 0)

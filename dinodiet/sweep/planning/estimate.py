@@ -27,6 +27,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run.parts import build_optimisation, build_scorer
 from dinodiet.schedules import at
 from dinodiet.sweep.planning.activations import Activations
+from dinodiet.training.loop import batchnorm_told
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime
 
 # What changes neither the size of a run nor whether it can be built.
@@ -130,8 +131,11 @@ class Estimator:
         micro_batch = -(-batch_size // schedule.accumulate)
         precision = settings.precision
         try:
-            step = self._activations.peak(key, method, spec, micro_batch, precision)
+            with batchnorm_told():
+                step = self._activations.peak(key, method, spec, micro_batch, precision)
             scoring = self._activations.evaluation(key, backbone, settings.evaluation.batch_size, side, precision)
+        except UserError:
+            raise
         except Exception:  # what parts of one's own do with tensors that have no values is up to them
             return None
         # A step's gradients are among its activations, except for those of the micro-batches before.

@@ -1,0 +1,165 @@
+"""Models of timm by their names: found, built, and seen to take images of a size before weights are fetched."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entrypoint
+from torch import Tensor
+
+from dinodiet.backbones.weights.files import first_line
+from dinodiet.errors import NotReleased, UserError
+
+Feature = Literal["cls", "mean_patch", "pooled"]
+
+_ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their transformers can take several input sizes
+
+
+def find_model(size: str, names: Mapping[str, str | None]) -> tuple[str, PretrainedCfg]:
+    """Return timm's name of a size, and the configuration of its weights.
+
+    Raises:
+        NotReleased: there are no weights of this size.
+        UserError: there is no such size, or no such model in the installed timm.
+    """
+    released = ", ".join(key for key, name in names.items() if name is not None)
+    if size not in names:
+        raise UserError(f"size: {size!r}; choose from: {released}")
+    name = names[size]
+    if name is None:
+        raise NotReleased(f"size: {size!r} of this family was never released; choose from: {released}")
+    try:
+        cfg = get_pretrained_cfg(name) if is_model(name) else None
+    except RuntimeError:  # the model exists, but not with this tag of weights
+        cfg = None
+    if cfg is None:
+        raise UserError(f"names.{size}: timm {timm.__version__} has no {name!r}{_closest(name)}")
+    return name, cfg
+
+
+def _closest(name: str) -> str:
+    """Return the names that were perhaps meant: tags of weights where the model exists, else models."""
+    model = name.partition(".")[0]
+    if is_model(model):
+        known = timm.list_pretrained(f"{model}.*") or [model]
+    else:
+        known = difflib.get_close_matches(model, timm.list_models(), n=5)
+    return f"; choose from: {', '.join(known)}" if known else "; timm.list_models() names those that it has"
+
+
+def takes_any_size(name: str) -> bool:
+    """Return whether a model can be built to take images of several sizes."""
+    return model_entrypoint(name).__module__ in _ANY_SIZE
+
+
+def create(name: str, args: Mapping[str, Any]) -> Any:
+    """Return a model without its classifier, and without weights.
+
+    Raises:
+        UserError: it refuses the arguments, or needs a package that is not installed.
+    """
+    if args.get("in_chans", 3) != 3:
+        raise UserError(f"model_args.in_chans: {args['in_chans']}; images have 3 channels, gray ones too")
+    try:
+        return timm.create_model(name, num_classes=0, **args)
+    except ImportError as error:
+        raise UserError(f"names: {name} needs a package that is not installed ({first_line(error)})") from error
+    except Exception as error:  # a wrong name is a TypeError, a wrong value anything
+        given = f"{name} refuses {', '.join(args)}" if args else f"timm cannot build {name}"
+        raise UserError(f"{_refused(args, error)}: {given}: {first_line(error) or type(error).__name__}") from error
+
+
+def _refused(args: Mapping[str, Any], error: Exception) -> str:
+    """Return the key of the argument that an error names."""
+    own = {"img_size": "image_size", "patch_size": "patch_size"}
+    return next((key for arg, key in own.items() if arg in args and f"'{arg}'" in str(error)), "model_args")
+
+
+def embed(model: Any, feature: Feature, images: Tensor) -> Tensor:
+    """Return the embeddings (B, embed_dim) of normalised images; `feature` is as in `TimmBackbone`."""
+    embeddings: Tensor
+    if feature == "pooled":
+        embeddings = model(images)
+        return embeddings
+    tokens = model.forward_features(images)
+    chosen = tokens[:, 0] if feature == "cls" else tokens[:, model.num_prefix_tokens :].mean(dim=1)
+    final_norm = getattr(model, "fc_norm", None)  # of models that timm pools before it, else identity
+    embeddings = chosen if final_norm is None else final_norm(chosen)
+    return embeddings
+
+
+def check_takes(name: str, args: Mapping[str, Any], feature: Feature, side: int, own: int, whose: str = "") -> None:
+    """See that a model makes one embedding of an image of `side` pixels; `own` is what it was made for.
+
+    Raises:
+        UserError: it takes no images of this size, with the nearest that it does take; or it makes something else.
+    """
+    fault = _fault(name, json.dumps(args), feature, side)
+    if fault is None:
+        return
+    near = _near(name, args, feature, side, own)
+    if near:
+        raise UserError(f"image_size: {side}{whose}, which {name} does not take; nearest: {', '.join(map(str, near))}")
+    key = "names" if feature == "pooled" else f"feature: {feature!r}"
+    raise UserError(f"{key}: {name} gives no embedding of an image of {side} pixels: {fault}")
+
+
+def _near(name: str, args: Mapping[str, Any], feature: Feature, side: int, own: int) -> list[int]:
+    """Return the nearest sizes on both sides that a model takes."""
+
+    def takes(other: int) -> bool:
+        changed = {**args, "img_size": other} if "img_size" in args else args
+        return _fault(name, json.dumps(changed), feature, other) is None
+
+    sides = {own, *_multiples(side)} - {side}
+    below = next(filter(takes, sorted((other for other in sides if 0 < other < side), reverse=True)), None)
+    above = next(filter(takes, sorted(other for other in sides if other > side)), None)
+    return [other for other in (below, above) if other is not None]
+
+
+def _multiples(side: int) -> Iterator[int]:
+    for step, reach in ((8, 1), (16, 1), (32, 3)):
+        first = side // step
+        yield from (step * number for number in range(first - reach, first + reach + 1))
+
+
+def divisor_of_crops(name: str, args: Mapping[str, Any], feature: Feature, side: int, least: int) -> int:
+    """Return what the sides of smaller crops are multiples of: `least` or 32, or `side` where it takes no other."""
+    given = json.dumps(args)
+    for divisor in sorted({least, max(least, 32)}):
+        smaller = max(1, round(side * 96 / 224 / divisor)) * divisor  # of DINO's published crops
+        if smaller < side and side % divisor == 0 and _fault(name, given, feature, smaller) is None:
+            return divisor
+    return side
+
+
+@functools.cache
+def _fault(name: str, args: str, feature: Feature, side: int) -> str | None:
+    """Return why a model makes no embedding of an image of `side` pixels, in one line; None: it does.
+
+    It is built without values. What only real values tell is not seen.
+    """
+    with torch.device("meta"), torch.no_grad():
+        try:
+            model = _without_values(name, args)
+            found: Any = embed(model, feature, torch.empty(1, 3, side, side))
+        except NotImplementedError:  # a value was asked for
+            return None
+        except Exception as error:
+            return first_line(error) or type(error).__name__
+    if not isinstance(found, Tensor):
+        return f"it returns a {type(found).__name__}"
+    dim = getattr(model, "head_hidden_size" if feature == "pooled" else "num_features")
+    return None if found.shape == (1, dim) else f"it returns {tuple(found.shape)} and not (1, {dim})"
+
+
+@functools.lru_cache(maxsize=2)
+def _without_values(name: str, args: str) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        return create(name, json.loads(args)).eval()

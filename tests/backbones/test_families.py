@@ -1,0 +1,115 @@
+"""Models of timm that no file of conf/model names, as `timm_backbone` builds them: a small one of every family."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from dinodiet.backbones import TimmBackbone, set_trainable, timm_backbone
+from dinodiet.backbones.freeze import first_trained
+from dinodiet.backbones.recompute import recompute_blocks
+from dinodiet.backbones.split import Split
+from dinodiet.errors import UserError
+from tests.methods.steps import moved
+
+from .families import FASTEST, FEW, LARGE, NAMES
+from .small import DATA
+
+SIDES = (64, 96)  # else the model's own
+PRESENT = [name for name in NAMES if timm.is_model(name)]
+
+
+def cases(names: list[str], quick: list[str]) -> list[Any]:
+    """Return names of models as cases, all but a few of them slow."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+def built(name: str, side: int | None = None, **changes: Any) -> TimmBackbone:
+    own = get_pretrained_cfg(name).input_size[-1]  # type: ignore[union-attr]
+    settings = {"feature": "pooled", "weights": "none", "image_size": side or own, **changes}
+    return timm_backbone(DATA, size="a", names={"a": name}, **settings)
+
+
+def on_meta(name: str, side: int | None = None, **changes: Any) -> TimmBackbone:
+    with torch.device("meta"):
+        return built(name, side, **changes)
+
+
+def small_side(name: str) -> int | None:
+    """Return the first of a few sizes that the model takes; None is its own."""
+    for side in SIDES:
+        try:
+            on_meta(name, side)
+        except UserError as refused:
+            assert str(refused).startswith("image_size: ") and "\n" not in str(refused)
+        else:
+            return side
+    return None
+
+
+def numbers(modules: list[nn.Module]) -> set[int]:
+    return {id(parameter) for module in modules for parameter in module.parameters()}
+
+
+def shares(backbone: TimmBackbone) -> list[float]:
+    """Return what part of the parameters is trained with the last block, the last two, and so on."""
+    total = sum(parameter.numel() for parameter in backbone.parameters())
+    found = []
+    for n in range(1, len(backbone.freezable_blocks()) + 1):
+        set_trainable(backbone, f"last_{n}_blocks")
+        found.append(sum(p.numel() for p in backbone.parameters() if p.requires_grad) / total)
+    return found
+
+
+@pytest.mark.parametrize("name", cases(PRESENT, FEW))
+def test_blocks_are_sane(name: str) -> None:
+    backbone = on_meta(name)
+    blocks = backbone.freezable_blocks()
+    assert len(blocks) >= 3
+    parts = [*itertools.chain.from_iterable(blocks), *backbone.tail()]
+    assert sum(len(numbers([part])) for part in parts) == len(numbers(parts))  # none lies in another
+    trained = shares(backbone)
+    assert trained[0] <= 0.8
+    assert all(less < more for less, more in itertools.pairwise(trained))
+
+
+@pytest.mark.parametrize("name", cases([name for name in PRESENT if name not in LARGE], FASTEST))
+def test_every_family_embeds_and_trains(name: str) -> None:
+    side = small_side(name)
+    torch.manual_seed(0)
+    backbone = built(name, side).eval()
+    side = backbone.input.size
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        embeddings = backbone(images)
+    assert embeddings.shape == (2, backbone.embed_dim) and embeddings.isfinite().all()
+    blocks = backbone.freezable_blocks()
+    last = numbers([*blocks[-1], *backbone.tail()])
+    names = {key for key, parameter in backbone.named_parameters() if id(parameter) in last}
+    statistics = {key for key, _ in backbone.named_buffers()}
+    changed = moved(backbone, "diet", "last_1_blocks")
+    assert names - changed == set() and changed - statistics <= names
+    assert moved(backbone, "diet", "head_only") == set()
+    recompute_blocks(backbone)
+    assert names < moved(backbone, "diet", "all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["twins_svt_small", "densenet121", "regnetx_002", "nest_tiny"])
+def test_the_rest_of_the_trunk_is_the_backbone_or_the_cache_is_refused(name: str) -> None:
+    backbone = built(name, 32).eval()
+    set_trainable(backbone, "last_2_blocks")
+    split = Split(backbone, first_trained(backbone, "last_2_blocks"))
+    images = torch.rand(2, 3, 32, 32)
+    try:
+        hidden = split.checked(images)
+    except UserError as refused:
+        assert str(refused).startswith("trunk: ")
+    else:
+        torch.testing.assert_close(split.rest(hidden, 32), backbone(images))
