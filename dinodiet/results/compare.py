@@ -83,7 +83,7 @@ def compare(
     if not rows:
         others = ", ".join(cells)
         raise UserError(f"{key}: no two runs differ in it alone (same {others}, {', '.join(over)}); narrow by --where")
-    means = wide.groupby(level=cells, sort=False).mean().dropna()
+    means = _by_cell(wide, cells).mean().dropna()
     alone = wide[wide.isna().any(axis=1)]
     unpaired = scores.set_index([*cells, *over]).loc[alone.index.unique(), "run"].tolist() if len(alone) else []
     return Comparison(
@@ -105,7 +105,7 @@ def _pair_rows(wide: pd.DataFrame, pair: tuple[str, str], cells: list[str], lowe
     both = wide[list(pair)].dropna()
     sign = -1 if lower else 1
     rows, means = [], []
-    for cell, part in both.groupby(level=cells, sort=False):
+    for cell, part in _by_cell(both, cells):
         first, second = part[pair[0]].to_numpy(), part[pair[1]].to_numpy()
         names = cell if isinstance(cell, tuple) else (cell,)
         rows.append({"pair": _name(pair), **dict(zip(cells, names, strict=True)), **statistics(first, second, sign)})
@@ -114,6 +114,11 @@ def _pair_rows(wide: pd.DataFrame, pair: tuple[str, str], cells: list[str], lowe
         first, second = np.array(means).T
         rows.append({"pair": _name(pair), **dict.fromkeys(cells, ALL_CELLS), **statistics(first, second, sign)})
     return rows
+
+
+def _by_cell(wide: pd.DataFrame, cells: list[str]) -> Any:
+    # A list of one level: before pandas 3, a warning that groups will have other names.
+    return wide.groupby(level=cells if len(cells) > 1 else cells[0], sort=False)
 
 
 def _name(pair: tuple[str, str]) -> str:

@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path, monkeypa
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"^trunk: .* cannot be written \(No space left"):
         prepare(diet(), tmp_path)
-    assert {path.suffix for path in (tmp_path / "trunks").iterdir()} == {".lock"}
+    assert {path.suffix for path in (tmp_path / "trunks").iterdir()} <= {".lock"}
 
 
 def test_no_picture_is_decoded_for_a_step() -> None:
