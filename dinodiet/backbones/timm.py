@@ -9,6 +9,7 @@ from typing import Any, Literal
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from dinodiet.backbones import positions
 from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the models of timm
 from dinodiet.backbones.blocks import find_blocks
 from dinodiet.backbones.drop_path import set_drop_path
@@ -85,8 +86,11 @@ def timm_backbone(
     names: BySize[dict[str, str | None]],
     feature: Feature,
     weights: str = "hub",
+    weights_prefix: str | None = None,
     image_size: Side[int | None] = None,
     patch_size: Side[int | Literal["auto"] | None] = None,
+    pos_embed_antialias: bool | None = None,
+    pos_embed_offset: BelowOne[float | None] = None,
     drop_path: BelowOne[float] = 0.0,
     model_args: dict[str, Any] | None = None,
     family: Neutral[str | None] = None,
@@ -99,11 +103,14 @@ def timm_backbone(
         size: a key of `names`.
         names: timm's model names by size, with the tag of the weights; null for a size that was never released.
         feature: see `TimmBackbone`.
-        weights: `hub`, `none`, a run, a local file in the publisher's or timm's layout, or `package`
-            (EfficientNet-Lite0).
+        weights: `hub`, `none`, a run, a local file or folder in the layout of the publisher, timm or Hugging Face, or
+            `package` (EfficientNet-Lite0).
+        weights_prefix: under which a file keeps the network, such as `teacher.backbone`; null: it is found.
         image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
             dataset's stored size between 32 and 224.
         patch_size: null is the model's own; `auto` is 4 below 64 pixels, 8 below 128, else 16.
+        pos_embed_antialias: whether position embeddings for another grid are antialiased; null: as by the publisher.
+        pos_embed_offset: where they are not, what is added to the new size in the scale; null: as by the publisher.
         drop_path: rate of stochastic depth in the last block while training.
         model_args: more arguments of timm's model, such as `{depth: 6}`.
         family: what its sizes are called together.
@@ -124,13 +131,16 @@ def timm_backbone(
     if not takes_any_size(name):
         check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
         input_spec = replace(input_spec, divisor=divisor_of_crops(name, args, feature, side, divisor))
-    load_weights(model, weights, resize_patches=patch_size is not None)
+    resizing = positions.chosen(model, name, pos_embed_antialias, pos_embed_offset)
+    told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
+    positions.set_resizing(model, resizing)
     description = Description(
-        signature=json.dumps([name, feature, side, args], sort_keys=True),
+        signature=json.dumps([name, feature, side, args, *positions.signature(resizing)], sort_keys=True),
         family=family,
         size=str(size),
         licence=cfg.license,
         published=published or {},
+        details={"weights": told} | ({} if resizing is None else {"positions": str(resizing)}),
     )
     return TimmBackbone(model, feature=feature, input=input_spec, description=description)
 

@@ -17,7 +17,7 @@ class Description:
 
     `signature` names what the forward pass depends on besides classes, weights and buffers (pooling, chosen layers):
     embeddings are kept under it. `licence` is that of the released weights. `published` holds scores to expect of the
-    frozen backbone, by dataset and metric.
+    frozen backbone, by dataset and metric. `details` are lines that a run prints about it.
     """
 
     signature: str = ""
@@ -25,6 +25,7 @@ class Description:
     size: str | None = None
     licence: str | None = None
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

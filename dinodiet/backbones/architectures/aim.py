@@ -145,6 +145,7 @@ def aim(
     feature: Feature = "probe",
     probe_layers: NonNegative[list[int] | None] = None,
     weights: str = "hub",
+    weights_prefix: str | None = None,
     image_size: Side[int | None] = 224,
     dtype: Precision = "fp32",
     drop_path: BelowOne[float] = 0.0,
@@ -160,6 +161,7 @@ def aim(
         feature: `probe` averages the blocks of `probe_layers`, `last` is the last block; both raw.
         probe_layers: blocks, from 0; null: those of the published classifier, of another depth the last six.
         weights: `hub`, `none`, a run, or a local file, index of shards or folder with the published key names.
+        weights_prefix: under which a file keeps the network, such as `model.encoder`; null: it is found.
         image_size: side of the input where the dataset sets none; null: 224.
         dtype: of the weights while they are frozen; the trained part is always held in fp32.
         drop_path: rate of stochastic depth in the last block while training; the published models have none.
@@ -175,15 +177,15 @@ def aim(
     layers = _layers(size, architecture["depth"], feature, probe_layers)
     side = input_side(spec, 224 if image_size is None else image_size, INPUT, weights)
     expected = expected_input(spec, INPUT, side, PATCH, weights)
-    model = _loaded(
-        f"AIM {size}", architecture, weights, None if model_args else SIZES[size].release, dtype, max(layers)
-    )
+    release = None if model_args else SIZES[size].release
+    model, told = _loaded(f"AIM {size}", architecture, weights, weights_prefix, release, dtype, max(layers))
     description = Description(
         signature=json.dumps([architecture, layers, side, dtype], sort_keys=True),
         family=family,
         size=size,
         licence=LICENCE,
         published=published or {},
+        details={"weights": told},
     )
     backbone = AIMBackbone(model, layers=layers, input=expected, description=description)
     set_drop_path(backbone, drop_path)
@@ -221,14 +223,20 @@ def _layers(size: str, depth: int, feature: Feature, probe_layers: list[int] | N
 
 
 def _loaded(
-    name: str, architecture: dict[str, int], weights: str, release: HubFile | None, dtype: Precision, last: int
-) -> AIM:
-    path = file_to_load(weights, release, name)
+    name: str,
+    architecture: dict[str, int],
+    weights: str,
+    prefix: str | None,
+    release: HubFile | None,
+    dtype: Precision,
+    last: int,
+) -> tuple[AIM, str]:
+    """Return the model, and what was read in words."""
+    path = file_to_load(weights, release, name, prefix)
     if path is None:
-        return AIM(**architecture).to(_DTYPES[dtype])
+        return AIM(**architecture).to(_DTYPES[dtype]), weights
     with torch.device("meta"):
         model = AIM(**architecture)
     if run_file(weights) is not None:  # a run kept no block that its embedding did not depend on
         model.end_after(last)
-    fill(model, path, name=name, dtype=_DTYPES[dtype], ignored=_HEAD)
-    return model
+    return model, fill(model, path, name=name, dtype=_DTYPES[dtype], ignored=_HEAD, prefix=prefix)

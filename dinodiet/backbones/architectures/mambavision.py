@@ -188,6 +188,7 @@ def mambavision(
     *,
     size: str,
     weights: str = "hub",
+    weights_prefix: str | None = None,
     image_size: Side[int | None] = None,
     drop_path: BelowOne[float] = 0.0,
     model_args: dict[str, Any] | None = None,
@@ -200,6 +201,7 @@ def mambavision(
         spec: the dataset; its `image_size`, where set, decides the side of the input.
         size: a key of `SIZES`.
         weights: `hub`, `none`, a run, or a local file in the publisher's layout or that of Hugging Face.
+        weights_prefix: under which a file keeps the network, such as `teacher.backbone`; null: it is found.
         image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
             dataset's stored size between 32 and 224. Maps that windows do not tile are zero-padded.
         drop_path: rate of stochastic depth in the last block while training.
@@ -215,12 +217,14 @@ def mambavision(
     name = f"mambavision_{size}"
     cfg = PretrainedCfg(input_size=(3, release.resolution, release.resolution), crop_pct=release.crop_fraction)
     side = input_side(spec, image_size, cfg, weights)
-    path = file_to_load(weights, release.hub_file, name)
+    path = file_to_load(weights, release.hub_file, name, weights_prefix)
     with contextlib.nullcontext() if path is None else torch.device("meta"):
         model = MambaVision(architecture)
+    told = weights
     if path is not None:
         # As its publisher loads it: not the averaged weights that a training checkpoint may hold besides.
-        fill(model, path, name=name, ignored=("head.weight", "head.bias"), containers=("state_dict", "model"))
+        head = ("head.weight", "head.bias")
+        told = fill(model, path, name=name, ignored=head, prefix=weights_prefix, preferred="state_dict")
     set_drop_path(model, drop_path)
     return MambaVisionBackbone(
         model,
@@ -231,6 +235,7 @@ def mambavision(
             size=size,
             licence=LICENCE,
             published=published or {},
+            details={"weights": told},
         ),
     )
 

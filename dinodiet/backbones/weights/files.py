@@ -5,9 +5,8 @@ Nothing in a file is ever executed. Files are memory-mapped where their format a
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,36 +17,47 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dinodiet.backbones.weights import pickles
+from dinodiet.backbones.weights.foreign import JOIN, foreign, is_safetensors
+from dinodiet.backbones.weights.network import module_state
 from dinodiet.errors import UserError, one_line
 from dinodiet.store.rundir import RunDir
 
+_INDEX = ".index.json"  # Hugging Face's list of the shards that hold a model
+IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".tar", ".distcp")
 _INSIDE = "model."  # what the package's backbones call the network in them
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of torch or safetensors, on the CPU.
+    """Return a checkpoint of torch or safetensors, on the CPU; nothing that it names is run or imported.
 
     Raises:
-        UserError: it is damaged, or no checkpoint.
+        UserError: it is damaged, or no checkpoint, or calls something when it is opened.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with _training_arguments():
-            state: dict[str, Any] = torch.load(
-                path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
-            )
+        if (what := foreign(path)) is not None:
+            raise UserError(f"weights: {path} {what}")
+        state: Any = load_file(path) if is_safetensors(path) else _of_torch(path)
+    except pickles.RefusedError as error:
+        raise UserError(
+            f"weights: {path} cannot be read as a checkpoint: {error} when it is opened, which weights have no need of"
+        ) from error
+    except UserError:
+        raise
     except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
         raise UserError(f"weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
+    state = module_state(state)
     if not isinstance(state, dict):
         raise UserError(f"weights: {path} holds a {type(state).__name__}, not a checkpoint")
     return state
 
 
-def _training_arguments() -> contextlib.AbstractContextManager[Any]:
-    """Let training checkpoints bring the parsed arguments that many hold; torch before 2.5 refuses them."""
-    allowed: Any = getattr(torch.serialization, "safe_globals", None)
-    return contextlib.nullcontext() if allowed is None else allowed([argparse.Namespace])
+def _of_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
+    except pickle.UnpicklingError:  # it holds more than tensors
+        return pickles.load(path)
 
 
 def first_line(error: Exception) -> str:
@@ -72,6 +82,55 @@ def run_file(weights: str) -> Path | None:
             raise UserError(f"weights: {path} holds a whole method; its encoder, {run.encoder.name}, is not beside it")
         return run.encoder
     return path if path.name == run.encoder.name or path.suffix == ".pt" else None
+
+
+def weights_path(weights: str) -> Path:
+    """Return the file that `weights` names: of a run, a checkpoint, or in a folder of Hugging Face.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = run_file(weights) or Path(weights).expanduser()
+    if path.is_dir():
+        path = next((path / file for file in IN_FOLDER if (path / file).is_file()), path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise UserError(f"weights: {path.absolute()} is a folder without {' or '.join(IN_FOLDER)}{_files_in(path)}")
+    raise UserError(f"weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
+
+
+def _files_in(folder: Path) -> str:
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    if any(name.endswith(".distcp") for name in names):
+        return f"; it is a distributed checkpoint: {JOIN}"
+    return f"; it has {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: give that file" if names else ""
+
+
+def shards_of(path: Path) -> list[Path]:
+    """Return the files of a checkpoint, each once: those that an index names, or itself.
+
+    Raises:
+        UserError: the index cannot be read, or names a file that is not beside it.
+    """
+    if not path.name.endswith(_INDEX):
+        return [path]
+    try:
+        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"weights: {path} cannot be read as an index of shards ({first_line(error)})") from error
+    for name in names:
+        if Path(name).name != name or not (path.parent / name).is_file():
+            raise UserError(f"weights: {path} names {name}, but there is no such file beside it")
+    return [path.parent / name for name in names]
+
+
+def read_all(path: Path) -> dict[str, Any]:
+    """Return a checkpoint of one or several files; raises as `read_file` and `shards_of`."""
+    state: dict[str, Any] = {}
+    for shard in shards_of(path):
+        state |= read_file(shard)
+    return state
 
 
 def encoder_in(state: Mapping[str, Any]) -> dict[str, Tensor] | None:

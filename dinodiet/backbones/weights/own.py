@@ -6,8 +6,7 @@ format allows it, and what is mapped becomes the parameter itself. Nothing in a 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones.meta import on_meta
-from dinodiet.backbones.weights.files import first_line, network_in, read_file, run_file, whose
+from dinodiet.backbones.weights.files import network_in, read_file, shards_of, weights_path, whose
+from dinodiet.backbones.weights.misfit import refuse_broken, refuse_misfit, refuse_nothing
+from dinodiet.backbones.weights.network import Fit, Found, State, find, refuse_prefix, tensors_in
 from dinodiet.backbones.weights.released import HubFile, no_release
-from dinodiet.backbones.weights.timm import CONTAINERS, refuse_misfit, unwrap
-from dinodiet.errors import UserError
-
-_INDEX = ".index.json"  # Hugging Face's list of the shards that hold a model
-_IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
-_WRAPPERS = ("model.", "backbone.")  # what a module that holds the network calls it, besides those of training code
 
 
-def file_to_load(weights: str, release: HubFile | None, name: str) -> Path | None:
+def file_to_load(weights: str, release: HubFile | None, name: str, prefix: str | None = None) -> Path | None:
     """Return the file to fill a model from; None: it starts from scratch, or has no values at all (`on_meta`).
 
     Raises:
-        UserError: as `weights_file`.
+        UserError: as `weights_file`, or a `prefix` is given without weights.
     """
     if weights == "hub" and release is None:
         raise no_release(name)
+    refuse_prefix(weights, prefix)
     return None if weights == "none" or on_meta() else weights_file(weights, release, name)
 
 
@@ -46,13 +42,7 @@ def weights_file(weights: str, release: HubFile | None, name: str) -> Path:
         if release is None:
             raise no_release(name)
         return release.get()
-    path = run_file(weights) or Path(weights).expanduser()
-    if path.is_dir():
-        path = next((path / file for file in _IN_FOLDER if (path / file).is_file()), path)
-    if not path.is_file():
-        looked = f" with {' or '.join(_IN_FOLDER)}" if path.is_dir() else ""
-        raise UserError(f"weights: no file {path.absolute()}{looked}; choose from: hub, none, or a file that exists")
-    return path
+    return weights_path(weights)
 
 
 def fill(
@@ -63,8 +53,9 @@ def fill(
     dtype: torch.dtype = torch.float32,
     ignored: Collection[str] = (),
     rename: Callable[[str], str] = str,
-    containers: Sequence[str] = CONTAINERS,
-) -> None:
+    prefix: str | None = None,
+    preferred: str | None = None,
+) -> str:
     """Give a model, built on the meta device, the tensors of a checkpoint, floating-point ones as `dtype`.
 
     Args:
@@ -74,49 +65,49 @@ def fill(
         dtype: of the model's parameters; without a conversion they are views of the mapped file.
         ignored: keys of the file that have no place in the model.
         rename: from the file's key names, without the prefixes of wrappers, to the model's.
-        containers: where in a training checkpoint the weights are, in order of preference.
+        prefix: under which the file keeps the network; None: it is found.
+        preferred: of several networks that fit, the one below this.
+
+    Returns:
+        What was read, in words.
 
     Raises:
-        UserError: the file cannot be read, or a key is missing, unexpected or of another shape.
+        UserError: the file cannot be read, a key is missing, unexpected or of another shape, or a number is not finite.
     """
-    expected = {key: value.shape for key, value in model.state_dict().items()}
-    found: dict[str, torch.Size] = {}
-    for shard in _shards(path):
-        state = {rename(key): value for key, value in _network(read_file(shard), containers).items()}
-        state = {key: value for key, value in state.items() if key not in ignored and isinstance(value, Tensor)}
-        found |= {key: value.shape for key, value in state.items()}
-        fitting = [key for key, value in state.items() if expected.get(key) == value.shape]
+    expected, source = model.state_dict(), f"{path}{whose(path)}"
+    found: State = {}
+
+    def places(state: State) -> State:
+        """Return what has a place in the model, or should have one, under the model's names."""
+        return {new: value for key, value in state.items() if (new := rename(key)) not in ignored}
+
+    def fit(state: State) -> tuple[int, ...]:
+        names = places(state)
+        filled = [key for key in names if key in expected]
+        return sum(names[key].shape == expected[key].shape for key in filled), len(filled), len(filled) - len(names)
+
+    words = ""
+    for shard in shards_of(path):
+        network = _network(read_file(shard), fit, prefix, preferred, source)
+        refuse_nothing(network, source)
+        words, state = str(network), places(network.state)
+        found |= {key: value.to("meta") for key, value in state.items()}
+        fitting = [key for key, value in state.items() if key in expected and expected[key].shape == value.shape]
+        refuse_broken(expected, {key: state[key] for key in fitting}, f"weights: {source}{words}")
+        del network
         # Popped, so that what is converted and not mapped is freed as it goes.
         model.load_state_dict({key: _cast(state.pop(key), dtype) for key in fitting}, strict=False, assign=True)
-    refuse_misfit(expected, found, f"weights: {path}{whose(path)} does not fit {name}")
+    refuse_misfit(expected, found, f"weights: {source}{words} does not fit {name}")
+    return f"{source}{words}"
+
+
+def _network(checkpoint: dict[str, Any], fit: Fit, prefix: str | None, preferred: str | None, source: str) -> Found:
+    """Return the network in a checkpoint: of a run of this package, or of its publisher."""
+    if prefix is None and (own := network_in(checkpoint)) is not None:
+        return Found(tensors_in(own), "")
+    tensors = tensors_in(checkpoint)
+    return find(tensors, fit, 0, prefix, source, preferred)
 
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype) if value.is_floating_point() else value
-
-
-def _shards(path: Path) -> Iterator[Path]:
-    """Yield the files of a checkpoint, each once."""
-    if not path.name.endswith(_INDEX):
-        yield path
-        return
-    try:
-        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"weights: {path} cannot be read as an index of shards ({first_line(error)})") from error
-    for name in names:
-        if not (path.parent / name).is_file():
-            raise UserError(f"weights: {path} names {name}, but there is no such file beside it")
-        yield path.parent / name
-
-
-def _network(checkpoint: dict[str, Any], containers: Sequence[str]) -> dict[str, Tensor]:
-    """Return the network in a checkpoint: of a run of this package, or of its publisher."""
-    return network_in(checkpoint) or _without_wrapper(unwrap(checkpoint, containers))
-
-
-def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if state and all(key.startswith(wrapper) for key in state):
-            state = {key.removeprefix(wrapper): value for key, value in state.items()}
-    return state
