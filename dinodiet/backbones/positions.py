@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinodiet.errors import UserError
 
@@ -49,23 +49,29 @@ def published(name: str) -> Resizing:
     return next((found for pattern, found in _PUBLISHED.items() if re.search(pattern, name)), TIMMS)
 
 
-def chosen(model: nn.Module, name: str, antialias: bool | None, offset: float | None) -> Resizing | None:
-    """Return how to resize the position embeddings of a model; null is the publisher's choice.
+def set_resizing(model: Any, name: str, antialias: bool | None, offset: float | None) -> Resizing | None:
+    """Let a model resize its position embeddings for inputs of other sizes; null is the publisher's choice.
 
-    None: it has none that are resized here.
+    Returns:
+        How; None: it has none that are resized here.
 
     Raises:
-        UserError: something is chosen for such a model, or an offset together with antialiasing.
+        UserError: something is chosen for such a model.
     """
     known = isinstance(model, VisionTransformer) and type(model)._pos_embed is VisionTransformer._pos_embed
     if not known or model.pos_embed is None:
         _refuse(name, antialias, offset)
         return None
-    default = published(name)
-    if (
-        default.antialias if antialias is None else antialias
-    ):  # an offset that a whole family states is for those of its sizes that are not antialiased
-        return Resizing()
+    how = _chosen(published(name), antialias, offset)
+    if how != TIMMS:
+        model.resizing = how
+        model._pos_embed = MethodType(_add_positions, model)
+    return how
+
+
+def _chosen(default: Resizing, antialias: bool | None, offset: float | None) -> Resizing:
+    if default.antialias if antialias is None else antialias:
+        return TIMMS  # an offset that a whole family states is for those of its sizes that are not antialiased
     return Resizing(antialias=False, offset=default.offset if offset is None else offset)
 
 
@@ -108,13 +114,6 @@ def fit_positions(state: Mapping[str, Any], model: Any, how: Resizing) -> dict[s
 def signature(how: Resizing | None) -> list[list[float]]:
     """Return what tells forward passes apart; nothing where timm's own code resizes."""
     return [] if how is None or how == TIMMS else [[float(how.antialias), how.offset]]
-
-
-def set_resizing(model: Any, how: Resizing | None) -> None:
-    """Let a vision transformer of timm resize its position embeddings so for inputs of other sizes."""
-    if how is not None and how != TIMMS:
-        model.resizing = how
-        model._pos_embed = MethodType(_add_positions, model)
 
 
 def _add_positions(self: Any, patches: Tensor) -> Tensor:

@@ -103,8 +103,8 @@ def timm_backbone(
         size: a key of `names`.
         names: timm's model names by size, with the tag of the weights; null for a size that was never released.
         feature: see `TimmBackbone`.
-        weights: `hub`, `none`, a run, a local file or folder in the layout of the publisher, timm or Hugging Face, or
-            `package` (EfficientNet-Lite0).
+        weights: `hub`, `none`, `package` (EfficientNet-Lite0), a run, or a file or folder of the publisher, timm or
+            Hugging Face.
         weights_prefix: under which a file keeps the network, such as `teacher.backbone`; null: it is found.
         image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
             dataset's stored size between 32 and 224.
@@ -131,16 +131,15 @@ def timm_backbone(
     if not takes_any_size(name):
         check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
         input_spec = replace(input_spec, divisor=divisor_of_crops(name, args, feature, side, divisor))
-    resizing = positions.chosen(model, name, pos_embed_antialias, pos_embed_offset)
+    resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)
     told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
-    positions.set_resizing(model, resizing)
     description = Description(
         signature=json.dumps([name, feature, side, args, *positions.signature(resizing)], sort_keys=True),
         family=family,
         size=str(size),
         licence=cfg.license,
         published=published or {},
-        details={"weights": told} | ({} if resizing is None else {"positions": str(resizing)}),
+        details={"weights": told, "positions": str(resizing or "")},
     )
     return TimmBackbone(model, feature=feature, input=input_spec, description=description)
 

@@ -217,7 +217,7 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
         {
             "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
             f"{count(trained)} trained ({_percent(trained, total)}), {parts.backbone.input.size} px",
-            **parts.backbone.description.details,
+            **{name: text for name, text in parts.backbone.description.details.items() if text},
             "data": f"{spec.name}: {len(trained_images(data, parts.method)):,} images to train on, {_labelled(data)}",
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
             "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,9 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _of_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols
+            return torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
     except pickle.UnpicklingError:  # it holds more than tensors
         return pickles.load(path)
 

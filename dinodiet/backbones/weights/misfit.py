@@ -30,8 +30,8 @@ def refuse_nothing(found: Found, source: str) -> None:
         raise UserError(f"weights: {source} holds the state of an optimiser only, not a network")
 
 
-def refuse_misfit(expected: State, found: State, problem: str) -> None:
-    """Refuse a state dict whose keys and shapes are not exactly the expected ones.
+def refuse_misfit(expected: State, found: State, problem: str, whole: State | None = None) -> None:
+    """Refuse a state dict whose keys and shapes are not exactly the expected ones; `whole` has what was left out too.
 
     Raises:
         UserError: `problem`, the first keys that are missing, unexpected or of another shape, and what kind of network
@@ -48,7 +48,7 @@ def refuse_misfit(expected: State, found: State, problem: str) -> None:
     }
     if any(faults.values()):
         told = "; ".join(_summary(kind, keys) for kind, keys in faults.items() if keys)
-        raise UserError(f"{problem}: {told}{unlike(found, expected)}")
+        raise UserError(f"{problem}: {told}{unlike(found or whole or {}, expected)}")
 
 
 def _summary(kind: str, keys: list[str]) -> str:

@@ -133,9 +133,14 @@ def below(tensors: State, prefix: str) -> State:
 
 def _given(tensors: State, prefix: str | None, source: str) -> str:
     place = (prefix or "").strip(".")
-    if place and not below(tensors, place):
+    if not place or below(tensors, place):
+        return place
+    inside = {key[: start + len(place) + 1] for key in tensors if (start := key.find(f".{place}.")) >= 0}
+    if len(inside) == 1:  # within a container, which need not be told
+        return inside.pop()
+    if not inside:
         raise UserError(f"weights_prefix: {prefix!r}, but {source} has nothing under it; {_top(tensors)}")
-    return place
+    raise UserError(f"weights_prefix: {prefix!r} is in {source} more than once: {', '.join(sorted(inside))}")
 
 
 def _top(tensors: State) -> str:

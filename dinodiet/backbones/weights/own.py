@@ -97,7 +97,7 @@ def fill(
         del network
         # Popped, so that what is converted and not mapped is freed as it goes.
         model.load_state_dict({key: _cast(state.pop(key), dtype) for key in fitting}, strict=False, assign=True)
-    refuse_misfit(expected, found, f"weights: {source}{words} does not fit {name}")
+    refuse_misfit(expected, found, f"weights: {source} does not fit {name}{words}")
     return f"{source}{words}"
 
 

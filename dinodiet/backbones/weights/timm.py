@@ -150,7 +150,7 @@ def _load(
     model: nn.Module, found: Found, source: str, name: str, resize_patches: bool, resizing: Resizing | None
 ) -> None:
     own = model.state_dict()
-    problem = f"weights: {source}{found} does not fit {name}"
+    problem = f"weights: {source} does not fit {name}{found}"
     refuse_nothing(found, source)
     known = to_known(found.state)
     _check_patches(own, known, problem, resize_patches)
@@ -162,7 +162,7 @@ def _load(
         raise UserError(
             f"{problem}: not a layout that timm knows for it ({first_line(error)}){unlike(found.state, own)}"
         ) from error
-    refuse_misfit(own, state, problem)
+    refuse_misfit(own, state, problem, found.state)
     refuse_broken(own, state, f"weights: {source}{found}")
     model.load_state_dict(state, strict=True)
 

@@ -1,0 +1,129 @@
+"""Folders that Hugging Face's library saved (5.24.0, random weights), against the outputs that it computed."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dinodiet.backbones import TimmBackbone, timm_backbone
+from dinodiet.backbones.weights.layouts import to_known
+from dinodiet.errors import UserError
+from tests.backbones.small import DATA, pixels
+from tests.places import REFERENCES
+
+FOLDERS = REFERENCES / "huggingface"
+TRANSFORMER = {"embed_dim": 24, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+VIT = {"image_size": 32, "patch_size": 8, "model_args": TRANSFORMER}
+CONVNEXT = {"image_size": 64, "model_args": {"depths": [1, 1, 2, 1], "dims": [8, 12, 16, 24]}}
+SWIN = {"embed_dim": 12, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "mlp_ratio": 2.0}
+MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "vit": ("vit_base_patch16_224.augreg_in21k", "cls", VIT),
+    "vit_mae": ("vit_base_patch16_224.mae", "cls", VIT),
+    "ijepa": ("vit_huge_patch14_gap_224.in1k_ijepa", "mean_patch", VIT),
+    "dinov2": ("vit_small_patch14_dinov2.lvd142m", "cls", {**VIT, "image_size": 28, "patch_size": 7}),
+    "dinov2_with_registers": (
+        "vit_small_patch14_reg4_dinov2.lvd142m",
+        "cls",
+        {**VIT, "image_size": 28, "patch_size": 7},
+    ),
+    "dinov3_vit": ("vit_small_patch16_dinov3_qkvb.lvd1689m", "cls", VIT),
+    "beit": ("beit_base_patch16_224.in22k_ft_in22k", "pooled", VIT),
+    "swin": ("swin_tiny_patch4_window7_224.ms_in1k", "pooled", {"image_size": 32, "patch_size": 2, "model_args": SWIN}),
+    "convnext": ("convnext_tiny.fb_in1k", "pooled", CONVNEXT),
+    "dinov3_convnext": ("convnext_tiny.dinov3_lvd1689m", "pooled", CONVNEXT),
+}
+
+
+def loaded(kind: str, weights: Path, **changes: Any) -> TimmBackbone:
+    name, feature, settings = MODELS[kind]
+    settings = {"feature": feature, "weights": str(weights), **settings, **changes}
+    return timm_backbone(DATA, size="a", names={"a": name}, **settings).eval()
+
+
+def assert_same(kind: str, backbone: TimmBackbone, tolerance: float = 2e-5) -> None:
+    reference = np.load(FOLDERS / kind / "io.npz")
+    with torch.no_grad():
+        found = backbone(pixels(torch.from_numpy(reference["pixels"]), backbone.input))
+    torch.testing.assert_close(found, torch.from_numpy(reference["embedding"]), rtol=0, atol=tolerance)
+
+
+def state(kind: str) -> dict[str, Tensor]:
+    return load_file(FOLDERS / kind / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_folder_gives_the_outputs_of_the_library(kind: str) -> None:
+    assert_same(kind, loaded(kind, FOLDERS / kind))
+
+
+@pytest.mark.parametrize("prefix", ["vit.", "model.encoder.backbone."])
+def test_a_model_within_another_is_found(prefix: str, tmp_path: Path) -> None:
+    tensors = {f"{prefix}{key}": value for key, value in state("vit").items()}
+    torch.save({"state_dict": {**tensors, "classifier.weight": torch.ones(5, 24)}}, tmp_path / "a.bin")
+    assert_same("vit", loaded("vit", tmp_path / "a.bin"))
+
+
+def test_shards_beside_their_index_are_read(tmp_path: Path) -> None:
+    tensors = state("dinov2")
+    parts = {"1.safetensors": sorted(tensors)[:9], "2.safetensors": sorted(tensors)[9:]}
+    for name, keys in parts.items():
+        save_file({key: tensors[key] for key in keys}, tmp_path / name)
+    index = {"weight_map": {key: name for name, keys in parts.items() for key in keys}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_same("dinov2", loaded("dinov2", tmp_path))
+    (tmp_path / "2.safetensors").unlink()
+    with pytest.raises(UserError, match=r"^weights: .*names 2.safetensors"):
+        loaded("dinov2", tmp_path)
+
+
+def test_an_old_folder_holds_pytorch_model_bin(tmp_path: Path) -> None:
+    torch.save(state("swin"), tmp_path / "pytorch_model.bin")
+    assert_same("swin", loaded("swin", tmp_path))
+
+
+def test_safetensors_are_known_by_what_they_are(tmp_path: Path) -> None:
+    shutil.copy(FOLDERS / "convnext" / "model.safetensors", tmp_path / "convnext.bin")
+    assert_same("convnext", loaded("convnext", tmp_path / "convnext.bin"))
+
+
+def test_a_folder_of_other_files_names_them(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "epoch1.pth")
+    with pytest.raises(UserError, match=r"^weights: .* is a folder without model.safetensors.*epoch1.pth: give that"):
+        loaded("vit", tmp_path)
+
+
+@pytest.mark.parametrize("numbered", ["on", "from 0"])
+def test_blocks_in_chunks_are_numbered_through(numbered: str) -> None:
+    names = {f"blocks.{i}.norm1.weight": torch.full((1,), float(i)) for i in range(4)}
+    inner = {0: 0, 1: 1, 2: 2 if numbered == "on" else 0, 3: 3 if numbered == "on" else 1}
+    chunked = {f"blocks.{i // 2}.{inner[i]}.norm1.weight": value for i, value in enumerate(names.values())}
+    assert to_known(chunked) == names
+
+
+def test_mmpretrains_names_are_known(tmp_path: Path) -> None:
+    tensors = loaded("vit", FOLDERS / "vit").model.state_dict()
+    rules = ((r"^blocks", "layers"), (r"\.norm(\d)\.", r".ln\1."), (r"^norm\.", "ln1."))
+    rules += ((r"mlp\.fc1", "ffn.layers.0.0"), (r"mlp\.fc2", "ffn.layers.1"), (r"embed\.proj", "embed.projection"))
+    renamed = {}
+    for key, value in tensors.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)  # noqa: PLW2901
+        renamed[f"backbone.{key}"] = value
+    torch.save({"meta": {}, "state_dict": renamed}, tmp_path / "mm.pth")
+    assert_same("vit", loaded("vit", tmp_path / "mm.pth"))
+
+
+def test_queries_keys_and_values_keep_their_places() -> None:
+    parts = {f"encoder.layer.0.attention.attention.{n}.weight": torch.full((2, 2), i) for i, n in enumerate(QKV)}
+    fused = to_known({"embeddings.cls_token": torch.zeros(1, 1, 2), **parts})["blocks.0.attn.qkv.weight"]
+    assert fused[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+QKV = ("query", "key", "value")
