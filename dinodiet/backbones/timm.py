@@ -99,26 +99,23 @@ def timm_backbone(
     """Build one size of a family of timm's models for a dataset.
 
     Args:
-        spec: the dataset; its `image_size`, where set, decides the side of the input.
+        spec: the dataset; its `image_size`, where set, is the side of the input.
         size: a key of `names`.
         names: timm's model names by size, with the tag of the weights; null for a size that was never released.
         feature: see `TimmBackbone`.
-        weights: `hub`, `none`, `package` (EfficientNet-Lite0), a run, or a file or folder of the publisher, timm or
-            Hugging Face.
+        weights: `hub`, `none`, `package`, a run, or a file or folder of the publisher, timm or Hugging Face.
         weights_prefix: under which a file keeps the network, such as `teacher.backbone`; null: it is found.
-        image_size: side of the input where the dataset sets none; null is the weights' own, or without weights the
-            dataset's stored size between 32 and 224.
+        image_size: side where the dataset sets none; null: the weights' own, or the stored one between 32 and 224.
         patch_size: null is the model's own; `auto` is 4 below 64 pixels, 8 below 128, else 16.
-        pos_embed_antialias: whether position embeddings for another grid are antialiased; null: as by the publisher.
-        pos_embed_offset: where they are not, what is added to the new size in the scale; null: as by the publisher.
+        pos_embed_antialias: how position embeddings are resized, with `pos_embed_offset`: see `positions.Resizing`.
+        pos_embed_offset: null, for both, is what the publisher of the weights does.
         drop_path: rate of stochastic depth in the last block while training.
-        model_args: more arguments of timm's model, such as `{depth: 6}`.
+        model_args: more arguments of timm's model.
         family: what its sizes are called together.
         published: frozen scores to check an installation against, by dataset and metric.
 
     Raises:
-        NotReleased: there are no weights of this size.
-        UserError: a size, feature, weights or image size that does not exist or does not fit.
+        UserError: a size, feature, weights or image size that does not exist (`NotReleased`) or does not fit.
     """
     name, cfg = find_model(str(size), names)
     side = input_side(spec, image_size, cfg, weights)
@@ -127,10 +124,10 @@ def timm_backbone(
     set_drop_path(model, drop_path)
     _check_feature(model, name, feature)
     divisor = _patch_side(model) if cfg.fixed_input_size else 1
-    input_spec = expected_input(spec, cfg, side, divisor, weights)
+    expected = expected_input(spec, cfg, side, divisor, weights)
     if not takes_any_size(name):
         check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
-        input_spec = replace(input_spec, divisor=divisor_of_crops(name, args, feature, side, divisor))
+        expected = replace(expected, divisor=divisor_of_crops(name, args, feature, side, divisor))
     resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)
     told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
     description = Description(
@@ -141,7 +138,7 @@ def timm_backbone(
         published=published or {},
         details={"weights": told, "positions": str(resizing or "")},
     )
-    return TimmBackbone(model, feature=feature, input=input_spec, description=description)
+    return TimmBackbone(model, feature=feature, input=expected, description=description)
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:

@@ -68,7 +68,8 @@ def stored(size: str, tmp_path: Path, side: int = 140) -> tuple[str, Tensor]:
 
 def grid_of(tokens: Tensor, prefix: int) -> Tensor:
     side = math.isqrt(tokens.shape[1] - prefix)
-    return tokens[:, prefix:].unflatten(1, (side, side))
+    grid: Tensor = tokens[:, prefix:].unflatten(1, (side, side))
+    return grid
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_blocks_in_chunks_are_numbered_through(numbered: str) -> None:
 
 def test_mmpretrains_names_are_known(tmp_path: Path) -> None:
     tensors = loaded("vit", FOLDERS / "vit").model.state_dict()
-    rules = ((r"^blocks", "layers"), (r"\.norm(\d)\.", r".ln\1."), (r"^norm\.", "ln1."))
+    rules: tuple[tuple[str, str], ...] = ((r"^blocks", "layers"), (r"\.norm(\d)\.", r".ln\1."), (r"^norm\.", "ln1."))
     rules += ((r"mlp\.fc1", "ffn.layers.0.0"), (r"mlp\.fc2", "ffn.layers.1"), (r"embed\.proj", "embed.projection"))
     renamed = {}
     for key, value in tensors.items():
