@@ -13,7 +13,7 @@ from dinodiet.types import Backbone, DataSpec
 
 def on_meta() -> bool:
     """Return whether models are built on the meta device now: weights are then neither fetched nor read."""
-    return bool(torch.get_default_device().type == "meta")
+    return torch.empty(0).is_meta  # get_default_device() does not know of `with torch.device(...)` in torch 2.6
 
 
 def backbone_on_meta(node: dict[str, Any], spec: DataSpec) -> Backbone:
