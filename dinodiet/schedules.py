@@ -30,15 +30,23 @@ def duration(clock: Clock, *, steps: float | None, epochs: float | None, fractio
     Raises:
         UserError: more than one unit is given.
     """
-    given = {f"{name}_steps": steps, f"{name}_epochs": epochs, f"{name}_fraction": fraction}
-    given = {key: value for key, value in given.items() if value is not None}
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} are all set; give one of them")
+    check_one_unit(**{f"{name}_steps": steps, f"{name}_epochs": epochs, f"{name}_fraction": fraction})
     if steps is not None:
         return round(steps)
     if epochs is not None:
         return round(epochs * clock.steps_per_epoch)
     return round((fraction or 0.0) * clock.total_steps)
+
+
+def check_one_unit(**units: float | None) -> None:
+    """Refuse a duration that is given in several units.
+
+    Raises:
+        UserError: naming them.
+    """
+    given = [key for key, value in units.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} are all set; give one of them")
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,10 @@ class Cosine:
     warmup_fraction: Fraction[float | None] = None
     max_warmup_fraction: Fraction[float] = 1.0
     per: Literal["step", "epoch"] = "step"
+
+    def __post_init__(self) -> None:
+        units = {"warmup_steps": self.warmup_steps, "warmup_epochs": self.warmup_epochs}
+        check_one_unit(**units, warmup_fraction=self.warmup_fraction)
 
     def __call__(self, clock: Clock) -> float:
         """Return the value at the clock's step."""
@@ -84,6 +96,9 @@ class Linear:
     fraction: Fraction[float | None] = None
     max_fraction: Fraction[float] = 1.0
     per: Literal["step", "epoch"] = "step"
+
+    def __post_init__(self) -> None:
+        check_one_unit(steps=self.steps, epochs=self.epochs, fraction=self.fraction)
 
     def __call__(self, clock: Clock) -> float:
         """Return the value at the clock's step."""

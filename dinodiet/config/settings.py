@@ -19,11 +19,12 @@ from dinodiet.config.signature import Node, check_value
 from dinodiet.io.files import write_atomically, write_text
 
 T = TypeVar("T")
+Rate = Annotated[T, Range(0, 100)]  # of learning and decay; what is larger overflows in a few steps
 Count = Annotated[T, Range(1, 2**20)]
 KINDS: dict[str, Any] = {"plan": Literal["grouped", "full"]}  # of a key that settings do not keep
 # What torch and timm call the settings of optimisers.
 OPTIMIZER: dict[str, Any] = {
-    **dict.fromkeys(("lr", "eps", "weight_decay", "lr_decay", "dampening"), NonNegative[float]),
+    **dict.fromkeys(("lr", "eps", "weight_decay", "lr_decay", "dampening"), Rate[float]),
     **dict.fromkeys(("momentum", "alpha", "rho", "momentum_decay"), BelowOne[float]),
     "betas": tuple[BelowOne[float], BelowOne[float]],
 }
@@ -38,9 +39,9 @@ class Schedule:
     batch_size: Count[int]
     accumulate: Count[int]
     optimizer: Node
-    lr: NonNegative[float | Node]
+    lr: Rate[float | Node]
     lr_reference_batch: Count[int | None]
-    weight_decay: NonNegative[float | Node]
+    weight_decay: Rate[float | Node]
     clip_grad: Positive[float | None]
     clip_mode: Literal["global", "per_tensor"]
 

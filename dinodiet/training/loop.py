@@ -64,7 +64,7 @@ def fit(
         set_rates(optimizer, settings, clock)
         logs, loss = forward_backward(method, batch, scaler, settings, clock, world)
         if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(_non_finite(loss.item(), optimizer, clock))
+            raise NonFiniteLossError(_non_finite(loss.item(), optimizer, settings, clock))
         scaler.unscale_(optimizer)
         if settings.clip_grad is not None:
             clip_gradients_(parameters, settings.clip_grad, settings.clip_mode)
@@ -143,9 +143,12 @@ class HostCopy:
         return self._value.item()
 
 
-def _non_finite(loss: float, optimizer: Optimizer, clock: Clock) -> str:
+def _non_finite(loss: float, optimizer: Optimizer, settings: Optimisation, clock: Clock) -> str:
+    """Say what can have led to a loss; in the first step the learning rate cannot, as nothing was trained."""
+    told = f"the loss is {loss} at step {clock.step} of {clock.total_steps}"
+    wider = [] if settings.precision == "fp32" else ["use precision fp32"]
+    if clock.step == 0:
+        return f"{told}, before anything was trained; {', or '.join([*wider, 'check images, weights and the loss'])}"
     rates = ", ".join(f"{group['name']} {group['lr']:.3g}" for group in optimizer.param_groups)
-    return (
-        f"the loss is {loss} at step {clock.step} of {clock.total_steps} (learning rates: {rates}); "
-        "lower the learning rate, clip gradients, or use precision fp32"
-    )
+    clip = ["clip gradients"] if settings.clip_grad is None else []
+    return f"{told} (learning rates: {rates}); {', or '.join(['lower the learning rate', *clip, *wider])}"

@@ -36,7 +36,7 @@ class ClassHead(nn.Module):
         *,
         projection_dim: Width[int | None] = None,
         logit_scale: Annotated[float, Range(0, 1e4, open_low=True)] = 1.0,
-        lr_scale: NonNegative[float] = 1.0,
+        lr_scale: Annotated[float, Range(0, 1000)] = 1.0,
         warmup_fraction: Fraction[float] = 0.05,
     ) -> None:
         super().__init__()
