@@ -14,6 +14,7 @@ from dinodiet.config.groups import NODES
 from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, targets
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.declare import Declaring
+from dinodiet.io.limits import limit_of
 
 
 def build(node: Any, key: str, contract: type | None = None) -> Callable[..., Any]:
@@ -77,16 +78,42 @@ def _guarded(function: Callable[..., Any], key: str, contract: type | None = Non
     """Return the function with a user's mistakes told under the full key that they are in."""
 
     def call(**runtime: Any) -> Any:
+        _check_complete(function, runtime, key)
         try:
             made = function(**runtime)
         except (ValueError, FileNotFoundError) as error:
             kind = type(error) if isinstance(error, UserError) else UserError
             raise kind(_with_key(one_line(error), key, inspect.signature(function).parameters)) from error
+        except Exception as error:
+            raise _cannot(key, error) from error
         if contract is not None:
             _check_members(made, contract, key)
         return made
 
     return call
+
+
+def _cannot(key: str, error: Exception) -> UserError:
+    """Return that a part cannot be built, in one line: the values that it was given made something in it fail."""
+    if (limit := limit_of(error)) is not None:
+        return limit if isinstance(error, OSError) else type(limit)(f"{key}: {limit}")
+    return UserError(f"{key}: {type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where")
+
+
+def _check_complete(function: Callable[..., Any], runtime: Mapping[str, Any], key: str) -> None:
+    """Refuse a part that waits for an argument which neither YAML nor the run gives, or takes none of the run's."""
+    given = {*runtime, *(function.keywords if isinstance(function, functools.partial) else ())}
+    parameters = inspect.signature(function).parameters
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not any_name and (unknown := [name for name in runtime if name not in parameters]):
+        raise UserError(f"{key}._target_: has no argument {', '.join(unknown)}, which a run gives it")
+    for name, parameter in parameters.items():
+        waits = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if waits and name not in given:
+            raise UserError(f"{key}.{name}: left out; {key} needs it, from its file or (_partial_: true) from the run")
 
 
 def _check_members(part: object, contract: type, key: str) -> None:
@@ -116,10 +143,10 @@ def _parts(node: dict[Any, Any], key: str) -> tuple[Callable[..., Any], dict[str
 
 
 def _locate(path: str, key: str) -> Callable[..., Any]:
-    from hydra.utils import get_object  # noqa: PLC0415 - keeps `import dinodiet.config.schema` light
+    from hydra._internal.utils import _locate as locate  # noqa: PLC0415 - keeps `import dinodiet.config.schema` light
 
     try:
-        target = get_object(path)
+        target = locate(path)
     except (ImportError, AttributeError, ValueError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"{key}: {path!r} cannot be imported: {reason}") from error

@@ -1,64 +1,88 @@
-"""Errors of Hydra and OmegaConf in one line: the key, what was found, the valid choices. Imports no torch."""
+"""Errors of Hydra and OmegaConf in one line: the key, what was found, the valid choices. Imports no torch.
+
+Their own words say neither which word of the command line is to blame nor what may stand there. The words are therefore
+tried again one after another: the first that cannot be composed is told.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from dinodiet.config.groups import CHOICES
+from dinodiet.config import words as one_word
 from dinodiet.config.places import CONF, ROOT, own_folders
 from dinodiet.errors import UserError, one_line
 
 
 def explain(error: BaseException, words: Sequence[str]) -> str:
-    """Return an error as one line; by the words of the command line, an unknown key is answered with its neighbours."""
+    """Return an error as one line: of an error of Hydra, what is wrong with the word of the command line behind it."""
     if isinstance(error, UserError):
         return one_line(error)
-    text, cause = str(error), error.__cause__
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        return _unknown_option(option[1], option[2], text)
-    if key := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(key[1], words)
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {text.splitlines()[0]}"
-    if override := getattr(error, "override", None):
-        return f"{override}: cannot be read as key=value; quote values with special characters: 'key=\"value\"'"
-    return one_line(error)
+    return (_fault_of(words) if words else None) or told(error)
 
 
-def _unknown_option(group: str, option: str, text: str) -> str:
-    choices = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-    shown = ", ".join(choice for choice in choices if not choice.startswith("_"))
-    return f"{group}: no choice {option!r}; choose from: {shown}" if shown else f"{group}: no choice {option!r}"
+def told(error: BaseException) -> str:
+    """Return an error of Hydra, OmegaConf or YAML as one line where no word is to blame, but a file."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    for one in causes:
+        if isinstance(one, MarkedYAMLError) and one.problem_mark is not None:
+            return f"{one.problem_mark.name}, line {one.problem_mark.line + 1}: {one.problem}"
+        if isinstance(one, OmegaConfBaseException) and one.full_key:
+            return f"{one.full_key}: {one_word.first_line(one)}"
+    said = next((one for one in causes if one_word.first_line(one)), error)
+    return one_line(Exception(str(said).partition("Config search path")[0])) if str(said) else type(said).__name__
 
 
-def _unknown_key(key: str, words: Sequence[str]) -> str:
-    parent, _, name = key.rpartition(".")
-    node = _compose(words)
-    node = OmegaConf.select(node, parent) if parent and node is not None else node
-    if not isinstance(node, DictConfig):
-        return f"{key}: no such key"
-    choices = sorted(choice for choice in map(str, node) if not choice.startswith("_"))
-    more = f" (an argument of its _target_ that the file leaves out: +{key}=...)" if "_target_" in node else ""
-    return f"{key}: no such key {name!r} here; choose from: {', '.join(choices)}{more}"
+def fault(words: Sequence[str], loader: Any, compose: Callable[[list[str]], DictConfig]) -> str | None:
+    """Return what is wrong with the first word that cannot be composed; None where all can.
 
+    Args:
+        words: overrides.
+        loader: Hydra's.
+        compose: returns the configuration of the words that choose files, to be changed here.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl  # noqa: PLC0415
 
-def _compose(words: Sequence[str]) -> DictConfig | None:
-    """Return the configuration with only the group choices of the command line, or None where even these fail."""
-    from hydra import compose, initialize_config_dir  # noqa: PLC0415
-    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
-    from hydra.errors import HydraException  # noqa: PLC0415
-
-    choices = [word for word in words if word.split("=")[0] in CHOICES and "," not in word]
-    places = ",".join(f"'file://{folder}'" for folder in (ROOT, *own_folders(words)))
-    GlobalHydra.instance().clear()
+    parsed, wrong = one_word.parse(words, loader)
+    if wrong is not None:
+        return wrong
+    groups = [override for override in parsed if one_word.chooses(override, loader)]
+    for override in groups:
+        if (wrong := one_word.choice_fault(override, loader)) is not None:
+            return wrong
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=[f"hydra.searchpath=[{places}]", *choices])
-    except (HydraException, OmegaConfBaseException):
+        composed = compose([str(override.input_line) for override in groups])
+    except Exception:  # a file is to blame
         return None
+    for override in parsed:
+        if override in groups or override.is_sweep_override():
+            continue
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([override], composed)
+        except Exception as error:
+            return one_word.value_fault(override, composed, error)
+    return None
+
+
+def _fault_of(words: Sequence[str]) -> str | None:
+    """Return what is wrong with a command line, composed with a loader of its own."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl  # noqa: PLC0415
+    from hydra._internal.utils import create_config_search_path, get_args_parser  # noqa: PLC0415
+    from hydra.core.config_search_path import SearchPathQuery  # noqa: PLC0415
+    from hydra.types import RunMode  # noqa: PLC0415
+
+    places = create_config_search_path(str(CONF))
+    for folder in (ROOT, *own_folders(words)):
+        places.append("dinodiet", f"file://{folder}", anchor=SearchPathQuery(provider="main"))  # before the schema's
+    loader = ConfigLoaderImpl(config_search_path=places)
+
+    def compose(files: list[str]) -> DictConfig:
+        return loader.load_configuration("config", files, RunMode.RUN, from_shell=False)
+
+    return fault(get_args_parser().parse_args(list(words)).overrides, loader, compose)

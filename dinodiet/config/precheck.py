@@ -21,12 +21,13 @@ import inspect
 import pathlib
 import sysconfig
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dinodiet.config import ranges, signature
 from dinodiet.config.places import PACKAGE
 from dinodiet.config.signature import Hints, check_values, targets
+from dinodiet.errors import UserError
 
 _KNOWN: dict[str, Any] = {
     **vars(builtins),
@@ -53,6 +54,15 @@ def check_nodes(value: Any, key: str) -> None:
         if known is not None:
             arguments = {name: item for name, item in node.items() if name not in ("_target_", "_partial_")}
             check_values(*known, arguments, where, hints_of)
+            _check_complete(known[0], arguments, where)
+
+
+def _check_complete(parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any], key: str) -> None:
+    """Refuse a node without a value that its file alone can give."""
+    for name, parameter in parameters.items():
+        needed = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if needed and name not in arguments:
+            raise UserError(f"{key}.{name}: left out; {key} needs it")
 
 
 def hints_of(target: str) -> Hints:
@@ -117,7 +127,7 @@ def _signature(entries: Sequence[Argument], keyword_only: Sequence[Argument], mo
 
 
 def _default(value: ast.expr | None, module: str) -> Any:
-    """Return the value of a default; `Parameter.empty` where there is none, or where its source does not tell."""
+    """Return the value of a default; `Parameter.empty` where there is none, `...` where its source does not tell."""
     if value is None:
         return inspect.Parameter.empty
     names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
@@ -126,7 +136,7 @@ def _default(value: ast.expr | None, module: str) -> Any:
         if isinstance(found, dataclasses.Field):
             return found.default_factory() if callable(found.default_factory) else found.default
     except (TypeError, NameError, AttributeError):
-        return inspect.Parameter.empty
+        return ...
     return found
 
 

@@ -71,10 +71,12 @@ def check(cfg: DictConfig) -> None:
         UserError: one line that names the key, what was found and the valid choices.
     """
     _known(cfg, RunConfig, "")
-    _known(cfg.schedule, ScheduleConfig, "schedule.")
-    for group in ("model", "dataset", "method", "tracker"):
-        if "_target_" not in cfg[group]:
+    for group in ("model", "dataset", "method", "schedule", "eval", "tracker"):
+        if not isinstance(cfg[group], DictConfig) or cfg[group]._is_none():
+            raise UserError(f"{group}: {cfg[group]!r}; must be a choice of the group {group}")
+        if group not in ("schedule", "eval") and "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
+    _known(cfg.schedule, ScheduleConfig, "schedule.")
 
 
 def check_relations(plain: dict[str, Any]) -> None:
@@ -111,6 +113,9 @@ def _known(node: DictConfig, schema: type, prefix: str) -> None:
     for key in map(str, node):
         if key not in known:
             raise UserError(f"{prefix}{key}: no such key; choose from: {', '.join(known)}")
+    for key in known:
+        if key not in node:
+            raise UserError(f"{prefix}{key}: left out; a run needs it")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

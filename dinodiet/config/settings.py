@@ -103,6 +103,9 @@ class Settings:
         return self.evaluation.dataset or self.dataset
 
 
+PREFIXES: dict[str, type] = {"": Settings, "schedule.": Schedule, "eval.": Evaluation}  # keys with types of their own
+
+
 def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
     """Return a composed configuration as settings, checked.
 
@@ -121,15 +124,21 @@ def check_plain(plain: dict[str, Any]) -> None:
     Raises:
         UserError: one line that names the key, what was found and what is valid.
     """
-    for prefix, kind in {"": Settings, "schedule.": Schedule, "eval.": Evaluation}.items():
-        values, hints = plain[prefix[:-1]] if prefix else plain, typing.get_type_hints(kind, include_extras=True)
+    for prefix in PREFIXES:
+        values, hints = plain[prefix[:-1]] if prefix else plain, hints_below(prefix)
         for name, value in values.items():
             if prefix or name not in ("schedule", "eval"):
-                check_value(value, hints.get(name, KINDS.get(prefix + name, Node)), prefix + name, hints_of)
+                check_value(value, hints.get(name, Node), prefix + name, hints_of)
     _check_optimizer(plain["schedule"]["optimizer"])
     check_relations(plain)
     for group in NODES:
         check_nodes(plain[group], group)
+
+
+def hints_below(prefix: str) -> dict[str, Any]:
+    """Return the types of the keys with a prefix: "", "schedule." or "eval."; none below any other."""
+    hints = typing.get_type_hints(PREFIXES[prefix], include_extras=True) if prefix in PREFIXES else {}
+    return {**hints, **(KINDS if prefix == "" else {})}
 
 
 def _check_optimizer(node: Node) -> None:

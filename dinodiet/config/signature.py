@@ -34,7 +34,16 @@ def targets(value: Any, key: str) -> Iterator[tuple[dict[str, Any], str]]:
         for name, item in value.items():
             yield from targets(item, f"{key}.{name}")
         if "_target_" in value:
+            _check_node(value, key)
             yield value, key
+
+
+def _check_node(node: dict[str, Any], key: str) -> None:
+    """Refuse a node that names nothing."""
+    if not isinstance(node["_target_"], str) or not node["_target_"]:
+        raise UserError(f"{key}._target_: {shown(node['_target_'])}; must be the dotted name of a class or function")
+    if not isinstance(node.get("_partial_", False), bool):
+        raise UserError(f"{key}._partial_: {shown(node['_partial_'])}; must be true or false")
 
 
 def check_arguments(
@@ -86,15 +95,16 @@ def check_value(value: Any, hint: Any, key: str, hints_of: Callable[[str], Hints
         UserError: one line that names the key, what was found and what is valid.
     """
     if not fits(value, hint):
-        raise UserError(f"{key}: {_shown(value)}; must be {describe(hint)}")
+        raise UserError(f"{key}: {shown(value)}; must be {describe(hint)}")
     if isinstance(value, dict) and "_target_" in value and (numbers := _numbers(hint)) is not None:
         for name, inner in hints_of(str(value["_target_"])).items():
             for item in _items(value.get(name)) if OUTCOME in _extras(inner) else []:
                 if isinstance(item, (int, float)) and not fits(item, numbers):
-                    raise UserError(f"{key}.{name}: {_shown(value[name])}; must be {describe(numbers)}")
+                    raise UserError(f"{key}.{name}: {shown(value[name])}; must be {describe(numbers)}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as messages show it: as Python writes it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 

@@ -18,7 +18,7 @@ def with_tuned(choices: Mapping[str, Any], loader: ConfigLoader) -> dict[str, An
         UserError: as `check_tuned`.
     """
     check_tuned(choices, loader)
-    there = choices["tuned"] in loader.get_group_options("tuned")
+    there = choices.get("tuned") in loader.get_group_options("tuned")
     return {**choices, "tuned": choices["tuned"] if there else "none"}
 
 
@@ -29,7 +29,7 @@ def check_tuned(choices: Mapping[str, Any], loader: ConfigLoader) -> None:
         UserError: names the choice and what to do.
     """
     options = loader.get_group_options("tuned")
-    tuned, method, schedule = choices["tuned"], choices["method"], choices["schedule"]
+    tuned, method, schedule = choices.get("tuned", "none"), choices["method"], choices["schedule"]
     default = f"{choices['dataset']}_{method}"
     if tuned not in (*options, default):
         raise UserError(f"tuned: no choice {tuned!r}; choose from: {', '.join(options)}")

@@ -10,7 +10,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from dinodiet.config.explain import fault, told
 from dinodiet.config.tuned import with_tuned
+from dinodiet.config.words import check_chosen
+from dinodiet.errors import UserError, one_line
 from dinodiet.sweep.task import Task, task_of
 
 
@@ -36,6 +39,7 @@ class Composer:
         """
         composed = self.compose(overrides)
         choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
+        check_chosen(choices, overrides, self._loader)
         choices = with_tuned(choices, self._loader)
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
@@ -45,9 +49,18 @@ class Composer:
         """Return a cell's configuration: that of the files it chooses, with its values set in a copy."""
         parsed = self._parser.parse_overrides(list(overrides))
         values = [override for override in parsed if override.key_or_group not in self._groups]
-        files = tuple(text for text, override in zip(overrides, parsed, strict=True) if override not in values)
-        if files not in self._composed:
-            self._composed[files] = self._loader.load_sweep_config(self._config, list(files))
-        composed = copy.deepcopy(self._composed[files])
+        composed = self._of_files([text for text, one in zip(overrides, parsed, strict=True) if one not in values])
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
         return composed
+
+    def explain(self, error: Exception, overrides: Sequence[str]) -> str:
+        """Return why a cell cannot be composed, as one line."""
+        if isinstance(error, UserError):
+            return one_line(error)
+        return fault(overrides, self._loader, self._of_files) or told(error)
+
+    def _of_files(self, words: Sequence[str]) -> DictConfig:
+        files = tuple(words)
+        if files not in self._composed:
+            self._composed[files] = self._loader.load_sweep_config(self._config, list(files))
+        return copy.deepcopy(self._composed[files])

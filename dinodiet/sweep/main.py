@@ -6,23 +6,25 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config.explain import explain
 from dinodiet.config.gate import gate
 from dinodiet.config.groups import LAUNCHER, SWEEPS
-from dinodiet.config.places import CONF, program
+from dinodiet.config.places import CONF, own_folders, program
 from dinodiet.config.schema import RunConfig
 from dinodiet.config.tuned import with_tuned
+from dinodiet.config.words import check_chosen
 from dinodiet.errors import MachineLimit, UserError
 from dinodiet.io.command import discard_output
 from dinodiet.io.limits import limit_of
@@ -32,6 +34,7 @@ from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.launchers.slurm_schema import SlurmConfig
 from dinodiet.sweep.sweeper import GridSweeper
 from dinodiet.sweep.task import task_of
+from dinodiet.sweep.told import Told
 
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 
@@ -42,12 +45,12 @@ def run_command_line(words: list[str], *, show_tracebacks: bool = False) -> int:
     sys.argv[1:], GridSweeper.words = split_words(words)
     sys.path.append(str(Path.cwd()))  # parts of your own in the folder where you work can be named in _target_
     try:
+        check_options(sys.argv[1:])
         main()
-    except Exception as error:  # from `main`, whole, or from Hydra before it came to `main`
-        # Hydra itself raises ValueError for options that exclude each other.
-        return tell(UserError(str(error)) if type(error) is ValueError else error, words, show_tracebacks)
+    except Exception as error:  # from Hydra, before it came to a run or a grid
+        return tell(error, sys.argv[1:], show_tracebacks)
     except Told as told:
-        return tell(told.error, words, show_tracebacks)
+        return tell(told.error, None, show_tracebacks)
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr, flush=True)
         return INTERRUPTED
@@ -60,19 +63,29 @@ def run_command_line(words: list[str], *, show_tracebacks: bool = False) -> int:
     return 0
 
 
+def check_options(words: list[str]) -> None:
+    """Refuse options that Hydra would answer with its usage, or pass over.
+
+    Raises:
+        UserError: one line that names the option.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse_option  # type: ignore[method-assign]
+    parser.parse_args(words)
+    for folder in own_folders(words):
+        if not folder.is_dir():
+            raise UserError(f"--config-dir: {folder} is no folder")
+
+
+def _refuse_option(message: str) -> NoReturn:
+    raise UserError(f"{message}; see --help")
+
+
 def register() -> None:
     """Tell Hydra of the schemas and the sweeper."""
     ConfigStore.instance().store("schema", RunConfig)
     ConfigStore.instance().store("slurm_schema", SlurmConfig, group="hydra/launcher")
     Plugins.instance().register(GridSweeper)
-
-
-class Told(BaseException):
-    """Carries an error of a run past Hydra, which would print words of its own on an `Exception`."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -96,8 +109,10 @@ def single(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
         Exception: as the run.
     """
     check_alone(choices)
-    overrides = list(HydraConfig.get().overrides.task)
-    choices = with_tuned(choices, GlobalHydra.instance().config_loader())
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    loader = GlobalHydra.instance().config_loader()
+    check_chosen(choices, overrides, loader)
+    choices = with_tuned(choices, loader)
     if cfg.mode in AHEAD:
         AHEAD[cfg.mode]([task_of(cfg, choices, overrides)])
         return
@@ -114,18 +129,23 @@ def check_alone(choices: Mapping[str, str | None]) -> None:
     Raises:
         UserError: says that -m is missing.
     """
-    if choices[SWEEPS] is not None:
+    if choices.get(SWEEPS) is not None:
         raise UserError(f"sweeps: {choices[SWEEPS]} is a grid; {program()} -m sweeps={choices[SWEEPS]} runs it")
-    if choices[LAUNCHER] != "local":
-        raise UserError(f"{LAUNCHER}: {choices[LAUNCHER]} launches grids; add -m, also for a single run")
+    if (launcher := choices.get(LAUNCHER)) not in ("local", None):
+        raise UserError(f"{LAUNCHER}: {launcher} launches grids; add -m, also for a single run")
 
 
-def tell(error: Exception, words: list[str], show_tracebacks: bool) -> int:
-    """Print an error, a user's mistake as one line and anything else with its traceback; return the exit code."""
+def tell(error: Exception, words: list[str] | None, show_tracebacks: bool) -> int:
+    """Print an error, a user's mistake as one line and anything else with its traceback; return the exit code.
+
+    `words` are those that Hydra could not compose: whatever it raised is a mistake in them, or in a file.
+    """
     error = limit_of(error) or error
-    if show_tracebacks or not isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
+    if show_tracebacks or not (
+        words is not None or isinstance(error, (UserError, HydraException, OmegaConfBaseException))
+    ):
         traceback.print_exception(error)
-    print(f"error: {explain(error, words)}", file=sys.stderr, flush=True)
+    print(f"error: {explain(error, words or [])}", file=sys.stderr, flush=True)
     discard_output()
     return error.EXIT_CODE if isinstance(error, MachineLimit) else 1
 
@@ -136,5 +156,6 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     rest = [word for word in words if word not in options]
     if not options or {"--cfg", "-c", "--info", "-i"} & set(words):
         return [*options, *rest], []  # argparse wants the overrides together
-    cells = [word for word in rest if "=" in word and not word.startswith(("-", "+hydra", "hydra", "sweeps="))]
+    hydras = ("-", "+hydra", "++hydra", "~hydra", "hydra", "sweeps=", "+sweeps=", "~sweeps")
+    cells = [word for word in rest if ("=" in word or word.startswith("~")) and not word.startswith(hydras)]
     return [*options, *(word for word in rest if word not in cells)], cells

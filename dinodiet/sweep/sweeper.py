@@ -8,16 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config.build import build
 from dinodiet.config.groups import LAUNCHER
+from dinodiet.config.words import parse
 from dinodiet.errors import UserError, one_line
 from dinodiet.store.states import CellState
 from dinodiet.sweep.ahead import AHEAD
@@ -26,6 +24,9 @@ from dinodiet.sweep.drive import Launcher, drive, statuses_of
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.task import Task
+from dinodiet.sweep.told import Told
+
+MOST_CELLS = 3  # named for one reason to refuse them
 
 
 class GridSweeper(Sweeper):
@@ -55,12 +56,17 @@ class GridSweeper(Sweeper):
         """Run the grid, or in mode=plan print it, in mode=fetch fetch what it needs; other modes do each cell once.
 
         Raises:
-            UserError: a cell cannot be composed or is refused, or runs did not finish: all are named.
+            Told: carries whatever went wrong: a cell cannot be composed or is refused, or runs did not finish.
             Preempted: the command was asked to stop.
         """
-        grid = self.expand([*arguments, *self.words])
-        launcher = self._launcher(grid[0])
+        try:
+            self._do(self.expand([*arguments, *self.words]))
+        except Exception as error:
+            raise Told(error) from error
+
+    def _do(self, grid: Sequence[Sequence[str]]) -> None:
         tasks = self.tasks(grid)
+        launcher = self._launcher(grid[0])
         first = tasks[0].config
         if first["mode"] in AHEAD:
             AHEAD[first["mode"]](tasks)
@@ -71,11 +77,9 @@ class GridSweeper(Sweeper):
 
     def expand(self, arguments: Sequence[str]) -> list[list[str]]:
         """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""
-        assert self.loader is not None
-        parser = OverridesParser.create(config_loader=self.loader)
-        given = parser.parse_overrides(list(arguments))
+        given = self._parsed(arguments)
         named = {override.get_key_element().lstrip("+~") for override in given}
-        filed = parser.parse_overrides([f"{key}={value}" for key, value in self.params.items()])
+        filed = self._parsed([f"{key}={value}" for key, value in self.params.items()])
         filed = [override for override in filed if override.get_key_element().lstrip("+~") not in named]
         axes = [list(_values(override)) for override in [*filed, *given]]
         return [list(cell) for cell in itertools.product(*axes)]
@@ -88,24 +92,34 @@ class GridSweeper(Sweeper):
         """
         assert self.composer is not None
         tasks: dict[Any, Task] = {}
-        refused = []
+        refused: dict[str, list[str]] = {}  # the cells by what is wrong with them
         for overrides in grid:
             try:
                 task = self.composer.task(overrides)
-            except (UserError, HydraException, OmegaConfBaseException) as error:
-                refused.append(f"{' '.join(overrides)}: {one_line(error)}")
+            except Exception as error:  # Hydra and OmegaConf raise TypeError, ValueError and AssertionError too
+                refused.setdefault(self.composer.explain(error, overrides), []).append(_swept(overrides, grid))
                 continue
             trains = task.config["mode"] in ("train", "plan", "fetch")  # the other modes leave no run behind
             tasks.setdefault((task.study, task.cell.run_id, task.wanted if trains else task.settings_hash), task)
         if refused:
-            raise UserError(f"{len(refused)} of {len(grid)} runs are refused, nothing is started: {'; '.join(refused)}")
+            told = "; ".join(_cells(cells) + line for line, cells in refused.items())
+            count = sum(map(len, refused.values()))
+            raise UserError(f"{count} of {len(grid)} runs are refused, nothing is started: {told}")
         if len(studies := {str(task.study) for task in tasks.values()}) > 1:
             raise UserError(f"name, outputs_dir: a sweep lies in one study, this grid in {', '.join(sorted(studies))}")
         return list(tasks.values())
 
+    def _parsed(self, words: Sequence[str]) -> list[Override]:
+        parsed, wrong = parse(words, self.loader)
+        if wrong is not None:
+            raise UserError(wrong)
+        return parsed
+
     def _launcher(self, overrides: Sequence[str]) -> Launcher:
         assert self.composer is not None
         hydra = self.composer.compose(overrides).hydra
+        if "_target_" not in (hydra.launcher if isinstance(hydra.launcher, DictConfig) else {}):
+            raise UserError(f"{LAUNCHER}: {hydra.launcher!r} names no _target_; choose from: local, parallel, slurm")
         launcher = build(hydra.launcher, "hydra.launcher")()
         if not isinstance(launcher, Launcher):
             raise UserError(
@@ -120,6 +134,18 @@ GridSweeper.__module__ = "hydra_plugins.dinodiet"
 sys.modules[GridSweeper.__module__] = sys.modules[__name__]
 
 
+def _swept(overrides: Sequence[str], grid: Sequence[Sequence[str]]) -> str:
+    """Return the words of a cell that not all cells have."""
+    return " ".join(word for position, word in enumerate(overrides) if any(cell[position] != word for cell in grid))
+
+
+def _cells(cells: Sequence[str]) -> str:
+    """Return which cells are refused for one reason, in front of it."""
+    shown = [cell for cell in cells if cell]
+    more = f" and {len(shown) - MOST_CELLS} more" if len(shown) > MOST_CELLS else ""
+    return f"{', '.join(shown[:MOST_CELLS])}{more}: " if shown else ""
+
+
 def _values(override: Override) -> Iterator[str]:
     key = override.get_key_element()
     if not override.is_sweep_override():
@@ -127,8 +153,13 @@ def _values(override: Override) -> Iterator[str]:
         return
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: an interval is no grid; list its values, or range(start,stop,step)")
-    for value in override.sweep_string_iterator():
-        yield f"{key}={value}"
+    try:
+        values = list(override.sweep_string_iterator())
+    except Exception as error:  # range(0,3,0)
+        raise UserError(f"{override.input_line}: {one_line(error)}") from error
+    if not values:
+        raise UserError(f"{override.input_line}: no values")
+    yield from (f"{key}={value}" for value in values)
 
 
 def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) -> None:

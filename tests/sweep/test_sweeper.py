@@ -16,10 +16,22 @@ def grid_of(tmp_path: Path) -> list[dict[str, Any]]:
 REFUSED = {
     "unknown option": (["model=mae,nomodel"], "1 of 2 runs are refused, nothing is started: model=nomodel"),
     "bad value": (["schedule.batch_size=8,0,-1"], "2 of 3 runs are refused"),
+    "text for a number": (["seed=0,x"], "1 of 2 runs are refused, nothing is started: seed=x: seed: 'x'; must be"),
+    "one mistake of several cells": (
+        ["seed=0,1", "schedule.lr=[1e-3]"],
+        "2 of 2 runs are refused, nothing is started: seed=0, seed=1: schedule.lr: [0.001]; must be",
+    ),
+    "a part left out": (["seed=0,1", "~method.views"], "method.views: left out; method needs it"),
+    "a group left out": (["seed=0,1", "~dataset"], "dataset: one choice is needed; choose from"),
+    "no values": (["seed=range(0,0)"], "seed=range(0,0): no values"),
+    "no step": (["seed=range(0,3,0)"], "seed=range(0,3,0): "),
+    "brackets": (["seed=0,1", "x=["], "x=[: cannot be read as key=value"),
+    "no such sweep": (["sweeps=nope"], "sweeps: no choice 'nope'; choose from: "),
+    "no launcher": (["hydra.launcher=null", "seed=0"], "hydra/launcher: None names no _target_"),
     "an interval": (["schedule.lr=interval(0,1)"], "an interval is no grid"),
     "two studies": (["name=a,b", "schedule.epochs=0"], "a sweep lies in one study"),
     "a launcher of Hydra's": (["hydra/launcher=basic", "seed=0,1"], "hydra/launcher: 'basic' is none of"),
-    "retry": (["retry=all", "seed=0,1"], "retry: 'all'; choose from"),
+    "retry": (["retry=all", "seed=0,1"], "retry: 'all'; must be one of: failed or null"),
     "a short limit": (
         ["seed=0,1", "hydra/launcher=slurm", "hydra.launcher.timeout_min=2"],
         "hydra.launcher.signal_delay_s: 120 s before a limit",
@@ -37,7 +49,7 @@ def test_an_impossible_grid_is_refused_whole(tmp_path: Path, case: str) -> None:
     done = launch(tmp_path, "-m", *overrides)
     assert done.returncode == 1
     assert says in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("*/*/*"))
 
 
