@@ -9,6 +9,8 @@ from dinodiet.sweep.launchers.slurm import Slurm
     [
         ({"timeout_min": 2}, "signal_delay_s: 120 s before a limit"),
         ({"timeout_min": 3}, "signal_delay_s"),
+        ({"cpus_per_task": 0}, "cpus_per_task: 0; must be a whole number of at least 1"),
+        ({"gpus_per_node": -1}, "gpus_per_node: -1; must be a whole number of at least 0"),
         ({"array_parallelism": 0}, "array_parallelism: 0; must be at least"),
         ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; choose from"),
     ],

@@ -144,7 +144,7 @@ def test_a_line_names_no_run_that_is_not_there() -> None:
 def test_all_impossible_cells_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reasons = {
         "seed=0": None,
-        "dataset.image_size=0": "dataset.image_size: 0; choose a side",
+        "dataset.image_size=33": "model.image_size: 33 (image_size of",
         "dataset.limit=5000": "dataset.limit: 5000; 1000 images",
         "+method.views.size=64": "method.views.size: 64 pixels is more than",
         "method.trainable=last_99_blocks": "method.trainable: 'last_99_blocks', but",
@@ -155,7 +155,7 @@ def test_all_impossible_cells_are_named(tmp_path: Path, capsys: pytest.CaptureFi
     }
     with pytest.raises(UserError) as caught:
         plan([cell(tmp_path, override) for override in reasons])
-    assert str(caught.value).startswith("8 of 9 runs cannot be built: dataset.image_size=0: ")
+    assert str(caught.value).startswith("8 of 9 runs cannot be built: dataset.image_size=33: ")
     assert "\n" not in str(caught.value)
     printed = capsys.readouterr().out.splitlines()
     for line, (override, reason) in zip(printed[1:], reasons.items(), strict=False):
