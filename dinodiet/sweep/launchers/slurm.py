@@ -87,10 +87,6 @@ class Slurm:
                 f"signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "
                 "to train (SLURM may signal a minute early); set it below 60 * timeout_min - 60"
             )
-        if array_parallelism < 1:
-            raise UserError(f"array_parallelism: {array_parallelism}; must be at least 1")
-        if on_interrupt not in ("cancel", "detach"):
-            raise UserError(f"on_interrupt: {on_interrupt!r}; choose from: cancel, detach")
         self._limits = {
             "timeout_min": timeout_min,
             "signal_delay_s": signal_delay_s,

@@ -1,5 +1,6 @@
 import pytest
 
+from dinodiet.config.build import build
 from dinodiet.errors import UserError
 from dinodiet.sweep.launchers.slurm import Slurm
 
@@ -11,13 +12,13 @@ from dinodiet.sweep.launchers.slurm import Slurm
         ({"timeout_min": 3}, "signal_delay_s"),
         ({"cpus_per_task": 0}, "cpus_per_task: 0; must be a whole number of at least 1"),
         ({"gpus_per_node": -1}, "gpus_per_node: -1; must be a whole number of at least 0"),
-        ({"array_parallelism": 0}, "array_parallelism: 0; must be at least"),
-        ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; choose from"),
+        ({"array_parallelism": 0}, "array_parallelism: 0; must be a whole number of at least 1"),
+        ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; must be one of: cancel, detach"),
     ],
 )
 def test_settings_that_would_bite_are_refused(settings: dict[str, object], says: str) -> None:
     with pytest.raises(UserError) as refused:
-        Slurm(**settings)  # type: ignore[arg-type]
+        build({"_target_": "dinodiet.sweep.launchers.slurm.Slurm", **settings}, "hydra.launcher")()
     assert says in str(refused.value)
 
 
