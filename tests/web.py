@@ -122,6 +122,8 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         "HF_HUB_OFFLINE": False,
     }.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", constant)
+        with contextlib.suppress(AttributeError):  # before 1.0 it had a copy of its own
+            monkeypatch.setattr(f"huggingface_hub.file_download.{name}", constant)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
