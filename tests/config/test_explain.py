@@ -40,7 +40,7 @@ WORDS = {  # a word that Hydra cannot compose, and how its line begins
     "seed=ten": "seed: 'ten'; must be a whole number",
     "seed={a:1}": "seed: {'a': 1}; must be a whole number",
     "schedule.epochs=[1]": "schedule.epochs: [1]; must be a finite number",
-    "schedule.lr=[1e-3]": "schedule.lr: [0.001]; must be a finite number of at least 0 or a node",
+    "schedule.lr=[1e-3]": "schedule.lr: [0.001]; must be a finite number from 0 to 100 or a node",
     "+seed=1": "seed: is there already; leave out the +: seed=1",
     "~schedule.optimizer": "schedule.optimizer: cannot be left out",
     "x=[": "x=[: cannot be read as key=value",
