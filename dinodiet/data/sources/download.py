@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import tarfile
-import zipfile
-import zlib
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from torchvision.datasets.utils import extract_archive
 
 from dinodiet.data.sources.published import require
 from dinodiet.errors import NotOnDisk, one_line
 from dinodiet.io.assets import Asset, present
 from dinodiet.io.scratch import scratch_folder
 from dinodiet.io.transfer import transfer
-
-BROKEN = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile)
+from dinodiet.io.unpack import BROKEN, UnsafeArchive, unpack
 
 
 def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
@@ -29,7 +22,7 @@ def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
     whose unpacking was interrupted.
 
     Raises:
-        NotOnDisk: the download failed; the line says how to get it by hand.
+        NotOnDisk: the download failed, and the line says how to get it by hand; or the archive is not to be trusted.
     """
     try:
         with scratch_folder(target.parent, target.name) as scratch:
@@ -40,13 +33,11 @@ def download(url: str, target: Path, name: str, md5: str | None = None) -> None:
                 return
             archive = target.parent / file_name(url)
             transfer(url, archive, md5=md5)
-            try:
-                extract_archive(str(archive), str(scratch))
-            except BROKEN:
-                archive.unlink()  # else the next attempt would trust it
-                raise
+            unpack(archive, scratch, holds=target.name)
             (scratch / target.name).replace(target)
             archive.unlink()
+    except UnsafeArchive as error:
+        raise NotOnDisk(f"{name}: {url} is not unpacked: {error}; nothing was written, the file was removed") from error
     except (OSError, RuntimeError, HTTPException, *BROKEN) as error:
         raise NotOnDisk(
             f"{name}: {target} not found, and the download failed ({one_line(error)}); {by_hand(url, target)}"

@@ -24,6 +24,8 @@ from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
+from dinodiet.io.unpack import BROKEN as BROKEN_ARCHIVE
+from dinodiet.io.unpack import UnsafeArchive, unpack
 
 # What torchvision's readers raise for a broken file.
 BROKEN = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, pickle.UnpicklingError)
@@ -144,15 +146,17 @@ def _download(cls: Any, root: Path, files: dict[Path, str | None]) -> None:
         with scratch_folder(root, cls.__name__) as scratch:
             if not _missing(files):  # another job was faster
                 return
-            if hasattr(cls, "url"):  # one large archive: continued where it was cut off; torchvision starts anew
+            if hasattr(cls, "url"):  # one large archive: continued where it was cut off; and unpacked with checks
                 archive = root / cls.filename
                 transfer(cls.url, archive, md5=cls.tgz_md5)
-                archive.replace(scratch / cls.filename)
-            cls(scratch, download=True)
+                unpack(archive, scratch, holds=cls.base_folder)
+                archive.unlink()
+            else:
+                cls(scratch, download=True)
             for path in files:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 (scratch / path.relative_to(root)).replace(path)
-    except BROKEN as error:
+    except (UnsafeArchive, *BROKEN_ARCHIVE, *BROKEN) as error:
         missing = _missing(files)
         raise NotOnDisk(
             f"{cls.__name__}: {missing} not found, and the download failed ({one_line(error)}); {_how(cls, missing)}"

@@ -43,11 +43,11 @@ def test_an_archive_whose_unpacking_was_interrupted_is_not_fetched_again(
 ) -> None:
     url, target = f"{web.address}/images.tar.gz", tmp_path / "images"
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("No space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr("dinodiet.data.sources.download.extract_archive", full)
+        patched.setattr("dinodiet.data.sources.download.unpack", full)
         with pytest.raises(UserError, match="No space left"):
             ensure(url, target, "images", allowed=True)
     ensure(url, target, "images", allowed=True)
@@ -66,6 +66,16 @@ def test_a_broken_archive_is_not_kept(web: Web, tmp_path: Path) -> None:
     web.files["/images.tar.gz"] = sound
     ensure(url, target, "images", allowed=True)
     assert (target / "one.txt").is_file()
+
+
+def test_an_archive_that_writes_elsewhere_is_refused_and_removed(web: Web, tmp_path: Path) -> None:
+    url, target, packed = f"{web.address}/images.tar.gz", tmp_path / "data" / "images", io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("images/../../../out"))
+    web.files["/images.tar.gz"] = packed.getvalue()
+    with pytest.raises(UserError, match=r"is not unpacked: its member 'images/\.\./\.\./\.\./out' leaves the folder"):
+        ensure(url, target, "images", allowed=True)
+    assert not target.parent.exists()
 
 
 def test_what_is_got_by_hand_alone_says_how(tmp_path: Path) -> None:

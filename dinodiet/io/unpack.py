@@ -1,0 +1,142 @@
+"""Archives from elsewhere: all members are checked before one is written. Imports no torch."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dinodiet.io.room import check_room
+from dinodiet.io.units import byte_size
+
+RATIO, SMALL = 200, 2**28  # images shrink by far less; bytes that are unpacked whatever the ratio
+SPECIAL = stat.S_ISUID | stat.S_ISGID
+BROKEN = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile)
+
+
+class UnsafeArchive(Exception):  # noqa: N818 - a statement about a file from elsewhere
+    """What an archive holds must not be unpacked; the message names the member."""
+
+
+class Member(NamedTuple):
+    """A file or folder of an archive: its name as given, its size in bytes unpacked, what is wrong with its kind."""
+
+    name: str
+    size: int
+    folder: bool
+    fault: str | None
+    entry: tarfile.TarInfo | zipfile.ZipInfo
+
+    @property
+    def path(self) -> str:
+        """Return the name without `.` and repeated slashes."""
+        return "/".join(part for part in self.name.split("/") if part not in ("", "."))
+
+
+def unpack(archive: Path, folder: Path, holds: str | None = None) -> None:
+    """Unpack a downloaded .tar.gz or .zip in an empty folder: plain files and folders with ordinary permissions.
+
+    An archive that is broken, or not to be trusted, or has no content named `holds`, is removed: the next attempt
+    downloads it anew.
+
+    Raises:
+        UnsafeArchive: a member leaves the folder, is a link or device, comes twice, or all are absurdly large.
+        OSError: there is no room.
+        One of BROKEN: the file is cut short or no archive.
+    """
+    try:
+        _unpack(archive, folder)
+        if holds is not None and not (folder / holds).exists():
+            raise tarfile.ReadError(f"the archive holds no {holds}")
+    except (UnsafeArchive, *BROKEN):
+        archive.unlink()
+        raise
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with archive.open("rb") as stream:
+        if re.match(rb"\s*<(!doctype|html|\?xml)", stream.read(100), re.IGNORECASE):
+            raise tarfile.ReadError("a web page came in place of the archive")
+    with _opened(archive) as opened:
+        members = _checked(opened, archive.stat().st_size)
+        check_room(folder, sum(member.size for member in members))
+        for member in members:
+            _write(opened, member, folder / member.path)
+        if isinstance(opened, tarfile.TarFile) and opened.fileobj is not None:
+            while opened.fileobj.read(2**20):  # at its end gzip compares the checksum
+                pass
+
+
+def _opened(archive: Path) -> AbstractContextManager[tarfile.TarFile | zipfile.ZipFile]:
+    return zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive)
+
+
+def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Member]:
+    if isinstance(opened, zipfile.ZipFile):
+        for entry in opened.infolist():
+            yield Member(entry.filename, entry.file_size, entry.is_dir(), _zip_fault(entry), entry)
+    else:
+        for item in opened:
+            yield Member(item.name, item.size, item.isdir(), _tar_fault(item), item)
+
+
+def _zip_fault(entry: zipfile.ZipInfo) -> str | None:
+    mode = entry.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or device"
+    if entry.flag_bits & 1:
+        return "is encrypted"
+    return "runs as another user" if mode & SPECIAL and not entry.is_dir() else None
+
+
+def _tar_fault(entry: tarfile.TarInfo) -> str | None:
+    if not (entry.isfile() or entry.isdir()):
+        return "is a link or device"
+    return "runs as another user" if entry.mode & SPECIAL and entry.isfile() else None
+
+
+def _checked(opened: tarfile.TarFile | zipfile.ZipFile, packed: int) -> list[Member]:
+    members, files, total = [], set[str](), 0
+    for member in _members(opened):
+        total += member.size
+        fault = member.fault or _name_fault(member)
+        if fault is None and not member.folder and member.path in files:
+            fault = "comes twice"
+        if fault is None and (member.size < 0 or total > max(SMALL, RATIO * packed)):
+            fault = f"would make {byte_size(total)} of {byte_size(packed)}"
+        if fault is not None:
+            raise UnsafeArchive(f"its member {member.name[:200]!r} {fault}")
+        members.append(member)
+        files |= set() if member.folder else {member.path}
+    for member in members:
+        above = [str(parent) for parent in Path(member.path).parents]
+        if files.intersection([*above, member.path] if member.folder else above):
+            raise UnsafeArchive(f"its member {member.name[:200]!r} lies below a file")
+    return members
+
+
+def _name_fault(member: Member) -> str | None:
+    name = member.name
+    if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
+        return "leaves the folder"
+    return None if member.path or member.folder else "has no name"
+
+
+def _write(opened: tarfile.TarFile | zipfile.ZipFile, member: Member, path: Path) -> None:
+    if member.folder:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry: Any = member.entry
+    source = opened.open(entry) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(entry)
+    assert source is not None
+    with source, path.open("xb") as target:
+        shutil.copyfileobj(source, target, 2**20)
