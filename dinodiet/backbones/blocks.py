@@ -82,6 +82,9 @@ class _Chain:
     def _grouped(self, units: list[_Unit]) -> Blocks:
         """Return the units as blocks: a layer before a block belongs to it, and a norm after a block to that one."""
         numbers = [number for number, unit in enumerate(units) if unit.is_block]
+        several = any(self._layers(units[number].name) > 1 for number in numbers)
+        while several and self._layers(units[numbers[0]].name) == 1:  # the stem, however large
+            numbers.pop(0)
         if not numbers:
             return Blocks()
         blocks: list[list[str]] = []

@@ -29,6 +29,8 @@ def set_trainable(backbone: Backbone, trainable: str) -> None:
     backbone.requires_grad_(trainable == "all")
     for module in kept:
         module.requires_grad_(True)
+    for module in _frozen_blocks(backbone, trainable):  # what one of them shares with a trained block stays as it is
+        module.requires_grad_(False)
     for module in _untouched(backbone, set(kept)) if trainable != "all" else ():
         # A bound method, not a closure: copy.deepcopy binds it to the copy.
         module.eval()
@@ -56,6 +58,12 @@ def _trained_modules(backbone: Backbone, trainable: str) -> list[nn.Module]:
     blocks = backbone.freezable_blocks()
     count = _count(blocks, trainable)
     return [module for block in blocks[-count:] for module in block] + backbone.tail()
+
+
+def _frozen_blocks(backbone: Backbone, trainable: str) -> list[nn.Module]:
+    if trainable == "all":
+        return []
+    return [module for block in backbone.freezable_blocks()[: first_trained(backbone, trainable)] for module in block]
 
 
 def _count(blocks: list[list[nn.Module]], trainable: str) -> int:

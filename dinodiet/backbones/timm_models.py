@@ -130,13 +130,11 @@ def _multiples(side: int) -> Iterator[int]:
 
 
 def divisor_of_crops(name: str, args: Mapping[str, Any], feature: Feature, side: int, least: int) -> int:
-    """Return what the sides of smaller crops are multiples of: `least` or 32, or `side` where it takes no other."""
+    """Return what the sides of smaller crops are multiples of: `least`, or `side` where the model takes no other."""
+    smaller = {max(1, round(side * part / step)) * step for part in (96 / 224, 0.5) for step in (least, 32)}
     given = json.dumps(args)
-    for divisor in sorted({least, max(least, 32)}):
-        smaller = max(1, round(side * 96 / 224 / divisor)) * divisor  # of DINO's published crops
-        if smaller < side and side % divisor == 0 and _fault(name, given, feature, smaller) is None:
-            return divisor
-    return side
+    takes = any(_fault(name, given, feature, crop) is None for crop in sorted(smaller) if crop < side)
+    return least if takes else side
 
 
 @functools.cache

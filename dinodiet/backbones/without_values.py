@@ -20,7 +20,8 @@ def forward_on_meta(module: nn.Module, side: int) -> Any:
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     with eval_mode(module), torch.no_grad(), torch.device("meta"):
-        return functional_call(module, values, (torch.empty(1, 3, side, side),))
+        # With tie_weights, what two modules share would be swapped twice, and keep no values.
+        return functional_call(module, values, (torch.empty(1, 3, side, side),), tie_weights=False)
 
 
 def calls_on_meta(module: nn.Module, side: int, *, below: str) -> dict[str, int]:

@@ -72,8 +72,8 @@ def test_blocks_are_sane(name: str) -> None:
     backbone = on_meta(name)
     blocks = backbone.freezable_blocks()
     assert len(blocks) >= 3
-    parts = [*itertools.chain.from_iterable(blocks), *backbone.tail()]
-    assert sum(len(numbers([part])) for part in parts) == len(numbers(parts))  # none lies in another
+    names = [*itertools.chain.from_iterable(backbone._parts.blocks), *backbone._parts.tail]
+    assert not any(other.startswith(f"{name}.") for name in names for other in names) and len(set(names)) == len(names)
     trained = shares(backbone)
     assert trained[0] <= 0.8
     assert all(less < more for less, more in itertools.pairwise(trained))
@@ -90,8 +90,9 @@ def test_every_family_embeds_and_trains(name: str) -> None:
         embeddings = backbone(images)
     assert embeddings.shape == (2, backbone.embed_dim) and embeddings.isfinite().all()
     blocks = backbone.freezable_blocks()
-    last = numbers([*blocks[-1], *backbone.tail()])
-    names = {key for key, parameter in backbone.named_parameters() if id(parameter) in last}
+    shared = numbers([*itertools.chain.from_iterable(blocks[:-1])])
+    last = numbers([*blocks[-1], *backbone.tail()]) - shared
+    names = {key for key, p in backbone.named_parameters(remove_duplicate=False) if id(p) in last}
     statistics = {key for key, _ in backbone.named_buffers()}
     changed = moved(backbone, "diet", "last_1_blocks")
     assert names - changed == set() and changed - statistics <= names

@@ -208,3 +208,26 @@ def test_a_backbone_without_blocks_says_so() -> None:
     backbone.freezable_blocks = list
     with pytest.raises(UserError, match=r"^trainable: .* no blocks"):
         set_trainable(backbone, "last_1_blocks")
+
+
+class Shared(Toy):
+    """Two blocks with one layer in common."""
+
+    def __init__(self) -> None:
+        super().__init__(4, side=1)
+        self.common = nn.Linear(4, 4)
+        self.blocks = nn.ModuleList(nn.ModuleDict({"own": nn.Linear(4, 4), "common": self.common}) for _ in range(2))
+
+    def freezable_blocks(self) -> list[list[nn.Module]]:
+        return [[block] for block in self.blocks]
+
+
+def test_what_a_frozen_block_shares_with_a_trained_one_stays_frozen() -> None:
+    backbone = Shared()
+    set_trainable(backbone, "last_1_blocks")
+    assert [name for name, p in backbone.named_parameters() if p.requires_grad] == [
+        "blocks.1.own.weight",
+        "blocks.1.own.bias",
+    ]
+    set_trainable(backbone, "last_2_blocks")
+    assert all(p.requires_grad for p in backbone.parameters())
