@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.models import get_pretrained_cfg
+from timm.models import get_pretrained_cfg, model_entrypoint
 from torch import nn
 
 from dinodiet.backbones import TimmBackbone, set_trainable, timm_backbone
+from dinodiet.backbones.blocks import _named
 from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
 from tests.methods.steps import moved
+from tests.places import CONF
 
 from .families import FASTEST, FEW, LARGE, NAMES
 from .small import DATA
@@ -114,3 +116,18 @@ def test_the_rest_of_the_trunk_is_the_backbone_or_the_cache_is_refused(name: str
         assert str(refused).startswith("trunk: ")
     else:
         torch.testing.assert_close(split.rest(hidden, 32), backbone(images))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(timm.__version__ != "1.0.31", reason="the table is of this version")
+def test_the_table_of_the_readme_is_true() -> None:
+    text = (CONF / "README.md").read_text()
+    modules = {model_entrypoint(name).__module__ for name in timm.list_models()}
+    first = {model_entrypoint(name).__module__: name for name in reversed(NAMES)}
+    assert modules - {"dinodiet.backbones.architectures.resnets"} == first.keys()
+    assert f"each of the {len(first)} families of timm {timm.__version__}" in text
+    named = [name for name in first.values() if _named(on_meta(name).model) == on_meta(name)._parts]
+    assert f"(`blocks`, `stages`, `layers`, `layer1`...) | {len(named)} |" in text
+    assert f"are over 0.8 of the parameters | {len(first) - len(named)}, such" in text
+    with pytest.raises(UserError, match=r"^names: deepseek_vit_412m_enc gives no embedding"):
+        on_meta("deepseek_vit_412m_enc")
