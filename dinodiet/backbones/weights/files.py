@@ -99,7 +99,9 @@ def weights_path(weights: str) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise UserError(f"weights: {path.absolute()} is a folder without {' or '.join(IN_FOLDER)}{_files_in(path)}")
+        raise UserError(
+            f"weights: {path.absolute()} is a folder without model.safetensors or pytorch_model.bin{_files_in(path)}"
+        )
     raise UserError(f"weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
 
 
@@ -122,7 +124,7 @@ def shards_of(path: Path) -> list[Path]:
         names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"weights: {path} cannot be read as an index of shards ({first_line(error)})") from error
-    for name in names:
+    for name in map(str, names):
         if Path(name).name != name or not (path.parent / name).is_file():
             raise UserError(f"weights: {path} names {name}, but there is no such file beside it")
     return [path.parent / name for name in names]

@@ -114,7 +114,7 @@ def refuse_broken(expected: State, found: State, problem: str) -> None:
         )
     counts = {key: int((~torch.isfinite(value)).sum()) for key, value in pairs}
     if bad := [f"{key}: {count} of {found[key].numel()}" for key, count in counts.items() if count]:
-        raise UserError(f"{problem}: {_summary('tensors with nan or infinite numbers', bad)}; the training diverged?")
+        raise UserError(f"{problem}: {_summary('with numbers that are nan or infinite', bad)}; the training diverged?")
 
 
 def _plain(value: Tensor) -> bool:

@@ -26,7 +26,7 @@ from dinodiet.backbones.weights.pickles import Inert
 from dinodiet.errors import UserError
 
 State = dict[str, Tensor]
-# How well a state dict fits a model: first the number of places that it fills. None: it is of another layout.
+# How well a state dict fits a model: more is better, and 0 in front is not at all. None: it is of another layout.
 Fit = Callable[[State], tuple[int, ...] | None]
 
 _WRAPPERS = re.compile(

@@ -82,9 +82,11 @@ def fill(
         return {new: value for key, value in state.items() if (new := rename(key)) not in ignored}
 
     def fit(state: State) -> tuple[int, ...]:
+        """Return how many places it fills, by name and by shape, and minus the number of tensors without a place."""
         names = places(state)
         filled = [key for key in names if key in expected]
-        return sum(names[key].shape == expected[key].shape for key in filled), len(filled), len(filled) - len(names)
+        shapes = sum(names[key].shape == expected[key].shape for key in filled)
+        return len(filled) + shapes, len(filled) - len(names)
 
     words = ""
     for shard in shards_of(path):

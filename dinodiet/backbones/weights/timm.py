@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from timm.models._hub import hf_split
-from torch import nn
+from torch import Tensor, nn
 
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.positions import TIMMS, Resizing, fit_positions
@@ -129,21 +129,35 @@ def timm_assets(cfg: Mapping[str, Any], weights: str) -> list[Asset]:
 
 
 def _fit(model: nn.Module, state: State) -> tuple[int, ...] | None:
-    """Return how many places of the model a state dict fills, and minus the number of tensors without a place."""
+    """Return how many places of the model a state dict fills, and minus the number of tensors without a place.
+
+    A place counts once for its name and once for its shape: networks of two sizes may have the same names.
+    """
     own = model.state_dict()
     try:
         found = _converted(model, state)
     except Exception:  # a filter stumbles over a foreign layout in ways of its own
         return None
     places = [key for key in found if key in own]
-    return sum(found[key].shape == own[key].shape for key in places), len(places), len(places) - len(found)
+    shapes = sum(found[key].shape == own[key].shape for key in places)
+    return len(places) + shapes, len(places) - len(found)
 
 
 def _converted(model: nn.Module, state: State) -> State:
     """Return a state dict under timm's names, without what the model has no place for."""
     found = _filter(model, to_known(state))
     own = model.state_dict()
-    return {key: value for key, value in found.items() if key in own or not key.startswith(_HEADS)}
+    return {
+        key: _as_convolution(value, own.get(key))
+        for key, value in found.items()
+        if key in own or not key.startswith(_HEADS)
+    }
+
+
+def _as_convolution(value: Tensor, place: Tensor | None) -> Tensor:
+    """Return the weights of a linear layer as those of a convolution of one pixel, where the model has that."""
+    fits = place is not None and place.ndim == 4 and value.ndim == 2 and place.shape == (*value.shape, 1, 1)
+    return value[:, :, None, None] if fits else value
 
 
 def _load(

@@ -34,7 +34,7 @@ def infinite(state: State) -> None:
 
 
 CASES: dict[str, tuple[Callable[[], State], str]] = {
-    "nan": (with_values(infinite), r": 2 tensors with nan .*cls_token: 48 of 48, norm.bias: 1 of 48"),
+    "nan": (with_values(infinite), r": 2 with numbers that are nan .*cls_token: 48 of 48, norm.bias: 1 of 48"),
     "quantised": (
         with_values(lambda s: s.update({k: v.to(torch.int8) for k, v in s.items()})),
         r"cls_token \(int8\).*bf16",
