@@ -33,7 +33,7 @@ from tqdm import tqdm
 from dinodiet.io.room import check_room
 
 CHUNK = 1 << 20
-CONNECT_SECONDS, READ_SECONDS, PAUSE_SECONDS = 5.0, 30.0, 1.0
+CONNECT_SECONDS, READ_SECONDS, PAUSE_SECONDS = 5.0, 20.0, 1.0
 SILENT_SECONDS = 3600.0  # a process that lives writes, or gives up, within a minute
 RANGE_NOT_SATISFIABLE = 416
 

@@ -138,7 +138,7 @@ class Status:
             where = "" if step is None else f" at step {step}"
             return {"state": State.PREEMPTED.value, "reason": f"told to stop by {signal_name}{where}"}
         reason = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        if self._content.get("phase") == "training" and self._run_dir.checkpoint.exists():
+        if self._content.get("phase") in ("training", "final evaluation") and self._run_dir.checkpoint.exists():
             reason += "; the last checkpoint is intact"
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         state = State.STOPPED if isinstance(error, MachineLimit) else State.FAILED
