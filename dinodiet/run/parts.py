@@ -22,7 +22,7 @@ from dinodiet.io import machine
 from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
 from dinodiet.run import console
-from dinodiet.run.trackers import Guarded
+from dinodiet.run.guarded import Guarded
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Optimisation
@@ -53,7 +53,7 @@ def build_parts(settings: Settings) -> Parts:
         UserError: one of them refuses its settings.
     """
     runtime = runtime_of(settings)
-    tracker = Guarded(build(settings.tracker, "tracker", Tracker)())
+    tracker = Guarded(build(settings.tracker, "tracker", Tracker))
     data = open_data(settings.dataset)
     backbone = build_backbone(settings, data.spec)
     scored = data if settings.evaluation.dataset is None else open_data(settings.evaluation.dataset, "eval.dataset")

@@ -24,11 +24,12 @@ from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import MethodBase
+from dinodiet.run.guarded import Guarded
 from dinodiet.run.parts import build_optimisation, build_scorer
 from dinodiet.schedules import at
 from dinodiet.sweep.planning.activations import Activations
 from dinodiet.training.loop import batchnorm_told
-from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime
+from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
 IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
@@ -96,7 +97,7 @@ class Estimator:
         return self._kept[key]
 
     def _estimate(self, settings: Settings) -> Estimate:
-        build(settings.tracker, "tracker")
+        self._once("tracker", settings.tracker, lambda: Guarded(build(settings.tracker, "tracker", Tracker)))
         opened: _Opened = self._once("data", settings.dataset, lambda: open_data(settings.dataset))
         steps = _clock(settings, opened.data).total_steps if opened.counted else None
         _check_file(settings.model.get("weights"))
