@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from dinodiet.errors import UserError
+from dinodiet.io.leaving import INTERRUPTED
 from dinodiet.io.limits import limit_of
 
 
@@ -30,6 +31,10 @@ def exit_code(command: Callable[[], None]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         discard_output()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        discard_output()
+        return INTERRUPTED
     except Exception as error:
         if (told := limit_of(error)) is None:
             raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from pathlib import Path
 
 from dinodiet.config.help import help_text
 from dinodiet.config.places import ROOT, own_folders, program
 from dinodiet.io.command import exit_code
+from dinodiet.io.leaving import leave_on_signals
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 ROOMS = ("results", "catalogue")  # packages with a command line of their own
@@ -16,6 +18,10 @@ ROOMS = ("results", "catalogue")  # packages with a command line of their own
 
 def cli() -> int:
     """Run the command line in `sys.argv` and return its exit code."""
+    leave_on_signals()
+    if not _in_a_folder():
+        print("error: the folder that you are in was removed; change to another (cd)", file=sys.stderr)
+        return 1
     words = sys.argv[1:]
     if words and words[0] in ROOMS:
         return _room(words[0])
@@ -25,6 +31,13 @@ def cli() -> int:
     from dinodiet.sweep.main import run_command_line  # noqa: PLC0415 - imports Hydra
 
     return run_command_line(words, show_tracebacks=SHOW_TRACEBACKS)
+
+
+def _in_a_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 def _room(name: str) -> int:
