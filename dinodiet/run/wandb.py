@@ -23,8 +23,15 @@ NOT_IN_PROJECTS = "/\\#?%:"
 INIT_SECONDS = 15.0  # for the server's first answer; `WANDB_INIT_TIMEOUT` may say another time
 MOST_INIT_SECONDS = 30.0  # together with the offline record that follows it stays below `guarded.SECONDS`
 Mode = Literal["online", "offline", "disabled"]
-MODES = {"online": "online", "run": "online", "shared": "shared", "offline": "offline", "dryrun": "offline"}
-MODES["disabled"] = "disabled"
+Known = Literal["online", "offline", "disabled", "shared"]
+MODES: dict[str, Known] = {
+    "online": "online",
+    "run": "online",
+    "shared": "shared",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+}
 
 
 class Wandb:
@@ -164,7 +171,7 @@ def _disarm() -> None:
     os.environ.pop("WANDB_SERVICE", None)
 
 
-def _mode(mode: Mode | None, environment: Mapping[str, str]) -> str:
+def _mode(mode: Mode | None, environment: Mapping[str, str]) -> Known:
     if environment.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on"):
         return "disabled"
     if mode is not None:
