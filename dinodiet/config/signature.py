@@ -96,6 +96,8 @@ def check_value(value: Any, hint: Any, key: str, hints_of: Callable[[str], Hints
     """
     if not fits(value, hint):
         raise UserError(f"{key}: {shown(value)}; must be {describe(hint)}")
+    if isinstance(value, dict) and "_target_" in value and value.get("_partial_") is True and not _waits(hint):
+        raise UserError(f"{key}._partial_: true; leave it out, as {key} waits for nothing of the run")
     if isinstance(value, dict) and "_target_" in value and (numbers := _numbers(hint)) is not None:
         for name, inner in hints_of(str(value["_target_"])).items():
             for item in _items(value.get(name)) if OUTCOME in _extras(inner) else []:
@@ -107,6 +109,16 @@ def shown(value: Any) -> str:
     """Return a value as messages show it: as Python writes it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def _waits(hint: Any) -> bool:
+    """Return whether a type takes a function that the run calls."""
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return NODE in choices[1:] or _waits(choices[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_waits, choices))
+    return origin is Callable or hint is Any or not isinstance(hint, type)
 
 
 def _items(value: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from dinodiet.types import Batch, Clock, Method, Precision, Runtime, World
 Logs = dict[str, Tensor]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError):
     """The loss became NaN or infinite; the message says at which step and rates."""
 
 

@@ -136,6 +136,7 @@ CASES: list[tuple[str, str, Callable[[Path], str] | None]] = [
     ("method.loss._target_=null", "method.loss._target_: None; must be the dotted name", None),
     ("method.loss._target_=nope", "method.loss._target_: 'nope' cannot be imported", None),
     ("+method.loss._partial_=3", "method.loss._partial_: 3; must be true or false", None),
+    ("+method.mix._partial_=true", "method.mix._partial_: true; leave it out", None),
     ("eval.knn._target_=os.system", "eval.knn.k: no such key", None),
     ("tracker._target_=math.sqrt", "tracker: ", None),
     (
