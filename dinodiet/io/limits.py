@@ -99,6 +99,8 @@ def _advice(code: int) -> str:
         return f"make room, {AGAIN}"
     if code == errno.EDQUOT:
         return f"your quota is used up (quota -s): make room, {AGAIN}"
+    if code == errno.EPIPE:
+        return "its reader is gone; the same command continues"
     if code == errno.EFBIG:
         return f"files of this process are limited (ulimit -f): raise that, {AGAIN}"
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
