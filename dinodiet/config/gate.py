@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
+from dinodiet.config.precheck import signature_of
 from dinodiet.config.settings import Settings, from_plain, read_settings, settings_of
+from dinodiet.config.signature import targets
+from dinodiet.errors import UserError
 
 # Keys that belong to the command and the machine, and never to the run that is scored.
 COMMAND = (
     *("mode", "checkpoint", "device", "num_workers", "data_dir", "outputs_dir", "cache_dir", "decoded_gib"),
     *("log_every", "checkpoint_minutes", "retry", "detach", "compile", "grad_checkpointing"),
+)
+
+# What a run's own configuration may name: classes and functions of the rooms that hold parts, and optimisers.
+OWN = (
+    r"(dinodiet\.(backbones|data|evals|features|methods|run\.trackers|schedules)(\.[A-Za-z]\w*)+"
+    r"|(torch|timm)\.optim\.[A-Z]\w*)"
 )
 
 
@@ -42,6 +52,7 @@ def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
         print(f"{place} lies beside no config.yaml: the configuration given here is used", flush=True)
         return given
     plain, choices = saved
+    _check_own(plain, f"{place}: config.yaml", given)
     moved = _moved(plain, str(plain["data_dir"]), given.data_dir)
     plain = {**moved, **{key: given.plain[key] for key in COMMAND}}
     changed = [word for word in overrides if word.lstrip("+~").partition("=")[0] not in COMMAND]
@@ -50,6 +61,23 @@ def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
     told = f"; overridden: {' '.join(changed)}" if changed else ""
     print(f"scoring {place} with its own configuration{told}", flush=True)
     return from_plain(plain, choices)
+
+
+def _check_own(plain: Mapping[str, Any], where: str, given: Settings) -> None:
+    """Refuse what a run's configuration names besides dinodiet's parts, optimisers, and what this command names itself.
+
+    Raises:
+        UserError: a part is from elsewhere, and would run code that came with the run.
+    """
+    trusted = {node["_target_"] for node, _ in targets(given.plain, "")}
+    for node, key in targets(dict(plain), ""):
+        name = node["_target_"]
+        known = name.startswith(("torch.", "timm.")) or signature_of(name) is not None
+        if name not in trusted and not (re.fullmatch(OWN, name) and known):  # what a module imports is no part of it
+            raise UserError(
+                f"{where}: {key.lstrip('.')}._target_: {name!r} is none of dinodiet's own parts and is not built; "
+                "where you trust it, name it in this command too, with the group file that names it"
+            )
 
 
 def _take(word: str, given: Settings, plain: dict[str, Any], choices: dict[str, str]) -> None:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from dinodiet.config.gate import gate
 from dinodiet.config.settings import Settings, settings_of, write_settings
+from dinodiet.errors import UserError
 from tests.running import CHOICES, composed
 
 
@@ -46,3 +48,25 @@ def test_a_part_of_the_dataset_is_changed_for_the_scores_alone(run: Path) -> Non
 def test_an_evaluator_can_be_left_out_and_a_key_added(run: Path) -> None:
     assert set(scored(run, "~eval.knn").evaluation.evaluators) == {"kmeans"}
     assert scored(run, "++eval.knn.k=3").evaluation.evaluators["knn"]["k"] == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "target"),
+    [
+        ("model", "os.system"),
+        ("method.views", "subprocess.run"),
+        ("schedule.optimizer", "builtins.exec"),
+        ("eval.knn", "torch.load"),
+        ("tracker", "dinodiet.io.files.remove"),
+        ("dataset.source", "dinodiet.data.sources.download._os.system"),
+        ("dataset.views", "dinodiet.io.scratch.shutil.rmtree"),
+        ("method.views", "dinodiet.data.sources.torchvision.shutil.rmtree"),
+        ("method.extra", "torch.optim.optimizer.os.system"),
+    ],
+)
+def test_a_run_from_elsewhere_names_own_parts_only(run: Path, key: str, target: str) -> None:
+    saved = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(saved, key, {"_target_": target}, merge=True, force_add=True)
+    OmegaConf.save(saved, run / "config.yaml")
+    with pytest.raises(UserError, match=rf"config.yaml: {key}._target_: '{target}' is none of dinodiet's own"):
+        scored(run)
