@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
-from dinodiet.config.precheck import signature_of
-from dinodiet.config.settings import Settings, from_plain, read_settings, settings_of
-from dinodiet.config.signature import targets
+from dinodiet.config.settings import Settings, read_settings, settings_of
+from dinodiet.config.trust import check_trusted
 from dinodiet.errors import UserError
 
 # Keys that belong to the command and the machine, and never to the run that is scored.
 COMMAND = (
     *("mode", "checkpoint", "device", "num_workers", "data_dir", "outputs_dir", "cache_dir", "decoded_gib"),
-    *("log_every", "checkpoint_minutes", "retry", "detach", "compile", "grad_checkpointing"),
-)
-
-# What a run's own configuration may name: classes and functions of the rooms that hold parts, and optimisers.
-OWN = (
-    r"(dinodiet\.(backbones|data|evals|features|methods|run\.trackers|schedules)(\.[A-Za-z]\w*)+"
-    r"|(torch|timm)\.optim\.[A-Z]\w*)"
+    *("log_every", "checkpoint_minutes", "retry", "detach", "trust_targets", "compile", "grad_checkpointing"),
 )
 
 
@@ -47,37 +39,30 @@ def gate(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] =
 def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
     """Return the configuration of the run that a checkpoint belongs to, with what the command line overrides."""
     place = Path(str(given.checkpoint)).expanduser()
-    saved = read_settings((place if place.is_dir() else place.parent) / "config.yaml")
+    where = (place if place.is_dir() else place.parent) / "config.yaml"
+    saved = read_settings(where)
     if saved is None:
         print(f"{place} lies beside no config.yaml: the configuration given here is used", flush=True)
         return given
     plain, choices = saved
-    _check_own(plain, f"{place}: config.yaml", given)
-    moved = _moved(plain, str(plain["data_dir"]), given.data_dir)
+    if not given.trust_targets:
+        check_trusted(plain, str(where), given.plain)
+    moved = _moved(plain, str(plain.get("data_dir", given.data_dir)), given.data_dir)
     plain = {**moved, **{key: given.plain[key] for key in COMMAND}}
     changed = [word for word in overrides if word.lstrip("+~").partition("=")[0] not in COMMAND]
     for word in sorted(changed, key=lambda word: not word.startswith("eval=")):  # which holds the dataset to score
         _take(word, given, plain, choices)
     told = f"; overridden: {' '.join(changed)}" if changed else ""
     print(f"scoring {place} with its own configuration{told}", flush=True)
-    return from_plain(plain, choices)
+    return _named(plain, choices, str(where))
 
 
-def _check_own(plain: Mapping[str, Any], where: str, given: Settings) -> None:
-    """Refuse what a run's configuration names besides dinodiet's parts, optimisers, and what this command names itself.
-
-    Raises:
-        UserError: a part is from elsewhere, and would run code that came with the run.
-    """
-    trusted = {node["_target_"] for node, _ in targets(given.plain, "")}
-    for node, key in targets(dict(plain), ""):
-        name = node["_target_"]
-        known = name.startswith(("torch.", "timm.")) or signature_of(name) is not None
-        if name not in trusted and not (re.fullmatch(OWN, name) and known):  # what a module imports is no part of it
-            raise UserError(
-                f"{where}: {key.lstrip('.')}._target_: {name!r} is none of dinodiet's own parts and is not built; "
-                "where you trust it, name it in this command too, with the group file that names it"
-            )
+def _named(plain: dict[str, Any], choices: Mapping[str, Any], where: str) -> Settings:
+    """Return settings; what is wrong with them is told with the file that they are from."""
+    try:
+        return settings_of(OmegaConf.create(plain), choices)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _take(word: str, given: Settings, plain: dict[str, Any], choices: dict[str, str]) -> None:

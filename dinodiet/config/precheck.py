@@ -70,6 +70,16 @@ def hints_of(target: str) -> Hints:
     return (signature_of(target) or ({}, {}))[1]
 
 
+def defined(target: str) -> bool:
+    """Return whether a dotted name is a function or class that the source of its module defines, or a part of it does.
+
+    Names that a module imports from other packages are not.
+    """
+    module, _, name = target.rpartition(".")
+    found = _find(module, name)
+    return found is not None and isinstance(found[0], (ast.FunctionDef, ast.ClassDef))
+
+
 @functools.cache
 def signature_of(target: str) -> Signature | None:
     """Return the parameters of a dotted name and their types, as far as its source tells; None where it does not."""

@@ -56,6 +56,7 @@ class RunConfig:
     plan: str = "grouped"
     retry: str | None = None
     detach: bool = False
+    trust_targets: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dinodiet.config.groups import NODES
@@ -16,6 +17,8 @@ from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
 from dinodiet.config.schema import Mode, Precision, check, check_relations, own_choices, resolved
 from dinodiet.config.signature import Node, check_value
+from dinodiet.errors import UserError, one_line
+from dinodiet.io.documents import yaml_text
 from dinodiet.io.files import write_atomically, write_text
 
 T = TypeVar("T")
@@ -82,6 +85,7 @@ class Settings:
     checkpoint_minutes: NonNegative[float]
     retry: Literal["failed"] | None
     detach: bool
+    trust_targets: bool
     model: Node
     dataset: Node
     method: Node
@@ -180,11 +184,20 @@ def write_settings(settings: Settings, path: Path) -> None:
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """Return the plain values and the choices that `write_settings` wrote; None where the file is absent or broken."""
+    """Return the plain values and the choices that `write_settings` wrote; None where there is no such file.
+
+    Raises:
+        UserError: it is broken, or nothing that a run wrote; names the file.
+    """
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(plain, dict)
-        choices: dict[str, str] = plain.pop("choices")
-    except (OSError, YAMLError, AssertionError, KeyError):
+        plain = OmegaConf.to_container(OmegaConf.create(yaml_text(path)))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return {str(key): value for key, value in plain.items()}, choices
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path}: {one_line(error)}") from error
+    choices = plain.pop("choices", None) if isinstance(plain, dict) else None
+    if not isinstance(plain, dict) or not isinstance(choices, dict):
+        raise UserError(f"{path}: no configuration of a run, which says what it was chosen from (choices)")
+    if missing := [key for key in (*NODES, "seed") if key not in plain]:
+        raise UserError(f"{path}: no configuration of a run: it lacks {', '.join(missing)}")
+    return {str(key): value for key, value in plain.items()}, {str(key): str(word) for key, word in choices.items()}

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dinodiet.errors import UserError
+from dinodiet.io.documents import yaml_text
 from dinodiet.results.runs import Run, identity
 from dinodiet.store.grid import read_grid
 from dinodiet.store.rundir import RunDir
@@ -33,8 +35,8 @@ def read_config(path: Path) -> dict[str, Any] | None:
     import yaml  # noqa: PLC0415 - tables do without
 
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
+        content = yaml.safe_load(yaml_text(path))
+    except (OSError, UserError, yaml.YAMLError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 
