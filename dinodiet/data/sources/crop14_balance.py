@@ -14,6 +14,7 @@ from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.sources.huggingface import huggingface_set, set_assets
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
+from dinodiet.data.sources.walk import subfolders
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
@@ -66,7 +67,7 @@ def crop14_balance(
     folder, cache = _places(root)
     if not (folder.is_dir() or download):
         require(folder, "crop14_balance", f"{HOW} and put them there, or set download=true")
-    if (folder / "train").is_dir() and any(path.is_dir() for path in (folder / "train").iterdir()):
+    if (folder / "train").is_dir() and subfolders(folder / "train"):
         test = next((name for name in ("test", "validation", "val") if (folder / name).is_dir()), None)
         source = image_folder(
             root=str(folder), val=None, test=test, pretext=None, test_fraction=test_fraction, broken=broken

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -16,14 +15,13 @@ from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.frames import Frames, framed
 from dinodiet.data.sources.label_table import MakeImages, table_splits
+from dinodiet.data.sources.walk import EXTENSIONS, image_files, subfolders
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import Asset, needs
 from dinodiet.io.scratch import data_root
 from dinodiet.types import Images
 
 log = logging.getLogger(__name__)
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def _assets(*, root: str, train: str) -> list[Asset]:
@@ -78,11 +76,11 @@ def image_folder(
         raise UserError(f"{', '.join(names)} are the folders of the splits; they must differ")
     found = {split: _find(folder, split, name) for split, name in (("train", train), ("val", val), ("test", test))}
     only = _find(folder, "pretext", pretext)
-    if found["train"] is not None and _has_folders(found["train"]):
-        images = None if only is None else make(_files(only), None)
+    if found["train"] is not None and subfolders(found["train"]):
+        images = None if only is None else make(_files(only)[0], None)
         source = _labelled_splits(folder, found, images, test_fraction, make)
     elif found["val"] is None and found["test"] is None:
-        source = unlabelled(folder.resolve().name, make(_files(only or found["train"] or folder), None))
+        source = unlabelled(folder.resolve().name, make(_files(only or found["train"] or folder)[0], None))
         log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
     else:
         raise UserError(f"train: no class folders in {folder / train}, but there is a val or test folder")
@@ -112,13 +110,9 @@ def _find(folder: Path, split: str, name: str | None) -> Path | None:
     return folder / name
 
 
-def _has_folders(place: Path) -> bool:
-    return any(path.is_dir() for path in place.glob("[!.]*"))
-
-
 def class_folders(train: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted; a UserError where there are none."""
-    classes = sorted(path.name for path in train.glob("[!.]*") if path.is_dir())
+    classes = subfolders(train)
     if not classes:
         raise UserError(f"no class folders in {train}; images are expected in {train}/<class>/")
     return classes
@@ -130,25 +124,21 @@ def labelled(split: Path, classes: list[str], make: MakeImages = FileImages) -> 
     Raises:
         UserError: no class folders, one without images, or one that is not among the classes.
     """
-    paths: list[str] = []
-    labels: list[int] = []
-    for name in class_folders(split):
-        if name not in classes:
-            raise UserError(f"{split / name}: class {name!r} is not in train; choose from: {', '.join(classes)}")
-        found = _files(split / name)
-        paths += found
-        labels += [classes.index(name)] * len(found)
-    return make(paths, torch.tensor(labels))
+    names = class_folders(split)
+    if unknown := [name for name in names if name not in classes]:
+        raise UserError(
+            f"{split / unknown[0]}: class {unknown[0]!r} is not in train; choose from: {', '.join(classes)}"
+        )
+    found = _files(*(split / name for name in names), split=split)
+    sizes = torch.tensor([len(paths) for paths in found])
+    labels = torch.tensor([classes.index(name) for name in names]).repeat_interleave(sizes)
+    return make([path for paths in found for path in paths], labels)
 
 
-def _files(folder: Path) -> list[str]:
-    """Return the images at any depth below a folder, links followed, sorted; hidden files are not images."""
-    paths = sorted(
-        os.path.join(parent, name)  # noqa: PTH118 - a million Path objects are slow
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    )
-    if not paths:
-        raise UserError(f"no images in {folder}; known are {', '.join(EXTENSIONS)}")
-    return paths
+def _files(*folders: Path, split: Path | None = None) -> list[list[str]]:
+    """Return the images at any depth below each folder, sorted; hidden files are not images."""
+    found = image_files(folders, split)
+    for folder, paths in zip(folders, found, strict=True):
+        if not paths:
+            raise UserError(f"no images in {folder}; known are {', '.join(EXTENSIONS)}")
+    return found

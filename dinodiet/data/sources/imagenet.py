@@ -11,6 +11,7 @@ from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
+from dinodiet.data.sources.walk import subfolders
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
@@ -59,7 +60,7 @@ def imagenet(
 
 
 def _sorted_into_classes(val: Path) -> Path:
-    if not any(path.is_dir() for path in val.iterdir()):
+    if not subfolders(val):
         raise UserError(
             f"imagenet: {val} holds no class folders; its images have to be sorted into {val}/<wnid>/, {HOW}"
         )
