@@ -7,6 +7,10 @@ class UserError(ValueError):
     The message names the key or file, what was found and the valid choices.
     """
 
+    def __str__(self) -> str:
+        """Return the message as `printable`: a file's name may hold a line break, or bytes that are no text."""
+        return printable(super().__str__())
+
 
 class NotReleased(UserError):  # noqa: N818 - a fact about a model
     """Weights of this model, or of this size of it, were never published."""
@@ -34,4 +38,18 @@ def one_line(error: BaseException) -> str:
     text = str(error)
     if "Original Traceback" in text:
         text = text.rpartition(f"{type(error).__name__}: ")[2]
-    return " ".join(text.split()) or type(error).__name__
+    return printable(" ".join(text.split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    r"""Return text with escapes (`\n`, `\xff`) for what no terminal or UTF-8 file shows, as names of files may hold."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8, see PEP 383
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()

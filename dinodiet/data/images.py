@@ -17,10 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from dinodiet.errors import UserError, one_line
+from dinodiet.io.mistaken import page_or_pointer, why_unreadable
 from dinodiet.types import Images
 
 # What Pillow's decoders raise.
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+LARGEST = 2**63 - 1
 TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -104,6 +106,7 @@ class FileImages:
         self.labels = labels
         self.draft_side = draft_side
         self._fingerprint: str | None = None
+        self._stats: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -132,11 +135,31 @@ class FileImages:
         """Return a hash of names, sizes and modification times: the pixels of a large folder are not read for it."""
         if self._fingerprint is None:
             digest = hashlib.blake2b(digest_size=16)
-            for path, name in zip(self.paths, self.names(), strict=True):
-                stat = os.stat(path)  # noqa: PTH116 - a million Path objects are slow
-                digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            for name, (size, changed) in zip(self.names(), self.stats()[:, :2].tolist(), strict=True):
+                digest.update(os.fsencode(f"{name}\0{size}\0{changed}\n"))
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def stats(self) -> NDArray[np.int64]:
+        """Return size in bytes, modification time in ns, device and inode of each file, (N, 4); -1 where there is none.
+
+        They are read once.
+        """
+        if self._stats is None:
+            self._stats = np.array([_stat(path) for path in self.paths], np.int64).reshape(-1, 4)
+        return self._stats
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what worker processes do not use."""
+        return {**self.__dict__, "_stats": None}
+
+
+def _stat(path: str) -> tuple[int, int, int, int]:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - a million Path objects are slow
+    except OSError:
+        return -1, -1, -1, -1
+    return stat.st_size, stat.st_mtime_ns, stat.st_dev & LARGEST, stat.st_ino & LARGEST
 
 
 def _below(root: str, path: str) -> str:
@@ -241,9 +264,17 @@ def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None
             image.load()
             pixels = np.array(_to_rgb(_upright(image)))
     except BROKEN as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+        reason = _reason(file) or one_line(error)
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _reason(file: str | Path | BinaryIO) -> str | None:
+    """Return why a file is no image where that is plain."""
+    if isinstance(file, (str, Path)):
+        return why_unreadable(file)
+    file.seek(0)
+    return page_or_pointer(file.read(1024))
 
 
 def num_pixels(file: str | Path | BinaryIO, name: str) -> int:

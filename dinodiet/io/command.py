@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -21,11 +22,19 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
+def print_any_name() -> None:
+    """Print names of files that are no UTF-8 with escapes, where Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def exit_code(command: Callable[[], None]) -> int:
     """Run a command and return 0, or 1 for a mistake or a limit of the machine, which are told in one line.
 
     A reader that closes the pipe early (`| head`) has seen enough: that is no mistake.
     """
+    print_any_name()
     try:
         command()
         sys.stdout.flush()

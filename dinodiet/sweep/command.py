@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dinodiet.config.help import help_text
 from dinodiet.config.places import ROOT, own_folders, program
-from dinodiet.io.command import exit_code
+from dinodiet.io.command import exit_code, print_any_name
 from dinodiet.io.leaving import leave_on_signals
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -19,6 +19,7 @@ ROOMS = ("results", "catalogue")  # packages with a command line of their own
 def cli() -> int:
     """Run the command line in `sys.argv` and return its exit code."""
     leave_on_signals()
+    print_any_name()
     if not _in_a_folder():
         print("error: the folder that you are in was removed; change to another (cd)", file=sys.stderr)
         return 1

@@ -213,7 +213,7 @@ def _truncated(path: Path) -> None:
     [
         ("missing.jpg", lambda path: None, "no such file"),
         ("text.jpg", lambda path: path.write_text("not an image"), "cannot identify"),
-        ("empty.png", lambda path: path.touch(), "cannot identify"),
+        ("empty.png", lambda path: path.touch(), "empty"),
         ("truncated.jpg", _truncated, "truncated"),
         ("truncated.png", _truncated, "cannot be read"),
         ("float.tif", lambda path: _two_pixels("F", 0.25, 0.5).save(path), "pixel type F .* 0.25 to 0.5"),

@@ -6,6 +6,8 @@ import json
 import zipfile
 from pathlib import Path
 
+from dinodiet.io.mistaken import page_or_pointer
+
 _START = 1024  # bytes looked at
 _TORCH = "weights are read from .pt, .pth, .bin, .ckpt, .pth.tar and .safetensors"
 _CONVERT = f"convert it with its own tools; {_TORCH}"
@@ -33,7 +35,6 @@ _BY_SUFFIX = {
     ".tgz": "an archive; unpack it first",
 }
 _BY_START = {
-    b"version https://git-lfs": "a pointer of git-lfs, not the file itself; fetch that with: git lfs pull",
     b"\x89HDF\r\n": "an HDF5 file, as Keras writes",
     b"\x93NUMPY": "a NumPy array",
     b"GGUF": "a GGUF file",
@@ -66,15 +67,10 @@ def _what(start: bytes, path: Path) -> str | None:
         return _archive(path)
     if start.startswith(b"\x80"):  # a pickle
         return None
-    if _is_page(start):
-        return "a web page, not the file itself; download that (its link may need a login)"
+    if (what := page_or_pointer(start)) is not None:
+        return what
     by_start = next((what for magic, what in _BY_START.items() if start.startswith(magic)), None)
     return by_start or _BY_SUFFIX.get(path.suffix.lower())
-
-
-def _is_page(start: bytes) -> bool:
-    text = start.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    return text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--"))
 
 
 def _archive(path: Path) -> str | None:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.images import Subset
-from dinodiet.data.sources.inspection import Inspection, inspect, read_inspection, report, write_inspection
-from dinodiet.errors import UserError
+from dinodiet.data.images import FileImages, Subset
+from dinodiet.data.sources.inspection import Inspection, inspect, path_of, read_inspection, report, write_inspection
+from dinodiet.errors import UserError, printable
+from dinodiet.io.mistaken import why_unreadable
 from dinodiet.types import Images
 
 Broken = Literal["refuse", "check", "skip"]
@@ -26,7 +27,8 @@ def handle_broken(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
 
     Args:
         source: splits whose images are decoded on access.
-        broken: `refuse`: nothing is decoded now, the first broken image that is used ends the run; `check`: every image
+        broken: `refuse`: nothing is decoded now, files that are missing or empty are refused together, and the first
+            image that cannot be decoded ends the run that uses it; `check`: every image
             is decoded now, broken ones are refused together, and blank, copied and similar images are told (`report`);
             `skip`: every image is decoded now, and the broken ones are left out, so positions and indices count the
             sound ones only.
@@ -36,10 +38,12 @@ def handle_broken(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
     Raises:
         UserError: broken images were found and are not to be skipped, or no image of a split is sound.
     """
-    if broken == "refuse":
-        return source
     every = {"train": source.train, "val": source.val, "test": source.test, "pretext": source.pretext}
     splits = {split: images for split, images in every.items() if images is not None and len(images)}
+    if broken == "refuse":
+        for split, images in splits.items():
+            _sound(f"{source.name}, split {split}", images, _unreadable(images), broken)
+        return source
     found = {split: _inspected(images, folder) for split, images in splits.items()}
     sound = {
         split: _sound(f"{source.name}, split {split}", images, found[split].errors, broken)
@@ -54,12 +58,23 @@ def handle_broken(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
 def _sound(where: str, images: Images, errors: dict[int, str], broken: Broken) -> Images:
     if not errors:
         return images
-    names = "; ".join(list(errors.values())[:SHOWN]) + ("; ..." if len(errors) > SHOWN else "")
+    names = printable("; ".join(list(errors.values())[:SHOWN])) + ("; ..." if len(errors) > SHOWN else "")
     found = f"{where}: {len(errors)} of {len(images)} images are broken"
-    if broken == "check" or len(errors) == len(images):
+    if broken != "skip" or len(errors) == len(images):
         raise UserError(f"{found}: {names}; replace them, or leave them out with broken=skip")
     log.warning("%s and left out: %s", found, names)
     return Subset(images, torch.tensor([p for p in range(len(images)) if p not in errors], dtype=torch.int64))
+
+
+def _unreadable(images: Images) -> dict[int, str]:
+    """Return why files hold no image at all, by position, as far as it is known without opening them."""
+    whole = images.images if isinstance(images, Subset) else images
+    if not isinstance(whole, FileImages):
+        return {}
+    sizes = torch.from_numpy(whole.stats()[:, 0])
+    sizes = sizes[images.positions] if isinstance(images, Subset) else sizes
+    gone = (sizes <= 0).nonzero().squeeze(1).tolist()
+    return {position: f"{path} ({why_unreadable(path)})" for position in gone if (path := path_of(images, position))}
 
 
 def _inspected(images: Images, folder: Path) -> Inspection:

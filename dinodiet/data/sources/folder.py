@@ -16,7 +16,7 @@ from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.frames import Frames, framed
 from dinodiet.data.sources.label_table import MakeImages, table_splits
 from dinodiet.data.sources.walk import EXTENSIONS, image_files, subfolders
-from dinodiet.errors import NotOnDisk, UserError
+from dinodiet.errors import NotOnDisk, UserError, printable
 from dinodiet.io.assets import Asset, needs
 from dinodiet.io.scratch import data_root
 from dinodiet.types import Images
@@ -80,7 +80,7 @@ def image_folder(
         images = None if only is None else make(_files(only)[0], None)
         source = _labelled_splits(folder, found, images, test_fraction, make)
     elif found["val"] is None and found["test"] is None:
-        source = unlabelled(folder.resolve().name, make(_files(only or found["train"] or folder)[0], None))
+        source = unlabelled(printable(folder.resolve().name), make(_files(only or found["train"] or folder)[0], None))
         log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
     else:
         raise UserError(f"train: no class folders in {folder / train}, but there is a val or test folder")
@@ -98,7 +98,9 @@ def _labelled_splits(
     test: Images | None = splits.get("test")
     if test is None:
         train, test = hold_out(train, test_fraction, str(folder))
-    return RawSplits(folder.resolve().name, train, test, len(classes), val=splits.get("val"), pretext=pretext)
+    return RawSplits(
+        printable(folder.resolve().name), train, test, len(classes), val=splits.get("val"), pretext=pretext
+    )
 
 
 def _find(folder: Path, split: str, name: str | None) -> Path | None:

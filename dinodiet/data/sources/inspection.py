@@ -19,7 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
 from dinodiet.data.images import FileImages, Subset
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, printable
 from dinodiet.io.files import atomic_file
 from dinodiet.types import Images
 
@@ -165,5 +165,12 @@ def name_of(images: Images, position: int) -> str:
     if isinstance(images, Subset):
         return name_of(images.images, int(images.positions[position]))
     if isinstance(images, FileImages):
-        return images.paths[position] + ("" if images.frames is None else f"#{images.frames[position]}")
+        return printable(images.paths[position]) + ("" if images.frames is None else f"#{images.frames[position]}")
     return f"image {position}"
+
+
+def path_of(images: Images, position: int) -> str | None:
+    """Return the file of an image; None where it has none of its own."""
+    if isinstance(images, Subset):
+        return path_of(images.images, int(images.positions[position]))
+    return images.paths[position] if isinstance(images, FileImages) else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import UserError, one_line, printable
 from dinodiet.types import Images
 
 SPLITS = ("train", "val", "test", "pretext")
@@ -48,7 +48,7 @@ def table_splits(root: Path, table: Path, test_fraction: float, make: MakeImages
     rows = _rows(table)
     _check_files(table, rows, root)
     found = {split: [row for row in rows if row.split == split] for split in SPLITS}
-    title = root.resolve().name
+    title = printable(root.resolve().name)
     paths = {split: [str(root / row.file) for row in listed] for split, listed in found.items()}
     pretext = make(paths["pretext"], None) if paths["pretext"] else None
     if not found["train"] and pretext is not None and not found["val"] and not found["test"]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import UserError, one_line, printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 # Thumbnails, copies and waste bins of archives and file servers, in small letters; others begin with a dot.
@@ -98,16 +98,16 @@ class _Walk:
         """Keep a file or a link; return a folder that is to be entered."""
         is_image = entry.name.lower().endswith(EXTENSIONS)
         if is_beside(entry.name):
-            if is_image or entry.is_dir():
+            if is_image or _is_folder(entry):
                 self.left[HIDDEN].append(entry.path)
         elif entry.is_dir(follow_symlinks=False):
             return entry.path if self._is_new(entry.path) else None
-        elif entry.is_dir():
+        elif _is_folder(entry):
             if _leads_up(entry.path):
                 self.left[LOOP].append(entry.path)
             else:
                 self.links.append((entry.path, number))
-        elif is_image and (entry.is_file() or _is_dangling(entry.path)):
+        elif is_image and (entry.is_file(follow_symlinks=False) or _is_file_or_gone(entry.path)):
             self.found[number].append(entry.path)
         elif is_image or _is_dangling(entry.path):
             self.left[OTHER if is_image else GONE].append(entry.path)
@@ -118,9 +118,9 @@ class _Walk:
         with _listing(split) as entries:
             for entry in entries:
                 is_image = entry.name.lower().endswith(EXTENSIONS)
-                if is_beside(entry.name) and (is_image or entry.is_dir()):
+                if is_beside(entry.name) and (is_image or _is_folder(entry)):
                     self.left[HIDDEN].append(entry.path)
-                elif entry.is_dir():
+                elif _is_folder(entry):
                     if _leads_up(entry.path):
                         self.left[LOOP].append(entry.path)
                 elif is_image:
@@ -135,7 +135,7 @@ class _Walk:
     def tell(self) -> None:
         parts = [f"{len(paths)} {reason} ({_some(paths)})" for reason, paths in self.left.items() if paths]
         if parts:
-            log.warning("%s: left out: %s", os.path.commonpath(self.folders), "; ".join(parts))
+            log.warning("%s", printable(f"{os.path.commonpath(self.folders)}: left out: {'; '.join(parts)}"))
 
 
 def _some(paths: list[str]) -> str:
@@ -161,6 +161,15 @@ class _Entries:
 
     def __exit__(self, *_: object) -> None:
         self.entries.close()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link that leads nowhere is neither."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))  # noqa: PTH112
+
+
+def _is_file_or_gone(path: str) -> bool:
+    return os.path.isfile(path) or _is_dangling(path)  # noqa: PTH113
 
 
 def _is_dangling(path: str) -> bool:
