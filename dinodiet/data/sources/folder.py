@@ -15,6 +15,7 @@ from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.frames import Frames, framed
 from dinodiet.data.sources.label_table import MakeImages, table_splits
+from dinodiet.data.sources.shared import tell_shared
 from dinodiet.data.sources.walk import EXTENSIONS, image_files, subfolders
 from dinodiet.errors import NotOnDisk, UserError, printable
 from dinodiet.io.assets import Asset, needs
@@ -70,7 +71,7 @@ def image_folder(
     if labels is not None:
         table = folder / labels
         table = table if table.is_file() or not Path(labels).expanduser().is_file() else Path(labels).expanduser()
-        return handle_broken(table_splits(folder, table, test_fraction, make), broken, folder)
+        return _checked(table_splits(folder, table, test_fraction, make), broken, folder)
     names = [name for name in (train, val, test, pretext) if name is not None]
     if len(set(names)) < len(names):
         raise UserError(f"{', '.join(names)} are the folders of the splits; they must differ")
@@ -84,7 +85,14 @@ def image_folder(
         log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
     else:
         raise UserError(f"train: no class folders in {folder / train}, but there is a val or test folder")
-    return handle_broken(source, broken, folder)
+    return _checked(source, broken, folder)
+
+
+def _checked(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
+    sound = handle_broken(source, broken, folder)
+    if broken != "check":  # which compares the pixels of all images
+        tell_shared(sound)
+    return sound
 
 
 def _labelled_splits(

@@ -1,0 +1,150 @@
+"""Images that are in two splits: the same file by a link, or a copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.images import FileImages, Subset
+from dinodiet.errors import printable
+from dinodiet.types import Images
+
+READ = 10_000  # files that are opened for two splits: in a large set many are equally long by chance
+PART = 4096  # bytes from the middle of a file that are compared first; heads are alike
+
+Group = tuple[list[int], list[int]]  # positions in the first split and in the second
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a split with sizes (N,), and device and inode (N, 2)."""
+
+    paths: list[str]
+    sizes: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+def tell_shared(source: RawSplits) -> None:
+    """Warn of files of val or test that are in another split too, byte by byte; of a large set a part is compared."""
+    every = {"train": source.train, "pretext": source.pretext, "val": source.val, "test": source.test}
+    files = {split: found for split, images in every.items() if (found := _files(images)) is not None}
+    for first, second in (
+        ("train", "val"),
+        ("train", "test"),
+        ("val", "test"),
+        ("pretext", "val"),
+        ("pretext", "test"),
+    ):
+        if first in files and second in files:
+            pairs, all_compared = _shared(files[first], files[second])
+            if pairs:
+                count = f"{'' if all_compared else 'at least '}{len(pairs)} of {len(files[second].paths)}"
+                example = printable(f"{pairs[0][1]} = {pairs[0][0]}")
+                log.warning("%s: %s images of split %s are also in %s: %s", source.name, count, second, first, example)
+
+
+def _files(images: Images | None) -> _Files | None:
+    whole, chosen = (images.images, images.positions.numpy()) if isinstance(images, Subset) else (images, slice(None))
+    if not isinstance(whole, FileImages):
+        return None
+    stats = whole.stats()[chosen]
+    numbers = np.arange(len(whole.paths))[chosen]
+    return _Files([whole.paths[number] for number in numbers.tolist()], stats[:, 0], stats[:, 2:])
+
+
+def _shared(first: _Files, second: _Files) -> tuple[list[tuple[str, str]], bool]:
+    """Return pairs of paths with the same content, and whether all files were compared that could be the same."""
+    linked = _linked(first, second)
+    groups, all_compared = _same_size(first, second, list(linked))
+    copies = _copies(first.paths, second.paths, groups)
+    found = sorted((second_at, first_at) for second_at, first_at in {**linked, **copies}.items())
+    return [(first.paths[first_at], second.paths[second_at]) for second_at, first_at in found], all_compared
+
+
+def _linked(first: _Files, second: _Files) -> dict[int, int]:
+    """Return for each file of the second split that is one of the first, by whatever path, the position of that."""
+    at_first = np.flatnonzero(np.isin(first.places[:, 1], second.places[:, 1]) & (first.sizes >= 0)).tolist()
+    at_second = np.flatnonzero(np.isin(second.places[:, 1], first.places[:, 1]) & (second.sizes >= 0)).tolist()
+    known = {tuple(first.places[at].tolist()): at for at in at_first}
+    return {at: known[place] for at in at_second if (place := tuple(second.places[at].tolist())) in known}
+
+
+def _same_size(first: _Files, second: _Files, known: list[int]) -> tuple[list[Group], bool]:
+    """Return the positions of files of equal size in both splits, small groups first, `READ` files at most."""
+    rest = np.setdiff1d(np.flatnonzero(np.isin(second.sizes, first.sizes) & (second.sizes > 0)), known)
+    others = np.flatnonzero(np.isin(first.sizes, second.sizes[rest]))
+    groups: defaultdict[int, Group] = defaultdict(lambda: ([], []))
+    for side, (files, positions) in enumerate(((first, others), (second, rest))):
+        for at, size in zip(positions.tolist(), files.sizes[positions].tolist(), strict=True):
+            groups[size][side].append(at)
+    ranked = sorted(groups.values(), key=lambda group: len(group[0]) + len(group[1]))
+    taken = list(_within(READ, ranked))
+    return taken, sum(map(_count, taken)) == sum(map(_count, ranked))
+
+
+def _within(left: int, groups: list[Group]) -> Iterator[Group]:
+    for ones, twos in groups:
+        if left < 2:
+            return
+        ones, twos = ones[: left // 2], twos[: left // 2]  # noqa: PLW2901 - of one large group, a part of both
+        left -= len(ones) + len(twos)
+        yield ones, twos
+
+
+def _count(group: Group) -> int:
+    return len(group[0]) + len(group[1])
+
+
+def _copies(first: list[str], second: list[str], groups: list[Group]) -> dict[int, int]:
+    """Return for each file of the second split with a copy in the first the position of that."""
+    for digest in (_part, _whole):
+        groups = _with_equal(digest, first, second, groups)
+    return {at: ones[0] for ones, twos in groups for at in twos}
+
+
+def _with_equal(
+    digest: Callable[[str], bytes], first: list[str], second: list[str], groups: list[Group]
+) -> list[Group]:
+    """Return the groups of files divided by a digest of them, where both splits have some."""
+    divided: defaultdict[tuple[int, bytes], Group] = defaultdict(lambda: ([], []))
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        for number, group in enumerate(groups):
+            for side, paths in enumerate((first, second)):
+                digests = pool.map(digest, [paths[at] for at in group[side]])
+                for at, found in zip(group[side], digests, strict=True):
+                    divided[number, found][side].append(at)
+    return [(ones, twos) for (_, found), (ones, twos) in divided.items() if ones and twos and found]
+
+
+def _part(path: str) -> bytes:
+    """Return some bytes from the middle of a file; none of one that cannot be read."""
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size // 2 - PART // 2))
+            return file.read(PART)
+    except OSError:
+        return b""
+
+
+def _whole(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            digest = hashlib.blake2b()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+            return digest.digest()
+    except OSError:
+        return b""

@@ -1,0 +1,80 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dinodiet.data.sources import shared
+from dinodiet.data.sources.folder import image_folder
+
+
+def fill(folder: Path, count: int, seed: int, suffix: str = "png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed)
+    for number in range(count):
+        Image.fromarray(pixels.integers(0, 255, (8, 8, 3), np.uint8)).save(folder / f"{number}.{suffix}")
+
+
+def tree(root: Path, *splits: str, suffix: str = "png") -> Path:
+    for number, split in enumerate(splits):
+        for place, name in enumerate(("ant", "bee")):
+            fill(root / split / name, 10, 10 * number + place, suffix)
+    return root
+
+
+def told(root: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> list[str]:
+    caplog.clear()
+    image_folder(root=str(root), **options)
+    return [record.message for record in caplog.records if "are also in" in record.message]
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "jpg"])
+def test_nothing_is_told_of_different_images(suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert told(tree(tmp_path, "train", "val", "test", "pretext", suffix=suffix), caplog) == []
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp"])
+@pytest.mark.parametrize(
+    "copy", [shutil.copy, lambda old, new: new.symlink_to(old), lambda old, new: new.hardlink_to(old)]
+)
+def test_a_copy_in_another_split_is_told(
+    copy: Any, suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tree(tmp_path, "train", "val", "test", suffix=suffix)
+    for number in (3, 7):
+        copy(root / "train" / "ant" / f"{number}.{suffix}", root / "test" / "ant" / f"renamed{number}.{suffix}")
+    (line,) = told(root, caplog)
+    assert "2 of 22 images of split test are also in train" in line
+    assert f"renamed3.{suffix} = " in line and f"train/ant/3.{suffix}" in line
+
+
+def test_a_split_that_is_a_link_to_another_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree(tmp_path, "train", "val")
+    (root / "test").symlink_to("val")
+    (line,) = told(root, caplog)
+    assert "20 of 20 images of split test are also in val" in line
+
+
+def test_a_class_folder_of_another_split_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree(tmp_path, "train", "val", "test")
+    (root / "train" / "ant" / "more").symlink_to(root / "test" / "ant")
+    assert "10 of 20 images of split test are also in train" in " ".join(told(root, caplog))
+
+
+def test_copies_between_held_out_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree(tmp_path, "train")
+    for path in sorted((root / "train").rglob("*.png")):
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    assert "split test are also in train" in " ".join(told(root, caplog))
+
+
+def test_of_a_large_set_a_part_is_compared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, "train", suffix="bmp")
+    shutil.copytree(root / "train", root / "test")
+    monkeypatch.setattr(shared, "READ", 12)
+    (line,) = told(root, caplog)
+    assert "at least 6 of 20" in line
