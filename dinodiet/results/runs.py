@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, printable
 from dinodiet.results.cache import Cache, Entry, Record, Scalar
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import FORMAT
@@ -124,9 +124,9 @@ def locate(paths: Iterable[Path | str]) -> tuple[dict[Path, list[str]], dict[Pat
 
 def study_labels(studies: Iterable[Path]) -> dict[Path, str]:
     """Return the names of studies: the folder's, or the whole path where two folders have one name."""
-    names = {study: study.resolve().name for study in studies}
+    names = {study: printable(study.resolve().name) for study in studies}
     taken = Counter(names.values())
-    return {study: name if taken[name] == 1 else str(study) for study, name in names.items()}
+    return {study: name if taken[name] == 1 else printable(str(study)) for study, name in names.items()}
 
 
 def walk(path: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, list[str]]]:
@@ -202,7 +202,7 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
 def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[str, Any]) -> Record:
     """Return what a run is, by column and configuration key."""
     model, dataset = labels(run_id, choices)
-    record: Record = {"run": run_id, "model": model, "seed": seed}
+    record: Record = {"run": printable(run_id), "model": model, "seed": seed}
     for group, choice in choices.items():
         if group != "model" and not group.startswith(("hydra/", "tracker")):
             record[group] = _scalar(choice)
@@ -264,4 +264,6 @@ def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
 
 
 def _scalar(value: Any) -> Scalar:
-    return value if value is None or isinstance(value, (str, int, float, bool)) else json.dumps(value)
+    if isinstance(value, str):
+        return printable(value)  # a path that is no UTF-8 is neither written nor kept in a column
+    return value if value is None or isinstance(value, (int, float, bool)) else json.dumps(value)

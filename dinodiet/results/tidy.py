@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, printable
 from dinodiet.results.cache import Record
 from dinodiet.results.runs import COSTS, Run, is_choice, keys_of, read
 
@@ -187,4 +187,4 @@ def text(value: Any) -> str:
         return str(bool(value)).lower()
     if isinstance(value, (int, float, np.number)):
         return f"{value:.10g}"
-    return str(value)
+    return printable(str(value))

@@ -1,6 +1,7 @@
 """Runs on disk as a tidy frame: what is a column, what is a row, what is left out."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +53,16 @@ def test_what_differs_is_a_column(tmp_path: Path) -> None:
     assert sorted(diet["method.loss.label_smoothing"]) == [0.0, 0.2]
     assert frame[frame["method"] == "dino"]["method.loss.label_smoothing"].isna().all()
     assert set(frame["method.views.global_scale"].dropna()) == {"[0.4, 1.0]", "[0.1, 1.0]"}
+
+
+def test_names_that_are_no_text_are_written_with_escapes(tmp_path: Path) -> None:
+    for name in (b"\xff", b"a\nb"):
+        studies.write(tmp_path, studies.results(overrides={"method.loss.label_smoothing": os.fsdecode(name)}))
+    frame = collect(tmp_path)
+    assert set(frame["method.loss.label_smoothing"]) == {r"\xff", r"a\nb"}
+    frame.to_parquet(tmp_path / "scores.parquet")
+    for wanted in (r"\xff", os.fsdecode(b"\xff")):
+        assert len(collect(tmp_path, where={"label_smoothing": wanted}).drop_duplicates("run")) == 1
 
 
 def test_several_studies(tmp_path: Path) -> None:
