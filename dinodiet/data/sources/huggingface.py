@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.mistaken import why_unreadable
 from dinodiet.io.scratch import data_root
 from dinodiet.io.transfer import check_hub
 from dinodiet.types import Images
@@ -195,12 +197,15 @@ def _from_disk(folder: Path, root: str) -> dict[str, Any]:
             return {"train": library.load_from_disk(str(folder))}
         for kind in ("parquet", "arrow"):
             if files := _by_split(folder, kind):
+                _check_readable(files)
                 cache = str(data_root(root))
                 return {
                     split: library.load_dataset(kind, data_files=found, cache_dir=cache, split="train")
                     for split, found in files.items()
                 }
     except (OSError, ValueError, RuntimeError, LookupError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"path: {folder} cannot be read ({one_line(error)})") from error
     raise UserError(f"path: no .parquet or .arrow files in {folder}; expected is train-00000-of-00001.parquet")
 
@@ -212,6 +217,12 @@ def _by_split(folder: Path, kind: str) -> dict[str, list[str]]:
         begins = path.stem.split("-")[0]
         files.setdefault(path.parent.name if begins.isdigit() else begins, []).append(str(path))
     return files
+
+
+def _check_readable(files: dict[str, list[str]]) -> None:
+    for path in itertools.chain.from_iterable(files.values()):
+        if (reason := why_unreadable(path)) is not None:
+            raise UserError(f"path: {path} cannot be read (it is {reason})")
 
 
 def _choose(tables: dict[str, Any], split: str, name: str | None, title: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
+from dinodiet.data.sources.walk import is_file_or_gone
 from dinodiet.errors import UserError, one_line, printable
+from dinodiet.io.mistaken import why_unreadable
 from dinodiet.types import Images
 
 SPLITS = ("train", "val", "test", "pretext")
@@ -68,8 +71,11 @@ def table_splits(root: Path, table: Path, test_fraction: float, make: MakeImages
 
 
 def _rows(table: Path) -> list[Row]:
+    if table.is_file() and (what := why_unreadable(table)) is not None:
+        raise UserError(f"labels: {table} is {what}")
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        # Names that are no UTF-8 are read as Python reads those of the file system.
+        with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file, strict=True)
             _check_columns(table, list(reader.fieldnames or ()))
             read = [(reader.line_num, row) for row in reader]
@@ -105,10 +111,10 @@ def _row(where: str, row: dict[str, str | None], several: bool) -> Row:
 def _check_files(table: Path, rows: list[Row], root: Path) -> None:
     seen: set[str] = set()
     for row in rows:
-        if row.file in seen:
+        if os.path.normpath(row.file) in seen:
             raise UserError(f"labels: {table}: {row.file} is listed twice; several labels of an image are written a|b")
-        seen.add(row.file)
-    missing = [row.file for row in rows if not (root / row.file).is_file()]
+        seen.add(os.path.normpath(row.file))
+    missing = [row.file for row in rows if not is_file_or_gone(str(root / row.file))]
     if missing:
         raise UserError(f"labels: {table}: {len(missing)} of {len(rows)} files not found in {root}, first {missing[0]}")
 

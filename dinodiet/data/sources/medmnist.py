@@ -26,6 +26,7 @@ from dinodiet.data.sources.planned import counted, with_labels
 from dinodiet.data.sources.published import check_published
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned, present
+from dinodiet.io.mistaken import why_unreadable
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.units import byte_size
@@ -103,7 +104,8 @@ def medmnist_set(
     try:
         splits = {split: _split(path, split, size, multilabel, unpack) for split in ("train", "val", "test")}
     except BROKEN as error:
-        raise UserError(f"{path} is broken ({one_line(error)}); delete it and run again with download=true") from error
+        reason = why_unreadable(path) or one_line(error)
+        raise UserError(f"{path} is broken ({reason}); delete it and run again with download=true") from error
     source = RawSplits(name=name, num_labels=len(info["label"]), multilabel=multilabel, **splits)
     check_published(source, path, published, _by_hand(name, size))
     return source

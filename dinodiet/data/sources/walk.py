@@ -107,7 +107,7 @@ class _Walk:
                 self.left[LOOP].append(entry.path)
             else:
                 self.links.append((entry.path, number))
-        elif is_image and (entry.is_file(follow_symlinks=False) or _is_file_or_gone(entry.path)):
+        elif is_image and (entry.is_file(follow_symlinks=False) or is_file_or_gone(entry.path)):
             self.found[number].append(entry.path)
         elif is_image or _is_dangling(entry.path):
             self.left[OTHER if is_image else GONE].append(entry.path)
@@ -168,7 +168,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))  # noqa: PTH112
 
 
-def _is_file_or_gone(path: str) -> bool:
+def is_file_or_gone(path: str) -> bool:
+    """Return whether a path is a file's, or a link to nothing, which is treated as a broken file."""
     return os.path.isfile(path) or _is_dangling(path)  # noqa: PTH113
 
 

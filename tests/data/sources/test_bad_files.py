@@ -14,6 +14,7 @@ from dinodiet.data.dataset import open_dataset
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.data.images import FileImages, read_image
 from dinodiet.data.sources.folder import image_folder
+from dinodiet.data.sources.huggingface import huggingface_set
 from dinodiet.errors import UserError, one_line, printable
 from dinodiet.io.files import read_json, write_json
 from tests.data.sources.test_folder import fill, tree
@@ -71,6 +72,43 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     assert images.fingerprint()
     with pytest.raises(UserError, match=r"1.png.*no such file"):
         images[1]
+
+
+@pytest.mark.parametrize(("write", "reason"), GONE + PAGES)
+@pytest.mark.parametrize("name", ["train-0.parquet", "data/test.arrow"])
+def test_tables_of_images_are_called_what_they_are(name: str, write: Write, reason: str, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}.*{reason}"):
+        huggingface_set(root=str(tmp_path / "cache"), path=str(tmp_path))
+
+
+@pytest.mark.parametrize(("write", "reason"), PAGES)
+def test_a_table_of_labels_is_called_what_it_is(write: Write, reason: str, tmp_path: Path) -> None:
+    write(tmp_path / "labels.csv")
+    with pytest.raises(UserError, match=rf"labels.csv is .*{reason}"):
+        opened(tmp_path, labels="labels.csv")
+
+
+def test_a_table_may_name_links_to_nothing_and_names_that_are_no_text(tmp_path: Path) -> None:
+    fill(tmp_path, 5)
+    (tmp_path / "0.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    files = [b"\xff.png", b"1.png", b"2.png", b"3.png", b"4.png", b"gone.png"]
+    lines = [b"%s,%s,%s" % (file, b"ab"[i % 2 : i % 2 + 1], b"test" * (i < 2)) for i, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_bytes(b"\n".join([b"file,label,split", *lines]))
+    with pytest.raises(UserError, match=r"gone.png \(a link to nowhere"):
+        opened(tmp_path, labels="labels.csv")
+    source = opened(tmp_path, labels="labels.csv", broken="skip")
+    assert len(source.train) + len(source.test) == 5
+
+
+def test_a_file_is_listed_once_by_whatever_spelling(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,a\n1.png,b\n./0.png,b\n")
+    with pytest.raises(UserError, match="listed twice"):
+        opened(tmp_path, labels="labels.csv")
 
 
 ODD = (b"\xff", b"\xff,=", b"a\nb", b'say "x"', b"{a: b}", b"k=v", b"\xe2\x80\xa8", b"#1", b"%s%d", b" ")

@@ -59,7 +59,8 @@ def test_blank_copied_and_similar_images_are_counted_and_named(
     assert f"{tmp_path}/train/bee/6.png and {tmp_path}/test/ant/small.jpg" in near
     assert warnings(tmp_path, caplog) == [blank, copies, near]  # from what was kept
     image_folder(root=str(tmp_path), broken="skip")
-    assert len(caplog.records) == 3
+    (shared,) = caplog.records[3:]
+    assert "1 of 4 images of split test are also in train" in shared.message
 
 
 def test_hashes_near_each_other_are_found_wherever_they_differ() -> None:

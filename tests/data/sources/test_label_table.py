@@ -56,7 +56,7 @@ def test_images_of_pretext_alone_have_no_labels(tmp_path: Path) -> None:
     [
         ("name,label\na,b\n", "has the columns name, label;"),
         ("file,label,spilt\n", "has the columns file, label, spilt"),
-        ("", "has the columns ;"),
+        ("", "is empty"),
         ("file,label\n" + rows("a", "b") + "deep/0.png,b\n", "deep/0.png is listed twice"),
         ("file,label\n" + rows("a") + "no.png,b\nnor.png,b\n", "2 of 3 files not found .*first no.png"),
         ("file,label,split\n" + rows("a,tets"), "line 2: split 'tets'"),
