@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,7 +47,8 @@ def image_folder(
     """Return the splits of an image folder; classes are the folders in `train`, in alphabetical order.
 
     Where there is no `train/<class>/`, all images are without labels: those in `pretext`, else in `train`, else
-    anywhere below `root`. Self-supervised training needs no more.
+    anywhere below `root`. Self-supervised training needs no more. Links are followed, and no folder of a split is
+    entered twice; what is left out, and images that are in two splits, are told in one line each.
 
     Args:
         root: the folder of the splits; its name is the dataset's.
@@ -79,7 +81,7 @@ def image_folder(
     only = _find(folder, "pretext", pretext)
     if found["train"] is not None and subfolders(found["train"]):
         images = None if only is None else make(_files(only)[0], None)
-        source = _labelled_splits(folder, found, images, test_fraction, make)
+        source = _labelled_splits(folder, found | {"pretext": only}, images, test_fraction, make)
     elif found["val"] is None and found["test"] is None:
         source = unlabelled(printable(folder.resolve().name), make(_files(only or found["train"] or folder)[0], None))
         log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
@@ -100,8 +102,13 @@ def _labelled_splits(
 ) -> RawSplits:
     """Return the splits of a folder whose train has class folders."""
     assert places["train"] is not None
-    classes = class_folders(places["train"])
-    splits = {split: labelled(place, classes, make) for split, place in places.items() if place is not None}
+    others = [place for split, place in places.items() if split != "train" and place is not None]
+    classes = class_folders(places["train"], others)
+    splits = {
+        split: labelled(place, classes, make, others)
+        for split in ("train", "val", "test")
+        if (place := places[split]) is not None
+    }
     train: Images = splits["train"]
     test: Images | None = splits.get("test")
     if test is None:
@@ -120,21 +127,23 @@ def _find(folder: Path, split: str, name: str | None) -> Path | None:
     return folder / name
 
 
-def class_folders(train: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; a UserError where there are none."""
-    classes = subfolders(train)
+def class_folders(train: Path, others: Sequence[Path] = ()) -> list[str]:
+    """Return the names of the folders in a folder, sorted, but for those of other splits; a UserError where none are."""
+    classes = [name for name in subfolders(train) if train / name not in others]
     if not classes:
         raise UserError(f"no class folders in {train}; images are expected in {train}/<class>/")
     return classes
 
 
-def labelled(split: Path, classes: list[str], make: MakeImages = FileImages) -> FileImages:
+def labelled(split: Path, classes: list[str], make: MakeImages = FileImages, others: Sequence[Path] = ()) -> FileImages:
     """Return the images of a split's class folders, sorted, with the positions of their classes as labels.
+
+    Folders of `others`, the other splits, are no class folders.
 
     Raises:
         UserError: no class folders, one without images, or one that is not among the classes.
     """
-    names = class_folders(split)
+    names = class_folders(split, others)
     if unknown := [name for name in names if name not in classes]:
         raise UserError(
             f"{split / unknown[0]}: class {unknown[0]!r} is not in train; choose from: {', '.join(classes)}"

@@ -111,3 +111,11 @@ def test_images_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     (tmp_path / "all" / "deep" / "up").symlink_to("..")
     with caplog.at_level(logging.WARNING):
         assert len(opened(tmp_path / "all").train) == 4
+
+
+def test_the_folder_of_a_split_is_no_class_of_another(tmp_path: Path) -> None:
+    for place in ("ant", "bee", "test/ant", "test/bee", "pretext"):
+        fill(tmp_path / place, 5)
+    source = image_folder(root=str(tmp_path), train=".")
+    assert (source.num_labels, len(source.train), len(source.test)) == (2, 10, 10)
+    assert image_folder(root=str(tmp_path), train=".", test=None).num_labels == 3
