@@ -128,7 +128,7 @@ def _find(folder: Path, split: str, name: str | None) -> Path | None:
 
 
 def class_folders(train: Path, others: Sequence[Path] = ()) -> list[str]:
-    """Return the names of the folders in a folder, sorted, but for those of other splits; a UserError where none are."""
+    """Return the names of the folders in a folder, sorted, without those of other splits; a UserError if none."""
     classes = [name for name in subfolders(train) if train / name not in others]
     if not classes:
         raise UserError(f"no class folders in {train}; images are expected in {train}/<class>/")
