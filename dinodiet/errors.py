@@ -26,6 +26,10 @@ class MachineLimit(UserError):  # noqa: N818 - a statement about this machine, n
     EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
+class NotBuilt(UserError):  # noqa: N818 - a statement about a part
+    """A part failed while it was built, with an error that is no refusal of its settings."""
+
+
 class NotApplicable(Exception):  # noqa: N818 - a statement about the data, not a failure
     """An evaluator's word that its scores make no sense for this data; the message says why."""
 

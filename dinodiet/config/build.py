@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import NODES
 from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, targets
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import NotBuilt, UserError, one_line
 from dinodiet.io.declare import Declaring
 from dinodiet.io.limits import limit_of
 
@@ -97,7 +97,7 @@ def _cannot(key: str, error: Exception) -> UserError:
     """Return that a part cannot be built, in one line: the values that it was given made something in it fail."""
     if (limit := limit_of(error)) is not None:
         return limit if isinstance(error, OSError) else type(limit)(f"{key}: {limit}")
-    return UserError(f"{key}: {type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where")
+    return NotBuilt(f"{key}: {type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where")
 
 
 def _check_complete(function: Callable[..., Any], runtime: Mapping[str, Any], key: str) -> None:

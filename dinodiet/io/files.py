@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from dinodiet.errors import UserError
 
+LARGEST = 2.0**63  # whole numbers beyond fit no column of a table
+
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -116,10 +118,27 @@ def without_nan(content: Any) -> Any:
     return content
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: it is none, also where it is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of JSON is a finite number; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where the file is absent, half-written or something else."""
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

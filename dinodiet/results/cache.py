@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import write_atomically
+from dinodiet.io.files import parse_json, write_atomically
 
 Scalar = str | int | float | bool | None
 Record = dict[str, Scalar]
@@ -35,7 +35,7 @@ class Cache:
     def __init__(self, study: Path) -> None:
         self._path = study / ".sweep" / "collected.json"
         try:
-            self._old = _unpack(json.loads(self._path.read_bytes()))
+            self._old = _unpack(parse_json(self._path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._old = {}
         self._used: dict[str, Entry] = {}

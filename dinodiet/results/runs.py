@@ -14,6 +14,7 @@ from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.errors import UserError, printable
+from dinodiet.io.files import is_number, parse_json
 from dinodiet.results.cache import Cache, Entry, Record, Scalar
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import FORMAT
@@ -158,7 +159,7 @@ def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: F
         record = cache.get(name, stat.st_mtime_ns, stat.st_size)
         if record is None:
             try:
-                record = parse(json.loads(RunDir(study / name).results.read_bytes()), name)
+                record = parse(parse_json(RunDir(study / name).results.read_bytes()), name)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 found.problems.setdefault(_reason(error), []).append(RunDir(study / name).results)
                 continue
@@ -188,14 +189,16 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     if (written := results["format"]) != FORMAT:
         age = "an older" if isinstance(written, int) and written < FORMAT else "a newer"
         raise OtherFormatError(f"written by {age} version (format {written}; this one reads {FORMAT})")
+    if not is_number(results["seed"]):
+        raise TypeError("seed is no number")
     record = identity(run_id, results["choices"], results["seed"], results["config"])
     for phase in ("initial", "final"):
         record |= _scores(f"{phase}/", results[phase])
         record |= _scores(f"{phase}/val/", results["validation"][phase])
     record |= _scores("setting/", results["settings"]["final"])
-    record |= {f"better/{name}": direction for name, direction in results["better"].items()}
-    record |= {f"final/{name}": results.get(name) for name in COSTS}
-    record |= {f"skipped/{name}": reason for name, reason in results["skipped"].items()}
+    record |= {f"better/{name}": str(direction) for name, direction in results["better"].items()}
+    record |= _scores("final/", {name: results.get(name) for name in COSTS})
+    record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
     return record
 
 
@@ -217,6 +220,9 @@ def labels(run_id: str, choices: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _scores(prefix: str, scores: dict[str, float | None]) -> Record:
+    for name, value in scores.items():
+        if value is not None and not is_number(value):
+            raise TypeError(f"{name}: {str(value)[:20]} is no number")
     return {prefix + name: value for name, value in scores.items()}
 
 

@@ -16,7 +16,9 @@ from dinodiet.store.rundir import RunDir
 
 FORMAT = 2
 # What torch.load raises for a file that was cut short or is no checkpoint.
-_BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError)
+_BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, ValueError, TypeError, AttributeError)
+
+_KINDS = {"method": dict, "model": dict, "input": dict, "encoder": str, "step": int}  # of what is read before the rest
 
 
 def save(run_dir: RunDir, state: dict[str, Any]) -> None:
@@ -70,15 +72,19 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"checkpoint: {path} does not exist")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how a file from elsewhere was pickled
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:
         if limit_of(error) is not None:  # it may be whole: nothing is begun anew for that
             raise
         raise UserError(f"checkpoint: {path} cannot be read ({type(error).__name__})") from error
-    if not isinstance(state, dict) or "identity" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
         raise UserError(f"checkpoint: {path} was not written by dinodiet")
     if state.get("format") != FORMAT:
         raise UserError(f"checkpoint: {path} has format {state.get('format')}; this version reads {FORMAT}")
+    if wrong := [key for key, kind in _KINDS.items() if not isinstance(state.get(key), kind)]:
+        raise UserError(f"checkpoint: {path} is not whole: {', '.join(wrong)} cannot be what a run wrote")
     return state
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import NotBuilt, UserError, one_line
 from dinodiet.types import Tracker
 
 SECONDS = 45.0  # that a run waits for one call
@@ -74,7 +74,7 @@ class Guarded:
             return
         self._thread.leave()
         self._thread = None
-        if isinstance(error, UserError) and not hasattr(self, "_tracker"):
+        if isinstance(error, UserError) and not isinstance(error, NotBuilt) and not hasattr(self, "_tracker"):
             raise error
         tell(f"tracker: {self._name} failed ({_reason(error)}); the run goes on without it")
 

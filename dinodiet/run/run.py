@@ -21,7 +21,7 @@ from dinodiet.config.settings import Settings, write_settings
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
 from dinodiet.io import machine
-from dinodiet.io.files import read_json, write_json
+from dinodiet.io.files import write_json
 from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
@@ -34,7 +34,7 @@ from dinodiet.run.trackers import show_artefacts
 from dinodiet.run.weights import write_weights
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
-from dinodiet.store.status import Preempted, Status, slurm_job
+from dinodiet.store.status import Preempted, Status, read_status, slurm_job
 from dinodiet.training.loop import fit
 
 REQUEUE_SECONDS = 300.0
@@ -175,7 +175,7 @@ def exclusive(run_dir: RunDir) -> Iterator[None]:
         OSError: it cannot be made or locked.
     """
     run_dir.path.mkdir(parents=True, exist_ok=True)
-    owner = read_json(run_dir.status) or {}
+    owner = read_status(run_dir) or {}
     requeued = slurm_job() is not None and owner.get("slurm_job") == slurm_job()
     lock = FileLock(run_dir.lock, timeout=REQUEUE_SECONDS if requeued else 0)
     try:
@@ -183,7 +183,7 @@ def exclusive(run_dir: RunDir) -> Iterator[None]:
     except NotImplementedError as error:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(run_dir.lock)) from error
     except Timeout as error:
-        owner = read_json(run_dir.status) or {}
+        owner = read_status(run_dir) or {}
         where = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
         raise BusyError(f"{run_dir.path.name}: {where} is working on this run; wait for it or stop it first") from error
     try:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dinodiet.config.signature import Node
-from dinodiet.errors import UserError
-from dinodiet.io.files import atomic_file
+from dinodiet.errors import UserError, one_line
+from dinodiet.io.files import atomic_file, parse_json
 from dinodiet.store.rundir import RunDir
 from dinodiet.types import InputSpec
 
@@ -49,4 +49,10 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], Node, dict[str, Any]]:
         raise UserError(f"checkpoint: {path} cannot be read ({type(error).__name__})") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"checkpoint: {path} has format {metadata.get('format')}; this version reads {FORMAT}")
-    return state, json.loads(metadata["model"]), json.loads(metadata["input"])
+    try:
+        model, spec = (parse_json(metadata[name]) for name in ("model", "input"))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"checkpoint: {path} does not say of which model it is ({one_line(error)})") from error
+    if not (isinstance(model, dict) and isinstance(spec, dict)):
+        raise UserError(f"checkpoint: {path} does not say of which model it is")
+    return state, model, spec

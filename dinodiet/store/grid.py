@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,7 +41,19 @@ def write_grid(study: Path, cells: list[Cell]) -> None:
 def read_grid(study: Path) -> list[Cell]:
     """Return the cells of the newest grid; none where there is no grid, or a half-written one."""
     content = read_json(grid_path(study)) or {}
-    return [Cell(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in content.get("cells", [])]
+    try:
+        return [_cell(**cell) for cell in content.get("cells", [])]
+    except TypeError:
+        return []
+
+
+def _cell(run_id: str, overrides: Iterable[str], choices: Mapping[str, str], seed: int) -> Cell:
+    """Return a cell; raises TypeError where something has another type."""
+    if not isinstance(choices, Mapping) or isinstance(overrides, str) or not isinstance(seed, int):
+        raise TypeError(f"no cell: {run_id}")
+    if not all(isinstance(word, str) for word in (run_id, *overrides, *choices, *choices.values())):
+        raise TypeError(f"no cell: {run_id}")
+    return Cell(run_id, tuple(overrides), dict(choices), seed)
 
 
 def jobs_path(study: Path) -> Path:
@@ -50,7 +63,7 @@ def jobs_path(study: Path) -> Path:
 
 def read_jobs(study: Path) -> dict[str, str]:
     """Return the newest SLURM job (such as 12_3) of each cell that was ever submitted, by run id."""
-    return dict(read_json(jobs_path(study)) or {})
+    return {run_id: job for run_id, job in (read_json(jobs_path(study)) or {}).items() if isinstance(job, str)}
 
 
 def write_jobs(study: Path, jobs: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import naming, without_nan, write_atomically, write_text
+from dinodiet.io.files import is_number, naming, parse_json, without_nan, write_atomically, write_text
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,13 @@ class RunDir:
         """Yield the rows of `metrics.jsonl`; a half-written last line is left out."""
         if not self.metrics.exists():
             return
-        for line in self.metrics.read_text().splitlines():
+        for line in self.metrics.read_bytes().splitlines():
             try:
-                yield json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 return
+            if isinstance(row, dict) and is_number(row.get("step")):
+                yield row
 
     def keep_metrics_until(self, step: int) -> None:
         """Drop the rows written after the checkpoint at `step`: the resumed run writes them again."""

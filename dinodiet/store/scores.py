@@ -10,7 +10,7 @@ from typing import Any
 
 from dinodiet.config.groups import PHASES
 from dinodiet.errors import UserError
-from dinodiet.io.files import read_json, write_json
+from dinodiet.io.files import is_number, read_json, write_json
 from dinodiet.store.rundir import RunDir
 
 FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
@@ -54,7 +54,27 @@ def read_scores(run_dir: RunDir) -> list[ScoreFile]:
     """Return all scores of a run, oldest first; files of another format and broken ones are left out."""
     contents = [read_json(path) for path in sorted(run_dir.scores.glob("*.json"))]
     known = [content for content in contents if content is not None and content.pop("format", None) == FORMAT]
-    return sorted((ScoreFile(**content) for content in known), key=lambda scores: (scores.written, scores.key))
+    files = [scores for content in known if (scores := _scores(content)) is not None]
+    return sorted(files, key=lambda scores: (scores.written, scores.key))
+
+
+def _scores(content: dict[str, Any]) -> ScoreFile | None:
+    try:
+        scores = ScoreFile(**content)
+    except TypeError:
+        return None
+    texts = all(isinstance(word, str) for word in (scores.key, scores.evaluator, scores.phase, *scores.artefacts))
+    whole = texts and isinstance(scores.settings, dict) and is_number(scores.written)
+    return scores if whole and _are_metrics(scores.test) and _are_metrics(scores.val or {}) else None
+
+
+def _are_metrics(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(entry, dict)
+        and {"value", "kind", "better"} <= entry.keys()
+        and (entry["value"] is None or is_number(entry["value"]))
+        for entry in found.values()
+    )
 
 
 def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:

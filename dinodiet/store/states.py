@@ -11,10 +11,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import read_json
 from dinodiet.store.grid import read_grid, read_jobs
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.status import HEARTBEAT_SECONDS, State, works_here
+from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, works_here
 
 PROGRESS = ("step", "total_steps", "phase", "loss", "images_per_second", "seconds_left")  # of status.json
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
@@ -116,7 +115,7 @@ def state_of(
     name, study = run_dir.path.name, run_dir.path.parent
     if run_dir.results.exists():
         return CellStatus(name, CellState.DONE, study, slurm_job=job)
-    status = read_json(run_dir.status)
+    status = read_status(run_dir)
     if status is None:
         return CellStatus(name, CellState.MISSING, study, slurm_job=job)
     job = job or status.get("slurm_job")
@@ -144,7 +143,7 @@ def _judge(status: dict[str, Any], waits: bool, asked: bool, death: str | None) 
 
 def _death(run_dir: RunDir, status: dict[str, Any], now: float) -> str | None:
     """Return why a run that calls itself running is dead, or None where it may live."""
-    silent = now - status.get("heartbeat", 0.0)
+    silent = now - (status.get("heartbeat") or 0.0)
     if silent > SILENT_SECONDS:
         return f"killed: not heard of for {silent:.0f} s"
     if status.get("host") == socket.gethostname() and status.get("pid") == os.getpid() and not works_here(run_dir):
@@ -159,6 +158,6 @@ def _alive(pid: Any) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, TypeError):
+    except (PermissionError, TypeError, OverflowError):
         return True
     return True

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from dinodiet.errors import MachineLimit, UserError, one_line
-from dinodiet.io.files import overwrite_json, read_json, write_json
+from dinodiet.io.files import is_number, overwrite_json, read_json, write_json
 from dinodiet.io.limits import FULL
 from dinodiet.store.rundir import RunDir
 
@@ -34,6 +34,24 @@ class State(str, Enum):
     PREEMPTED = "preempted"
     STOPPED = "stopped"  # by a limit of the machine, such as a full disk: it can go on later
     KILLED = "killed"  # written by the sweep that found it dead
+
+
+_TEXTS = ("host", "slurm_job", "settings", "reason", "traceback", "phase")
+_NUMBERS = ("heartbeat", "started", "pid", "starts", "step", "total_steps", "loss", "images_per_second", "seconds_left")
+
+
+def read_status(run_dir: RunDir) -> dict[str, Any] | None:
+    """Return the status of a run; None where there is none, or a broken one. Values of a wrong type are left out."""
+    content = read_json(run_dir.status)
+    if content is None or content.get("state") not in [state.value for state in State]:
+        return None
+    return {key: value for key, value in content.items() if value is None or _is_right(key, value)}
+
+
+def _is_right(key: str, value: Any) -> bool:
+    if key == "requeued_at":
+        return isinstance(value, list) and all(step is None or is_number(step) for step in value)
+    return is_number(value) if key in _NUMBERS else key not in _TEXTS or isinstance(value, str)
 
 
 class Preempted(SystemExit):
@@ -79,7 +97,7 @@ class Status:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Status:
-        before = read_json(self._run_dir.status) or {}
+        before = read_status(self._run_dir) or {}
         self._content = {
             "state": State.RUNNING.value,
             "host": socket.gethostname(),

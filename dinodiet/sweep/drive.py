@@ -13,7 +13,7 @@ from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks
 from dinodiet.store.states import CellState, CellStatus, state_of
-from dinodiet.store.status import State
+from dinodiet.store.status import State, read_status
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
 
@@ -103,13 +103,13 @@ def _readable(task: Task, status: CellStatus) -> CellStatus:
 
 def note_death(run_dir: RunDir, reason: str) -> None:
     """Write into a run directory that its process died without recording why; where that is possible."""
-    status = read_json(run_dir.status) or {"state": State.KILLED.value}
+    status = read_status(run_dir) or {"state": State.KILLED.value}
     with contextlib.suppress(OSError):  # a full disk may be what it died of: the other cells go on
         write_json(run_dir.status, {**status, "state": State.KILLED.value, "reason": reason})
 
 
 def _forget_failure(run_dir: RunDir) -> None:
     """Take back a recorded failure: the cell is about to run again."""
-    status = read_json(run_dir.status)
+    status = read_status(run_dir)
     if status is not None and status["state"] == State.FAILED.value:
         note_death(run_dir, f"to be retried after: {status.get('reason')}")

@@ -10,7 +10,8 @@ from dinodiet.store.rundir import RunDir
 
 
 def state(step: int, **identity: Any) -> dict[str, Any]:
-    return {"identity": identity, "step": step, "weights": torch.full((1000,), float(step))}
+    parts = {"method": {}, "model": {}, "input": {}, "encoder": "encoder"}
+    return {"identity": identity, "step": step, "weights": torch.full((1000,), float(step)), **parts}
 
 
 def test_round_trip(tmp_path: Path) -> None:

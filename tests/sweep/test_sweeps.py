@@ -140,7 +140,7 @@ def test_equal_terms_for_both_methods() -> None:
             "method.loss.label_smoothing=0.1,much,few",
             ["method.loss.label_smoothing: 'much'", "method.loss.label_smoothing: 'few'"],
         ),
-        ("model=vit_tiny,mea", ["model=mea", "'model/mea'"]),
+        ("model=vit_tiny,mea", ["model=mea", "model: no choice 'mea'"]),
         ("dataset=breastmnist,pathmnist", ["dataset=breastmnist", "dataset.limit: 1000; 546 images"]),
         ("model.size=tiny,huge", ["model.size=huge", "model.size: 'huge'; choose from"]),
         ("method.labl=3,4", ["method.labl=3", "method.labl=4"]),

@@ -14,12 +14,12 @@ from filelock import FileLock
 from dinodiet.config.ranges import AtLeastOne, NonNegative, Positive, Range
 from dinodiet.config.signature import check_value
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.files import read_json, write_json
+from dinodiet.io.files import write_json
 from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus
-from dinodiet.store.status import Preempted, State
+from dinodiet.store.status import Preempted, State, read_status
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
 from dinodiet.sweep.launchers.slurm_job import run_in_job
 from dinodiet.sweep.progress import Progress
@@ -118,7 +118,7 @@ class Slurm:
             raise Preempted("SIGINT") from error
 
     def _submit(self, study: Path, tasks: Sequence[Task], progress: Progress) -> None:
-        before = [read_json(task.run_dir.status) for task in tasks]
+        before = [read_status(task.run_dir) for task in tasks]
         for task, status in zip(tasks, before, strict=True):
             write_json(task.run_dir.status, {**(status or {}), "state": State.QUEUED.value, "reason": None})
         try:
@@ -165,7 +165,7 @@ class Slurm:
 
     def _submit_again(self, entry: _Watched, status: CellStatus, progress: Progress) -> bool:
         """Submit a run again that was killed without notice and not requeued; return whether it was."""
-        own = read_json(entry.task.run_dir.status) or {}
+        own = read_status(entry.task.run_dir) or {}
         if status.state is not CellState.STOPPED or entry.job is None or own.get("state") != State.RUNNING.value:
             return False
         ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")

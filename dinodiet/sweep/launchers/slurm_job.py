@@ -9,10 +9,10 @@ import time
 from types import FrameType
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.files import read_json, write_json
+from dinodiet.io.files import write_json
 from dinodiet.store.queue import requeue
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.status import Preempted, State, slurm_job
+from dinodiet.store.status import Preempted, State, read_status, slurm_job
 from dinodiet.sweep.task import Task, execute, printing_to
 
 SAME_STEP_REQUEUES = 3  # so many time limits in a row without a step between them: it would go on for ever
@@ -51,7 +51,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _left(run_dir: RunDir, left: Preempted) -> None:
     if left.signal_name != signal.SIGUSR2.name:
         return
-    status = read_json(run_dir.status) or {}
+    status = read_status(run_dir) or {}
     steps = [*status.get("requeued_at", []), left.step]
     if steps[-SAME_STEP_REQUEUES:] == [left.step] * SAME_STEP_REQUEUES:
         advice = "raise hydra.launcher.timeout_min and add retry=failed"
