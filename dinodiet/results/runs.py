@@ -189,9 +189,9 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     if (written := results["format"]) != FORMAT:
         age = "an older" if isinstance(written, int) and written < FORMAT else "a newer"
         raise OtherFormatError(f"written by {age} version (format {written}; this one reads {FORMAT})")
-    if not is_number(results["seed"]):
-        raise TypeError("seed is no number")
     record = identity(run_id, results["choices"], results["seed"], results["config"])
+    if not is_number(record["seed"]):
+        raise TypeError("seed is no number")
     for phase in ("initial", "final"):
         record |= _scores(f"{phase}/", results[phase])
         record |= _scores(f"{phase}/val/", results["validation"][phase])
