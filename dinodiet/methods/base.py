@@ -73,6 +73,10 @@ class MethodBase(nn.Module):
         """Return a trained classifier's logits (B, labels) of images (B, 3, s, s); None: the method trains none."""
         return None
 
+    def guessing(self) -> dict[str, float]:
+        """Return the value that logged losses have as long as nothing is learned, by name; none where it is unknown."""
+        return {}
+
     def diagnostics(self) -> dict[str, float]:
         """Return what is too costly for every step, about the last batch."""
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,10 @@ class DIET(MethodBase):
         for group in heads:
             group.name, group.lr_scale = f"head_{group.name}", self.head.lr_scale
         return backbone + heads
+
+    def guessing(self) -> dict[str, float]:
+        """Return log(classes), the cross-entropy of a uniform prediction, with label smoothing and mixing too."""
+        return {"diet_loss": math.log(self.targets.num_classes)}
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective rank of the last batch's embeddings; a fall towards 1 is collapse."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,10 @@ class DINO(MethodBase):
     def towers(self) -> list[nn.Module]:
         """Return the student's backbone and the teacher's."""
         return [self.backbone, self.teacher.backbone]
+
+    def guessing(self) -> dict[str, float]:
+        """Return log(prototypes), the loss of a student or teacher that tells no images apart."""
+        return {"loss": math.log(self.head.out_dim)}
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective rank of the teacher's embeddings of the first global view, and its temperature."""

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from dinodiet.run.learning import tell_guessing
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
 from dinodiet.training.state import TrainState
@@ -122,6 +123,7 @@ class Monitor:
 
     def _log(self, clock: Clock) -> None:
         means = {key: (value / self._window_steps).item() for key, value in self._window.items()}
+        tell_guessing(clock, self._window_steps, means, self._state.method.guessing())
         self._window, self._window_steps = {}, 0
         rates = {f"lr/{group['name']}": group["lr"] for group in self._state.optimizer.param_groups}
         self._record(clock, {**means, **self._state.method.diagnostics(), **rates})

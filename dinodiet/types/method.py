@@ -101,6 +101,10 @@ class Method(Protocol):
         """Return what is optimised."""
         ...
 
+    def guessing(self) -> dict[str, float]:
+        """Return the value that logged losses have as long as nothing is learned, by name; none where it is unknown."""
+        ...
+
     def diagnostics(self) -> dict[str, float]:
         """Return what is too costly for every step, about the last batch."""
         ...
