@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader
 
 from dinodiet.errors import MachineLimit
+from dinodiet.io.leaving import SIGNALS
 from dinodiet.io.limits import LOST_BATCH, shared_memory_is_full, worker_died
 
 Item = TypeVar("Item")
@@ -79,7 +80,7 @@ def prepare_worker(number: int) -> None:
     A batch goes through shared memory, from a thread that would only print what went wrong, and the parent would wait
     for ever. Signals come to all processes of a terminal or of a job: the parent ends its workers.
     """
-    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for signal_number in SIGNALS:
         signal.signal(signal_number, signal.SIG_IGN)
     Queue._on_queue_feeder_error = staticmethod(_leave)  # type: ignore[attr-defined]
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
@@ -22,12 +24,48 @@ def leave_on_signals() -> None:
 
     def leave(number: int, frame: FrameType | None) -> None:
         if os.getpid() == own:
-            _say(number)
-        os._exit(INTERRUPTED if number == signal.SIGINT else STOPPED)
+            leave_now(number, frame)
+        os._exit(_code(number))
 
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, leave)
+
+
+def leave_now(number: int, frame: FrameType | None) -> None:
+    """Leave without any cleaning up but that of child processes, which nobody would end."""
+    _say(number)
+    if multiprocessing := sys.modules.get("multiprocessing"):
+        for child in multiprocessing.active_children():
+            child.kill()
+    os._exit(_code(number))
+
+
+def leave_silently(number: int, frame: FrameType | None) -> None:
+    """Leave a child process: its parent says why."""
+    os._exit(_code(number))
+
+
+def _code(number: int) -> int:
+    return INTERRUPTED if number == signal.SIGINT else STOPPED
+
+
+@contextlib.contextmanager
+def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Hand the signals to a handler of one's own inside; one that is ignored stays so.
+
+    Python delivers signals to the main thread alone: in another one nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _say(number: int) -> None:

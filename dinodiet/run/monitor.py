@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from dinodiet.io.leaving import leave_now, signals_to
 from dinodiet.run.learning import tell_guessing
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
 from dinodiet.training.state import TrainState
 from dinodiet.types import Clock, Tracker
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Pace:
 class Monitor:
     """The `on_step` of a run. Nothing here changes what is learned.
 
-    A signal (SIGTERM, SIGUSR2, Ctrl-C) lets the running step end, writes a checkpoint and raises `Preempted`. Python
-    delivers signals to the main thread alone: a run in another one is not interrupted.
+    A signal (SIGTERM, SIGUSR2, SIGHUP, Ctrl-C) lets the running step end, writes a checkpoint and raises `Preempted`.
+    Python delivers signals to the main thread alone: a run in another one is not interrupted.
 
     Args:
         run_dir: where metrics go.
@@ -68,6 +66,7 @@ class Monitor:
         self._window_steps = 0
         self.train_seconds = 0.0
         self._signal: str | None = None
+        self._saving = False
         self._bar: tqdm[Any] | None = None
         self._left = self._saved = time.monotonic()
 
@@ -84,21 +83,9 @@ class Monitor:
     def watching(self, clock: Clock) -> Iterator[None]:
         """Show progress and catch signals while the loop runs."""
         self._status.update(phase="training", step=clock.step, total_steps=clock.total_steps)
-        with self._signals(), _progress(clock) as self._bar:
+        with signals_to(self._on_signal), _progress(clock) as self._bar:
             self._left = self._saved = time.monotonic()
             yield
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def on_step(self, clock: Clock, logs: dict[str, Tensor]) -> None:
         """Hear of a finished step; `clock.step` steps are done."""
@@ -113,8 +100,9 @@ class Monitor:
         if self._pace.validate_every is not None and clock.step % self._pace.validate_every == 0 and not last:
             self._record(clock, {f"val/{name}": value for name, value in self._validate().items()})
         if self._signal or last or time.monotonic() - self._saved >= self._pace.checkpoint_seconds:
+            self._saving = True
             self._save(clock.step, self.state())
-            self._saved = time.monotonic()
+            self._saved, self._saving = time.monotonic(), False
         if self._signal:
             raise Preempted(self._signal, clock.step)
         assert self._bar is not None
@@ -144,12 +132,17 @@ class Monitor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
-        if number == signal.SIGINT:  # a second Ctrl-C leaves at once
-            signal.signal(signal.SIGINT, _leave_at_once)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self._on_second)
 
+    def _on_second(self, number: int, frame: FrameType | None) -> None:
+        """Leave at once on a second Ctrl-C, but let a checkpoint that is being written end; a third waits for nothing.
 
-def _leave_at_once(number: int, frame: FrameType | None) -> None:
-    raise Preempted(signal.Signals(number).name)
+        An exception in the middle of torch's writer would be told as a failure of the disk.
+        """
+        signal.signal(signal.SIGINT, leave_now)
+        if not self._saving:
+            raise Preempted(signal.Signals(number).name)
 
 
 def _progress(clock: Clock) -> tqdm[Any]:

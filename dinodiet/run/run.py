@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,11 +21,12 @@ from dinodiet.data.held_out import held_out_splits
 from dinodiet.errors import UserError
 from dinodiet.io import machine
 from dinodiet.io.files import write_json
+from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.finished import finished, run_dir_of
-from dinodiet.run.monitor import SIGNALS, Monitor, Pace
+from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, describe, trained_images
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of
@@ -53,10 +53,9 @@ def run(settings: Settings) -> dict[str, Any]:
         Preempted: a signal asked the process to leave; a checkpoint is written.
         NonFiniteLossError: the training diverged.
     """
-    if settings.mode == "sanity":
-        return sanity(settings)
-    if settings.mode == "evaluate":
-        return evaluate(settings)
+    if settings.mode in ("sanity", "evaluate"):
+        with leaving_on_signals():
+            return sanity(settings) if settings.mode == "sanity" else evaluate(settings)
     results = finished(settings)
     if results is None:
         run_dir, hashed = run_dir_of(settings), settings_hash(settings)
@@ -194,20 +193,20 @@ def exclusive(run_dir: RunDir) -> Iterator[None]:
 
 @contextlib.contextmanager
 def leaving_on_signals() -> Iterator[None]:
-    """Leave at once on a signal, where there is nothing to save: while parts are built and embeddings computed."""
+    """Leave at once on a signal, where there is nothing to save: while parts are built and embeddings computed.
+
+    Another one does not disturb the leaving, except Ctrl-C.
+    """
+    left: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
+        if left and number != signal.SIGINT:
+            return
+        left.append(number)
         raise Preempted(signal.Signals(number).name)
 
-    if threading.current_thread() is not threading.main_thread():
+    with signals_to(leave):
         yield
-        return
-    before = {number: signal.signal(number, leave) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _path_of(module: nn.Module, root: nn.Module) -> str:

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from dinodiet.io.files import read_json
+from dinodiet.io.leaving import SIGNALS
 from dinodiet.methods.base import MethodBase
-from dinodiet.run.monitor import SIGNALS, Monitor, Pace
+from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.trackers import NoTracker
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
@@ -96,6 +97,32 @@ def test_a_signal_lets_the_step_end_and_saves(tmp_path: Path, number: signal.Sig
     assert (caught.value.signal_name, caught.value.step) == (number.name, 2)
     assert list(run.saved) == [2]
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    run, before = Run(tmp_path), signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with run.status, run.monitor.watching(CLOCK):
+            os.kill(os.getpid(), signal.SIGHUP)
+            run.monitor.on_step(CLOCK.at(1), {"loss": torch.tensor(1.0)})
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not run.saved
+
+
+def test_a_second_interrupt_lets_a_checkpoint_be_written(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    written = run.monitor._save
+
+    def save(step: int, seen: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        written(step, seen)
+
+    run.monitor._save = save
+    with pytest.raises(Preempted), run.status, run.monitor.watching(CLOCK):
+        os.kill(os.getpid(), signal.SIGINT)
+        run.monitor.on_step(CLOCK.at(1), {"loss": torch.tensor(1.0)})
+    assert list(run.saved) == [1]
 
 
 def test_a_run_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:

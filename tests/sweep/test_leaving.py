@@ -1,4 +1,4 @@
-"""A signal at any moment: one line, no traceback, and the same command continues."""
+"""A signal at any moment: one line, no traceback, no process left, and the same command continues."""
 
 import os
 import signal
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.places import ROOT
-from tests.running import TINY, command
+from tests.running import TINY, command, launch, results_in, scores
 
 CODES = {signal.SIGINT: (0, 130, 75), signal.SIGTERM: (0, 75), signal.SIGHUP: (0, 75)}
+ROOMS = {"results": ["outputs"], "catalogue": ["models"]}
 
 
 def _default_signals() -> None:
@@ -20,27 +21,68 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
 
 
-def stopped(words: list[str], folder: Path, number: signal.Signals, seconds: float) -> tuple[int, str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0"}
-    process = subprocess.Popen(
+def started(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Start a command in a session of its own, as a terminal does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
         words,
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=_default_signals,  # noqa: PLW1509 - a shell's background job has Ctrl-C switched off
     )
+
+
+def stopped(words: list[str], folder: Path, number: signal.Signals, seconds: float) -> tuple[int, str]:
+    """Return the exit code and what was told of a command that hears a signal after some seconds."""
+    process = started(words, folder)
     time.sleep(seconds)
-    process.send_signal(number)
+    return ended(process, number)
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals, *, group: bool = False) -> tuple[int, str]:
+    """Send a signal, wait for the end and check that no process is left that the command started."""
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     _, told = process.communicate(timeout=60)
+    until = time.monotonic() + 3
+    while left := _session(process.pid):
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
     return process.returncode, told
+
+
+def _session(leader: int) -> list[str]:
+    """Return the command lines of the processes of a session, zombies left out."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append((place / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def until(process: subprocess.Popen[str], folder: Path, text: str) -> None:
+    """Wait until the status of a run below a folder holds a text, or the command ended."""
+    while process.poll() is None:
+        if any(text in path.read_text() for path in folder.glob("*/*/status.json")):
+            return
+        time.sleep(0.05)
 
 
 def check(code: int, told: str, number: signal.Signals) -> None:
     assert code in CODES[number], told
     assert "Traceback" not in told
-    lines = [line for line in told.splitlines() if "training:" not in line]
+    lines = [line for line in told.splitlines() if line and "training:" not in line]
     assert len(lines) <= 1, told
 
 
@@ -52,12 +94,95 @@ def test_a_signal_in_the_first_seconds_is_one_line(tmp_path: Path, number: signa
     check(code, told, number)
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_signal_while_tables_are_imported_is_one_line(tmp_path: Path, room: str) -> None:
+    words = [sys.executable, "-m", f"dinodiet.{room}", *ROOMS[room]]
+    code, told = stopped(words, tmp_path, signal.SIGINT, 0.3)
+    assert (code, len(told.splitlines())) == (130, 1), told
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_of_a_run_is_one_line_and_costs_nothing(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    assert launch(tmp_path / "whole", *TINY).returncode == 0
+    length = time.monotonic() - begun
+    for step, number in enumerate([*CODES, *CODES]):
+        words = command(tmp_path / "stopped", *TINY)
+        check(*stopped(words, tmp_path, number, length * (0.45 + 0.1 * step)), number)
+    assert launch(tmp_path / "stopped", *TINY).returncode == 0
+    assert scores(results_in(tmp_path / "stopped")) == scores(results_in(tmp_path / "whole"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", CODES)
-def test_a_signal_at_any_moment_of_a_run_is_one_line(tmp_path: Path, number: signal.Signals) -> None:
-    for step in range(3, 40, 3):
-        code, told = stopped(command(tmp_path / str(step), *TINY), tmp_path, number, step / 2)
-        check(code, told, number)
+def test_a_signal_in_the_training_writes_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    process = started(command(tmp_path, *TINY, "schedule.epochs=5000", "num_workers=2"), tmp_path)
+    until(process, tmp_path, '"phase": "training"')
+    time.sleep(1)
+    code, told = ended(process, number)
+    check(code, told, number)
+    assert code == 75
+    assert number.name in told
+    assert list(tmp_path.glob("*/*/checkpoint.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", CODES)
+def test_a_second_signal_is_no_failure(tmp_path: Path, number: signal.Signals) -> None:
+    process = started(command(tmp_path, *TINY, "schedule.epochs=5000", "num_workers=2"), tmp_path)
+    until(process, tmp_path, '"phase": "training"')
+    for wait in (0.5, 0.02, 0.02):
+        time.sleep(wait)
+        process.send_signal(number)
+    check(*ended(process, number), number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["evaluate", "sanity"])
+def test_a_mode_that_is_stopped_leaves_no_workers(tmp_path: Path, mode: str) -> None:
+    words = [*TINY, "num_workers=2", "dataset.limit=null"]
+    if mode == "evaluate":
+        assert launch(tmp_path, *words, "schedule.epochs=0").returncode == 0
+        words += ["eval.knn.k=7"]
+    process = started(command(tmp_path, *words, f"mode={mode}"), tmp_path)
+    while process.poll() is None and len(_session(process.pid)) < 3:
+        time.sleep(0.02)
+    check(*ended(process, signal.SIGTERM), signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1.5, 3, 5, 7])
+def test_an_interrupted_grid_in_parallel_leaves_nothing(tmp_path: Path, seconds: float) -> None:
+    words = ["-m", *TINY, "seed=0,1", "hydra/launcher=parallel", "schedule.epochs=500"]
+    process = started(command(tmp_path, *words), tmp_path)
+    time.sleep(seconds)
+    code, told = ended(process, signal.SIGINT, group=True)
+    assert code in (130, 75), told
+    assert "Traceback" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("removed", ["working", "run"])
+def test_a_folder_that_goes_during_a_run_is_one_line(tmp_path: Path, removed: str) -> None:
+    process = started(command(tmp_path / "out", *TINY, "schedule.epochs=200"), tmp_path / "here")
+    until(process, tmp_path / "out", '"phase": "training"')
+    folder = tmp_path / ("here" if removed == "working" else "out")
+    subprocess.run(["rm", "-rf", folder], check=False)
+    _, told = process.communicate(timeout=120)
+    assert "Traceback" not in told
+    assert process.returncode == (0 if removed == "working" else 75), told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["| head -1", "2>&-", ">&-", ">&- 2>&-"])
+def test_a_closed_stream_costs_no_run(tmp_path: Path, how: str) -> None:
+    words = " ".join(f"'{word}'" for word in command(tmp_path, *TINY))
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words} {how}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert results_in(tmp_path)
 
 
 def test_a_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:

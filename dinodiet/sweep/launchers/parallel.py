@@ -11,12 +11,13 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Annotated
 
 from dinodiet.config.ranges import NonNegative, Range
+from dinodiet.io.leaving import leave_silently, signals_to
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
@@ -26,7 +27,6 @@ from dinodiet.sweep.task import Task, printing_to
 
 POLL_SECONDS = 2.0
 DRIVER_SECONDS = 60  # a driver that hangs never answers
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Parallel:
@@ -57,7 +57,9 @@ class Parallel:
         waiting = deque(tasks)
         running: dict[BaseProcess, tuple[Task, int]] = {}
         free = list(range(self._processes))[::-1]
-        with _StopFlag() as stop:
+        stop = _StopFlag()
+        _start_server()
+        with signals_to(stop.note):
             while waiting or running:
                 for _ in range(len(waiting)):
                     if not free:
@@ -108,15 +110,8 @@ class _StopFlag:
         self.signal: signal.Signals | None = None
         self._forwarded = False
 
-    def __enter__(self) -> _StopFlag:
-        self._before = {number: signal.signal(number, self._note) for number in STOPPING}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         if self.signal and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
         self.signal = signal.Signals(number)
@@ -129,6 +124,19 @@ class _StopFlag:
                 process.terminate()
 
 
+def _start_server() -> None:
+    """Start the process that the others are forked from, deaf to Ctrl-C: it reaches all, and the parent passes it on.
+
+    Python's own handler would print a traceback out of each process that is still importing.
+    """
+    resource_tracker.ensure_running()  # the server starts it otherwise, and Python then unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(task: Task, threads: int, gpu: str | None) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -136,7 +144,7 @@ def _work(task: Task, threads: int, gpu: str | None) -> None:
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    with printing_to(task.run_dir.log):
+    with signals_to(leave_silently), printing_to(task.run_dir.log):
         attempt(task)
         with contextlib.suppress(OSError):  # a full disk
             sys.stdout.flush()
