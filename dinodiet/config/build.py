@@ -97,7 +97,8 @@ def _cannot(key: str, error: Exception) -> UserError:
     """Return that a part cannot be built, in one line: the values that it was given made something in it fail."""
     if (limit := limit_of(error)) is not None:
         return limit if isinstance(error, OSError) else type(limit)(f"{key}: {limit}")
-    return NotBuilt(f"{key}: {type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where")
+    kind = UserError if isinstance(error, TypeError) else NotBuilt  # no part at all, or called with the wrong arguments
+    return kind(f"{key}: {type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where")
 
 
 def _check_complete(function: Callable[..., Any], runtime: Mapping[str, Any], key: str) -> None:

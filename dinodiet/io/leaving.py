@@ -32,13 +32,29 @@ def leave_on_signals() -> None:
             signal.signal(number, leave)
 
 
+def leave_quietly() -> None:
+    """Leave at a further signal without a word: why was said already."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave_quietly)
+
+
+def _leave_quietly(number: int, frame: FrameType | None) -> None:
+    _end_children()
+    os._exit(_code(number))
+
+
 def leave_now(number: int, frame: FrameType | None) -> None:
     """Leave without any cleaning up but that of child processes, which nobody would end."""
     _say(number)
+    _end_children()
+    os._exit(_code(number))
+
+
+def _end_children() -> None:
     if multiprocessing := sys.modules.get("multiprocessing"):
         for child in multiprocessing.active_children():
             child.kill()
-    os._exit(_code(number))
 
 
 def leave_silently(number: int, frame: FrameType | None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
+import sys
 from collections.abc import Mapping
+
+from tqdm import tqdm
 
 from dinodiet.types import Clock
 
@@ -14,7 +16,9 @@ FALL = 0.005  # of the value for guessing: how far below a loss that learns is a
 
 
 def tell_guessing(clock: Clock, window: int, means: Mapping[str, float], guessing: Mapping[str, float]) -> None:
-    """Warn of losses that are not below those of guessing, once after the first tenth and once at the end.
+    """Tell losses that are not below those of guessing, once after the first tenth and once at the end.
+
+    Short trainings are told of at their end alone.
 
     Args:
         clock: `clock.step` steps are done.
@@ -23,13 +27,14 @@ def tell_guessing(clock: Clock, window: int, means: Mapping[str, float], guessin
         guessing: `Method.guessing`.
     """
     tenth = max(math.ceil(clock.total_steps / 10), EARLIEST)
-    if not (clock.step - window < tenth <= clock.step or clock.step == clock.total_steps >= SHORTEST):
+    is_early = clock.step - window < tenth <= clock.step and clock.total_steps >= 4 * EARLIEST
+    if not (is_early or clock.step == clock.total_steps >= SHORTEST):
         return
     so_far = "" if clock.step == clock.total_steps else " so far"
     for name, value in guessing.items():
         if means.get(name, 0.0) > (1 - FALL) * value:
-            warnings.warn(
-                f"{name} is {means[name]:.4f} at step {clock.step:,} of {clock.total_steps:,}, guessing gives "
+            tqdm.write(
+                f"warning: {name} is {means[name]:.4f} at step {clock.step:,} of {clock.total_steps:,}, guessing gives "
                 f"{value:.4f}: nothing is learned{so_far}; try a higher schedule.lr, or more schedule.epochs",
-                stacklevel=2,
+                file=sys.stderr,
             )

@@ -27,6 +27,7 @@ from dinodiet.config.tuned import with_tuned
 from dinodiet.config.words import check_chosen
 from dinodiet.errors import MachineLimit, UserError
 from dinodiet.io.command import discard_output
+from dinodiet.io.leaving import leave_quietly
 from dinodiet.io.limits import limit_of
 from dinodiet.run.finished import finished
 from dinodiet.store.status import Preempted
@@ -52,9 +53,11 @@ def run_command_line(words: list[str], *, show_tracebacks: bool = False) -> int:
     except Told as told:
         return tell(told.error, None, show_tracebacks)
     except KeyboardInterrupt:
+        leave_quietly()
         print("stopped; the same command continues", file=sys.stderr, flush=True)
         return INTERRUPTED
     except Preempted as left:
+        leave_quietly()
         where = "" if left.step is None else f" at step {left.step}"
         print(f"stopped by {left.signal_name}{where}; the same command continues", file=sys.stderr, flush=True)
         return left.EXIT_CODE

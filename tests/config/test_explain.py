@@ -63,7 +63,7 @@ def test_the_neighbours_are_those_of_what_the_other_words_choose() -> None:
 
 
 def test_a_mistake_of_ours_is_told_as_it_is() -> None:
-    assert explain(UserError("seed: -1;\n must be at least 0"), ["x=["]) == "seed: -1; must be at least 0"
+    assert explain(UserError("seed: -1;\n must be at least 0"), ["x=["]) == r"seed: -1;\n must be at least 0"
 
 
 def test_a_value_of_the_wrong_type_is_told_by_its_key() -> None:
