@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dinodiet.data.gray import to_8_bits
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.mistaken import page_or_pointer, why_unreadable
 from dinodiet.types import Images
@@ -89,7 +90,8 @@ class FileImages:
     """Images decoded from their files on access; sizes may differ.
 
     With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.views.drafts`). With `frames`, image i
-    is frame `frames[i]` of its file, else the first; frames of one file lie together.
+    is frame `frames[i]` of its file, else the first; frames of one file lie together. `bits` is how many of their 16
+    gray images use.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class FileImages:
         self.paths = [os.fspath(path) for path in paths]
         self.labels = labels
         self.draft_side = draft_side
+        self.bits = 16
         self._fingerprint: str | None = None
         self._stats: NDArray[np.int64] | None = None
 
@@ -117,9 +120,8 @@ class FileImages:
         Raises:
             UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
         """
-        if self.frames is None:
-            return read_image(self.paths[position], self.draft_side)
-        return read_image(self.paths[position], self.draft_side, self.frames[position])
+        frame = 0 if self.frames is None else self.frames[position]
+        return read_image(self.paths[position], self.draft_side, frame, self.bits)
 
     def num_pixels(self, position: int) -> int:
         """Return height times width from the head of the file; a UserError where there is none."""
@@ -138,7 +140,7 @@ class FileImages:
             for name, (size, changed) in zip(self.names(), self.stats()[:, :2].tolist(), strict=True):
                 digest.update(os.fsencode(f"{name}\0{size}\0{changed}\n"))
             self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        return self._fingerprint if self.bits == 16 else f"{self._fingerprint}-{self.bits}"
 
     def stats(self) -> NDArray[np.int64]:
         """Return size in bytes, modification time in ns, device and inode of each file, (N, 4); -1 where there is none.
@@ -242,18 +244,20 @@ def nchw(images: NDArray[np.uint8]) -> Tensor:
     return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 
 
-def read_image(path: str | Path, draft_side: int | None = None, frame: int = 0) -> Tensor:
+def read_image(path: str | Path, draft_side: int | None = None, frame: int = 0, bits: int = 16) -> Tensor:
     """Return the image in a file as people see it, uint8 (3, H, W): upright, RGB, transparency over white.
 
-    16-bit gray is scaled to 8 bits; of several frames in a file the one of this number is taken.
+    16-bit gray, of which `bits` are used, is scaled to 8; of several frames in a file the one of this number is taken.
 
     Raises:
         UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
     """
-    return decode(path, str(path), draft_side, frame)
+    return decode(path, str(path), draft_side, frame, bits)
 
 
-def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None, frame: int = 0) -> Tensor:
+def decode(
+    file: str | Path | BinaryIO, name: str, draft_side: int | None = None, frame: int = 0, bits: int = 16
+) -> Tensor:
     """Return the image in an open file, see `read_image`; `name` is what an error calls it."""
     try:
         with Image.open(file) as image:
@@ -262,7 +266,7 @@ def decode(file: str | Path | BinaryIO, name: str, draft_side: int | None = None
             if frame:
                 image.seek(frame)
             image.load()
-            pixels = np.array(_to_rgb(_upright(image)))
+            pixels = np.array(_to_rgb(_upright(image), bits))
     except BROKEN as error:
         reason = _reason(file) or one_line(error)
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
@@ -295,13 +299,13 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         # Pillow opens 16-bit gray as I;16 or, from some formats, as 32-bit I.
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"pixel type {image.mode} with values {values.min()} to {values.max()}, not 0 to 65535")
-        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        if image.mode == "F":
+            raise ValueError(f"pixel type F with values {values.min()} to {values.max()}, not 0 to {2**bits - 1}")
+        image = Image.fromarray(to_8_bits(values, bits))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

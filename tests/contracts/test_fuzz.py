@@ -121,7 +121,7 @@ def test_a_sample_of_single_changes(tmp_path: Path, images: Path) -> None:
     assert run(tmp_path / "runs", images, shuffled(BASES, PARTS, SEED)[:12]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 def test_what_is_wrong_is_seen(tmp_path: Path, images: Path) -> None:
     """The judge itself: a base alone ends well, and the same end is wrong for what nothing can mean."""
     nothing, nonsense = Change("seed=0", "seed", 0), Change("seed=nan", "seed", 0)
@@ -136,14 +136,14 @@ def test_what_is_wrong_is_seen(tmp_path: Path, images: Path) -> None:
     assert fault(replace(empty, code=None), [nothing]) == "did not end"
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.parametrize("hundred", range(4))
 def test_single_changes(hundred: int, tmp_path: Path, images: Path) -> None:
     cases = shuffled(BASES, PARTS, SEED)[100 * hundred : 100 * (hundred + 1)]
     assert run(tmp_path / "runs", images, cases) == []
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.parametrize("fifty", range(2))
 def test_pairs_of_changes(fifty: int, tmp_path: Path, images: Path) -> None:
     cases = shuffled(BASES, PARTS, SEED)

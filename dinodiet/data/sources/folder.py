@@ -6,10 +6,11 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
-from dinodiet.config.ranges import Between
+from dinodiet.config.ranges import Between, Range
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
@@ -17,6 +18,7 @@ from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.frames import Frames, framed
 from dinodiet.data.sources.label_table import MakeImages, table_splits
 from dinodiet.data.sources.shared import tell_shared
+from dinodiet.data.sources.used_bits import scale_to_used_bits
 from dinodiet.data.sources.walk import EXTENSIONS, image_files, subfolders
 from dinodiet.errors import NotOnDisk, UserError, printable
 from dinodiet.io.assets import Asset, needs
@@ -42,6 +44,7 @@ def image_folder(
     pretext: str | None = "pretext",
     test_fraction: Between[float] = 0.2,
     frames: Frames = "first",
+    bits: Annotated[int | None, Range(8, 16)] = None,
     broken: Broken = "refuse",
 ) -> RawSplits:
     """Return the splits of an image folder; classes are the folders in `train`, in alphabetical order.
@@ -60,6 +63,7 @@ def image_folder(
         pretext: unlabelled images at any depth for self-supervised training; null, or no `pretext/`: train serves.
         test_fraction: the part of train that is held out for testing where there is no test folder.
         frames: of files with several (TIFF, GIF, WebP): the first, or all as images that are held out together.
+        bits: how many of their bits 16-bit images use; null: what a sample of them uses, see `used_bits`.
         broken: what is done about images that cannot be decoded, see `handle_broken`.
 
     Raises:
@@ -73,7 +77,7 @@ def image_folder(
     if labels is not None:
         table = folder / labels
         table = table if table.is_file() or not Path(labels).expanduser().is_file() else Path(labels).expanduser()
-        return _checked(table_splits(folder, table, test_fraction, make), broken, folder)
+        return _checked(table_splits(folder, table, test_fraction, make), bits, broken, folder)
     names = [name for name in (train, val, test, pretext) if name is not None]
     if len(set(names)) < len(names):
         raise UserError(f"{', '.join(names)} are the folders of the splits; they must differ")
@@ -87,10 +91,11 @@ def image_folder(
         log.warning("%s: no %s/<class>/, so all %d images are without labels", folder, train, len(source.train))
     else:
         raise UserError(f"train: no class folders in {folder / train}, but there is a val or test folder")
-    return _checked(source, broken, folder)
+    return _checked(source, bits, broken, folder)
 
 
-def _checked(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
+def _checked(source: RawSplits, bits: int | None, broken: Broken, folder: Path) -> RawSplits:
+    scale_to_used_bits((source.train, source.val, source.test, source.pretext), bits, folder)
     sound = handle_broken(source, broken, folder)
     if broken != "check":  # which compares the pixels of all images
         tell_shared(sound)

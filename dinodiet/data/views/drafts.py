@@ -20,4 +20,6 @@ def drafted(images: Images, side: int) -> Images:
         return Subset(drafted(images.images, side), images.positions, images.held_out)
     if not isinstance(images, FileImages):
         raise UserError("draft: true, but this dataset has no image files on disk; choose false")
-    return FileImages(images.paths, images.labels, side, images.frames)
+    smaller = FileImages(images.paths, images.labels, side, images.frames)
+    smaller.bits = images.bits
+    return smaller

@@ -65,9 +65,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the files that are decoded."""
     found: list[str] = []
 
-    def counted(path: str, draft_side: int | None = None) -> Tensor:
+    def counted(path: str, draft_side: int | None = None, frame: int = 0, bits: int = 16) -> Tensor:
         found.append(path)
-        return read_image(path, draft_side)
+        return read_image(path, draft_side, frame, bits)
 
     monkeypatch.setattr(images, "read_image", counted)
     return found
@@ -247,7 +247,7 @@ def test_writing_to_an_image_does_not_change_the_next(tmp_path: Path) -> None:
 
 
 def _open_and_count(root: Path, cache: Path, start: Any, log: Path) -> None:
-    def slowly(path: str | Path, draft_side: int | None = None, frame: int = 0) -> Tensor:
+    def slowly(path: str | Path, draft_side: int | None = None, frame: int = 0, bits: int = 16) -> Tensor:
         with log.open("a") as stream:
             stream.write(f"{path}\n")
         time.sleep(0.002)
