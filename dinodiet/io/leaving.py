@@ -46,6 +46,8 @@ def _leave_quietly(number: int, frame: FrameType | None) -> None:
 
 def leave_now(number: int, frame: FrameType | None) -> None:
     """Leave without any cleaning up but that of child processes, which nobody would end."""
+    for other in SIGNALS:  # one that follows at once would say it again
+        signal.signal(other, signal.SIG_IGN)
     _say(number)
     _end_children()
     os._exit(_code(number))
