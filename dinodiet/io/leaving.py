@@ -69,6 +69,18 @@ def _code(number: int) -> int:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt inside, for what has something to undo before it leaves."""
+    hears = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, signal.default_int_handler) if hears else None
+    try:
+        yield
+    finally:
+        if hears:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Hand the signals to a handler of one's own inside; one that is ignored stays so.
 

@@ -85,6 +85,7 @@ class Wandb:
                 return
         self._forget_parts(folder, Path(options["dir"]), options["id"])
         try:
+            wandb.setup(settings=wandb.Settings(silent=True))  # of init alone, what fails at the end is still printed
             self._run = wandb.init(mode="offline", **options)
         finally:
             atexit.register(_disarm)

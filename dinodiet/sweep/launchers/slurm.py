@@ -15,6 +15,7 @@ from dinodiet.config.ranges import AtLeastOne, NonNegative, Positive, Range
 from dinodiet.config.signature import check_value
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import write_json
+from dinodiet.io.leaving import interruptible
 from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
@@ -97,6 +98,10 @@ class Slurm:
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Submit those tasks that no job has yet, and watch all; see `dinodiet.sweep.drive.Launcher`."""
+        with interruptible():
+            self._submit_and_watch(tasks, progress)
+
+    def _submit_and_watch(self, tasks: Sequence[Task], progress: Progress) -> None:
         study = tasks[0].study
         with FileLock(study / ".sweep" / "submit.lock"):  # two commands at once: the second finds the first one's jobs
             todo = [
