@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import NODES
-from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, targets
+from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, parameters_of, shown, targets
 from dinodiet.errors import NotBuilt, UserError, one_line
 from dinodiet.io.declare import Declaring
 from dinodiet.io.limits import limit_of
@@ -83,7 +83,7 @@ def _guarded(function: Callable[..., Any], key: str, contract: type | None = Non
             made = function(**runtime)
         except (ValueError, FileNotFoundError) as error:
             kind = type(error) if isinstance(error, UserError) else UserError
-            raise kind(_with_key(one_line(error), key, inspect.signature(function).parameters)) from error
+            raise kind(_with_key(one_line(error), key, parameters_of(function))) from error
         except Exception as error:
             raise _cannot(key, error) from error
         if contract is not None:
@@ -102,9 +102,12 @@ def _cannot(key: str, error: Exception) -> UserError:
 
 
 def _check_complete(function: Callable[..., Any], runtime: Mapping[str, Any], key: str) -> None:
-    """Refuse a part that waits for an argument which neither YAML nor the run gives, or takes none of the run's."""
-    given = {*runtime, *(function.keywords if isinstance(function, functools.partial) else ())}
-    parameters = inspect.signature(function).parameters
+    """Refuse an argument that neither YAML nor the run gives, that both give, or that the run gives in vain."""
+    written = function.keywords if isinstance(function, functools.partial) else {}
+    if both := [name for name in runtime if name in written]:
+        raise UserError(f"{key}.{both[0]}: {shown(written[both[0]])}; leave it out, the run gives it")
+    given = {*runtime, *written}
+    parameters = parameters_of(function)
     any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if not any_name and (unknown := [name for name in runtime if name not in parameters]):
         raise UserError(f"{key}._target_: has no argument {', '.join(unknown)}, which a run gives it")
@@ -159,8 +162,13 @@ def _locate(path: str, key: str) -> Callable[..., Any]:
 def _check(value: Any, key: str) -> None:
     """Hold every node with a `_target_` against the target's signature."""
     for node, where in targets(value, key):
-        check_arguments(*_parts(node, where), where, _hints)
+        check_arguments(*_parts(node, where), where, hints_of_part)
 
 
-def _hints(path: str) -> Hints:
+def hints_of_part(path: str) -> Hints:
+    """Return the types of the arguments of a dotted name.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
     return hints_of_callable(_locate(path, "_target_"))

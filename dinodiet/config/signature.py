@@ -56,11 +56,19 @@ def check_arguments(
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
-    parameters: Mapping[str, inspect.Parameter] = inspect.signature(target).parameters
+    parameters = parameters_of(target)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         more = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in arguments}
         parameters = {**more, **parameters}
     check_values(parameters, hints_of_callable(target), arguments, key, hints_of)
+
+
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return a target's parameters; of one in C that does not tell them, those of a function that takes any."""
+    try:
+        return inspect.signature(target).parameters
+    except ValueError:
+        return {"arguments": inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)}
 
 
 def hints_of_callable(target: Callable[..., Any]) -> Hints:
@@ -98,7 +106,7 @@ def check_value(value: Any, hint: Any, key: str, hints_of: Callable[[str], Hints
         raise UserError(f"{key}: {shown(value)}; must be {describe(hint)}")
     if isinstance(value, dict) and "_target_" in value and value.get("_partial_") is True and not _waits(hint):
         raise UserError(f"{key}._partial_: true; leave it out, as {key} waits for nothing of the run")
-    if isinstance(value, dict) and "_target_" in value and (numbers := _numbers(hint)) is not None:
+    if isinstance(value, dict) and "_target_" in value and (numbers := number_in(hint)) is not None:
         for name, inner in hints_of(str(value["_target_"])).items():
             for item in _items(value.get(name)) if OUTCOME in _extras(inner) else []:
                 if isinstance(item, (int, float)) and not fits(item, numbers):
@@ -130,14 +138,14 @@ def _extras(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
 
 
-def _numbers(hint: Any) -> Any:
+def number_in(hint: Any) -> Any:
     """Return the part of a type that takes a number; None where it takes none."""
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        inner = _numbers(choices[0])
+        inner = number_in(choices[0])
         return None if inner is None else Annotated[(inner, *choices[1:])]
     if origin in (typing.Union, types.UnionType):
-        return next((found for choice in choices if (found := _numbers(choice)) is not None), None)
+        return next((found for choice in choices if (found := number_in(choice)) is not None), None)
     return hint if hint in (int, float) else None
 
 

@@ -23,6 +23,7 @@ from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
 from dinodiet.run import console
 from dinodiet.run.guarded import Guarded
+from dinodiet.run.scheduled import check_scheduled
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Optimisation
@@ -74,6 +75,7 @@ def build_parts(settings: Settings) -> Parts:
     loader = _loader(settings, decoded, method, drafts, runtime)
     steps = round(settings.schedule.epochs * loader.steps_per_epoch)
     clock = Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)
+    check_scheduled(settings, clock)
     if settings.compile:
         for tower in method.towers():
             tower.compile()

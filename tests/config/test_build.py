@@ -63,6 +63,22 @@ def test_mistakes_are_told_under_their_full_key(values: dict[str, Any], words: s
     assert str(refusal.value).startswith(words)
 
 
+@pytest.mark.parametrize("right", [3, None, {"_target_": "builtins.dict"}])
+def test_what_the_run_gives_is_not_to_be_set(right: Any) -> None:
+    with pytest.raises(UserError, match=r"^method\.right: .*leave it out, the run gives it"):
+        build(node(_target_=PAIR, left=1, right=right), "method")(right=2)
+    inner = {"_target_": PAIR, "_partial_": True, "left": 1, "right": right}
+    made = build(node(_target_=PAIR, left=1, right=inner), "method")()
+    with pytest.raises(UserError, match=r"^method\.right\.right: .*leave it out, the run gives it"):
+        made.right(right=2)
+
+
+def test_a_target_in_c_that_tells_no_arguments_is_called_or_refused() -> None:
+    assert build(node(_target_="builtins.dict", a=1), "method")() == {"a": 1}
+    with pytest.raises(UserError, match=r"^method: TypeError: "):
+        build(node(_target_="builtins.min", a=1), "method")()
+
+
 CONSTANT = [1]
 
 

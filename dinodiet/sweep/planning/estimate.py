@@ -26,7 +26,7 @@ from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.parts import build_optimisation, build_scorer
-from dinodiet.schedules import at
+from dinodiet.run.scheduled import check_scheduled
 from dinodiet.sweep.planning.activations import Activations
 from dinodiet.training.loop import batchnorm_told
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime, Tracker
@@ -205,10 +205,8 @@ def _clock(settings: Settings, data: Data) -> Clock:
 
 
 def _memory(settings: Settings, method: MethodBase, data: Data) -> int:
-    optimisation, optimizer = build_optimisation(settings, method, len(data.pretext))
-    clock = _clock(settings, data)
-    for value in (optimisation.lr, optimisation.weight_decay):
-        at(value, clock)  # a schedule may refuse its durations
+    _, optimizer = build_optimisation(settings, method, len(data.pretext))
+    check_scheduled(settings, _clock(settings, data))
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*method.parameters(), *method.buffers()))
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
     return int(held + trained * (1 + _state_per_parameter(settings)))
