@@ -72,7 +72,7 @@ class MappedImages(TensorImages):
 
     def __init__(self, path: Path, labels: Tensor | None = None) -> None:
         # Copy-on-write: torch warns of arrays that it must not write to.
-        super().__init__(nchw(np.load(path, mmap_mode="c")), labels)
+        super().__init__(nchw(np.load(path, mmap_mode="c", allow_pickle=False)), labels)
         self.path = path
 
     def __reduce__(self) -> tuple[type[MappedImages], tuple[Path, Tensor | None]]:

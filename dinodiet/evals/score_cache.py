@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import read_json, write_json
+from dinodiet.io.files import is_number, read_json, write_json
 from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Evaluator, Images, Score
 
 LIBRARIES = ("torch", "scikit-learn", "scipy")
+BETTER, KINDS = ("higher", "lower"), ("metric", "setting")
 
 
 def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:
@@ -66,12 +67,14 @@ def _read(path: Path) -> dict[str, Score] | None:
     stored = read_json(path)
     try:
         return None if stored is None else {name: _score(**entry) for name, entry in stored.items()}
-    except TypeError:
+    except (TypeError, ValueError):
         return None
 
 
-def _score(value: float | None, **rest: Any) -> Score:
-    return Score(math.nan if value is None else value, **rest)
+def _score(value: Any, better: Any, kind: Any) -> Score:
+    if not (value is None or is_number(value)) or better not in BETTER or kind not in KINDS:
+        raise ValueError(f"{value!r}, {better!r}, {kind!r} are no score")
+    return Score(math.nan if value is None else value, better, kind)
 
 
 def _write(path: Path, scores: dict[str, Score]) -> None:

@@ -169,7 +169,9 @@ def _read(path: Path, num_images: int) -> Tensor | None:
         features = load_file(path).get("features")
     except (OSError, SafetensorError):
         return None
-    return features if features is not None and features.ndim == 2 and len(features) == num_images else None
+    if features is None or features.dtype != torch.float32 or features.ndim != 2 or len(features) != num_images:
+        return None
+    return features if features.isfinite().all() else None
 
 
 def _write(path: Path, features: Tensor) -> None:

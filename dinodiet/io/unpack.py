@@ -110,8 +110,7 @@ def _checked(opened: tarfile.TarFile | zipfile.ZipFile, packed: int) -> list[Mem
         fault = member.fault or _name_fault(member)
         if fault is None and not member.folder and member.path in files:
             fault = "comes twice"
-        if fault is None and (member.size < 0 or total > max(SMALL, RATIO * packed)):
-            fault = f"would make {byte_size(total)} of {byte_size(packed)}"
+        fault = fault or would_burst(total, packed)
         if fault is not None:
             raise UnsafeArchive(f"its member {member.name[:200]!r} {fault}")
         members.append(member)
@@ -121,6 +120,12 @@ def _checked(opened: tarfile.TarFile | zipfile.ZipFile, packed: int) -> list[Mem
         if files.intersection([*above, member.path] if member.folder else above):
             raise UnsafeArchive(f"its member {member.name[:200]!r} lies below a file")
     return members
+
+
+def would_burst(unpacked: int, packed: int) -> str | None:
+    """Return what is wrong with bytes that become absurdly many; None: nothing."""
+    whole = 0 <= unpacked <= max(SMALL, RATIO * packed)
+    return None if whole else f"would make {byte_size(unpacked)} of {byte_size(packed)}"
 
 
 def _name_fault(member: Member) -> str | None:

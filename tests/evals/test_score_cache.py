@@ -51,7 +51,17 @@ def test_an_evaluator_from_elsewhere_has_no_key() -> None:
     assert key(Own()) is None
 
 
-@pytest.mark.parametrize("damage", ["", "[]", '{"loss": {"value": 0.', '{"loss": 0.7}', '{"loss": {"worth": 1}}'])
+ENTRY = '{"loss": {"value": %s, "better": %s, "kind": "metric"}}'
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "[]", '{"loss": {"value": 0.', '{"loss": 0.7}', '{"loss": {"worth": 1}}'),
+        *(ENTRY % (value, '"lower"') for value in ('"x"', "true", "[1]", "{}", "1e999")),
+        *(ENTRY % ("1", better) for better in ('"x"', "[]", "null")),
+    ],
+)
 def test_a_broken_file_is_replaced(tmp_path: Path, damage: str) -> None:
     cache, scores = ScoreCache(tmp_path), {"loss": Score(0.7, better="lower"), "k": Score(3, kind="setting")}
     cache.get("key", dict)

@@ -18,6 +18,7 @@ from dinodiet.features import embed as module
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed, fingerprint
 from dinodiet.types import Embeddings, Images, InputSpec, Runtime
 from tests.backbones.toy import Toy
+from tests.payload import Payload, has_run
 
 RUNTIME = ("precision", "num_workers", "batch_size")
 SPEC = InputSpec(size=8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -215,19 +216,25 @@ def test_the_key_holds_images_input_and_precision() -> None:
     assert cache_key(fingerprint(Encoder()), some_images(), replace(SPEC), "fp32") in keys
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "other rows", "other name"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "other rows", "other name", "numbers", "nan", "pickle"])
 def test_a_broken_file_is_replaced(tmp_path: Path, damage: str) -> None:
     cache = EmbeddingCache(tmp_path)
     first = run(Encoder(), some_images(), cache=cache)
     (path,) = tmp_path.glob("*.safetensors")
     if damage in ("truncated", "empty"):
         path.write_bytes(path.read_bytes()[: -5 if damage == "truncated" else 0])
+    elif damage in ("numbers", "nan"):
+        wrong = first.features.long() if damage == "numbers" else first.features * math.nan
+        save_file({"features": wrong}, path)
+    elif damage == "pickle":
+        torch.save({"features": Payload(tmp_path)}, path)
     else:
         save_file({"features" if damage == "other rows" else "x": torch.ones(4, 5)}, path)
     encoder = Encoder()
     found = run(encoder, some_images(), cache=cache)
     assert encoder.inputs and torch.equal(found.features, first.features)
     assert torch.equal(load_file(path)["features"], first.features)
+    assert not has_run(tmp_path)
 
 
 def test_processes_at_once_compute_once(tmp_path: Path) -> None:

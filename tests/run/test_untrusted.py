@@ -1,7 +1,7 @@
 """Weights and checkpoints that nobody of this program wrote: one line, and nothing in them runs."""
 
+import itertools
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,10 @@ from safetensors.torch import save_file
 
 from dinodiet.errors import UserError
 from dinodiet.run.weights import FORMAT
+from tests.payload import Payload, has_run
 from tests.running import CHOICES, composed, run
 
 PARTS = {"format": 2, "identity": {}, "method": {}, "model": {}, "input": {}, "encoder": "x", "step": 1}
-
-
-class Payload:
-    """Makes a file named `ran` when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.folder / "ran",)
 
 
 def scored(path: Path) -> None:
@@ -35,7 +26,7 @@ def refused(path: Path, told: str) -> None:
     with pytest.raises(UserError, match=told) as caught:
         scored(path)
     assert path.name in str(caught.value) and "\n" not in str(caught.value)
-    assert not (path.parent / "ran").exists()
+    assert not has_run(path.parent)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "theirs.pth", "theirs.ckpt", "theirs.bin"])
@@ -46,7 +37,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(pickle.dumps(place))
         refused(tmp_path / name, "cannot be read")
     pickle.loads((tmp_path / name).read_bytes())
-    assert (tmp_path / "ran").exists()  # it would have
+    assert has_run(tmp_path)  # it would have
 
 
 @pytest.mark.parametrize("key", [key for key in PARTS if key != "format"])
@@ -79,11 +70,24 @@ def test_metadata_of_anything(tmp_path: Path, metadata: dict[str, str]) -> None:
     refused(tmp_path / "encoder.safetensors", "format|does not say of which model")
 
 
-def test_code_in_arrays_of_a_dataset_does_not_run(tmp_path: Path) -> None:
-    arrays = {f"{split}_images": np.array([Payload(tmp_path)], dtype=object) for split in ("train", "val", "test")}
-    np.savez(tmp_path / "pathmnist.npz", **arrays)  # type: ignore[arg-type]
-    source = ("dataset.source.published=null", "dataset.source.download=false")
-    words = ("dataset=pathmnist", f"data_dir={tmp_path}", *source)
-    with pytest.raises(UserError):
+def objects(folder: Path) -> Any:
+    return np.array([Payload(folder)], dtype=object)
+
+
+def zeros(folder: Path) -> Any:
+    return np.zeros((2**12, 32, 32), np.uint8)
+
+
+@pytest.mark.parametrize("content", [objects, zeros])
+@pytest.mark.parametrize("mode", ["train", "plan"])
+def test_hostile_arrays_of_a_dataset_are_one_line(
+    tmp_path: Path, content: Any, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinodiet.io.unpack.SMALL", 2**10)
+    keys = itertools.product(("train", "val", "test"), ("images", "labels"))
+    arrays = {f"{split}_{kind}": content(tmp_path) for split, kind in keys}
+    np.savez_compressed(tmp_path / "pathmnist.npz", **arrays)
+    words = ("dataset=pathmnist", f"data_dir={tmp_path}", "dataset.source.download=false", f"mode={mode}")
+    with pytest.raises(UserError, match=r"pathmnist\.npz is broken \(.*(objects|would make)") as caught:
         run(composed(tmp_path, *words), {**CHOICES, "dataset": "pathmnist"})
-    assert not (tmp_path / "ran").exists()
+    assert "\n" not in str(caught.value) and not has_run(tmp_path)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dinodiet.io.files import write_atomically
 
 HASH_BYTES = 16
+LONGEST = 2**20  # pixels of a side; a file from elsewhere may say anything
 BLOCK = 32  # images a thread that wait in memory to be written
 
 
@@ -36,11 +37,13 @@ class PixelFile:
         file = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)
         end = len(file) - HASH_BYTES
         sizes = file[max(end - 16 * count, 0) : max(end, 0)].tobytes()
-        if len(sizes) != 16 * count or _digest(sizes) != file[end:].tobytes():
+        if count < 1 or len(sizes) != 16 * count or _digest(sizes) != file[end:].tobytes():
             raise ValueError(f"{path} is not whole")
         self._sizes = np.frombuffer(sizes, np.int64).reshape(-1, 2)
+        if self._sizes.min() < 0 or self._sizes.max() > LONGEST:
+            raise ValueError(f"{path} has sizes that no image has")
         self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
-        if int(self._ends[-1]) + len(sizes) != end:
+        if (self._ends < 0).any() or int(self._ends[-1]) + len(sizes) != end:
             raise ValueError(f"{path} is not whole")
         self._pixels = file
 

@@ -80,7 +80,7 @@ def _unreadable(images: Images) -> dict[int, str]:
 def _inspected(images: Images, folder: Path) -> Inspection:
     """Return what is seen of the images, from what an earlier run kept where the files are the same ones."""
     path = folder / f".inspection-{images.fingerprint()}.npz"
-    if (kept := read_inspection(path)) is not None:
+    if (kept := read_inspection(path, len(images))) is not None:
         return kept
     found = inspect(images)
     try:

@@ -105,7 +105,7 @@ def _done(path: Path, target: Path, shape: tuple[int, ...]) -> bool:
     if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime:
         return False
     try:
-        return bool(np.load(target, mmap_mode="r").shape == shape)
+        return bool(np.load(target, mmap_mode="r", allow_pickle=False).shape == shape)
     except (OSError, ValueError):
         return False
 

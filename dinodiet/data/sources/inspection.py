@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
 from dinodiet.data.images import FileImages, Subset
+from dinodiet.data.sources.arrays import BROKEN, read_array
 from dinodiet.errors import UserError, printable
-from dinodiet.io.files import atomic_file
+from dinodiet.io.files import atomic_file, parse_json
 from dinodiet.types import Images
 
 SHOWN = 3
@@ -89,14 +89,16 @@ def write_inspection(path: Path, found: Inspection) -> None:
         np.savez_compressed(stream, errors=errors, blank=found.blank, content=found.content, look=found.look)
 
 
-def read_inspection(path: Path) -> Inspection | None:
-    """Return what was kept; None where the file is missing or broken."""
+def read_inspection(path: Path, count: int) -> Inspection | None:
+    """Return what was kept of `count` images; None where the file is missing, broken, or of something else."""
     try:
-        with path.open("rb") as stream, np.load(stream) as kept:
-            errors = {int(position): text for position, text in json.loads(kept["errors"].tobytes()).items()}
-            return Inspection(errors, kept["blank"], kept["content"], kept["look"])
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        errors, *seen = (read_array(path, key) for key in ("errors", "blank", "content", "look"))
+        told = {int(position): str(text) for position, text in parse_json(errors.tobytes()).items()}
+    except (OSError, AttributeError, *BROKEN):
         return None
+    kinds = zip(seen, (np.bool_, np.uint64, np.uint64), strict=True)
+    whole = all(array.dtype == kind and array.shape == (count,) for array, kind in kinds)
+    return Inspection(told, *seen) if whole and all(0 <= position < count for position in told) else None
 
 
 def report(name: str, splits: Mapping[str, Images], found: Mapping[str, Inspection]) -> None:

@@ -6,9 +6,7 @@ whose table says where it comes from, its MD5, its classes and how many images e
 
 from __future__ import annotations
 
-import pickle
 import zipfile
-import zlib
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -22,17 +20,20 @@ from torch import Tensor
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import MappedImages, TensorImages, nchw
+from dinodiet.data.sources import arrays
+from dinodiet.data.sources.arrays import check_array, read_array
 from dinodiet.data.sources.planned import counted, with_labels
 from dinodiet.data.sources.published import check_published
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned, present
 from dinodiet.io.mistaken import why_unreadable
+from dinodiet.io.room import check_room
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.units import byte_size
 
 UNPACK_BYTES = 2**30
-BROKEN = (OSError, EOFError, LookupError, ValueError, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError)
+BROKEN = (OSError, *arrays.BROKEN)
 
 Name = Literal[
     "pathmnist", "chestmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist",
@@ -59,7 +60,7 @@ def _labels_alone(*, name: Name, root: str, size: int, published: dict[str, int]
     try:
         labels = {split: _labels(path, split, multilabel) for split in ("train", "val", "test")}
     except BROKEN as error:
-        raise UserError(f"{path} is broken ({one_line(error)})") from error
+        raise UserError(f"{path} is broken ({why_unreadable(path) or one_line(error)})") from error
     source = with_labels(name, labels, len(INFO[name]["label"]), size, multilabel)
     check_published(source, path, published, _by_hand(name, size))
     return source
@@ -123,18 +124,16 @@ def _split(path: Path, split: str, size: int, multilabel: bool, unpack: bool) ->
 
 
 def _labels(path: Path, split: str, multilabel: bool) -> Tensor:
-    with path.open("rb") as file, np.load(file) as arrays:
-        stored = arrays[f"{split}_labels"].astype(np.int64)
+    stored = read_array(path, f"{split}_labels").astype(np.int64)
     return torch.from_numpy(stored if multilabel else stored.reshape(-1))
 
 
 def _images(path: Path, key: str, unpack: bool) -> TensorImages:
     with zipfile.ZipFile(path) as archive:
-        num_bytes = archive.getinfo(f"{key}.npy").file_size
+        num_bytes = check_array(archive, key)
     if unpack and num_bytes > UNPACK_BYTES:
         return MappedImages(_unpacked(path, key, num_bytes))
-    with path.open("rb") as file, np.load(file) as arrays:
-        return TensorImages(nchw(arrays[key]))
+    return TensorImages(nchw(read_array(path, key)))
 
 
 def _unpacked(path: Path, key: str, num_bytes: int) -> Path:
@@ -151,6 +150,7 @@ def _unpacked(path: Path, key: str, num_bytes: int) -> Path:
     try:
         with scratch_folder(target.parent, key) as scratch:
             if not done():  # another job was faster
+                check_room(scratch, num_bytes)
                 with zipfile.ZipFile(path) as archive:
                     Path(archive.extract(f"{key}.npy", scratch)).replace(target)
     except OSError as error:

@@ -139,7 +139,38 @@ def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [_cut, _cut_in_half, _lose_pixels, _zeros, _turn_the_last_image, _empty])
+def _resized(path: Path, change: Callable[[Any], Any]) -> None:
+    """Write other sizes with their hash, as somebody else could."""
+    content, end = path.read_bytes(), -pixels.HASH_BYTES
+    count = next(n for n in range(1, 99) if pixels._digest(content[end - 16 * n : end]) == content[end:])
+    sizes = np.frombuffer(content[end - 16 * count : end], np.int64).reshape(-1, 2).copy()
+    change(sizes)
+    path.write_bytes(content[: end - 16 * count] + sizes.tobytes() + pixels._digest(sizes.tobytes()))
+
+
+def _negative(path: Path) -> None:
+    _resized(path, lambda sizes: np.negative(sizes, out=sizes))
+
+
+def _huge(path: Path) -> None:
+    def grow(sizes: Any) -> None:
+        sizes[0] = 2**62, 4  # their product is 0 in 64 bits
+
+    _resized(path, grow)
+
+
+def _borrowed(path: Path) -> None:
+    def lengthen(sizes: Any) -> None:
+        area = sizes.prod(1)
+        sizes[0], sizes[1] = (1, 2 * (area[0] + area[1])), (-1, area[0] + area[1])
+
+    _resized(path, lengthen)
+
+
+DAMAGES = [_cut, _cut_in_half, _lose_pixels, _zeros, _turn_the_last_image, _empty, _negative, _huge, _borrowed]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_broken_file_is_written_again(tmp_path: Path, damage: Callable[[Path], None], decodings: list[str]) -> None:
     plain = opened(folder(tmp_path / "data"))
     keep_decoded(plain, tmp_path / "cache", 1)

@@ -15,6 +15,7 @@ from dinodiet.data.sources.inspection import (
     write_inspection,
 )
 from dinodiet.errors import UserError
+from tests.payload import Payload, has_run
 
 
 def photograph(number: int) -> Image.Image:
@@ -81,14 +82,34 @@ def test_the_hash_is_of_falling_brightness() -> None:
 
 
 def test_what_was_kept_is_read_again_and_a_broken_file_is_not(tmp_path: Path) -> None:
-    kept = Inspection({3: "why"}, np.array([True, False]), np.array([1, 2**63], np.uint64), np.array([0, 5], np.uint64))
+    kept = Inspection({1: "why"}, np.array([True, False]), np.array([1, 2**63], np.uint64), np.array([0, 5], np.uint64))
     write_inspection(tmp_path / "a.npz", kept)
-    found = read_inspection(tmp_path / "a.npz")
+    found = read_inspection(tmp_path / "a.npz", 2)
     assert found is not None
     assert (found.errors, found.blank.tolist()) == (kept.errors, [True, False])
     assert (found.content.tolist(), found.look.tolist()) == ([1, 2**63], [0, 5])
+    assert read_inspection(tmp_path / "a.npz", 3) is None
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-30])
-    assert read_inspection(tmp_path / "a.npz") is None
+    assert read_inspection(tmp_path / "a.npz", 2) is None
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize("errors", [b"[]", b"3", b"{", b'{"x": "why"}', b'{"2": "why"}', b'{"-1": "why"}', DEEP])
+def test_what_was_kept_by_somebody_else_is_passed_over(tmp_path: Path, errors: bytes) -> None:
+    blank, seen = np.zeros(2, np.bool_), np.zeros(2, np.uint64)
+    path, text = tmp_path / "a.npz", np.frombuffer(b"{}", np.uint8)
+    np.savez(path, errors=np.frombuffer(errors, np.uint8), blank=blank, content=seen, look=seen)
+    assert read_inspection(path, 2) is None
+    for changed in (np.array([Payload(tmp_path)] * 2, dtype=object), seen.astype(float), seen[:1], seen[:, None]):
+        np.savez(path, errors=text, blank=blank, content=changed, look=seen)
+        assert read_inspection(path, 2) is None
+    with path.open("wb") as stream:
+        np.save(stream, seen)
+    assert read_inspection(path, 2) is None and not has_run(tmp_path)
+    np.savez(path, errors=text, blank=blank, content=seen, look=seen)
+    assert read_inspection(path, 2) is not None
 
 
 def test_an_unlabelled_folder_is_inspected_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
