@@ -1,4 +1,6 @@
-"""One thread a process: the suite's tensors are small, and timings and sums do not depend on the machine's cores."""
+"""One thread a process, since the suite's tensors are small, and signals that are heard however it was started."""
+
+import signal
 
 import pytest
 import torch
@@ -6,6 +8,9 @@ import torch
 from tests.bench.rows import Recorder
 
 torch.set_num_threads(1)
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, or in the background of a script
+        signal.signal(number, default)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
