@@ -38,6 +38,10 @@ SILENT_SECONDS = 3600.0  # a process that lives writes, or gives up, within a mi
 RANGE_NOT_SATISFIABLE = 416
 
 
+class WrongDigest(OSError):  # noqa: N818 - a statement about a file from elsewhere
+    """What came is not the published file."""
+
+
 def transfer(
     url: str,
     target: Path,
@@ -175,7 +179,7 @@ def _check(part: Path, sha256: str, md5: str | None) -> None:
     for kind, expected in (("sha256", sha256), ("md5", md5)):
         if expected and not (found := digest(part, kind)).startswith(expected):
             part.unlink()
-            raise OSError(f"what came has {kind.upper()} {found}, published is {expected}; it was removed")
+            raise WrongDigest(f"what came has {kind.upper()} {found}, expected is {expected}; it was removed")
 
 
 def digest(path: Path, kind: str) -> str:

@@ -1,25 +1,40 @@
-"""Archives from elsewhere: all members are checked before one is written. Imports no torch."""
+"""Archives from elsewhere: all members are checked before one is written. Imports no torch.
+
+What is checked takes no memory of its own either: a header may be as long as a set, and members may be millions.
+"""
 
 from __future__ import annotations
 
 import gzip
+import lzma
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 RATIO, SMALL = 200, 2**28  # images shrink by far less; bytes that are unpacked whatever the ratio
 SPECIAL = stat.S_ISUID | stat.S_ISGID
-BROKEN = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile)
+BLOCK = 4096  # what a member takes on a disk at least, whatever its size
+MOST_HEADER = 2**20  # bytes of a long name, or of what else is said of a member
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE)
+SAYING = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+BROKEN = (
+    *(EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError),
+    *(NotImplementedError, struct.error, ValueError, RecursionError),  # unknown packing, wrong numbers, endless headers
+)
 
 
 class UnsafeArchive(Exception):  # noqa: N818 - a statement about a file from elsewhere
@@ -39,6 +54,25 @@ class Member(NamedTuple):
     def path(self) -> str:
         """Return the name without `.` and repeated slashes."""
         return "/".join(part for part in self.name.split("/") if part not in ("", "."))
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar archive that is looked at before what follows it is read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return the header of 512 bytes."""
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in SAYING and not 0 <= entry.size <= MOST_HEADER:
+            raise UnsafeArchive(f"its member {entry.name[:200]!r} has a header of {byte_size(entry.size)}")
+        if entry.type == tarfile.GNUTYPE_SPARSE:
+            entry._proc_sparse()
+        return entry
+
+    def _proc_sparse(self, *_: object) -> NoReturn:
+        raise UnsafeArchive(f"its member {self.name[:200]!r} has holes, whose list may be of any length")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_sparse
 
 
 def unpack(archive: Path, folder: Path, holds: str | None = None) -> None:
@@ -67,16 +101,42 @@ def _unpack(archive: Path, folder: Path) -> None:
             raise tarfile.ReadError("a web page came in place of the archive")
     with _opened(archive) as opened:
         members = _checked(opened, archive.stat().st_size)
-        check_room(folder, sum(member.size for member in members))
+        check_room(folder, sum(member.size + BLOCK for member in members))
         for member in members:
             _write(opened, member, folder / member.path)
         if isinstance(opened, tarfile.TarFile) and opened.fileobj is not None:
-            while opened.fileobj.read(2**20):  # at its end gzip compares the checksum
-                pass
+            _read_on(opened.fileobj, archive.stat().st_size)
+
+
+def _read_on(stream: Any, packed: int) -> None:
+    """Read what is behind the last member: at its end gzip compares the checksum."""
+    total = 0
+    while chunk := stream.read(2**20):
+        total += len(chunk)
+        if fault := would_burst(total, packed):
+            raise UnsafeArchive(f"what is behind its members {fault}")
+
+
+def gunzip(packed: Path, target: Path) -> None:
+    """Unpack one file that was packed alone.
+
+    Raises:
+        UnsafeArchive: it becomes absurdly large.
+        OSError: there is no room.
+        One of BROKEN: the file is cut short, or not packed so.
+    """
+    size, total = packed.stat().st_size, 0
+    with gzip.open(packed) as source, target.open("wb") as file:
+        while chunk := source.read(2**20):
+            total += len(chunk)
+            if fault := would_burst(total, size):
+                raise UnsafeArchive(f"it {fault}")
+            check_room(target.parent, len(chunk))
+            file.write(chunk)
 
 
 def _opened(archive: Path) -> AbstractContextManager[tarfile.TarFile | zipfile.ZipFile]:
-    return zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive)
+    return zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive, tarinfo=_Header)
 
 
 def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Member]:
@@ -106,11 +166,11 @@ def _tar_fault(entry: tarfile.TarInfo) -> str | None:
 def _checked(opened: tarfile.TarFile | zipfile.ZipFile, packed: int) -> list[Member]:
     members, files, total = [], set[str](), 0
     for member in _members(opened):
-        total += member.size
+        total += max(member.size, 0) + BLOCK
         fault = member.fault or _name_fault(member)
         if fault is None and not member.folder and member.path in files:
             fault = "comes twice"
-        fault = fault or would_burst(total, packed)
+        fault = fault or would_burst(total if member.size >= 0 else -1, packed)
         if fault is not None:
             raise UnsafeArchive(f"its member {member.name[:200]!r} {fault}")
         members.append(member)

@@ -107,7 +107,7 @@ def test_the_part_of_a_process_that_may_live_is_copied_once_it_is_silent(
 def test_what_is_not_the_published_file_is_refused_and_removed(web: Web, tmp_path: Path, kind: str) -> None:
     right = hashlib.new(kind, CONTENT).hexdigest()
     web.files["/set.zip"] = CONTENT[:-1] + b"!"
-    with pytest.raises(OSError, match=rf"has {kind.upper()} \w+, published is {right}"):
+    with pytest.raises(OSError, match=rf"has {kind.upper()} \w+, expected is {right}"):
         transfer(f"{web.address}/set.zip", tmp_path / "set.zip", **{kind: right})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 

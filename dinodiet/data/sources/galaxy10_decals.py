@@ -20,16 +20,19 @@ from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.mistaken import why_unreadable
+from dinodiet.io.room import check_room
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.units import byte_size
+from dinodiet.io.unpack import would_burst
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
+SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"  # in its authors' package, astroNN
 NUM_CLASSES = 10
 BLOCK = 256  # images that are unpacked at once
 
 
 def _assets(*, root: str, download: bool) -> list[Asset]:
-    return published_assets(URL, data_root(root) / "Galaxy10_DECals.h5", "galaxy10_decals", download)
+    return published_assets(URL, data_root(root) / "Galaxy10_DECals.h5", "galaxy10_decals", download, sha256=SHA256)
 
 
 def _counts(*, published: dict[str, int] | None, test_fraction: float) -> RawSplits:
@@ -70,7 +73,7 @@ def galaxy10_decals(
     """
     path = data_root(root) / "Galaxy10_DECals.h5"
     how = by_hand(URL, path)
-    ensure(URL, path, "galaxy10_decals", download)
+    ensure(URL, path, "galaxy10_decals", download, sha256=SHA256)
     labels, _ = _opened(path, path.with_suffix("") / "images.npy", how)
     every = MappedImages(path.with_suffix("") / "images.npy", labels)
     rest, test = stratified_split(labels, test_fraction, seed=0)
@@ -88,9 +91,12 @@ def _opened(path: Path, target: Path | None, how: str) -> tuple[Tensor, int]:
         raise UserError("galaxy10_decals needs h5py: pip install 'dinodiet[galaxy10]'") from error
     try:
         with h5py.File(path, "r") as file:
-            images, labels = file["images"], np.asarray(file["ans"]).astype(np.int64)
+            images, labels = file["images"], file["ans"]
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
                 raise ValueError(f"images are {images.dtype} {images.shape}, labels {labels.shape}")
+            if told := would_burst(images.size, images.id.get_storage_size()):
+                raise ValueError(f"images {told}")
+            labels = np.asarray(labels).astype(np.int64)
             if target is not None and not _done(path, target, images.shape):
                 _write(path, target, images)
             return torch.from_numpy(labels), int(images.shape[1])
@@ -116,6 +122,7 @@ def _write(path: Path, target: Path, images: Any) -> None:
         with scratch_folder(target.parent, target.name) as scratch:
             if _done(path, target, images.shape):  # another job was faster
                 return
+            check_room(scratch, images.size)
             new = np.lib.format.open_memmap(scratch / target.name, mode="w+", dtype=np.uint8, shape=images.shape)
             for start in range(0, len(images), BLOCK):
                 new[start : start + BLOCK] = _read(images, start)

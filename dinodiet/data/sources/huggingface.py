@@ -161,6 +161,7 @@ def _library() -> Any:
         import datasets  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UserError("sets of Hugging Face need the library: pip install 'dinodiet[huggingface]'") from error
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False  # before 4.0 it would offer to run a set's own code
     return datasets
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import pickle
-import shutil
-import zlib
+from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.unpack import BROKEN as BROKEN_ARCHIVE
-from dinodiet.io.unpack import UnsafeArchive, unpack
+from dinodiet.io.unpack import UnsafeArchive, gunzip, unpack
 
 # What torchvision's readers raise for a broken file.
 BROKEN = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, pickle.UnpicklingError)
@@ -77,13 +76,21 @@ def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
     """Return the splits of a class made like torchvision's MNIST or CIFAR10; see `torchvision_set`."""
     files = _ensure(cls, root, download)
     try:
-        train, test = cls(root, train=True), cls(root, train=False)
-        return RawSplits(cls.__name__, _images(train), _images(test), num_labels=len(train.classes))
+        if not hasattr(cls, "base_folder"):
+            train_images, train_labels, test_images, test_labels = map(read_sn3_pascalvincent_tensor, map(str, files))
+            train, test = _images(train_images, train_labels), _images(test_images, test_labels)
+            return RawSplits(cls.__name__, train, test, num_labels=len(cls.classes))
+        whole = [cls(root, train=is_train) for is_train in (True, False)]  # unpickles files of the right MD5 alone
+        train, test = (_images(part.data, part.targets) for part in whole)
+        return RawSplits(cls.__name__, train, test, num_labels=len(whole[0].classes))
     except BROKEN as error:
-        broken = next((path for path, md5 in files.items() if not _sound(path, md5)), root)
-        raise UserError(
-            f"{cls.__name__}: {broken} is broken ({one_line(error)}); delete it; {_how(cls, broken)}"
-        ) from error
+        broken = next((path for path, md5 in files.items() if not _sound(path, md5)), None)
+        found = (
+            f"{broken} is broken and to be deleted"
+            if broken
+            else f"the files in {next(iter(files)).parent} do not belong together"
+        )
+        raise UserError(f"{cls.__name__}: {found} ({one_line(error)}); {_how(cls, broken)}") from error
 
 
 def _ensure(cls: Any, root: Path, download: bool) -> dict[Path, str | None]:
@@ -102,8 +109,8 @@ def _packed(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
 
 
-def _images(dataset: Any) -> TensorImages:
-    return TensorImages(nchw(np.asarray(dataset.data)), torch.as_tensor(dataset.targets, dtype=torch.int64))
+def _images(pixels: Any, labels: Any) -> TensorImages:
+    return TensorImages(nchw(np.asarray(pixels)), torch.as_tensor(labels, dtype=torch.int64))
 
 
 def _files(cls: Any, root: Path) -> dict[Path, str | None]:
@@ -134,10 +141,9 @@ def _unpack(packed: Path, path: Path) -> None:
         return
     try:
         with scratch_folder(path.parent, path.name) as scratch:
-            with gzip.open(packed) as source, (scratch / path.name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+            gunzip(packed, scratch / path.name)
             (scratch / path.name).replace(path)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, UnsafeArchive, *BROKEN_ARCHIVE) as error:
         raise UserError(f"{packed} cannot be unpacked ({one_line(error)})") from error
 
 
@@ -152,15 +158,29 @@ def _download(cls: Any, root: Path, files: dict[Path, str | None]) -> None:
                 unpack(archive, scratch, holds=cls.base_folder)
                 archive.unlink()
             else:
-                cls(scratch, download=True)
+                for name, md5 in cls.resources:
+                    _from_mirrors(cls.mirrors, name, md5, scratch)
             for path in files:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                (scratch / path.relative_to(root)).replace(path)
-    except (UnsafeArchive, *BROKEN_ARCHIVE, *BROKEN) as error:
+                (scratch / (path.relative_to(root) if hasattr(cls, "url") else path.name)).replace(path)
+    except (UnsafeArchive, HTTPException, *BROKEN_ARCHIVE, *BROKEN) as error:
         missing = _missing(files)
         raise NotOnDisk(
             f"{cls.__name__}: {missing} not found, and the download failed ({one_line(error)}); {_how(cls, missing)}"
         ) from error
+
+
+def _from_mirrors(mirrors: Sequence[str], name: str, md5: str, folder: Path) -> None:
+    """Put the unpacked content of a file into a folder, from the first mirror that has it whole."""
+    for number, mirror in enumerate(mirrors):
+        try:
+            transfer(f"{mirror}{name}", folder / name, md5=md5)
+        except (OSError, HTTPException):
+            if number == len(mirrors) - 1:
+                raise
+        else:
+            gunzip(folder / name, folder / Path(name).stem)
+            return
 
 
 def _how(cls: Any, path: Path | None) -> str:

@@ -1,6 +1,8 @@
 """Archives of datasets: continued where a download was cut off, unpacked aside, and left as little else as possible."""
 
+import hashlib
 import io
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +37,38 @@ def test_a_download_is_continued_and_what_it_needed_is_removed(web: Web, tmp_pat
     assert web.gets()[-1] == ("/images.tar.gz", "bytes=50-")
     assert (target / "one.txt").read_bytes() == b"one"
     assert asset.find() == target
-    assert [path.name for path in target.parent.iterdir()] == ["images"]
+    assert {path.name for path in target.parent.iterdir()} == {"images", "images.tar.gz.sha256"}
+
+
+def test_what_has_no_published_checksum_is_told_and_has_to_come_again_as_it_was(
+    web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, target, packed = f"{web.address}/images.tar.gz", tmp_path / "images", web.files["/images.tar.gz"]
+    sha256, kept = hashlib.sha256(packed).hexdigest(), tmp_path / "images.tar.gz.sha256"
+    for _ in range(2):
+        ensure(url, target, "images", allowed=True)
+        shutil.rmtree(target)
+    (told,) = caplog.messages
+    assert told == f"images: {url} has no published checksum: its SHA-256 is {sha256}, kept in {kept}"
+    assert kept.read_text() == f"{sha256}  images.tar.gz\n"
+    other = io.BytesIO()
+    with tarfile.open(fileobj=other, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("images/other.txt"))
+    web.files["/images.tar.gz"] = other.getvalue()
+    with pytest.raises(UserError, match=rf"expected is {sha256}.*published anew, remove {kept}") as caught:
+        ensure(url, target, "images", allowed=True)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("images")] == [kept.name]
+    kept.unlink()
+    ensure(url, target, "images", allowed=True)
+    assert (target / "other.txt").is_file() and len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("digests", [{"md5": "0" * 32}, {"sha256": "0" * 64}])
+def test_a_published_checksum_is_held_against_what_came(web: Web, tmp_path: Path, digests: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="expected is 000"):
+        ensure(f"{web.address}/images.tar.gz", tmp_path / "images", "images", allowed=True, **digests)
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_an_archive_whose_unpacking_was_interrupted_is_not_fetched_again(

@@ -122,3 +122,13 @@ def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UserError, match=r"pip install 'dinodiet\[galaxy10\]'"):
         galaxy10_decals(root=str(tmp_path))
+
+
+def test_images_that_are_declared_and_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinodiet.io.unpack.SMALL", 2**20)
+    with h5py.File(tmp_path / "Galaxy10_DECals.h5", "w") as file:  # without a byte of pixels
+        file.create_dataset("images", shape=(10**9, 256, 256, 3), dtype=np.uint8, chunks=(1, 256, 256, 3))
+        file.create_dataset("ans", shape=(10**9,), dtype=np.uint8, chunks=(1000,))
+    with pytest.raises(UserError, match=r"is broken \(images would make"):
+        galaxy10_decals(root=str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["Galaxy10_DECals.h5"]

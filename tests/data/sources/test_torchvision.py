@@ -16,6 +16,7 @@ from dinodiet.data.dataset import open_dataset
 from dinodiet.data.images import TensorImages, fetch
 from dinodiet.data.sources.torchvision import open_class, torchvision_set
 from dinodiet.errors import UserError
+from tests.payload import Payload, has_run
 from tests.web import published
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # the Debian package dataset-fashion-mnist
@@ -184,7 +185,7 @@ def test_broken_idx_file_is_named(tmp_path: Path, name: str, damage: Callable[[P
 def test_images_and_labels_that_disagree(tmp_path: Path) -> None:
     folder = write_mnist(tmp_path)
     (folder / NAMES[1]).write_bytes(idx(np.zeros(29, np.uint8)))
-    with pytest.raises(UserError, match=f"MNIST: {tmp_path} is broken .*one label"):
+    with pytest.raises(UserError, match=f"MNIST: the files in {folder} do not belong together .*one label"):
         torchvision_set(dataset="MNIST", root=str(tmp_path))
 
 
@@ -203,6 +204,49 @@ def test_broken_cifar_file_is_named(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=f"{path} is broken"):
         open_class(cls, tmp_path, download=True)
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+def test_code_in_a_cifar_file_does_not_run(tmp_path: Path, name: str) -> None:
+    cls = write_cifar(tmp_path)
+    (tmp_path / cls.base_folder / name).write_bytes(pickle.dumps({"data": Payload(tmp_path)}))
+    with pytest.raises(UserError, match=f"{name} is broken"):
+        open_class(cls, tmp_path, download=True)
+    assert not has_run(tmp_path)
+
+
+def test_code_in_files_of_an_old_layout_does_not_run(tmp_path: Path) -> None:
+    folder = write_mnist(tmp_path).parent / "processed"
+    folder.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((Payload(tmp_path), Payload(tmp_path)), folder / name)
+    assert len(torchvision_set(dataset="MNIST", root=str(tmp_path), download=False).train) == 30
+    assert not has_run(tmp_path)
+
+
+def test_a_packed_file_that_grows_beyond_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinodiet.io.unpack.SMALL", 2**20)
+    folder = write_mnist(tmp_path, pack=True)
+    (folder / f"{NAMES[0]}.gz").write_bytes(gzip.compress(bytes(2**22)))
+    with pytest.raises(UserError, match=rf"{NAMES[0]}.gz cannot be unpacked \(it would make"):
+        torchvision_set(dataset="MNIST", root=str(tmp_path), download=False)
+    assert not (folder / NAMES[0]).exists()
+
+
+def test_the_next_mirror_is_asked_and_what_it_has_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_mnist(tmp_path / "shelf", pack=True)
+    sums = {name: hashlib.md5((folder / f"{name}.gz").read_bytes()).hexdigest() for name in NAMES}
+
+    class MNIST(torchvision.datasets.MNIST):  # type: ignore[misc]
+        resources = [(f"{name}.gz", md5) for name, md5 in sums.items()]  # noqa: RUF012
+
+    with published(tmp_path / "shelf", monkeypatch) as address:
+        MNIST.mirrors = [f"{address}nothing/", f"{address}MNIST/raw/"]
+        assert len(open_class(MNIST, tmp_path / "one", download=True).test) == 10
+        (folder / f"{NAMES[1]}.gz").write_bytes(gzip.compress(idx(np.zeros(30, np.uint8))))
+        with pytest.raises(UserError, match=f"download failed .*MD5 .*expected is {sums[NAMES[1]]}"):
+            open_class(MNIST, tmp_path / "two", download=True)
+    assert not (tmp_path / "two").exists()
 
 
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="the package dataset-fashion-mnist is not installed")
