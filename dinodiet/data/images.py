@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dinodiet.data.gray import to_8_bits
+from dinodiet.data.samples import TooBright, content, deep_samples, to_8_bits
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.mistaken import page_or_pointer, why_unreadable
 from dinodiet.types import Images
@@ -90,8 +90,8 @@ class FileImages:
     """Images decoded from their files on access; sizes may differ.
 
     With `draft_side`, JPEG files are decoded at a smaller scale (`dinodiet.data.views.drafts`). With `frames`, image i
-    is frame `frames[i]` of its file, else the first; frames of one file lie together. `bits` is how many of their 16
-    gray images use.
+    is frame `frames[i]` of its file, else the first; frames of one file lie together. `bits` is how many of 16 bits
+    images use.
     """
 
     def __init__(
@@ -120,8 +120,12 @@ class FileImages:
         Raises:
             UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
         """
-        frame = 0 if self.frames is None else self.frames[position]
-        return read_image(self.paths[position], self.draft_side, frame, self.bits)
+        path, frame = self.encoded(position)
+        return read_image(path, self.draft_side, frame, self.bits)
+
+    def encoded(self, position: int) -> tuple[str, int]:
+        """Return the file of an image, and the number of its frame."""
+        return self.paths[position], 0 if self.frames is None else self.frames[position]
 
     def num_pixels(self, position: int) -> int:
         """Return height times width from the head of the file; a UserError where there is none."""
@@ -247,9 +251,11 @@ def nchw(images: NDArray[np.uint8]) -> Tensor:
 def read_image(path: str | Path, draft_side: int | None = None, frame: int = 0, bits: int = 16) -> Tensor:
     """Return the image in a file as people see it, uint8 (3, H, W): upright, RGB, transparency over white.
 
-    16-bit gray, of which `bits` are used, is scaled to 8; of several frames in a file the one of this number is taken.
+    16-bit values, of which `bits` are used, are scaled to 8; of several frames in a file the one of this number is
+    taken.
 
     Raises:
+        TooBright: a value has more bits.
         UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
     """
     return decode(path, str(path), draft_side, frame, bits)
@@ -265,8 +271,12 @@ def decode(
                 image.draft(None, (draft_side, draft_side))
             if frame:
                 image.seek(frame)
-            image.load()
-            pixels = np.array(_to_rgb(_upright(image), bits))
+            deep = deep_samples(image, file)
+            if deep is None:
+                image.load()
+            pixels = np.array(_to_rgb(_upright(image, image if deep is None else to_8_bits(deep, bits))))
+    except TooBright as error:
+        raise TooBright(f"{name}: {error}") from error
     except BROKEN as error:
         reason = _reason(file) or one_line(error)
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
@@ -277,8 +287,7 @@ def _reason(file: str | Path | BinaryIO) -> str | None:
     """Return why a file is no image where that is plain."""
     if isinstance(file, (str, Path)):
         return why_unreadable(file)
-    file.seek(0)
-    return page_or_pointer(file.read(1024))
+    return page_or_pointer(content(file)[:1024])
 
 
 def num_pixels(file: str | Path | BinaryIO, name: str) -> int:
@@ -290,22 +299,19 @@ def num_pixels(file: str | Path | BinaryIO, name: str) -> int:
         raise UserError(f"{name}: cannot be read as an image") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF orientation says; notes that cannot be read say nothing of the pixels."""
+def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    """Return the pixels turned as the image's EXIF orientation says; notes that cannot be read say nothing of them."""
     try:
         turn = TURNS.get(image.getexif().get(0x0112))
     except (*BROKEN, TypeError, LookupError):
-        return image
-    return image if turn is None else image.transpose(turn)
+        return pixels
+    return pixels if turn is None else pixels.transpose(turn)
 
 
-def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
         values = np.asarray(image)
-        # Pillow opens 16-bit gray as I;16 or, from some formats, as 32-bit I.
-        if image.mode == "F":
-            raise ValueError(f"pixel type F with values {values.min()} to {values.max()}, not 0 to {2**bits - 1}")
-        image = Image.fromarray(to_8_bits(values, bits))
+        raise ValueError(f"pixel type F with values {values.min()} to {values.max()}; save whole numbers")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

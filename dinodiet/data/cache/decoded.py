@@ -20,7 +20,7 @@ from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
 from dinodiet.types import Data, Images
 
-VERSION = 1  # raise it when `read_image` gives other pixels: old files are then not found
+VERSION = 2  # raise it when `read_image` gives other pixels: old files are then not found
 SAMPLE = 128  # images whose heads are read to tell how large a set is once decoded
 
 log = logging.getLogger(__name__)

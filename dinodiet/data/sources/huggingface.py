@@ -6,13 +6,13 @@ import hashlib
 import io
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dinodiet.config.ranges import Between
+from dinodiet.config.ranges import Between, Range
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits, hold_out
 from dinodiet.data.images import decode, num_pixels, read_image
@@ -20,6 +20,7 @@ from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
+from dinodiet.data.sources.used_bits import scale_to_used_bits
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.mistaken import why_unreadable
@@ -31,11 +32,15 @@ HOW_PATH = "give the folder of the .parquet or .arrow files"
 
 
 class TableImages:
-    """Images in the column of a memory-mapped table (`datasets.Dataset`), decoded on access; sizes may differ."""
+    """Images in the column of a memory-mapped table (`datasets.Dataset`), decoded on access; sizes may differ.
+
+    `bits` is how many of 16 bits images use.
+    """
 
     def __init__(self, table: Any, column: str, labels: Tensor, name: str) -> None:
         self._table, self._column, self._name = table, column, name
         self.labels: Tensor | None = labels
+        self.bits = 16
 
     def __len__(self) -> int:
         return len(self._table)
@@ -48,13 +53,18 @@ class TableImages:
         """
         stored = self._table[int(position)][self._column]
         if stored["bytes"] is None:
-            return read_image(stored["path"])
-        return decode(io.BytesIO(stored["bytes"]), f"{self._name}, row {position} ({stored['path'] or 'no name'})")
+            return read_image(stored["path"], bits=self.bits)
+        name = f"{self._name}, row {position} ({stored['path'] or 'no name'})"
+        return decode(io.BytesIO(stored["bytes"]), name, bits=self.bits)
+
+    def encoded(self, position: int) -> tuple[str | BinaryIO, int]:
+        """Return the file of an image, and the number of its frame."""
+        stored = self._table[int(position)][self._column]
+        return (stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])), 0
 
     def num_pixels(self, position: int) -> int:
         """Return height times width from the head of the encoded image; a UserError where there is none."""
-        stored = self._table[int(position)][self._column]
-        return num_pixels(stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"]), self._name)
+        return num_pixels(self.encoded(position)[0], self._name)
 
     def fingerprint(self) -> str:
         """Return a hash of the table's files, their sizes and modification times: the pixels are not read for it."""
@@ -62,7 +72,7 @@ class TableImages:
         for file in self._table.cache_files:
             stat = Path(file["filename"]).stat()
             digest.update(f"{Path(file['filename']).name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return digest.hexdigest() if self.bits == 16 else f"{digest.hexdigest()}-{self.bits}"
 
 
 def set_assets(
@@ -110,6 +120,7 @@ def huggingface_set(
     test: str | None = "test",
     test_fraction: Between[float] = 0.2,
     download: Neutral[bool] = True,
+    bits: Annotated[int | None, Range(8, 16)] = None,
     broken: Broken = "refuse",
     published: Neutral[dict[str, int] | None] = None,
 ) -> RawSplits:
@@ -129,6 +140,7 @@ def huggingface_set(
             in every run.
         test_fraction: the part of train that is held out for testing where there is no test split.
         download: get a set from the hub if it is not in `root`; false: nothing is asked of the network.
+        bits: how many of their bits 16-bit images use; null: what a sample of them uses, see `used_bits`.
         broken: what is done about images that cannot be decoded, see `handle_broken`.
         published: counts to hold the set against, see `check_published`.
 
@@ -136,10 +148,9 @@ def huggingface_set(
         UserError: nothing is found, a split or column is missing, or labels are.
     """
     _check_one(name, path)
-    tables = (
-        _from_hub(str(name), config, revision, root, download) if path is None else _from_disk(data_root(path), root)
-    )
-    title = name or data_root(str(path)).resolve().name
+    folder = data_root(path or root)
+    tables = _from_hub(str(name), config, revision, root, download) if path is None else _from_disk(folder, root)
+    title = name or folder.resolve().name
     wanted = {"train": train, "val": val, "test": test}
     chosen = {split: _choose(tables, split, found, title) for split, found in wanted.items()}
     classes = _classes(chosen["train"], label_column, title)
@@ -153,6 +164,7 @@ def huggingface_set(
         train_images, test_images = hold_out(train_images, test_fraction, title)
     source = RawSplits(title, train_images, test_images, num_labels=len(classes), val=images["val"])
     check_published(source, title, published, "get the published set")
+    scale_to_used_bits((source.train, source.val, source.test), bits, title)
     return handle_broken(source, broken, data_root(root))
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
 from dinodiet.data.images import FileImages, Subset
+from dinodiet.data.samples import TooBright
 from dinodiet.data.sources.arrays import BROKEN, read_array
 from dinodiet.errors import UserError, printable
 from dinodiet.io.files import atomic_file, parse_json
@@ -54,6 +55,8 @@ def inspect(images: Images) -> Inspection:
     def seen(position: int) -> tuple[str | None, bool, int, int]:
         try:
             image = images[position]
+        except TooBright:  # the setting is wrong, not the file
+            raise
         except UserError as broken:
             return str(broken).removesuffix("; replace or remove it"), False, 0, 0
         digest = hashlib.blake2b(f"{tuple(image.shape)}".encode() + image.numpy().tobytes(), digest_size=8).digest()

@@ -26,6 +26,7 @@ from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.errors import UserError
 from dinodiet.types import Data, Images
+from tests.data import deep_files
 
 SPLITS = ("pretext", "train", "val", "test")
 
@@ -71,6 +72,22 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(images, "read_image", counted)
     return found
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_16_bit_images_of_other_bits_are_kept_apart(tmp_path: Path, bands: int) -> None:
+    root, values = tmp_path / "data", np.linspace(0, 4095, 64 * bands).reshape(8, 8, bands).astype(np.uint16)
+    for split, name, number in itertools.product(("train", "test"), ("ant", "bee"), range(2)):
+        (root / split / name).mkdir(parents=True, exist_ok=True)
+        (root / split / name / f"{number}.png").write_bytes(deep_files.png(values))
+    brightest = {}
+    for bits in (None, 16, 12, 14):
+        plain = open_dataset(image_folder(root=str(root), bits=bits), val_fraction=0.5)
+        kept = keep_decoded(plain, tmp_path / "cache", 1)
+        assert same(kept, plain) and isinstance(kept.test, DecodedImages)
+        brightest[bits] = int(kept.test[0].max())
+    assert brightest == {None: 255, 12: 255, 16: 16, 14: 64}
+    assert len(files(tmp_path / "cache")) == 2 * 3  # of train and of test, by bits
 
 
 @pytest.mark.parametrize("options", [{}, {"limit": 10}, {"split_seed": 3}])

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,7 +12,7 @@ from PIL import Image
 from dinodiet.data.dataset import open_dataset
 from dinodiet.data.sources.huggingface import TableImages, huggingface_set
 from dinodiet.errors import UserError
-from tests.data import layouts
+from tests.data import deep_files, layouts
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -197,3 +198,18 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'dinodiet\[huggingface\]'"):
         huggingface_set(root=str(tmp_path), name="someone/some_set")
+
+
+def test_16_bit_images_are_scaled_to_the_bits_that_they_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = np.linspace(0, 4095, 48).astype(np.uint16).reshape(4, 4, 3)
+    images = [deep_files.png(values), deep_files.png(values[..., :1] // 2), deep_files.tiff(values)] * 4
+    found = [{"image": {"bytes": data, "path": "0.png"}, "label": i % 3} for i, data in enumerate(images)]
+    parquet(tmp_path / "set/train-0.parquet", found)
+    parquet(tmp_path / "set/test-0.parquet", found[:3])
+    source, whole = opened(tmp_path), opened(tmp_path, bits=16)
+    seen = torch.from_numpy(np.rint(values * (255 / 4095)).astype(np.uint8)).permute(2, 0, 1)
+    assert torch.equal(source.train[0], seen) and torch.equal(source.test[2], seen)
+    assert source.train.fingerprint() != whole.train.fingerprint() and int(whole.train[0].max()) == 16
+    assert caplog.text.count("set: 16-bit images that use 12 bits") == 1
+    with pytest.raises(UserError, match=r"set, train, row 0 \(0\.png\): values up to 4095, .*bits=12"):
+        opened(tmp_path, bits=10).train[0]

@@ -31,3 +31,11 @@ def test_only_jpeg_files_have_drafts(tmp_path: Path) -> None:
     assert drafted(FileImages([tmp_path / "a.png"]), 8)[0].shape == (3, 64, 64)
     with pytest.raises(UserError, match=r"^draft: true, .* no image files"):
         drafted(TensorImages(torch.zeros(1, 3, 4, 4, dtype=torch.uint8)), 8)
+
+
+def test_16_bit_images_keep_their_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "a.png")
+    images = FileImages([tmp_path / "a.png"])
+    images.bits = 12
+    assert int(drafted(images, 4)[0].min()) == 255
+    assert drafted(images, 4).fingerprint() == images.fingerprint()
