@@ -41,7 +41,7 @@ def one_line(error: BaseException) -> str:
     """
     text = str(error)
     if "Original Traceback" in text:
-        text = text.rpartition(f"{type(error).__name__}: ")[2]
+        text = str(error.args[0]).rpartition(f"{type(error).__name__}: ")[2]  # its end is a line break, not printable
     return printable(" ".join(text.split())) or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -85,8 +86,13 @@ def to_8_bits(samples: Samples, bits: int) -> Image.Image:
 
 
 def _scaled(values: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
-    scaled = (values.astype(np.uint32) + 128) // 257 if top == 2**16 - 1 else np.rint(values * (255 / top))
-    return np.asarray(scaled, dtype=np.uint8)
+    return np.asarray(_table(top)[values])
+
+
+@functools.lru_cache(maxsize=8)
+def _table(top: int) -> NDArray[np.uint8]:
+    """Return 8 bits for each value up to `top`."""
+    return np.asarray(np.rint(np.arange(top + 1) * (255 / top)), dtype=np.uint8)
 
 
 def content(file: Encoded) -> bytes:
@@ -124,7 +130,7 @@ def _png(image: Any, file: Encoded) -> Samples:
     raw = str(image.tile[0][3])
     if raw == "LA;16B":  # four bytes a pixel, whose bands Pillow repeats
         _read_as(image, "RGBA")
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image).astype(np.uint16)
         return Samples("LA", values[..., ::2] << 8 | values[..., 1::2])
     return Samples(image.mode, _both_bytes(image, file, raw))
 
@@ -132,10 +138,11 @@ def _png(image: Any, file: Encoded) -> Samples:
 def _ppm(image: Any, file: Encoded) -> Samples:
     decoder, _, offset, _ = image.tile[0]
     data, count = content(file)[offset:], image.width * image.height * 3
+    values: NDArray[np.integer]
     if decoder == "ppm_plain":
         values = np.array(re.sub(rb"#[^\r\n]*", b"", data).split()[:count], dtype=np.int64)
     else:
-        values = np.frombuffer(data, ">u2", count).astype(np.int64)
+        values = np.frombuffer(data, ">u2", count).astype(np.uint16)
     return Samples("RGB", values.reshape(image.height, image.width, 3))
 
 
@@ -153,13 +160,13 @@ def _tiff(image: Any, file: Encoded) -> Samples:
     return Samples(image.mode, values if raw == straight else _divided(values))
 
 
-def _both_bytes(image: Any, file: Encoded, raw: str) -> NDArray[np.int64]:
+def _both_bytes(image: Any, file: Encoded, raw: str) -> NDArray[np.uint16]:
     """Decode twice: the upper bytes, and the lower ones as if they were the upper ones of the other byte order."""
     with Image.open(file) as again:
         again.seek(image.tell())
         _read_as(again, raw[:-1] + OTHER_BYTE[raw[-1]])
         _read_as(image, raw)
-        return np.asarray(np.asarray(image).astype(np.int64) << 8 | np.asarray(again))
+        return np.asarray(np.asarray(image).astype(np.uint16) << 8 | np.asarray(again))
 
 
 def _read_as(image: Any, raw: str) -> None:
@@ -172,12 +179,11 @@ def _read_as(image: Any, raw: str) -> None:
     image.load()
 
 
-def _divided(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _divided(values: NDArray[np.uint16]) -> NDArray[np.int64]:
     """Return RGBA whose colours were multiplied by their opacity as they were before."""
-    opacity = values[..., 3:]
+    colours, opacity = np.split(values.astype(np.int64), [3], axis=-1)
     full = 2 ** int(opacity.max()).bit_length() - 1
-    colours = np.minimum(values[..., :3] * full // np.maximum(opacity, 1), full)
-    return np.concatenate([colours, opacity], axis=-1)
+    return np.concatenate([np.minimum(colours * full // np.maximum(opacity, 1), full), opacity], axis=-1)
 
 
 def _tags(image: Any) -> dict[int, Any]:
