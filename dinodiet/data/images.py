@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from dinodiet.data.samples import TooBright, content, deep_samples, to_8_bits
-from dinodiet.errors import UserError, one_line
-from dinodiet.io.mistaken import page_or_pointer, why_unreadable
+from dinodiet.errors import MachineLimit, UserError, one_line
+from dinodiet.io.limits import raise_limit
+from dinodiet.io.mistaken import NO_FILE, is_no_file, page_or_pointer, why_unreadable
 from dinodiet.types import Images
 
 # What Pillow's decoders raise.
@@ -150,6 +152,9 @@ class FileImages:
         """Return size in bytes, modification time in ns, device and inode of each file, (N, 4); -1 where there is none.
 
         They are read once.
+
+        Raises:
+            MachineLimit: the machine cannot say, see `raise_limit`.
         """
         if self._stats is None:
             self._stats = np.array([_stat(path) for path in self.paths], np.int64).reshape(-1, 4)
@@ -163,7 +168,8 @@ class FileImages:
 def _stat(path: str) -> tuple[int, int, int, int]:
     try:
         stat = os.stat(path)  # noqa: PTH116 - a million Path objects are slow
-    except OSError:
+    except OSError as error:
+        raise_limit(error, path)
         return -1, -1, -1, -1
     return stat.st_size, stat.st_mtime_ns, stat.st_dev & LARGEST, stat.st_ino & LARGEST
 
@@ -257,6 +263,7 @@ def read_image(path: str | Path, draft_side: int | None = None, frame: int = 0, 
     Raises:
         TooBright: a value has more bits.
         UserError: the file is missing, broken, or holds pixels that have no 8-bit meaning.
+        MachineLimit: the file may be sound, but this machine cannot read it now.
     """
     return decode(path, str(path), draft_side, frame, bits)
 
@@ -266,7 +273,7 @@ def decode(
 ) -> Tensor:
     """Return the image in an open file, see `read_image`; `name` is what an error calls it."""
     try:
-        with Image.open(file) as image:
+        with opened(file, name) as image:
             if draft_side is not None:
                 image.draft(None, (draft_side, draft_side))
             if frame:
@@ -277,6 +284,8 @@ def decode(
             pixels = np.array(_to_rgb(_upright(image, image if deep is None else to_8_bits(deep, bits))))
     except TooBright as error:
         raise TooBright(f"{name}: {error}") from error
+    except MachineLimit:
+        raise
     except BROKEN as error:
         reason = _reason(file) or one_line(error)
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
@@ -293,10 +302,30 @@ def _reason(file: str | Path | BinaryIO) -> str | None:
 def num_pixels(file: str | Path | BinaryIO, name: str) -> int:
     """Return height times width of the image in an open file without decoding it; errors as of `decode`."""
     try:
-        with Image.open(file) as image:
+        with opened(file, name) as image:
             return int(image.width * image.height)
+    except MachineLimit:
+        raise
     except BROKEN as error:
         raise UserError(f"{name}: cannot be read as an image") from error
+
+
+@contextlib.contextmanager
+def opened(file: str | Path | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
+    """Open an image file to look at it inside; `name` is what an error calls it.
+
+    Raises:
+        One of BROKEN: it is none.
+        MachineLimit, MemoryError: it may be sound, but this machine cannot read it now.
+    """
+    if isinstance(file, (str, Path)) and is_no_file(file):
+        raise ValueError(NO_FILE)
+    try:
+        with Image.open(file) as image:
+            yield image
+    except BROKEN as error:
+        raise_limit(error, name or str(file))
+        raise
 
 
 def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:

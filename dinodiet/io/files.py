@@ -52,10 +52,10 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = _refused(error)
-        if isinstance(error, UserError) or refused is None or refused.errno is None or _names_another(refused, path):
+        found = refused(error)
+        if isinstance(error, UserError) or found is None or found.errno is None or _names_another(found, path):
             raise
-        raise OSError(refused.errno, os.strerror(refused.errno), str(path)) from error
+        raise OSError(found.errno, os.strerror(found.errno), str(path)) from error
 
 
 def _names_another(error: OSError, path: Path) -> bool:
@@ -63,7 +63,7 @@ def _names_another(error: OSError, path: Path) -> bool:
     return error.filename is not None and not Path(os.fsdecode(error.filename)).name.startswith(f".{path.name}.")
 
 
-def _refused(error: BaseException | None) -> OSError | None:
+def refused(error: BaseException | None) -> OSError | None:
     """Return what the system refused: the error, the one that it followed, or the one that its words tell of."""
     while error is not None and not isinstance(error, OSError):
         if code := re.search(r"\(os error (\d+)\)", str(error)):  # Rust's words

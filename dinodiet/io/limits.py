@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dinodiet.errors import MachineLimit, UserError, one_line
+from dinodiet.io.files import refused
 from dinodiet.io.units import byte_size
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -21,8 +22,8 @@ LOST_BATCH = 100  # a worker that cannot hand over a batch leaves with this exit
 AGAIN = "then the same command continues"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PATHS = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EINVAL)
-# Of a file that is read: says nothing about what is in it.
-NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EAGAIN)
+OF_THE_FILE = PATHS  # of one that is read: there is none, or a decoder went astray in it; all others say nothing of it
+OPEN_FILES = (errno.EMFILE, errno.ENFILE)
 
 _MEMORY = re.compile(
     r"out of memory|allocate memory|Unable to allocate|bad_?alloc|STATUS_ALLOC_FAILED|failed to map segment", re.I
@@ -71,7 +72,7 @@ def _of_network(error: OSError) -> bool:
 def _file(error: OSError) -> UserError:
     """Return what is said of a file: its path, why, how much room there is, and what to do."""
     code = error.errno or 0
-    if code in (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+    if code in (*OPEN_FILES, errno.EAGAIN, errno.ENOMEM):
         return _exhausted(code)
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else None
     name = path or ("what is printed" if code == errno.EPIPE else "a file, or what is printed")
@@ -81,6 +82,26 @@ def _file(error: OSError) -> UserError:
         return UserError(f"{name}: {reason}{longest}")
     room = "" if path is None else free_room(Path(path))
     return MachineLimit(f"{name}: {reason}{room}; {_advice(code)}")
+
+
+def raise_limit(error: BaseException, path: str | os.PathLike[str]) -> None:
+    """Raise what an error says of the machine where it says nothing about the content of a file that was read.
+
+    Raises:
+        MachineLimit: too many files are open, the disk or its server failed, there is no right to read.
+        MemoryError: there is none left.
+    """
+    if isinstance(error, MachineLimit):
+        raise error
+    found = refused(error)
+    code = None if found is None else found.errno
+    if code == errno.ENOMEM or isinstance(error, MemoryError):
+        raise MemoryError(one_line(error)) from error
+    if code in OPEN_FILES:
+        raise _exhausted(code) from error
+    if code is not None and code not in OF_THE_FILE:
+        rights = f"give yourself the right to read it, {AGAIN}" if code in (errno.EACCES, errno.EPERM) else None
+        raise MachineLimit(f"{os.fspath(path)}: {os.strerror(code)}; {rights or _advice(code)}") from error
 
 
 def free_room(path: Path) -> str:

@@ -22,6 +22,7 @@ from dinodiet.backbones.weights import pickles
 from dinodiet.backbones.weights.foreign import JOIN, foreign, is_safetensors
 from dinodiet.backbones.weights.network import module_state
 from dinodiet.errors import UserError, one_line
+from dinodiet.io.limits import raise_limit
 from dinodiet.store.rundir import RunDir
 
 _INDEX = ".index.json"  # Hugging Face's list of the shards that hold a model
@@ -47,6 +48,7 @@ def read_file(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # a damaged or foreign file fails in torch, zipfile, pickle or safetensors
+        raise_limit(error, path)
         raise UserError(f"weights: {path} cannot be read as a checkpoint ({first_line(error)})") from error
     state = module_state(state)
     if not isinstance(state, dict):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dinodiet.data.cache.pixels import PixelFile, read_pixels, write_pixels
 from dinodiet.data.images import Subset
-from dinodiet.errors import UserError
+from dinodiet.errors import MachineLimit, UserError
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
@@ -96,6 +96,8 @@ def _num_pixels(images: Images, position: int) -> int:
     assert isinstance(images, Encoded)
     try:
         return images.num_pixels(position)
+    except MachineLimit:
+        raise
     except UserError:  # named when it is used
         return 0
 
@@ -157,6 +159,8 @@ def _decode(path: Path, selection: Subset, threads: int) -> None:
     def image(row: int) -> Tensor | None:
         try:
             return selection[row]
+        except MachineLimit:
+            raise
         except UserError:  # it is decoded again, and named, where it is used
             return None
 

@@ -14,8 +14,9 @@ from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, listed_files
-from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.mistaken import why_broken
 from dinodiet.io.scratch import data_root
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
@@ -76,7 +77,7 @@ def _lines(path: Path, how: str) -> list[str]:
     except FileNotFoundError as error:
         raise NotOnDisk(f"fgvc_aircraft: {path} not found; {how}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"fgvc_aircraft: {path} is broken ({one_line(error)}); {how}") from error
+        raise UserError(f"fgvc_aircraft: {path} is broken ({why_broken(path, error)}); {how}") from error
 
 
 def _images(folder: Path, file: str, classes: list[str], how: str) -> FileImages:

@@ -14,8 +14,9 @@ from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, ensure, published_assets
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, listed_files
-from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.mistaken import why_broken
 from dinodiet.io.scratch import data_root
 
 URL = "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz"
@@ -71,7 +72,7 @@ def _read(path: Path, how: str) -> dict[str, list[str]]:
     except FileNotFoundError as error:
         raise NotOnDisk(f"food101: {path} not found; {how}") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"food101: {path} is broken ({one_line(error)}); {how}") from error
+        raise UserError(f"food101: {path} is broken ({why_broken(path, error)}); {how}") from error
 
 
 def _images(folder: Path, names: dict[str, list[str]], classes: list[str], how: str) -> FileImages:

@@ -9,10 +9,10 @@ from os import cpu_count
 from typing import Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from dinodiet.data.images import BROKEN, FileImages
+from dinodiet.data.images import BROKEN, FileImages, opened
+from dinodiet.errors import MachineLimit
 
 Frames = Literal["first", "all"]
 SUFFIXES = (".tif", ".tiff", ".gif", ".webp")
@@ -51,7 +51,9 @@ def framed(paths: Sequence[str], labels: Tensor | None, frames: Frames) -> FileI
 def num_frames(path: str) -> int:
     """Return the number of frames in a file; 1 of what cannot be read, which is named where it is used."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return int(getattr(image, "n_frames", 1))
+    except MachineLimit:
+        raise
     except BROKEN:
         return 1

@@ -19,7 +19,7 @@ from dinodiet.data.sources.published import check_published
 from dinodiet.data.splits import stratified_split
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
-from dinodiet.io.mistaken import why_unreadable
+from dinodiet.io.mistaken import why_broken
 from dinodiet.io.room import check_room
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.units import byte_size
@@ -103,7 +103,7 @@ def _opened(path: Path, target: Path | None, how: str) -> tuple[Tensor, int]:
     except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        reason = why_unreadable(path) or one_line(error)
+        reason = why_broken(path, error)
         raise UserError(f"galaxy10_decals: {path} is broken ({reason}); delete it; {how}") from error
 
 

@@ -23,6 +23,7 @@ from dinodiet.data.sources.published import check_published, require
 from dinodiet.data.sources.used_bits import scale_to_used_bits
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.limits import raise_limit
 from dinodiet.io.mistaken import why_unreadable
 from dinodiet.io.scratch import data_root
 from dinodiet.io.transfer import check_hub
@@ -219,6 +220,7 @@ def _from_disk(folder: Path, root: str) -> dict[str, Any]:
     except (OSError, ValueError, RuntimeError, LookupError) as error:
         if isinstance(error, UserError):
             raise
+        raise_limit(error, folder)
         raise UserError(f"path: {folder} cannot be read ({one_line(error)})") from error
     raise UserError(f"path: no .parquet or .arrow files in {folder}; expected is train-00000-of-00001.parquet")
 

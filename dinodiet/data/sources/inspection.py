@@ -20,7 +20,7 @@ from tqdm import tqdm
 from dinodiet.data.images import FileImages, Subset
 from dinodiet.data.samples import TooBright
 from dinodiet.data.sources.arrays import BROKEN, read_array
-from dinodiet.errors import UserError, printable
+from dinodiet.errors import MachineLimit, UserError, printable
 from dinodiet.io.files import atomic_file, parse_json
 from dinodiet.types import Images
 
@@ -55,7 +55,7 @@ def inspect(images: Images) -> Inspection:
     def seen(position: int) -> tuple[str | None, bool, int, int]:
         try:
             image = images[position]
-        except TooBright:  # the setting is wrong, not the file
+        except (MachineLimit, TooBright):  # the machine cannot read it, or a setting is wrong: not the file
             raise
         except UserError as broken:
             return str(broken).removesuffix("; replace or remove it"), False, 0, 0

@@ -14,8 +14,8 @@ from torch import Tensor
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.walk import is_file_or_gone
-from dinodiet.errors import UserError, one_line, printable
-from dinodiet.io.mistaken import why_unreadable
+from dinodiet.errors import UserError, printable
+from dinodiet.io.mistaken import why_broken, why_unreadable
 from dinodiet.types import Images
 
 SPLITS = ("train", "val", "test", "pretext")
@@ -71,7 +71,7 @@ def table_splits(root: Path, table: Path, test_fraction: float, make: MakeImages
 
 
 def _rows(table: Path) -> list[Row]:
-    if table.is_file() and (what := why_unreadable(table)) is not None:
+    if table.exists() and (what := why_unreadable(table)) is not None:
         raise UserError(f"labels: {table} is {what}")
     try:
         # Names that are no UTF-8 are read as Python reads those of the file system.
@@ -84,7 +84,7 @@ def _rows(table: Path) -> list[Row]:
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"labels: {table} cannot be read ({one_line(error)})") from error
+        raise UserError(f"labels: {table} cannot be read ({why_broken(table, error)})") from error
     several = any("|" in (row["label"] or "") for _, row in read)
     return [_row(f"labels: {table}, line {line}", row, several) for line, row in read]
 

@@ -26,7 +26,7 @@ from dinodiet.data.sources.planned import counted, with_labels
 from dinodiet.data.sources.published import check_published
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned, present
-from dinodiet.io.mistaken import why_unreadable
+from dinodiet.io.mistaken import why_broken
 from dinodiet.io.room import check_room
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
@@ -60,7 +60,7 @@ def _labels_alone(*, name: Name, root: str, size: int, published: dict[str, int]
     try:
         labels = {split: _labels(path, split, multilabel) for split in ("train", "val", "test")}
     except BROKEN as error:
-        raise UserError(f"{path} is broken ({why_unreadable(path) or one_line(error)})") from error
+        raise UserError(f"{path} is broken ({why_broken(path, error)})") from error
     source = with_labels(name, labels, len(INFO[name]["label"]), size, multilabel)
     check_published(source, path, published, _by_hand(name, size))
     return source
@@ -105,7 +105,7 @@ def medmnist_set(
     try:
         splits = {split: _split(path, split, size, multilabel, unpack) for split in ("train", "val", "test")}
     except BROKEN as error:
-        reason = why_unreadable(path) or one_line(error)
+        reason = why_broken(path, error)
         raise UserError(f"{path} is broken ({reason}); delete it and run again with download=true") from error
     source = RawSplits(name=name, num_labels=len(info["label"]), multilabel=multilabel, **splits)
     check_published(source, path, published, _by_hand(name, size))

@@ -13,8 +13,9 @@ from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
-from dinodiet.errors import UserError, one_line
+from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.mistaken import why_broken
 from dinodiet.io.scratch import data_root
 
 HOW = "get plantnet_300K.zip from https://zenodo.org/records/5645731 (some 30 GB) and unpack it in data_dir"
@@ -70,7 +71,7 @@ def _check_metadata(path: Path, splits: dict[str, FileImages]) -> None:
             name: (entry["split"], str(entry["species_id"])) for name, entry in json.loads(path.read_text()).items()
         }
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(f"plantnet300k: {path} is broken ({one_line(error)}); {HOW}") from error
+        raise UserError(f"plantnet300k: {path} is broken ({why_broken(path, error)}); {HOW}") from error
     for split, images in splits.items():
         for file in map(Path, images.paths):
             found = known.get(file.stem)

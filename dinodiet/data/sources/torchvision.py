@@ -21,6 +21,8 @@ from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.limits import raise_limit
+from dinodiet.io.mistaken import why_broken
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.unpack import BROKEN as BROKEN_ARCHIVE
@@ -84,6 +86,7 @@ def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
         train, test = (_images(part.data, part.targets) for part in whole)
         return RawSplits(cls.__name__, train, test, num_labels=len(whole[0].classes))
     except BROKEN as error:
+        raise_limit(error, root)
         broken = next((path for path, md5 in files.items() if not _sound(path, md5)), None)
         found = (
             f"{broken} is broken and to be deleted"
@@ -144,7 +147,7 @@ def _unpack(packed: Path, path: Path) -> None:
             gunzip(packed, scratch / path.name)
             (scratch / path.name).replace(path)
     except (OSError, UnsafeArchive, *BROKEN_ARCHIVE) as error:
-        raise UserError(f"{packed} cannot be unpacked ({one_line(error)})") from error
+        raise UserError(f"{packed} cannot be unpacked ({why_broken(packed, error)})") from error
 
 
 def _download(cls: Any, root: Path, files: dict[Path, str | None]) -> None:

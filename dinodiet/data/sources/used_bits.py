@@ -14,8 +14,9 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from dinodiet.data.images import BROKEN, FileImages, Subset
+from dinodiet.data.images import BROKEN, FileImages, Subset, opened
 from dinodiet.data.samples import content, deep_samples
+from dinodiet.errors import MachineLimit
 from dinodiet.types import Images
 
 SHALLOW = (".jpg", ".jpeg", ".bmp", ".gif", ".webp")  # of formats that never hold more than 8 bits
@@ -130,13 +131,15 @@ def _spread(places: Sequence[int]) -> list[int]:
 def _seen(file: str | BinaryIO, frame: int) -> Seen:
     """Return what is seen of an image; nothing of one of 8 bits, one that says its range, and one that is broken."""
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             if frame:
                 image.seek(frame)
             samples = deep_samples(image, file)
             if samples is None or samples.white is not None:
                 return Seen()
             return Seen(int(samples.colours.max()), _declared(image, file), samples.colours.size)
+    except MachineLimit:
+        raise
     except BROKEN:
         return Seen()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dinodiet.errors import UserError, one_line, printable
+from dinodiet.io.limits import raise_limit
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 # Thumbnails, copies and waste bins of archives and file servers, in small letters; others begin with a dot.
@@ -156,6 +158,7 @@ class _Entries:
         try:
             self.entries = os.scandir(self.folder)
         except OSError as error:
+            raise_limit(error, self.folder)
             raise UserError(f"{self.folder} cannot be read ({error.strerror or one_line(error)})") from error
         return self.entries
 
@@ -169,8 +172,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_file_or_gone(path: str) -> bool:
-    """Return whether a path is a file's, or a link to nothing, which is treated as a broken file."""
-    return os.path.isfile(path) or _is_dangling(path)  # noqa: PTH113
+    """Return whether a path is a file's, or a link to nothing, which is treated as a broken file.
+
+    Raises:
+        MachineLimit: this machine cannot say, see `raise_limit`.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError as error:
+        raise_limit(error, path)
+        return os.path.islink(path)  # noqa: PTH114
 
 
 def _is_dangling(path: str) -> bool:
@@ -179,8 +190,8 @@ def _is_dangling(path: str) -> bool:
 
 def _identity(folder: str) -> Identity:
     """Return what tells a folder from all others, by whatever path it is reached."""
-    stat = os.stat(folder)  # noqa: PTH116
-    return (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.realpath(folder)
+    found = os.stat(folder)  # noqa: PTH116
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(folder)
 
 
 _kept_identity = functools.lru_cache(10_000)(_identity)
