@@ -1,36 +1,42 @@
 """What lies on disk of a study, and what of it can go: `--disk` shows it, `--clean` takes what can be had again.
 
-Results, scores, weights, configurations and logs stay, and so does all that belongs to a run that is running.
+Results, scores, weights, configurations and logs stay, and so does all that belongs to a run that is running. A file
+goes by the name that dinodiet gives it, where it puts it; links are never followed, so that nothing elsewhere goes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dinodiet.errors import UserError
-from dinodiet.io.locks import ABANDONED_SECONDS
+from dinodiet.io.files import read_json
 from dinodiet.io.units import byte_size
+from dinodiet.results.leftovers import (
+    CACHES,
+    UNFINISHED_FILE,
+    files_below,
+    in_use,
+    is_abandoned,
+    is_cached,
+    is_lock,
+    size_of,
+)
 from dinodiet.results.render import aligned
 from dinodiet.results.runs import locate, walk
 from dinodiet.results.unfinished import read_config
 from dinodiet.store.grid import read_jobs
 from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import FORMAT
 from dinodiet.store.states import CellState, state_of, states
 
-CACHES = ("embeddings", "scores", "decoded", "trunks")  # folders of a cache that dinodiet writes; no others are touched
 BUSY = (CellState.RUNNING, CellState.QUEUED)
-UNFINISHED_FILE = re.compile(r"\..+\.[a-z0-9_]{8}")  # what a writer leaves that was killed; see `atomic_file`
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ def inventory(paths: Iterable[Path | str]) -> list[Place]:
     Raises:
         UserError: a path does not exist, or nothing below it is a run or a study.
     """
-    whole, single = locate(paths)
+    real = [Path(path).resolve() if Path(path).is_symlink() else path for path in paths]
+    whole, single = locate(real, links=False)
     found = [_study(study, names) for study, names in whole.items()]
     found += [_runs(study, names) for study, names in single.items() if study not in whole]
     caches: dict[Path, set[Path]] = {}
@@ -105,10 +112,12 @@ def _study(study: Path, names: Sequence[str]) -> Place:
     place = _runs(study, names)
     for name in sorted(os.listdir(study)):  # noqa: PTH208 - a study may hold ten thousand
         if name not in {*names} and (path := study / name).name != ".cache":
-            if path.is_dir() and any(walk(path)):
+            if path.is_dir() and not path.is_symlink() and any(walk(path, links=False)):
                 continue  # a study of its own
-            files = _files(path)
-            place.items += [Item(file, _kind_in_study(file, study), _size(file), _abandoned(file)) for file in files]
+            files = files_below(path)
+            place.items += [
+                Item(file, _kind_in_study(file, study), size_of(file), is_abandoned(file)) for file in files
+            ]
     return place
 
 
@@ -136,16 +145,17 @@ def _runs(study: Path, names: Sequence[str]) -> Place:
 
 def _run(run_dir: RunDir, state: CellState) -> Iterator[Item]:
     kinds = _kinds(run_dir, state)
-    for file in _files(run_dir.path):
-        top = run_dir.path / file.relative_to(run_dir.path).parts[0]
+    for file in files_below(run_dir.path):
+        top = run_dir.path.joinpath(*file.relative_to(run_dir.path).parts[:1])
         kind = "unfinished files" if UNFINISHED_FILE.fullmatch(file.name) else kinds.get(top, "other")
-        spare = kind in ("locks", "checkpoints of finished runs") or _abandoned(file)
-        yield Item(file, kind, _size(file), spare and state not in BUSY)
+        is_own = file == top and kind in ("locks", "checkpoints of finished runs")
+        spare = (is_own and (kind != "locks" or is_lock(file))) or is_abandoned(file)
+        yield Item(file, kind, size_of(file), spare and state not in BUSY)
 
 
 def _kinds(run_dir: RunDir, state: CellState) -> Mapping[Path, str]:
     """Return the kinds of what lies in a run directory. The last holder of a run's weights is never a leftover."""
-    spare = state is CellState.DONE and run_dir.weights.exists()
+    spare = state is CellState.DONE and run_dir.weights.exists() and _is_ours(run_dir)
     checkpoints = "checkpoints of finished runs" if spare else "checkpoints of unfinished runs"
     records = (run_dir.results, run_dir.scores, run_dir.config, run_dir.status, run_dir.splits)
     return {
@@ -158,6 +168,12 @@ def _kinds(run_dir: RunDir, state: CellState) -> Mapping[Path, str]:
     }
 
 
+def _is_ours(run_dir: RunDir) -> bool:
+    """Return whether the results that lie beside a checkpoint are those of a run; other programs have such files."""
+    there = run_dir.checkpoint.exists() or run_dir.previous_checkpoint.exists()
+    return there and (read_json(run_dir.results) or {}).get("format") == FORMAT
+
+
 def _caches_of(study: Path, names: Sequence[str]) -> Iterator[tuple[Path, Path]]:
     """Yield the caches of a study, each with the outputs folder of the runs that use it."""
     for folder in [*study.parents][:4]:
@@ -167,57 +183,27 @@ def _caches_of(study: Path, names: Sequence[str]) -> Iterator[tuple[Path, Path]]
     for name in {*names[:1], *names[-1:]}:  # reading the configurations of all takes long
         config: dict[str, Any] = read_config(RunDir(study / name).config) or {}
         cache = config.get("cache_dir")
-        if cache is not None and Path(cache).expanduser().is_dir():
+        if isinstance(cache, str) and Path(cache).expanduser().is_dir():
             yield Path(cache).expanduser(), study.parent
 
 
 def _cache(cache: Path, outputs: Iterable[Path]) -> Place:
     place = Place(cache)
-    using = [study for folder in outputs for study, _ in walk(folder) if _works(study)]
+    using = [study for folder in outputs for study, _ in walk(folder) if _works(study)]  # by links too
     if using:
         place.kept = f"runs in {', '.join(sorted(map(str, using)))} may use it"
-    elif any(_in_use(cache / name) for name in CACHES):
+    elif any(in_use(cache / name) for name in CACHES):
         place.kept = "a process writes to it"
     for name in CACHES:
-        place.items += [Item(file, name, _size(file), place.kept is None) for file in _files(cache / name)]
+        for file in files_below(cache / name):
+            spare = (file.parent == cache / name and is_cached(file, name)) or is_abandoned(file)
+            place.items.append(Item(file, name, size_of(file), place.kept is None and spare))
     return place
 
 
 def _works(study: Path) -> bool:
     active = active_jobs() if read_jobs(study) else None
     return any(cell.state in BUSY for cell in states(study, active=active))
-
-
-def _held(lock: Path) -> bool:
-    """Return whether a process holds a lock; where it cannot be known, it is."""
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError, NotImplementedError):
-        return True
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """Yield a file, or all files below a folder; links are not followed."""
-    if path.is_symlink() or path.is_file():
-        yield path
-    for folder, _, names in os.walk(path):
-        yield from (Path(folder) / name for name in sorted(names))
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
-    except OSError:  # gone meanwhile
-        return 0
-
-
-def _abandoned(file: Path) -> bool:
-    """Return whether this is an unfinished file that nobody has written to for long."""
-    try:
-        return bool(UNFINISHED_FILE.fullmatch(file.name)) and file.lstat().st_mtime < time.time() - ABANDONED_SECONDS
-    except OSError:
-        return False
 
 
 def overview(places: Sequence[Place]) -> list[str]:
@@ -259,19 +245,11 @@ def remove(places: Iterable[Place]) -> list[Item]:
             if item.taken:
                 folders.setdefault(place.path / item.path.relative_to(place.path).parts[0], []).append(item)
         for folder, items in folders.items():
-            if not _in_use(folder):
+            if not in_use(folder):
                 removed += items
                 for item in items:
                     item.path.unlink(missing_ok=True)
-                _remove_empty(folder)
+                if folder.name in CACHES:
+                    with contextlib.suppress(OSError):  # not empty
+                        folder.rmdir()
     return removed
-
-
-def _in_use(folder: Path) -> bool:
-    return any(_held(lock) for lock in folder.rglob("*.lock"))
-
-
-def _remove_empty(folder: Path) -> None:
-    for path, _, _ in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):  # not empty
-            Path(path).rmdir()

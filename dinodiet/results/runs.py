@@ -99,8 +99,10 @@ def read(paths: Iterable[Path | str]) -> Found:
     return found
 
 
-def locate(paths: Iterable[Path | str]) -> tuple[dict[Path, list[str]], dict[Path, list[str]]]:
+def locate(paths: Iterable[Path | str], *, links: bool = True) -> tuple[dict[Path, list[str]], dict[Path, list[str]]]:
     """Return the run directories of the studies below the paths, and those that are paths themselves, by study.
+
+    With `links`, those that links lead to are among them.
 
     Raises:
         UserError: as `read`.
@@ -112,7 +114,7 @@ def locate(paths: Iterable[Path | str]) -> tuple[dict[Path, list[str]], dict[Pat
             raise UserError(f"{path}: no such folder")
         if _is_run(str(path)):
             single.setdefault(path.parent, []).append(path.name)
-        elif below := dict(walk(path)):
+        elif below := dict(walk(path, links=links)):
             whole |= below
         else:
             raise UserError(
@@ -130,19 +132,19 @@ def study_labels(studies: Iterable[Path]) -> dict[Path, str]:
     return {study: name if taken[name] == 1 else printable(str(study)) for study, name in names.items()}
 
 
-def walk(path: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the studies below a folder, itself included, with the names of their run directories."""
+def walk(path: Path, depth: int = DEEPEST, *, links: bool = True) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the studies below a folder, itself included, with the names of their run directories; see `locate`."""
     runs: list[str] = []
     others: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
-            if not entry.name.startswith(".") and entry.is_dir():
+            if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=links):
                 (runs if _is_run(entry.path) else others).append(entry.name)
     if runs or (path / ".sweep" / "grid.json").exists():
         yield path, sorted(runs)
     if depth:
         for name in sorted(others):
-            yield from walk(path / name, depth - 1)
+            yield from walk(path / name, depth - 1, links=links)
 
 
 def _is_run(path: str) -> bool:

@@ -2,25 +2,30 @@
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 
-from dinodiet.results import disk
+from dinodiet.results import disk, leftovers
 from dinodiet.results.__main__ import main
 from tests.places import ROOT
 from tests.results import studies
+from tests.running import CHOICES, composed, run
 
 RUN_FILES = ("config.yaml", "weights.safetensors", "encoder.safetensors", "scores/a.json", "log.txt", "metrics.jsonl")
 LEFTOVERS = ("checkpoint.pt", "checkpoint.previous.pt", "run.lock", ".results.json.abc12_x9")
+KEY = "0123456789abcdef" * 2
+CACHED = (f"embeddings/{KEY}.safetensors", f"trunks/{KEY}_view0.bin", f"scores/{KEY}.json", f"decoded/{KEY}.pixels")
 
 
 def fill(folder: Path, *names: str, size: int = 1000) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x" * size)
+        (folder / name).write_bytes(b"x" * (0 if name.endswith(".lock") else size))
         os.utime(folder / name, (0, time.time() - 7200))
 
 
@@ -31,7 +36,7 @@ def outputs(tmp_path: Path) -> Path:
     done = studies.write(study, studies.results())
     fill(done, *RUN_FILES, *LEFTOVERS, "wandb/offline-run/x.wandb")
     fill(studies.write_status(study, "failed", state="failed"), *LEFTOVERS)
-    fill(tmp_path / ".cache", "embeddings/a.safetensors", "trunks/key/views.bin", "mine/notes.txt", size=4096)
+    fill(tmp_path / ".cache", *CACHED, "mine/notes.txt", size=4096)
     fill(study, ".sweep/grid.json", ".sweep/jobs/1_log.out", "sanity.json")
     return tmp_path
 
@@ -62,9 +67,9 @@ def test_cleaning_takes_what_can_be_had_again(outputs: Path, capsys: pytest.Capt
     assert main([str(outputs / "study"), "--clean", "--yes"]) == 0
     (name,) = (path.name for path in (outputs / "study").glob("dino*"))
     gone = {f"study/{name}/{file}" for file in LEFTOVERS} | {f"study/failed/{file}" for file in LEFTOVERS[2:]}
-    assert before - files(outputs) == gone | {".cache/embeddings/a.safetensors", ".cache/trunks/key/views.bin"}
+    assert before - files(outputs) == gone | {f".cache/{name}" for name in CACHED}
     assert not (outputs / ".cache" / "trunks").exists()
-    assert "removed 8 files" in capsys.readouterr().out
+    assert "removed 10 files" in capsys.readouterr().out
     assert main([str(outputs / "study"), "--clean"]) == 0
     assert "nothing to clean" in capsys.readouterr().out
 
@@ -106,9 +111,9 @@ def test_a_finished_run_that_is_being_scored_is_left_alone(outputs: Path) -> Non
 
 
 def test_a_cache_that_is_written_to_is_left_alone(outputs: Path) -> None:
-    with FileLock(outputs / ".cache" / "trunks" / "key.lock"):
+    with FileLock(outputs / ".cache" / "trunks" / f"{KEY}_view1.lock"):
         disk.disk([outputs / "study"], clean=True, yes=True)
-    assert (outputs / ".cache" / "embeddings" / "a.safetensors").exists()
+    assert (outputs / ".cache" / "embeddings" / f"{KEY}.safetensors").exists()
 
 
 def test_the_only_weights_of_a_run_are_no_leftover(outputs: Path) -> None:
@@ -119,7 +124,7 @@ def test_the_only_weights_of_a_run_are_no_leftover(outputs: Path) -> None:
 
 
 def test_a_cache_elsewhere_is_found_by_the_configuration(outputs: Path, tmp_path: Path) -> None:
-    fill(tmp_path / "scratch", "decoded/a.bin", "decoded.txt")
+    fill(tmp_path / "scratch", f"decoded/{KEY}.pixels", "decoded.txt")
     (outputs / "study" / "failed" / "config.yaml").write_text(f"cache_dir: {tmp_path}/scratch")
     disk.disk([outputs / "study"], clean=True, yes=True)
     assert files(tmp_path / "scratch") == {"decoded.txt"}
@@ -128,4 +133,103 @@ def test_a_cache_elsewhere_is_found_by_the_configuration(outputs: Path, tmp_path
 def test_the_folders_of_caches_are_those_that_are_written() -> None:
     modules = [path for path in (ROOT / "dinodiet").rglob("*.py") if path.parent.name != "results"]
     source = "".join(path.read_text() for path in modules)
-    assert [name for name in disk.CACHES if f'/ "{name}"' not in source] == []
+    assert [name for name in leftovers.CACHES if f'/ "{name}"' not in source] == []
+
+
+def test_no_link_is_followed_out_of_a_folder(outputs: Path, tmp_path: Path) -> None:
+    """Behind every link lies what would go if it were followed."""
+    away = tmp_path.parent / f"{tmp_path.name}_away"
+    (finished,) = (outputs / "study").glob("dino*")
+    shutil.copytree(outputs, away, symlinks=True)
+    fill(away, f"decoded/{KEY}.pixels", f"decoded/below/{KEY}.pixels", ".results.json.abc12_x9")
+    before = files(away)
+    for link, target in {
+        outputs / "study" / "run_elsewhere": away / "study" / finished.name,
+        outputs / "study" / "study_elsewhere": away / "study",
+        outputs / "study" / ".sweep" / "more": away,
+        finished / "more": away,
+        finished / "artefacts": away / "study" / finished.name,
+        outputs / ".cache" / "decoded" / "below": away / "decoded",
+        outputs / ".cache" / "embeddings" / ("f" * 32 + ".safetensors"): away / "decoded" / f"{KEY}.pixels",
+    }.items():
+        link.symlink_to(target)
+    shutil.rmtree(outputs / ".cache" / "scores")
+    (outputs / ".cache" / "scores").symlink_to(away / ".cache" / "scores")
+    disk.disk([outputs / "study"], clean=True, yes=True)
+    disk.disk([outputs], clean=True, yes=True)
+    assert files(away) == before
+    assert not (finished / "checkpoint.pt").exists()
+    shutil.rmtree(away)
+
+
+def test_a_study_that_is_given_as_a_link_is_cleaned(outputs: Path) -> None:
+    (outputs / "link").symlink_to(outputs / "study")
+    disk.disk([outputs / "link"], clean=True, yes=True)
+    (finished,) = (outputs / "study").glob("dino*")
+    assert not (finished / "checkpoint.pt").exists()
+
+
+def test_files_of_others_stay(outputs: Path) -> None:
+    """Names that dinodiet gives no file, and names that it gives in other places."""
+    (finished,) = (outputs / "study").glob("dino*")
+    theirs = outputs / "study" / "theirs"
+    fill(theirs, "results.json", "checkpoint.pt", "weights.safetensors", ".notes.markdown", ".a.b.lockfile")
+    (theirs / "results.json").write_text('{"accuracy": 1}')
+    fill(finished, "artefacts/checkpoint.pt", "notes/run.lock", "mine/checkpoint.pt", ".env.template")
+    fill(
+        outputs / ".cache",
+        "embeddings/mine.safetensors",
+        f"decoded/mine/{KEY}.pixels",
+        "scores/thesis.json",
+        "trunks/a",
+    )
+    for lock in (outputs / "study/paper/poetry.lock", finished / "uv.lock", outputs / ".cache/scores/mine.lock"):
+        lock.parent.mkdir(exist_ok=True)
+        lock.write_text("[[package]]")
+    (finished / "empty").mkdir()
+    (outputs / "study" / "unused" / "deeper").mkdir(parents=True)
+    fill(outputs / "study" / "unused", ".results.json.abc12_x9")
+    before = {path: path.read_bytes() for path in outputs.rglob("*") if path.is_file()}
+    disk.disk([outputs], clean=True, yes=True)
+    gone = {path for path in before if not path.exists()}
+    left = {*theirs.rglob("*"), *outputs.rglob("*.lock"), *outputs.rglob("mine*"), finished / ".env.template"}
+    assert gone and not gone & left
+    assert all(path.read_bytes() == content for path, content in before.items() if path not in gone)
+    assert (finished / "empty").is_dir() and (outputs / "study" / "unused" / "deeper").is_dir()
+    assert (outputs / ".cache" / "scores" / "thesis.json").exists() and (outputs / ".cache" / "trunks" / "a").exists()
+    assert (finished / "artefacts" / "checkpoint.pt").exists() and (finished / "notes" / "run.lock").exists()
+
+
+def test_a_configuration_of_somebody_else_names_any_cache(outputs: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "photos", "embeddings/holiday.jpg", "decoded/raw/1.pixels", "scores/beethoven.json")
+    before = files(tmp_path / "photos")
+    for name in (f"{tmp_path}/photos", "3", "[a]", "{}", "true"):
+        (outputs / "study" / "failed" / "config.yaml").write_text(f"cache_dir: {name}")
+        disk.disk([outputs / "study"], clean=True, yes=True)
+    assert files(tmp_path / "photos") == before
+
+
+@pytest.mark.slow
+def test_what_a_run_keeps_has_the_names_that_are_cleaned(tmp_path: Path) -> None:
+    for number in range(24):
+        path = tmp_path / "images" / "train" / f"class {number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((16, 16), number).save(path)
+    changes = (
+        "dataset=folder",
+        f"dataset.source.root={tmp_path}/images",
+        "dataset.limit=null",
+        "method.trunk.views=1",
+    )
+    words = (
+        *changes,
+        "method.trainable=last_1_blocks",
+        "eval.knn.k=3",
+        "dataset.image_size=16",
+        "schedule.epochs=1",
+        "mode=train",
+    )
+    run(composed(tmp_path / "outputs", *words), {**CHOICES, "dataset": "folder"})
+    for name in leftovers.CACHES:
+        kept = [*(tmp_path / "outputs" / ".cache" / name).iterdir()]
+        assert kept and all(leftovers.is_cached(file, name) for file in kept), name
