@@ -20,7 +20,7 @@ from torch import Tensor
 from dinodiet.data.samples import TooBright, content, deep_samples, to_8_bits
 from dinodiet.errors import MachineLimit, UserError, one_line
 from dinodiet.io.limits import raise_limit
-from dinodiet.io.mistaken import NO_FILE, is_no_file, page_or_pointer, why_unreadable
+from dinodiet.io.mistaken import NO_FILE, is_no_file, other_format, page_or_pointer, why_no_image
 from dinodiet.types import Images
 
 # What Pillow's decoders raise.
@@ -295,8 +295,9 @@ def decode(
 def _reason(file: str | Path | BinaryIO) -> str | None:
     """Return why a file is no image where that is plain."""
     if isinstance(file, (str, Path)):
-        return why_unreadable(file)
-    return page_or_pointer(content(file)[:1024])
+        return why_no_image(file)
+    start = content(file)[:1024]
+    return page_or_pointer(start) or other_format(start)
 
 
 def num_pixels(file: str | Path | BinaryIO, name: str) -> int:

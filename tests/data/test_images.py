@@ -212,7 +212,8 @@ def _truncated(path: Path) -> None:
     ("name", "write", "reason"),
     [
         ("missing.jpg", lambda path: None, "no such file"),
-        ("text.jpg", lambda path: path.write_text("not an image"), "cannot identify"),
+        ("text.jpg", lambda path: path.write_text("not an image"), "text that begins 'not an image'"),
+        ("bytes.jpg", lambda path: path.write_bytes(bytes(9)), "cannot identify"),
         ("empty.png", lambda path: path.touch(), "empty"),
         ("truncated.jpg", _truncated, "truncated"),
         ("truncated.png", _truncated, "cannot be read"),

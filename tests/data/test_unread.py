@@ -75,8 +75,11 @@ def _device(path: Path) -> None:
 
 
 def _socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
+    before = Path.cwd()
+    with socket.socket(socket.AF_UNIX) as made:
+        os.chdir(path.parent)  # the name of a socket is short
         made.bind(path.name)
+        os.chdir(before)
 
 
 @pytest.mark.parametrize("make", [_pipe, _device, _socket])

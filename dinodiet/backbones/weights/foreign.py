@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
-from dinodiet.io.mistaken import page_or_pointer
+from dinodiet.io.mistaken import other_format, page_or_pointer
 
 _START = 1024  # bytes looked at
 _TORCH = "weights are read from .pt, .pth, .bin, .ckpt, .pth.tar and .safetensors"
@@ -34,6 +35,7 @@ _BY_SUFFIX = {
     ".xz": "an archive; unpack it first",
     ".tgz": "an archive; unpack it first",
 }
+_OLD_PICKLE = re.compile(rb"[(c\]}]")  # as text, of Python 2
 _BY_START = {
     b"\x89HDF\r\n": "an HDF5 file, as Keras writes",
     b"\x93NUMPY": "a NumPy array",
@@ -70,7 +72,10 @@ def _what(start: bytes, path: Path) -> str | None:
     if (what := page_or_pointer(start)) is not None:
         return what
     by_start = next((what for magic, what in _BY_START.items() if start.startswith(magic)), None)
-    return by_start or _BY_SUFFIX.get(path.suffix.lower())
+    by_name = by_start or _BY_SUFFIX.get(path.suffix.lower())
+    if by_name is not None or _OLD_PICKLE.match(start) or (other := other_format(start)) is None:
+        return by_name
+    return other if ";" in other else f"{other}; {_TORCH}"
 
 
 def _archive(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +11,15 @@ from typing import Any, Literal
 import torch
 
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.images import FileImages, Subset
+from dinodiet.data.images import FileImages, Subset, num_pixels
 from dinodiet.data.sources.inspection import Inspection, inspect, path_of, read_inspection, report, write_inspection
 from dinodiet.errors import UserError, printable
-from dinodiet.io.mistaken import why_unreadable
+from dinodiet.io.mistaken import why_no_image
 from dinodiet.types import Images
 
 Broken = Literal["refuse", "check", "skip"]
 SHOWN = 3
+LOOKED_AT, THREADS = 5000, 16
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +29,10 @@ def handle_broken(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
 
     Args:
         source: splits whose images are decoded on access.
-        broken: `refuse`: nothing is decoded now, files that are missing or empty are refused together, and the first
-            image that cannot be decoded ends the run that uses it; `check`: every image
-            is decoded now, broken ones are refused together, and blank, copied and similar images are told (`report`);
+        broken: `refuse`: nothing is decoded now; files that are missing or empty, and those of the `LOOKED_AT` smallest
+            that are another kind of file, are refused together, and the first image that cannot be decoded ends the
+            run that uses it; `check`: every image is decoded now, broken ones are refused together, and blank, copied
+            and similar images are told (`report`);
             `skip`: every image is decoded now, and the broken ones are left out, so positions and indices count the
             sound ones only.
         folder: where it is kept what was seen, so that a set is looked through once; where it cannot be written, every
@@ -67,14 +70,31 @@ def _sound(where: str, images: Images, errors: dict[int, str], broken: Broken) -
 
 
 def _unreadable(images: Images) -> dict[int, str]:
-    """Return why files hold no image at all, by position, as far as it is known without opening them."""
+    """Return why files hold no image at all, by position, as far as their sizes and first bytes tell.
+
+    Pages and pointers in the place of images are small: of a large set the smallest files are looked at.
+    """
     whole = images.images if isinstance(images, Subset) else images
     if not isinstance(whole, FileImages):
         return {}
     sizes = torch.from_numpy(whole.stats()[:, 0])
     sizes = sizes[images.positions] if isinstance(images, Subset) else sizes
-    gone = (sizes <= 0).nonzero().squeeze(1).tolist()
-    return {position: f"{path} ({why_unreadable(path)})" for position in gone if (path := path_of(images, position))}
+    gone = int((sizes <= 0).sum())
+    smallest = sizes.argsort(stable=True)[: gone + LOOKED_AT].tolist()
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda position: _why(path_of(images, position)), smallest))
+    return {position: why for position, why in sorted(zip(smallest, found, strict=True)) if why is not None}
+
+
+def _why(path: str | None) -> str | None:
+    """Return the file and what it is in the place of an image; None: it may be one."""
+    if path is None or (what := why_no_image(path)) is None:
+        return None
+    try:
+        num_pixels(path, path)  # a decoder that was added may know it
+    except UserError:
+        return f"{path} ({what})"
+    return None
 
 
 def _inspected(images: Images, folder: Path) -> Inspection:

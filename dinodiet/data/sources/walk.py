@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", "
 # Thumbnails, copies and waste bins of archives and file servers, in small letters; others begin with a dot.
 SERVERS = ("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot")
 SYSTEMS = ("__macosx", "$recycle.bin", "recycler", "system volume information", "lost+found", "thumbs.db")
-BESIDE = frozenset((*SERVERS, *SYSTEMS))
+PROGRAMS = ("thumbnails", "_thumbnails", "thumbs", "_thumbs", "__pycache__")
+BESIDE = frozenset((*SERVERS, *SYSTEMS, *PROGRAMS))
+SAVED = re.compile(r"found\.\d{3}")  # by a check of a disk
 SHOWN = 3
 
 HIDDEN = "hidden files and folders, thumbnails and the like"
@@ -26,6 +29,15 @@ GONE = "links to nothing"
 OTHER = "named as images, but no files"
 NO_CLASS = "images in no class folder"
 
+ONE = {
+    HIDDEN: "hidden file or folder, thumbnails and the like",
+    LOOP: "link to a folder above it",
+    AGAIN: "folder that was there already",
+    GONE: "link to nothing",
+    OTHER: "named as an image, but no file",
+    NO_CLASS: "image in no class folder",
+}
+
 Identity = tuple[int, int] | str
 
 log = logging.getLogger(__name__)
@@ -33,7 +45,7 @@ log = logging.getLogger(__name__)
 
 def is_beside(name: str) -> bool:
     """Return whether a file or folder of this name is none of a set's: hidden, thumbnails, a waste bin."""
-    return name.startswith(".") or name.lower() in BESIDE
+    return name.startswith(".") or name.lower() in BESIDE or SAVED.fullmatch(name.lower()) is not None
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -135,9 +147,17 @@ class _Walk:
         return new
 
     def tell(self) -> None:
-        parts = [f"{len(paths)} {reason} ({_some(paths)})" for reason, paths in self.left.items() if paths]
+        parts = [
+            f"{len(paths)} {_counted(reason, len(paths))} ({_some(paths)})"
+            for reason, paths in self.left.items()
+            if paths
+        ]
         if parts:
             log.warning("%s", printable(f"{os.path.commonpath(self.folders)}: left out: {'; '.join(parts)}"))
+
+
+def _counted(reason: str, count: int) -> str:
+    return ONE[reason] if count == 1 else reason
 
 
 def _some(paths: list[str]) -> str:

@@ -27,6 +27,12 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "keras": ("a.weights", b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     "gzip": ("a.pth.gz", b"\x1f\x8b\x08\x00", "gzip archive; unpack"),
     "json": ("config.json", b'{"a": 1}', "a JSON file"),
+    "storage": ("a.pth", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "error AccessDenied"),
+    "text": ("a.pth", b"Entry not found", "text that begins 'Entry not found'"),
+    "answer": ("a.safetensors", b'{"error": "gated repo"}', "JSON that begins"),
+    "tar": ("a.pth", bytes(257) + b"ustar", "tar archive; unpack"),
+    "pdf": ("a.pth", b"%PDF-1.4", "a PDF"),
+    "video": ("a.bin", b"\0\0\0\x18ftypisom", "a video; weights are read from"),
     "image": ("a.pth", b"\x89PNG\r\n", "an image"),
 }
 

@@ -146,7 +146,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "e.index.json").write_text("[]")
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(
-            UserError, match=rf"^weights: {path} (cannot be read|holds a list|holds no tensors)"
+            UserError, match=rf"^weights: {path} (is text|is JSON|cannot be read|holds a list|holds no tensors)"
         ) as caught:
             filled(path)
         assert "\n" not in str(caught.value)

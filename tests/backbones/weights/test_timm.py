@@ -181,7 +181,7 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["notes.pth", "notes.safetensors"])
 def test_a_file_that_is_no_checkpoint_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not weights\nat all")
-    with pytest.raises(UserError, match=rf"^weights: .*{name} cannot be read") as caught:
+    with pytest.raises(UserError, match=rf"^weights: .*{name} is text that begins 'not weights at all'") as caught:
         build_small("vit_tiny", weights=str(tmp_path / name))
     assert "\n" not in str(caught.value)
 

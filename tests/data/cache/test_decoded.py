@@ -258,7 +258,7 @@ def test_a_disk_that_is_nearly_full(
 
 def test_a_broken_image_is_named_where_it_is_used(tmp_path: Path) -> None:
     broken = folder(tmp_path / "data") / "train/bee/4.png"
-    broken.write_bytes(b"no image")
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n no image")
     data = keep_decoded(opened(tmp_path / "data"), tmp_path / "cache", 1)
     for split in (data.train, data.val):
         assert isinstance(split, Subset) and isinstance(split.images, DecodedImages)

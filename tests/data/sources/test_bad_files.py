@@ -59,6 +59,33 @@ def test_files_without_an_image_are_skipped(
 
 
 @pytest.mark.parametrize(("write", "reason"), PAGES)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pages_and_pointers_are_refused_before_the_run(split: str, write: Write, reason: str, tmp_path: Path) -> None:
+    root = tree(tmp_path, "train", "test")
+    for name in ("a.png", "y.jpg"):
+        write(root / split / "ant" / name)
+    with pytest.raises(UserError, match=rf"split {split}: 2 of 32 images are broken.*a.png.*{reason}.*broken=skip"):
+        opened(root)
+
+
+def test_of_a_large_set_the_smallest_files_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinodiet.data.sources.broken.LOOKED_AT", 2)
+    root = tree(tmp_path, "train", "test")
+    (root / "train" / "cat" / "x.png").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    (root / "train" / "ant" / "long.png").write_bytes(b"<html>" + b" " * 100_000)
+    (root / "train" / "ant" / "empty.png").touch()
+    with pytest.raises(UserError, match=r"split train: 2 of 33 images are broken: .*empty.png.*x.png"):
+        opened(root)
+
+
+def test_an_image_that_a_decoder_knows_is_none_of_another_kind(tmp_path: Path) -> None:
+    root = tree(tmp_path, "train", "test")
+    (root / "train" / "ant" / "x.pgm").write_text("P2\n2 2\n9\n1 2 3 4\n")
+    Image.new("RGB", (4, 4)).save(root / "train" / "ant" / "y.png", format="PPM")
+    assert len(opened(root).train) == 32
+
+
+@pytest.mark.parametrize(("write", "reason"), PAGES)
 def test_what_is_saved_as_an_image_is_called_what_it_is(write: Write, reason: str, tmp_path: Path) -> None:
     write(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=reason):

@@ -30,7 +30,9 @@ def tree(root: Path, bad: tuple[str, ...] = ()) -> Path:
             (root / split / name).mkdir(parents=True, exist_ok=True)
             for i in range(10):
                 path = root / split / name / f"{i}.png"
-                path.write_bytes(b"no image" if f"{split}/{name}/{i}" in bad else red(100 * label + i))
+                path.write_bytes(
+                    b"\x89PNG\r\n\x1a\n no image" if f"{split}/{name}/{i}" in bad else red(100 * label + i)
+                )
     return root
 
 

@@ -78,7 +78,7 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not root.exists()
         monkeypatch.setattr(module, "MD5", None)
         assert len(food101(root=str(root)).test) == 6
-    assert [path.name for path in root.iterdir()] == ["food-101"]
+    assert {path.name for path in root.iterdir()} == {"food-101", "food-101.tar.gz.sha256"}
 
 
 def test_archive_that_is_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

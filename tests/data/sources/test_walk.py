@@ -9,7 +9,25 @@ from dinodiet.data.sources.folder import image_folder
 from dinodiet.errors import UserError
 from tests.data.sources.test_folder import fill, names, tree
 
-BESIDE = (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails", "lost+found", "$RECYCLE.BIN", "@__thumb")
+BESIDE: tuple[str, ...] = (
+    ".ipynb_checkpoints",
+    "@eaDir",
+    "__MACOSX",
+    ".thumbnails",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "@__thumb",
+)
+BESIDE += (
+    "Thumbnails",
+    "thumbs",
+    "_thumbs",
+    "FOUND.000",
+    "found.123",
+    "__pycache__",
+    "#recycle",
+    "System Volume Information",
+)
 
 
 def opened(root: Path) -> Any:
@@ -45,7 +63,7 @@ def test_a_loop_is_left_out_and_told(target: str, tmp_path: Path, caplog: pytest
     (root / "train" / "ant" / "up").symlink_to(root / "train" if target == "absolute" else target)
     source = opened(root)
     assert source.train.labels.bincount().tolist() == [10, 10, 10]
-    assert any("links to a folder above" in record.message for record in caplog.records)
+    assert any("1 link to a folder above it" in record.message for record in caplog.records)
 
 
 def test_a_loop_through_a_linked_class_folder(tmp_path: Path) -> None:
@@ -61,7 +79,7 @@ def test_a_loop_is_not_a_class(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     (root / "train" / "all").symlink_to(".")
     fill(root / "train", 2)
     assert opened(root).num_labels == 3
-    assert "1 links to a folder above" in caplog.text and "2 images in no class folder" in caplog.text
+    assert "1 link to a folder above" in caplog.text and "2 images in no class folder" in caplog.text
 
 
 def test_a_link_to_another_class_takes_nothing_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,7 +120,7 @@ def test_only_files_are_images(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     fill(root / "train" / "ant" / "x.jpg", 2)
     os.mkfifo(root / "train" / "ant" / "pipe.png")
     assert len(opened(root).train) == 32
-    assert "1 named as images" in caplog.text
+    assert "1 named as an image" in caplog.text
 
 
 def test_images_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
