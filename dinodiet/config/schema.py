@@ -92,8 +92,12 @@ def check_relations(plain: dict[str, Any]) -> None:
 
 
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the chosen group files that make up a run, without Hydra's own groups."""
-    return {group: str(choices[group]) for group in (*CHOICES, EVALUATION_DATASET) if choices.get(group)}
+    """Return the chosen group files that make up a run, without Hydra's own groups, and those that none was chosen of.
+
+    Hydra says None of these; as text where choices were passed on.
+    """
+    chosen = {group: str(choices.get(group) or None) for group in (*CHOICES, EVALUATION_DATASET)}
+    return {group: choice for group, choice in chosen.items() if choice != "None"}
 
 
 def _check_size(model: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, SWEEPS
 from dinodiet.config.precheck import hints_of
 from dinodiet.config.settings import hints_below
 from dinodiet.config.signature import describe, shown
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, printable
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 SEVERAL = ("eval",)  # groups of which a run takes any number of choices
 NEEDED = "one choice is needed"
 OPTIONAL = ("eval", "tuned", SWEEPS, EVALUATION_DATASET)  # groups of which a run may take none
+
+
+def quoted(word: str) -> str:
+    """Return a word of the command line whose value has letters that Hydra takes in quotes alone, with quotes.
+
+    Names of files have them, and bytes that are no text. What may be more than a plain value stays as it is.
+    """
+    key, _, value = word.partition("=")
+    plain = not value.isascii() and value == value.strip() and not set(value) & set(",'\"\\{}[]()$")
+    return f'{key}="{value}"' if plain and re.fullmatch(r"\+{0,2}[\w@./]+", key) else word
 
 
 def parse(words: Sequence[str], loader: Any) -> tuple[list[Override], str | None]:
@@ -35,7 +45,8 @@ def parse(words: Sequence[str], loader: Any) -> tuple[list[Override], str | None
             if not override.key_or_group:
                 raise ValueError(word)
         except Exception:  # of the parser, or of a function in the value: choice(), range()
-            return parsed, f"{word}: cannot be read as key=value; quote values with special characters: 'key=\"value\"'"
+            how = "quote values with special characters: 'key=\"value\"'"
+            return parsed, f"{printable(word)}: cannot be read as key=value; {how}"
         parsed.append(override)
     return parsed, None
 

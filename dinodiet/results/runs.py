@@ -209,7 +209,8 @@ def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[st
     model, dataset = labels(run_id, choices)
     record: Record = {"run": printable(run_id), "model": model, "seed": seed}
     for group, choice in choices.items():
-        if group != "model" and not group.startswith(("hydra/", "tracker")):
+        chosen = choice not in (None, "None")  # the text where the cell of a grid wrote it
+        if chosen and group != "model" and not group.startswith(("hydra/", "tracker")):
             record[group] = _scalar(choice)
     return record | {"dataset": dataset} | science(config)
 

@@ -55,6 +55,18 @@ def test_what_differs_is_a_column(tmp_path: Path) -> None:
     assert set(frame["method.views.global_scale"].dropna()) == {"[0.4, 1.0]", "[0.1, 1.0]"}
 
 
+def test_a_group_that_nothing_was_chosen_of_is_no_difference(tmp_path: Path) -> None:
+    for seed, choice in enumerate((None, "None", "absent")):
+        content = studies.results(seed=seed)
+        content["choices"] |= {} if choice == "absent" else {"dataset@eval.dataset": choice}
+        studies.write(tmp_path / "study", content)
+    assert list(collect(tmp_path / "study").columns) == PLAIN
+    content = studies.results(seed=3)
+    content["choices"] |= {"dataset@eval.dataset": "cifar10"}
+    studies.write(tmp_path / "study", content)
+    assert "dataset@eval.dataset" in collect(tmp_path / "study").columns
+
+
 def test_names_that_are_no_text_are_written_with_escapes(tmp_path: Path) -> None:
     for name in (b"\xff", b"a\nb"):
         studies.write(tmp_path, studies.results(overrides={"method.loss.label_smoothing": os.fsdecode(name)}))

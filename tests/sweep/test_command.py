@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.places import ROOT
 from tests.running import TINY
@@ -70,3 +71,21 @@ def test_a_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
     assert "4 runs" in dinodiet("-m", "sweeps=smoke", "mode=plan", "seed=0")
     grid = ("-m", "hydra/launcher=parallel", "hydra.launcher.processes=2", *TINY, "schedule.epochs=0", "seed=3,4")
     assert "2 runs: 2 done" in dinodiet(*grid, "name=grid")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [b"x\xff", "Blätter".encode()])
+@pytest.mark.parametrize("words", [["mode=plan"], ["-m", "mode=plan", "seed=0,1"]])
+def test_a_folder_may_have_any_name(name: bytes, words: list[str], tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(name)
+    for number in range(40):
+        path = root / "train" / f"c{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), number).save(path)
+    where = (f"dataset.source.root={root}", f"outputs_dir={tmp_path}/outputs")
+    changes = ("dataset=folder", "dataset.image_size=16", "dataset.limit=null", "eval.knn.k=3")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch.py"), *TINY, *changes, *where, *words], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"2 missing" in done.stdout if "-m" in words else b"1 missing" in done.stdout
