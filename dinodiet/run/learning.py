@@ -1,11 +1,12 @@
-"""Whether a training learns anything: a loss that stays at its value for guessing is told, as nothing else fails."""
+"""Whether a training learns anything: what fails quietly is told, as nothing else shows it."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import torch
 from tqdm import tqdm
 
 from dinodiet.types import Clock
@@ -13,28 +14,48 @@ from dinodiet.types import Clock
 SHORTEST = 20  # steps after which a whole training tells anything
 EARLIEST = 50  # steps after which the first tenth does: fresh heads are worse than guessing at first
 FALL = 0.005  # of the value for guessing: how far below a loss that learns is at least
+COLLAPSED = 1.1  # effective rank of a batch: 1 where all embeddings are parallel, 3 and more in a fresh network
+SMALLEST_SCALE = 1.0  # of fp16's loss: it begins at 65,536 and halves at each step that overflows
 
 
-def tell_guessing(clock: Clock, window: int, means: Mapping[str, float], guessing: Mapping[str, float]) -> None:
-    """Tell losses that are not below those of guessing, once after the first tenth and once at the end.
+def is_due(clock: Clock, window: int) -> bool:
+    """Return whether a training is to be judged now: once after its first tenth, and once at its end.
 
-    Short trainings are told of at their end alone.
+    Short trainings are judged at their end alone.
 
     Args:
         clock: `clock.step` steps are done.
-        window: the steps that the means are over; only one window holds the end of the first tenth.
-        means: what was logged.
-        guessing: `Method.guessing`.
+        window: the steps since the last question; only one window holds the end of the first tenth.
     """
     tenth = max(math.ceil(clock.total_steps / 10), EARLIEST)
     is_early = clock.step - window < tenth <= clock.step and clock.total_steps >= 4 * EARLIEST
-    if not (is_early or clock.step == clock.total_steps >= SHORTEST):
-        return
-    so_far = "" if clock.step == clock.total_steps else " so far"
+    return is_early or clock.step == clock.total_steps >= SHORTEST
+
+
+def tell(clock: Clock, findings: Iterator[str]) -> None:
+    """Print each finding as a warning, and the step that it was made at."""
+    for finding in findings:
+        step = f"at step {clock.step:,} of {clock.total_steps:,}"
+        tqdm.write(f"warning: {step} {finding}", file=sys.stderr)
+
+
+def guesses(means: Mapping[str, float], guessing: Mapping[str, float]) -> Iterator[str]:
+    """Find mean losses that are not below `Method.guessing`."""
     for name, value in guessing.items():
         if means.get(name, 0.0) > (1 - FALL) * value:
-            tqdm.write(
-                f"warning: {name} is {means[name]:.4f} at step {clock.step:,} of {clock.total_steps:,}, guessing gives "
-                f"{value:.4f}: nothing is learned{so_far}; try a higher schedule.lr, or more schedule.epochs",
-                file=sys.stderr,
-            )
+            found = f"{name} is {means[name]:.4f}, guessing gives {value:.4f}: nothing is learned"
+            yield f"{found}; try a higher schedule.lr, or more schedule.epochs"
+
+
+def collapses(diagnostics: Mapping[str, float]) -> Iterator[str]:
+    """Find embeddings of a batch that are all one direction."""
+    if (rank := diagnostics.get("effective_rank", math.inf)) < COLLAPSED:
+        found = f"effective_rank is {rank:.2f}: all images have one embedding, the training collapsed"
+        yield f"{found}; try a lower schedule.lr, or a larger schedule.batch_size"
+
+
+def overflows(scaler: torch.amp.GradScaler) -> Iterator[str]:
+    """Find a loss scale of fp16 that fell so low that nearly all steps were left out."""
+    if scaler.is_enabled() and (scale := scaler.get_scale()) < SMALLEST_SCALE:
+        found = f"the loss scale of fp16 is {scale:.2g}: gradients overflow, and such steps change nothing"
+        yield f"{found}; try precision=bf16, or a lower schedule.lr"

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dinodiet.io.leaving import leave_now, signals_to
-from dinodiet.run.learning import tell_guessing
+from dinodiet.run import learning
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
 from dinodiet.training.state import TrainState
@@ -111,10 +111,12 @@ class Monitor:
 
     def _log(self, clock: Clock) -> None:
         means = {key: (value / self._window_steps).item() for key, value in self._window.items()}
-        tell_guessing(clock, self._window_steps, means, self._state.method.guessing())
+        diagnostics = self._state.method.diagnostics()
+        if learning.is_due(clock, self._window_steps):
+            learning.tell(clock, self._findings(means, diagnostics))
         self._window, self._window_steps = {}, 0
         rates = {f"lr/{group['name']}": group["lr"] for group in self._state.optimizer.param_groups}
-        self._record(clock, {**means, **self._state.method.diagnostics(), **rates})
+        self._record(clock, {**means, **diagnostics, **rates})
         assert self._bar is not None
         done, seconds = self._bar.n + 1 - self._bar.initial, max(self._bar.format_dict["elapsed"], 1e-9)
         speed = done * self._batch_size / seconds
@@ -124,6 +126,11 @@ class Monitor:
             seconds_left=(clock.total_steps - clock.step) * seconds / done,
         )
         self._bar.set_postfix_str(f"loss {means['loss']:.4g}, {speed:.0f} images/s", refresh=False)
+
+    def _findings(self, means: dict[str, float], diagnostics: dict[str, float]) -> Iterator[str]:
+        yield from learning.guesses(means, self._state.method.guessing())
+        yield from learning.collapses(diagnostics)
+        yield from learning.overflows(self._state.scaler)
 
     def _record(self, clock: Clock, metrics: dict[str, float]) -> None:
         epoch = round(clock.step / clock.steps_per_epoch, 4)

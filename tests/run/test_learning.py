@@ -1,4 +1,4 @@
-"""A loss that stays where guessing has it is told: once after the first tenth, once at the end, and not otherwise."""
+"""What fails quietly is told: once after the first tenth, once at the end, and not otherwise."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dinodiet.run.learning import EARLIEST, tell_guessing
+from dinodiet.run.learning import EARLIEST, guesses, is_due, overflows, tell
 from dinodiet.types import Clock
 from tests.running import CHOICES, composed, run
 
@@ -18,7 +18,9 @@ def told(capsys: pytest.CaptureFixture[str], total: int, loss: float, log_every:
     steps = []
     for step in sorted({*range(log_every, total + 1, log_every), total}):
         window = step % log_every or min(log_every, step)
-        tell_guessing(Clock(step, total, 10), window, {"loss": loss, "lr/head": 1.0}, GUESSING)
+        clock = Clock(step, total, 10)
+        if is_due(clock, window):
+            tell(clock, guesses({"loss": loss, "lr/head": 1.0}, GUESSING))
         steps += [step] * capsys.readouterr().err.count("nothing is learned")
     return steps
 
@@ -46,3 +48,26 @@ def test_a_rate_that_is_too_small_is_told_in_a_run(tmp_path: Path, capsys: pytes
 def test_guessing_is_the_loss_of_a_uniform_prediction() -> None:
     loss = torch.nn.CrossEntropyLoss(label_smoothing=0.8)
     assert loss(torch.zeros(4, 256), torch.arange(4)).item() == pytest.approx(GUESSING["loss"], rel=1e-6)
+
+
+def test_embeddings_that_are_all_one_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("schedule.epochs=10", "schedule.batch_size=8", "dataset.limit=32", "method.head.warmup_fraction=0")
+    run(composed(tmp_path, *words, "schedule.lr=3", "schedule.clip_grad=null", "method.trainable=all"), CHOICES)
+    told = [line for line in capsys.readouterr().err.splitlines() if "collapsed" in line]
+    assert len(told) == 1 and "at step 40 of 40 effective_rank is 1.0" in told[0], told
+
+
+def test_steps_that_fp16_leaves_out_are_told() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, scaler = torch.optim.SGD([weight], lr=1.0), torch.amp.GradScaler("cpu")
+    for _ in range(20):
+        scaler.scale(weight * torch.inf).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    assert weight.item() == 1.0
+    (line,) = overflows(scaler)
+    assert "loss scale of fp16 is 0.062" in line and "precision=bf16" in line
+    assert not [*overflows(torch.amp.GradScaler("cpu"))] and not [
+        *overflows(torch.amp.GradScaler("cpu", enabled=False))
+    ]
