@@ -55,7 +55,7 @@ class Plain:
     draft_side: int | None = None
 
     def __init__(self, input: InputSpec) -> None:
-        pass
+        self.sides = [input.size]
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         assert isinstance(images, Tensor)
@@ -70,7 +70,7 @@ class FixedViews:
 
     def __init__(self, input: InputSpec, batch: int = 4, local: int = 2) -> None:
         generator = torch.Generator().manual_seed(0)
-        sizes = [input.size] * 2 + [input.size // 2] * local
+        self.sides = sizes = [input.size] * 2 + [input.size // 2] * local
         self.crops = [torch.randn(batch, 3, size, size, generator=generator) for size in sizes]
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -16,11 +16,13 @@ class Views(Protocol):
     """Augmented views of a batch, on the batch's device.
 
     Returns float32 (B, 3, s, s) tensors in 0..1, global views first; a function of the images and the generator.
+    `sides` are the pixels of the views' sides: a backbone is asked whether it takes them before anything runs.
     `draft_side` is the shorter side at which large JPEG files may be decoded for them; None: in full. `repr` tells all
     settings: what is computed from views is kept on disk under it.
     """
 
     num_global: int
+    sides: list[int]
     draft_side: int | None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -62,7 +62,7 @@ class SingleView:
         preset = replace(_STRENGTHS[strength], blur_sigma=_blur_sigma(size))
         settings = {"crop_scale": crop_scale, "resize_first": resize_first, "flip": flip}
         given = {key: frozen(value) for key, value in settings.items() if value is not None}
-        self.input = replace(input, size=size)
+        self.input, self.sides = replace(input, size=size), [size]
         self.recipe = replace(preset, **given, **recipe_fields(affine, colour, blur))
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
 
@@ -118,7 +118,7 @@ class MultiCrop:
             recipes = [local] * number if self.groups else [first, *[other] * (number - 1)]
             recipes = [replace(recipe, blur_sigma=sigma or _blur_sigma(size)) for recipe in recipes]
             self.groups.append((replace(input, size=size), recipes))
-        self.num_global = len(self.groups[0][1])
+        self.num_global, self.sides = len(self.groups[0][1]), [spec.size for spec, _ in self.groups]
         self.draft_side = source_side(self.groups) if draft else None
 
     def __repr__(self) -> str:

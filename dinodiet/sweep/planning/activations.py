@@ -10,7 +10,7 @@ import contextlib
 import copy
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -153,6 +153,7 @@ class _Views:
 
     shapes: list[torch.Size]
     num_global: int
+    sides: list[int] = field(default_factory=list)
     draft_side: int | None = None
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:

@@ -70,6 +70,7 @@ class Fixed:
 
     views: list[Tensor]
     num_global: int = setting.NUM_GLOBAL
+    sides: list[int] = dataclasses.field(default_factory=list)
     draft_side: int | None = None
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
