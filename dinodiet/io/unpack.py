@@ -65,8 +65,6 @@ class _Header(tarfile.TarInfo):
         entry = super().frombuf(buf, encoding, errors)
         if entry.type in SAYING and not 0 <= entry.size <= MOST_HEADER:
             raise UnsafeArchive(f"its member {entry.name[:200]!r} has a header of {byte_size(entry.size)}")
-        if entry.type == tarfile.GNUTYPE_SPARSE:
-            entry._proc_sparse()
         return entry
 
     def _proc_sparse(self, *_: object) -> NoReturn:

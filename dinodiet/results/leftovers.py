@@ -48,7 +48,7 @@ def in_use(folder: Path) -> bool:
 
 
 def _held(lock: Path) -> bool:
-    """Return whether a process holds a lock; where it cannot be known, it is. To ask empties a file."""
+    """Return whether a process holds a lock; where it cannot be known, it is. Some versions empty what they ask."""
     if not is_lock(lock):
         return False
     try:

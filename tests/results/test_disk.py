@@ -158,6 +158,7 @@ def test_no_link_is_followed_out_of_a_folder(outputs: Path, tmp_path: Path) -> N
     disk.disk([outputs / "study"], clean=True, yes=True)
     disk.disk([outputs], clean=True, yes=True)
     assert files(away) == before
+    assert (outputs / ".cache" / "embeddings" / ("f" * 32 + ".safetensors")).is_symlink()
     assert not (finished / "checkpoint.pt").exists()
     shutil.rmtree(away)
 
@@ -190,9 +191,9 @@ def test_files_of_others_stay(outputs: Path) -> None:
     (outputs / "study" / "unused" / "deeper").mkdir(parents=True)
     fill(outputs / "study" / "unused", ".results.json.abc12_x9")
     before = {path: path.read_bytes() for path in outputs.rglob("*") if path.is_file()}
+    left = {*theirs.rglob("*"), *outputs.rglob("*mine*"), finished / "uv.lock", finished / ".env.template"}
     disk.disk([outputs], clean=True, yes=True)
     gone = {path for path in before if not path.exists()}
-    left = {*theirs.rglob("*"), *outputs.rglob("*.lock"), *outputs.rglob("mine*"), finished / ".env.template"}
     assert gone and not gone & left
     assert all(path.read_bytes() == content for path, content in before.items() if path not in gone)
     assert (finished / "empty").is_dir() and (outputs / "study" / "unused" / "deeper").is_dir()
@@ -233,3 +234,12 @@ def test_what_a_run_keeps_has_the_names_that_are_cleaned(tmp_path: Path) -> None
     for name in leftovers.CACHES:
         kept = [*(tmp_path / "outputs" / ".cache" / name).iterdir()]
         assert kept and all(leftovers.is_cached(file, name) for file in kept), name
+
+
+def test_a_lock_of_another_program_is_not_asked(outputs: Path) -> None:
+    """Some versions of filelock empty what they lock."""
+    (finished,) = (outputs / "study").glob("dino*")
+    (finished / "uv.lock").write_text("[[package]]")
+    with FileLock(finished / "uv.lock"):
+        disk.disk([outputs / "study"], clean=True, yes=True)
+    assert not (finished / "checkpoint.pt").exists()

@@ -171,7 +171,8 @@ def _negative(path: Path) -> None:
 
 def _huge(path: Path) -> None:
     def grow(sizes: Any) -> None:
-        sizes[0] = 2**62, 4  # their product is 0 in 64 bits
+        row = int(np.flatnonzero(sizes.prod(1) % 4 == 0)[0])
+        sizes[row] = 2**62 + 1, sizes[row].prod()  # in 64 bits the product is the same
 
     _resized(path, grow)
 
