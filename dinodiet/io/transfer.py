@@ -20,9 +20,12 @@ import platform
 import secrets
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent import futures
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, getproxies, urlopen
@@ -32,10 +35,17 @@ from tqdm import tqdm
 
 from dinodiet.io.room import check_room
 
+Found = TypeVar("Found")
 CHUNK = 1 << 20
-CONNECT_SECONDS, READ_SECONDS, PAUSE_SECONDS = 5.0, 20.0, 1.0
+CONNECT_SECONDS, OPEN_SECONDS, READ_SECONDS, PAUSE_SECONDS = 5.0, 20.0, 15.0, 1.0
+WINDOW_SECONDS = 20.0
+LEAST_RATE = 1024  # bytes/s over a window, pauses and new connections counted; less is given up
 SILENT_SECONDS = 3600.0  # a process that lives writes, or gives up, within a minute
 RANGE_NOT_SATISFIABLE = 416
+
+
+class TooSlow(OSError):  # noqa: N818 - a statement about a server
+    """A file comes more slowly than `LEAST_RATE`."""
 
 
 class WrongDigest(OSError):  # noqa: N818 - a statement about a file from elsewhere
@@ -53,7 +63,8 @@ def transfer(
 ) -> None:
     """Get a file into its place, unless it is there.
 
-    A connection that breaks is taken up again as long as something comes over it.
+    A connection that breaks is taken up again as long as at least `LEAST_RATE` comes over it. A server that is silent,
+    or slower, is left within a minute.
 
     Args:
         url: http, or what else `urllib` opens.
@@ -68,9 +79,9 @@ def transfer(
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return
-    part = _own_part(target)
+    part, pace = _own_part(target), _Pace()
     try:
-        while not _receive(url, part, headers or {}, name or target.name):
+        while not _receive(url, part, headers or {}, name or target.name, pace):
             time.sleep(PAUSE_SECONDS)
         _check(part, sha256, md5)
         part.replace(target)
@@ -123,7 +134,58 @@ def _give_up(part: Path, target: Path) -> None:
             part.replace(place)
 
 
-def _receive(url: str, part: Path, headers: Mapping[str, str], name: str) -> bool:
+class _Pace:
+    """How fast a file comes, over all connections that it takes."""
+
+    def __init__(self) -> None:
+        self._last, self._seconds, self._bytes = time.monotonic(), 0.0, 0
+
+    def note(self, received: int) -> None:
+        """Count what came.
+
+        Raises:
+            TooSlow: at the end of a window, where it was less than the least rate.
+        """
+        now = time.monotonic()
+        self._seconds += min(now - self._last, READ_SECONDS)  # more is no wait: the process was suspended
+        self._last, self._bytes = now, self._bytes + received
+        if self._seconds < WINDOW_SECONDS:
+            return
+        if self._bytes < LEAST_RATE * WINDOW_SECONDS:
+            raise TooSlow(f"the server sent {self._bytes:,} bytes in {self._seconds:.0f} s, which is given up")
+        self._seconds, self._bytes = 0.0, 0
+
+
+def in_time(call: Callable[[], Found]) -> Found:
+    """Return what a call returns that asks a server.
+
+    It is made in a thread: names are looked up, addresses tried, and heads read byte by byte, without an end.
+
+    Raises:
+        TimeoutError: it is not over in time.
+        Exception: as the call.
+    """
+    answer: futures.Future[Found] = futures.Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="download", daemon=True).start()
+    if not futures.wait([answer], OPEN_SECONDS).done:
+        answer.add_done_callback(_close)
+        raise TimeoutError(f"the server gave no answer in {OPEN_SECONDS:.0f} s")
+    return answer.result()
+
+
+def _close(answer: futures.Future[Any]) -> None:
+    if answer.exception() is None and hasattr(answer.result(), "close"):
+        answer.result().close()
+
+
+def _receive(url: str, part: Path, headers: Mapping[str, str], name: str, pace: _Pace) -> bool:
     """Append what is missing of a file; return whether it is whole, or raise where nothing more came."""
     have = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"User-Agent": "dinodiet", "Accept-Encoding": "identity"})
@@ -132,30 +194,38 @@ def _receive(url: str, part: Path, headers: Mapping[str, str], name: str) -> boo
     for key, value in headers.items():
         request.add_unredirected_header(key, value)
     try:
-        with urlopen(request, timeout=READ_SECONDS) as response:
+        with in_time(lambda: urlopen(request, timeout=READ_SECONDS)) as response:
             start = have if getattr(response, "status", None) == http.HTTPStatus.PARTIAL_CONTENT else 0
             length = response.headers.get("Content-Length")
             total = None if length is None else start + int(length)
             check_room(part.parent, 0 if total is None else total - have)
-            _append(response, part, start, total, name)
+            _append(response, part, start, total, name, pace)
     except HTTPError as error:
+        error.close()
         if error.code != RANGE_NOT_SATISFIABLE or not have:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
             return True
         part.unlink()  # it is longer than the file: something else
         return False
+    except TooSlow:
+        raise
     except (OSError, http.client.HTTPException):
         if part.exists() and part.stat().st_size > have:
+            pace.note(0)
             return False
         raise
     size = part.stat().st_size
     if total is not None and size < total and size <= have:
         raise ConnectionError(f"the connection was closed after {size:,} of {total:,} bytes")
+    if total is not None and size < total:
+        pace.note(0)
     return total is None or size >= total
 
 
-def _append(response: http.client.HTTPResponse, part: Path, start: int, total: int | None, name: str) -> None:
+def _append(
+    response: http.client.HTTPResponse, part: Path, start: int, total: int | None, name: str, pace: _Pace
+) -> None:
     """Write what comes behind the first `start` bytes; the bar is drawn on a terminal."""
     bar = tqdm(
         total=total,
@@ -168,10 +238,11 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int, total: i
         mininterval=0.5,
     )
     with part.open("ab" if start else "wb") as file, bar:
-        while chunk := response.read(CHUNK):
+        while chunk := response.read1(CHUNK):  # what has come, and not a whole chunk: that a server may never send
             file.write(chunk)
             file.flush()  # a kill costs no more than what is on its way
             bar.update(len(chunk))
+            pace.note(len(chunk))
 
 
 def _check(part: Path, sha256: str, md5: str | None) -> None:
@@ -191,15 +262,24 @@ def digest(path: Path, kind: str) -> str:
     return found.hexdigest()
 
 
-def check_hub() -> None:
-    """Fail at once where the hub cannot be asked, which its clients find out after up to a minute of retries.
+def check_hub(*, answers: bool = False) -> None:
+    """Fail at once where the hub cannot be asked, which its clients find out after a minute of retries or more.
+
+    Args:
+        answers: also wait for an answer: some accept a connection and say nothing.
 
     Raises:
-        OSError: there is no connection, or HF_HUB_OFFLINE forbids one.
+        OSError: there is no connection or no answer, or HF_HUB_OFFLINE forbids one.
     """
     if constants.HF_HUB_OFFLINE:
         raise ConnectionError("HF_HUB_OFFLINE is set")
     parts = urlsplit(constants.ENDPOINT)
     if parts.hostname is not None and not getproxies():  # a proxy may reach what this machine cannot
         port = parts.port or (80 if parts.scheme == "http" else 443)
-        socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
+        in_time(lambda: socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close())
+    if not answers:
+        return
+    try:
+        in_time(lambda: urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=READ_SECONDS)).close()
+    except HTTPError as error:  # which is an answer
+        error.close()

@@ -6,19 +6,29 @@ Released weights do not change: a cached file is used without asking the network
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    get_token,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.file_download import repo_folder_name
 
 from dinodiet.backbones.weights.files import first_line
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.assets import Asset, present
-from dinodiet.io.transfer import check_hub, digest, transfer
+from dinodiet.io.transfer import OPEN_SECONDS, check_hub, digest, in_time, transfer
 
 AHEAD = "mode=fetch gets it ahead of time where there is a network"
 
@@ -131,11 +141,28 @@ def _from_hub(release: HubFile) -> Path:
 
 
 def _file_from_hub(release: HubFile, file: str) -> Path:
-    """Fetch a file into the hub's cache by the hub's client, and hold it against the digest that the hub tells."""
+    """Fetch a file into the hub's cache, and hold it against the digest that the hub tells.
+
+    The content comes by `transfer`, which leaves a slow server; the hub's client finds it there and gives it its name.
+    """
+    url = _url(release, file)
+    found = in_time(lambda: get_hf_file_metadata(url, timeout=2 * OPEN_SECONDS))
+    known = re.fullmatch("[0-9a-f]{64}", found.etag or "")  # of large files
+    if found.etag:
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=release.repo, repo_type="model")
+        try:
+            transfer(url, folder / "blobs" / found.etag, headers=_authorization(), name=file)
+        except URLError as error:
+            if not isinstance(error.reason, ssl.SSLError):  # the client brings certificates of its own
+                raise
     path = Path(hf_hub_download(release.repo, file, revision=release.revision, cache_dir=constants.HF_HUB_CACHE))
-    known = re.fullmatch("[0-9a-f]{64}", get_hf_file_metadata(_url(release, file)).etag or "")  # of large files
     _check_digest(path, release, known[0] if known else "")
     return path
+
+
+def _authorization() -> dict[str, str]:
+    token = get_token()
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
 def _check_digest(path: Path, release: HubFile, sha256: str) -> None:

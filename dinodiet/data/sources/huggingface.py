@@ -186,7 +186,7 @@ def _from_hub(name: str, config: str | None, revision: str | None, root: str, do
     unreachable = ""
     try:
         if download:
-            check_hub()
+            check_hub(answers=True)
     except OSError as error:  # the library would try again for half a minute: only what is on disk serves
         settings.HF_HUB_OFFLINE, unreachable = True, one_line(error)
     try:

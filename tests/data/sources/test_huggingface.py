@@ -172,7 +172,7 @@ def test_name_without_network(tmp_path: Path) -> None:
 
 
 def test_a_hub_out_of_reach_is_not_asked_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(**_: bool) -> None:
         raise OSError("Network is unreachable")
 
     def load(*_: Any, **__: Any) -> None:
