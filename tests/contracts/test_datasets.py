@@ -1,5 +1,6 @@
 """What every file of conf/dataset keeps to, built as a run builds it, on small sets in the published layouts."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torchvision
 from omegaconf import OmegaConf
 
 from dinodiet.config.build import build, declared
+from dinodiet.config.precheck import signature_of
 from dinodiet.data.loader import TrainLoader
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS
@@ -128,6 +130,23 @@ def test_another_set_than_the_published_one_is_refused(
         with pytest.raises(UserError, match=r"^dataset.source: .* is not the published set") as caught:
             opening()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "huggingface"])
+def test_the_key_that_is_offered_for_a_subset_opens_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = small(name, tmp_path, monkeypatch)
+    if chosen["source"]["published"] is None:
+        chosen["source"]["published"] = {"train": 1}
+    with pytest.raises(UserError) as caught:
+        build(chosen, "dataset")
+    (offered,) = re.findall(r"or set (\w+)=null for a subset", str(caught.value))
+    found = signature_of(chosen["source"]["_target_"])
+    assert found is not None and offered in found[0]
+    chosen["source"][offered] = None
+    data: Data = build({**chosen, "val_fraction": 0.34}, "dataset")()
+    assert len(data.train)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "digits"])

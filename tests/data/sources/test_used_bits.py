@@ -127,6 +127,7 @@ def test_a_brighter_file_is_refused_by_name_with_what_works(tmp_path: Path) -> N
     (root / "test" / "a").mkdir(parents=True)
     bright = root / "test" / "a" / "bright.png"
     bright.write_bytes(png(gray(9000)))
+    (bright.parent / "dark.png").write_bytes(png(gray(4000)))
     for settings, more in (({"bits": 12}, 14), ({"bits": 13}, 14)):
         with pytest.raises(UserError, match=rf"bright\.png: values up to 9000, .*set bits={more}"):
             image_folder(root=str(root), **settings).test[0]  # type: ignore[arg-type]

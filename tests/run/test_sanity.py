@@ -1,0 +1,74 @@
+"""mode=sanity: every backbone on every dataset has a file of its own, and the same one again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from tests.running import TINY, composed, launch, run
+
+CHOICES = {"model": "vit_tiny", "dataset": "folder", "method": "diet"}
+SHORT = tuple(change for change in TINY if not change.startswith("dataset"))
+OWN = (*SHORT, "dataset=folder", "dataset.image_size=16", "eval.knn.k=2", "mode=sanity")
+
+
+def images(root: Path, shade: int) -> Path:
+    for split in ("train", "val", "test"):
+        for number, name in enumerate(("a", "b")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(3):
+                colour = (shade + i, 100 * number, 10 * i + len(split))
+                Image.new("RGB", (16, 16), colour).save(root / split / name / f"{i}.png")
+    return root
+
+
+def weights(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    size: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8, "img_size": 16}
+    path.parent.mkdir()
+    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=0, **size).state_dict(), path)
+    return path
+
+
+def variants(tmp_path: Path) -> list[tuple[str, ...]]:
+    """Return settings whose folders, weights, sizes or rules of scoring differ, with the same names."""
+    first, second = (f"dataset.source.root={images(tmp_path / name / 'set', 9 * len(name))}" for name in ("x", "yy"))
+    files = [f"model.weights={weights(tmp_path / name / 'w.pth', len(name))}" for name in ("one", "three")]
+    return [
+        (first,),
+        (second,),
+        *((first, file) for file in files),
+        (first, "dataset.image_size=24"),
+        (first, "model.patch_size=4"),
+        (first, "dataset.source.bits=12"),
+        (first, "eval.knn.k=3"),
+    ]
+
+
+def verdicts(root: Path) -> dict[str, Any]:
+    return {str(path): json.loads(path.read_text()) for path in root.glob("*/*/sanity.json")}
+
+
+@pytest.mark.slow
+def test_no_check_overwrites_another(tmp_path: Path) -> None:
+    every, out = variants(tmp_path), tmp_path / "out"
+    for count, overrides in enumerate(every, start=1):
+        before = verdicts(out)
+        run(composed(out, *overrides, base=OWN), CHOICES)
+        after = verdicts(out)
+        assert len(after) == count and before.items() <= after.items(), overrides
+    run(composed(out, *every[2], base=OWN), CHOICES)
+    assert len(verdicts(out)) == len(every)
+
+
+@pytest.mark.slow
+def test_nor_from_the_command_line(tmp_path: Path) -> None:
+    every, out = variants(tmp_path), tmp_path / "out"
+    for count, overrides in enumerate(every[1:4], start=1):
+        done = launch(out, *OWN, *overrides)
+        assert done.returncode == 0, done.stderr
+        assert len(verdicts(out)) == count, overrides
