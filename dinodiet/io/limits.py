@@ -28,6 +28,7 @@ OPEN_FILES = (errno.EMFILE, errno.ENFILE)
 _MEMORY = re.compile(
     r"out of memory|allocate memory|Unable to allocate|bad_?alloc|STATUS_ALLOC_FAILED|failed to map segment", re.I
 )
+_SYSTEM = re.compile(r"\[Errno (\d+)\] [^:]*(?:: '(.+?)')?(?: -> '.+')?$")
 _TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+ \w+)")
 _WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (?:is killed by|exited)")
 
@@ -55,6 +56,7 @@ def limit_of(error: BaseException) -> UserError | None:
     """
     if isinstance(error, UserError):
         return error
+    error = _of_worker(error)
     if isinstance(error, OSError) and error.errno is not None:
         return _file(error) if type(error).__module__ == "builtins" and not _of_network(error) else None
     text = one_line(error)
@@ -63,6 +65,13 @@ def limit_of(error: BaseException) -> UserError | None:
     if isinstance(error, RuntimeError) and _WORKER.match(text):
         return _worker(f"{text} {error.__cause__ or ''}")  # of two errors of one death the first says how
     return _process(text) if isinstance(error, RuntimeError) else None
+
+
+def _of_worker(error: BaseException) -> BaseException:
+    """Return an OSError of a worker process as it was there: torch passes on its type and its words alone."""
+    told = isinstance(error, OSError) and error.errno is None and "Original Traceback" in str(error)
+    found = _SYSTEM.search(one_line(error)) if told else None
+    return error if found is None else OSError(int(found[1]), os.strerror(int(found[1])), found[2])
 
 
 def _of_network(error: OSError) -> bool:
