@@ -9,22 +9,27 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
+CONTINUES = "; the same command continues"
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
-def leave_on_signals() -> None:
+def leave_on_signals(*, continues: bool = False) -> None:
     """Leave on a signal from now on, also in the middle of an import, where an exception would be told as a failure.
 
     A signal that is ignored stays so, as under nohup. A run has handlers of its own, which save what there is.
+
+    Args:
+        continues: the command goes on where it was when it is given again, and says so.
     """
     own = os.getpid()
 
     def leave(number: int, frame: FrameType | None) -> None:
         if os.getpid() == own:
-            leave_now(number, frame)
+            _leave(number, continues=continues)
         os._exit(_code(number))
 
     for number in SIGNALS:
@@ -45,10 +50,14 @@ def _leave_quietly(number: int, frame: FrameType | None) -> None:
 
 
 def leave_now(number: int, frame: FrameType | None) -> None:
-    """Leave without any cleaning up but that of child processes, which nobody would end."""
+    """Leave a run without any cleaning up but that of child processes, which nobody would end."""
+    _leave(number, continues=True)
+
+
+def _leave(number: int, *, continues: bool) -> NoReturn:
     for other in SIGNALS:  # one that follows at once would say it again
         signal.signal(other, signal.SIG_IGN)
-    _say(number)
+    _say(number, continues=continues)
     _end_children()
     os._exit(_code(number))
 
@@ -98,9 +107,11 @@ def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
             signal.signal(number, former)
 
 
-def _say(number: int) -> None:
+def _say(number: int, *, continues: bool) -> None:
     how = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a closed terminal; a line that is being printed
+    how += CONTINUES if continues else ""
+    # A closed terminal; a line that is being printed; no standard output.
+    with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        os.write(2, f"{how}; the same command continues\n".encode())
+        os.write(2, f"{how}\n".encode())

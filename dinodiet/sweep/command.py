@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dinodiet.config.help import help_text
 from dinodiet.config.places import ROOT, own_folders, program
-from dinodiet.io.command import exit_code, print_any_name
+from dinodiet.io.command import exit_code, print_any_name, print_what_can_be
 from dinodiet.io.leaving import leave_on_signals
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -18,7 +18,7 @@ ROOMS = ("results", "catalogue")  # packages with a command line of their own
 
 def cli() -> int:
     """Run the command line in `sys.argv` and return its exit code."""
-    leave_on_signals()
+    leave_on_signals(continues=sys.argv[1:2] not in [[room] for room in ROOMS])
     print_any_name()
     if not _in_a_folder():
         print("error: the folder that you are in was removed; change to another (cd)", file=sys.stderr)
@@ -29,6 +29,7 @@ def cli() -> int:
     if {"--help", "-h"} & set(words):  # answered before anything is imported
         return exit_code(lambda: print(help_text(program(), own_folders(words))))
     _set_environment()
+    print_what_can_be()
     from dinodiet.sweep.main import run_command_line  # noqa: PLC0415 - imports Hydra
 
     return run_command_line(words, show_tracebacks=SHOW_TRACEBACKS)

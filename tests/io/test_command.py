@@ -1,5 +1,7 @@
 """What the commands share: complaints of one line, exit codes, and readers that stop reading."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -39,3 +41,13 @@ def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_a_command_that_does_not_continue_does_not_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/far/table.csv")
+
+    assert exit_code(full) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: /far/table.csv: No space left on device")
+    assert said.endswith("make room\n")
