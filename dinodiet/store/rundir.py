@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dinodiet.errors import UserError
 from dinodiet.io.files import is_number, naming, parse_json, without_nan, write_atomically, write_text
 
 
@@ -101,6 +102,13 @@ class RunDir:
             write_atomically(self.metrics, lambda stream: write_text(stream, "".join(rows)))
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Append a row to `metrics.jsonl`."""
+        """Append a row to `metrics.jsonl`.
+
+        Raises:
+            UserError: the run directory was removed.
+            OSError: the row cannot be written.
+        """
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} was removed while the run worked in it; the same command begins anew")
         with naming(self.metrics), self.metrics.open("a") as stream:
             stream.write(json.dumps(without_nan(row)) + "\n")

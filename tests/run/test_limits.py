@@ -1,25 +1,28 @@
 """Real limits of a machine: full disks and full shared memory, mounted for the tested process alone."""
 
 import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.places import ROOT
 from tests.running import TINY, command
 
 MOUNTS = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0 and not os.getuid()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not MOUNTS, reason="mounts need root and unshare -m")]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0"}
 ENOUGH, SECONDS = "mount -o remount,size=200m", 60
 
 
 def mounted(place: Path, size: str, words: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command twice: where so much fits into a folder, and with room."""
     script = f'mount -t tmpfs -o size={size} tmpfs {place} && "$@"; echo left with $?; {ENOUGH} {place} && "$@"'
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0"}
     return subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", *words],
-        env=environment, capture_output=True, text=True, check=False, timeout=2 * SECONDS,
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=2 * SECONDS,
     )  # fmt: skip
 
 
@@ -41,6 +44,57 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(tmp_path: Path, s
     assert "Traceback" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert ("continuing from step" in done.stdout) == (size in ("500k", "700k"))
+
+
+# Fills the disk when a function of a module is called, and then runs the command line.
+FILLING = """
+import importlib, os, sys
+from pathlib import Path
+place, name, function, *sys.argv[1:] = sys.argv[1:]
+module = importlib.import_module(name)
+owner, _, last = function.rpartition(".")
+holder = getattr(module, owner) if owner else module
+before = getattr(holder, last)
+def full(*args, **kwargs):
+    with Path(place, "filler").open("wb", buffering=0) as file:
+        for size in (4096, 1):
+            try:
+                while file.write(bytes(size)):
+                    pass
+            except OSError:
+                continue
+    return before(*args, **kwargs)
+setattr(holder, last, full)
+from dinodiet.sweep.command import cli
+sys.exit(cli())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "named"),
+    [
+        ("dinodiet.store.rundir", "RunDir.append_metrics", "metrics.jsonl"),
+        ("dinodiet.run.run", "write_results", "results.json"),
+    ],
+)
+def test_a_disk_that_fills_in_the_middle_is_one_line(tmp_path: Path, module: str, function: str, named: str) -> None:
+    words = [*TINY, "log_every=1", "checkpoint_minutes=0", f"outputs_dir={tmp_path}"]
+    filling = [sys.executable, "-W", "error", "-c", FILLING, str(tmp_path), module, function, *words]
+    usual = [sys.executable, "-W", "error", str(ROOT / "launch.py"), *words]
+    script = f"mount -t tmpfs -o size=4m tmpfs {tmp_path}; {shlex.join(filling)}; echo left with $?; "
+    script += f"cat {tmp_path}/*/*/status.json; rm {tmp_path}/filler; {shlex.join(usual)} && cat {tmp_path}/*/*/*.jsonl"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=2 * SECONDS,
+    )  # fmt: skip
+    assert "left with 75" in done.stdout, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(told) == 1, done.stderr
+    assert named in told[0]
+    assert "No space left on device" in told[0]
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert [step for step in range(1, 13) if f'"step": {step},' in done.stdout] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("size", ["8k", "64k"])

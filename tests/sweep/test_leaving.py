@@ -1,6 +1,7 @@
 """A signal at any moment: one line, no traceback, no process left, and the same command continues."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,18 @@ def test_an_interrupted_grid_in_parallel_leaves_nothing(tmp_path: Path, seconds:
     code, told = ended(process, signal.SIGINT, group=True)
     assert code in (130, 75), told
     assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_a_run_whose_folder_is_removed_is_one_line(tmp_path: Path) -> None:
+    process = started(command(tmp_path, *TINY, "schedule.epochs=5000"), tmp_path)
+    until(process, tmp_path, '"phase": "training"')
+    shutil.rmtree(tmp_path / "default")
+    _, told = process.communicate(timeout=60)
+    lines = [line for line in told.splitlines() if line.strip() and "training:" not in line]
+    assert process.returncode == 1
+    assert len(lines) == 1, told
+    assert "was removed while the run worked" in lines[0]
 
 
 def test_a_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
