@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 CONTINUES = "; the same command continues"
@@ -78,19 +78,9 @@ def _code(number: int) -> int:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt inside, for what has something to undo before it leaves."""
-    hears = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-    before = signal.signal(signal.SIGINT, signal.default_int_handler) if hears else None
-    try:
-        yield
-    finally:
-        if hears:
-            signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def signals_to(
+    handler: Callable[[int, FrameType | None], Any], numbers: Sequence[signal.Signals] = SIGNALS
+) -> Iterator[None]:
     """Hand the signals to a handler of one's own inside; one that is ignored stays so.
 
     Python delivers signals to the main thread alone: in another one nothing is changed.
@@ -98,7 +88,7 @@ def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield

@@ -111,7 +111,7 @@ def _read_on(stream: Any, packed: int) -> None:
     total = 0
     while chunk := stream.read(2**20):
         total += len(chunk)
-        if fault := would_burst(total, packed):
+        if fault := expansion_fault(total, packed):
             raise UnsafeArchive(f"what is behind its members {fault}")
 
 
@@ -127,7 +127,7 @@ def gunzip(packed: Path, target: Path) -> None:
     with gzip.open(packed) as source, target.open("wb") as file:
         while chunk := source.read(2**20):
             total += len(chunk)
-            if fault := would_burst(total, size):
+            if fault := expansion_fault(total, size):
                 raise UnsafeArchive(f"it {fault}")
             check_room(target.parent, len(chunk))
             file.write(chunk)
@@ -168,7 +168,7 @@ def _checked(opened: tarfile.TarFile | zipfile.ZipFile, packed: int) -> list[Mem
         fault = member.fault or _name_fault(member)
         if fault is None and not member.folder and member.path in files:
             fault = "comes twice"
-        fault = fault or would_burst(total if member.size >= 0 else -1, packed)
+        fault = fault or expansion_fault(total if member.size >= 0 else -1, packed)
         if fault is not None:
             raise UnsafeArchive(f"its member {member.name[:200]!r} {fault}")
         members.append(member)
@@ -180,7 +180,7 @@ def _checked(opened: tarfile.TarFile | zipfile.ZipFile, packed: int) -> list[Mem
     return members
 
 
-def would_burst(unpacked: int, packed: int) -> str | None:
+def expansion_fault(unpacked: int, packed: int) -> str | None:
     """Return what is wrong with bytes that become absurdly many; None: nothing."""
     whole = 0 <= unpacked <= max(SMALL, RATIO * packed)
     return None if whole else f"would make {byte_size(unpacked)} of {byte_size(packed)}"

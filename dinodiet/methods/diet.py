@@ -11,13 +11,13 @@ from torch import Tensor
 from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import TrunkCache
 from dinodiet.methods.base import MethodBase
+from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.heads import ClassHead
 from dinodiet.methods.parts.losses import CrossEntropy
 from dinodiet.methods.parts.mix import Mix, Mixed
 from dinodiet.methods.parts.param_groups import weight_decay_groups
 from dinodiet.methods.parts.probe import Probe
-from dinodiet.methods.parts.taken import taken
 from dinodiet.methods.parts.targets import IndexTargets
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, ParamGroup, Runtime, Views
 
@@ -62,7 +62,8 @@ class DIET(MethodBase):
         target_of = targets(spec=spec)
         class_head = head(in_dim=backbone.embed_dim, num_classes=target_of.num_classes)
         super().__init__(backbone, trainable=trainable, warmup_fraction=class_head.warmup_fraction)
-        self.views = taken(views(input=backbone.input), backbone)
+        self.views = views(input=backbone.input)
+        check_views(self.views, backbone)
         self.mix = mix or Mix()
         self.targets, self.head, self.loss = target_of, class_head, loss or CrossEntropy()
         self.probe = probe(in_dim=backbone.embed_dim, spec=spec) if probe else None

@@ -15,10 +15,10 @@ from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.config.ranges import BelowOne
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
+from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.losses import Distillation
-from dinodiet.methods.parts.taken import taken
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Linear, Scalar, at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
@@ -59,7 +59,8 @@ class DINO(MethodBase):
         prototypes = head(in_dim=backbone.embed_dim, spec=spec)
         super().__init__(backbone, trainable=trainable, warmup_fraction=prototypes.warmup_fraction)
         self.drop_path = choose_drop_path(self.backbone, drop_path)
-        self.views = taken(views(input=backbone.input), backbone)
+        self.views = views(input=backbone.input)
+        check_views(self.views, backbone)
         self.head = prototypes
         self.teacher = teacher(backbone=self.backbone, head=self.head, spec=spec)
         self.loss = loss(out_dim=self.head.out_dim, spec=spec)

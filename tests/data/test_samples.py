@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dinodiet.data.images import decode, read_image
+from dinodiet.data.decode import decode, read_image
 from dinodiet.data.samples import TooBright
 from dinodiet.errors import UserError
 from tests.data.deep_files import Values, png, pnm, tiff

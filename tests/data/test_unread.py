@@ -14,7 +14,8 @@ from PIL import Image
 
 from dinodiet.data.cache.decoded import estimated_bytes, keep_decoded
 from dinodiet.data.dataset import open_dataset
-from dinodiet.data.images import FileImages, Subset, num_pixels, read_image
+from dinodiet.data.decode import num_pixels, read_image
+from dinodiet.data.images import FileImages, Subset
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.sources.frames import framed, num_frames
 from dinodiet.data.sources.inspection import inspect

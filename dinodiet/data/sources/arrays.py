@@ -12,7 +12,7 @@ from typing import IO, Any
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dinodiet.io.unpack import would_burst
+from dinodiet.io.unpack import expansion_fault
 
 # What is raised for a file that is cut short, no archive, or holds something else than plain arrays.
 BROKEN = (EOFError, LookupError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -41,7 +41,7 @@ def check_array(archive: zipfile.ZipFile, key: str) -> int:
         One of BROKEN: there is no such array.
     """
     entry = archive.getinfo(f"{key}.npy")
-    if told := would_burst(entry.file_size, entry.compress_size):
+    if told := expansion_fault(entry.file_size, entry.compress_size):
         raise ValueError(f"{key} {told}")
     with archive.open(entry) as stream:
         declared = _declared(stream)

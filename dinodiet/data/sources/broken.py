@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.images import FileImages, Subset, num_pixels
+from dinodiet.data.decode import num_pixels
+from dinodiet.data.images import FileImages, Subset
 from dinodiet.data.sources.inspection import Inspection, inspect, path_of, read_inspection, report, write_inspection
 from dinodiet.errors import UserError, printable
 from dinodiet.io.mistaken import why_no_image

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dinodiet.data.images import BROKEN, FileImages, opened
+from dinodiet.data.decode import BROKEN, opened
+from dinodiet.data.images import FileImages
 from dinodiet.errors import MachineLimit
 
 Frames = Literal["first", "all"]

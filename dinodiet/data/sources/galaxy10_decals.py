@@ -23,7 +23,7 @@ from dinodiet.io.mistaken import why_broken
 from dinodiet.io.room import check_room
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.units import byte_size
-from dinodiet.io.unpack import would_burst
+from dinodiet.io.unpack import expansion_fault
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
 SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"  # in its authors' package, astroNN
@@ -94,7 +94,7 @@ def _opened(path: Path, target: Path | None, how: str) -> tuple[Tensor, int]:
             images, labels = file["images"], file["ans"]
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
                 raise ValueError(f"images are {images.dtype} {images.shape}, labels {labels.shape}")
-            if told := would_burst(images.size, images.id.get_storage_size()):
+            if told := expansion_fault(images.size, images.id.get_storage_size()):
                 raise ValueError(f"images {told}")
             labels = np.asarray(labels).astype(np.int64)
             if target is not None and not _done(path, target, images.shape):

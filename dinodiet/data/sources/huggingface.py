@@ -15,7 +15,7 @@ from torch import Tensor
 from dinodiet.config.ranges import Between, Range
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits, hold_out
-from dinodiet.data.images import decode, num_pixels, read_image
+from dinodiet.data.decode import decode, num_pixels, read_image
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.planned import counted

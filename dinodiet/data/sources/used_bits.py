@@ -14,7 +14,8 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from dinodiet.data.images import BROKEN, FileImages, Subset, opened
+from dinodiet.data.decode import BROKEN, opened
+from dinodiet.data.images import FileImages, Subset
 from dinodiet.data.samples import content, deep_samples
 from dinodiet.errors import MachineLimit
 from dinodiet.types import Images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dinodiet.config.ranges import AtLeastOne, NonNegative, Positive, Range
 from dinodiet.config.signature import check_value
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import write_json
-from dinodiet.io.leaving import interruptible
+from dinodiet.io.leaving import signals_to
 from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
@@ -98,7 +99,7 @@ class Slurm:
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Submit those tasks that no job has yet, and watch all; see `dinodiet.sweep.drive.Launcher`."""
-        with interruptible():
+        with signals_to(signal.default_int_handler, [signal.SIGINT]):  # jobs are to be cancelled before it leaves
             self._submit_and_watch(tasks, progress)
 
     def _submit_and_watch(self, tasks: Sequence[Task], progress: Progress) -> None:

@@ -21,7 +21,8 @@ from dinodiet.data import images
 from dinodiet.data.cache import decoded, pixels
 from dinodiet.data.cache.decoded import DecodedImages, keep_decoded
 from dinodiet.data.dataset import RawSplits, open_dataset
-from dinodiet.data.images import FileImages, Subset, TensorImages, fetch, read_image
+from dinodiet.data.decode import read_image
+from dinodiet.data.images import FileImages, Subset, TensorImages, fetch
 from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.errors import UserError
@@ -302,11 +303,11 @@ def _open_and_count(root: Path, cache: Path, start: Any, log: Path) -> None:
         time.sleep(0.002)
         return read_image(path, draft_side)
 
-    images.read_image = slowly
+    images.read_image = slowly  # type: ignore[attr-defined]
     plain = opened(root)
     start.wait()
     data = keep_decoded(plain, cache, 1)
-    images.read_image = read_image
+    images.read_image = read_image  # type: ignore[attr-defined]
     if not same(data, plain) or not isinstance(data.test, DecodedImages):
         os._exit(1)
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from dinodiet.data.dataset import open_dataset
+from dinodiet.data.decode import read_image
 from dinodiet.data.held_out import held_out_splits
-from dinodiet.data.images import FileImages, read_image
+from dinodiet.data.images import FileImages
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.sources.huggingface import huggingface_set
 from dinodiet.errors import UserError, one_line, printable

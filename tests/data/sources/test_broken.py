@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from dinodiet.data.dataset import open_dataset
-from dinodiet.data.images import fetch, read_image
+from dinodiet.data.decode import read_image
+from dinodiet.data.images import fetch
 from dinodiet.data.sources import broken as module
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.data.sources.inspection import Inspection, inspect

@@ -1,4 +1,4 @@
-"""Whether a backbone takes the views that a method gives it: seen before the data are read, without arithmetic."""
+"""Whether a backbone takes the views that a method gives it: seen before the training, without arithmetic."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dinodiet.errors import UserError, one_line
 from dinodiet.types import Backbone, Views
 
 
-def taken(views: Views, backbone: Backbone) -> Views:
-    """Return the views, after a forward pass on the meta device for each side that is not the backbone's own.
+def check_views(views: Views, backbone: Backbone) -> None:
+    """Refuse views of a side that the backbone cannot use, by a forward pass on the meta device.
 
-    What only values tell is not seen.
+    Its own side is taken for granted. What only values tell is not seen.
 
     Raises:
         UserError: the backbone makes no embeddings of views of a side.
@@ -23,7 +23,6 @@ def taken(views: Views, backbone: Backbone) -> Views:
                 f"views: the backbone takes no views of {side} pixels ({fault}); choose others, such as its own "
                 f"{own}, or another dataset.image_size"
             )
-    return views
 
 
 def _fault(backbone: Backbone, side: int) -> str | None:
