@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -35,6 +36,13 @@ def leave_on_signals(*, continues: bool = False) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, leave)
+    atexit.register(_hear_no_more)  # the first that is registered is called last
+
+
+def _hear_no_more() -> None:
+    """Ignore signals while Python ends: it would give them back to the system, which kills what is done."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def leave_quietly() -> None:

@@ -1,19 +1,22 @@
 """A signal at any moment: one line, no traceback, no process left, and the same command continues."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.places import ROOT
-from tests.running import TINY, command, launch
+from tests.running import TINY, command, launch, results_in, scores
 
 CODES = {signal.SIGINT: (0, 130, 75), signal.SIGTERM: (0, 75), signal.SIGHUP: (0, 75)}
+MOMENTS = 8  # of a run, at which it hears a signal
 ROOMS = {"results": ["outputs"], "catalogue": ["models"]}
 
 
@@ -160,6 +163,34 @@ def test_a_run_whose_folder_is_removed_is_one_line(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert len(lines) == 1, told
     assert "was removed while the run worked" in lines[0]
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_of_a_run_is_one_line_and_it_finishes(tmp_path: Path) -> None:
+    words, since, draw = [*TINY, "checkpoint_minutes=0.001"], time.monotonic(), random.Random(0)
+    assert launch(tmp_path / "whole", *words).returncode == 0
+    seconds = time.monotonic() - since
+    for first in range(MOMENTS // 2):  # with one of the second half: two at a time
+        folders = [tmp_path / str(place) for place in (first, first + MOMENTS // 2)]
+        numbers = [list(CODES)[place % len(CODES)] for place in (first, first + 1)]
+        begun, processes = time.monotonic(), [started(command(folder, *words), folder) for folder in folders]
+        for place, (process, number) in enumerate(zip(processes, numbers, strict=True)):
+            moment = seconds * (first + place * MOMENTS // 2 + draw.random()) / MOMENTS
+            time.sleep(max(begun + max(moment, 0.1) - time.monotonic(), 0))
+            check(*ended(process, number), number)
+        with ThreadPoolExecutor(2) as pool:
+            for folder, done in zip(folders, pool.map(lambda folder: launch(folder, *words), folders), strict=True):
+                assert done.returncode == 0, done.stderr
+                assert scores(results_in(folder)) == scores(results_in(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_a_signal_while_python_ends_changes_nothing(tmp_path: Path) -> None:
+    late = "class Late:\n def __del__(self, sleep=time.sleep): sleep(2)\nlate = Late()"  # goes after all handlers
+    code = f"import time; from dinodiet.sweep.command import cli; cli()\n{late}"
+    process = started([sys.executable, "-c", code, "--help"], tmp_path)
+    time.sleep(1.5)
+    assert ended(process, signal.SIGTERM)[0] == 0
 
 
 def test_a_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
