@@ -22,6 +22,7 @@ from dinodiet.io import machine
 from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
 from dinodiet.run import console
+from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.schedules import Scalar, scale_peak
@@ -56,6 +57,7 @@ def build_parts(settings: Settings) -> Parts:
     runtime = runtime_of(settings)
     tracker = Guarded(build(settings.tracker, "tracker", Tracker))
     data = open_data(settings.dataset)
+    check_fits(settings, data.spec, runtime.device)
     backbone = build_backbone(settings, data.spec)
     scored = data if settings.evaluation.dataset is None else open_data(settings.evaluation.dataset, "eval.dataset")
     scorer = build_scorer(settings, scored, backbone, runtime)

@@ -10,25 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from dinodiet.backbones.meta import backbone_on_meta
-from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build, declared
 from dinodiet.config.settings import Settings, from_plain
 from dinodiet.data.dataset import RawSplits
-from dinodiet.data.loader import TrainLoader, used_batch_size
+from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.planned import unknown
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import MethodBase
+from dinodiet.run.activations import Activations
 from dinodiet.run.guarded import Guarded
+from dinodiet.run.needs import held, method_on_meta, needs, size_of
 from dinodiet.run.parts import build_optimisation, build_scorer
 from dinodiet.run.scheduled import check_scheduled
-from dinodiet.sweep.planning.activations import Activations
-from dinodiet.training.loop import batchnorm_told
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
@@ -104,44 +100,17 @@ class Estimator:
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
             build_scorer(settings, opened.data, backbone, Runtime())
-            method = _method(settings, backbone, opened.data.spec)
+            method = method_on_meta(settings, backbone, opened.data.spec)
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
-        if settings.grad_checkpointing:
-            for tower in method.towers():
-                recompute_blocks(tower)
         memory = _memory(settings, method, opened.data)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
         if not opened.counted:
             return Estimate(steps, total, trained, note=opened.note)
-        return Estimate(
-            steps, total, trained, memory, self._peak(settings, method, opened.data.spec, memory), opened.note
-        )
-
-    def _peak(self, settings: Settings, method: MethodBase, spec: DataSpec, memory: int) -> int | None:
-        """Return the bytes at the worst moment; None: a part cannot be run without values."""
-        backbone, schedule = method.towers()[0], settings.schedule
-        trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "drop_path")}
-        parts = [settings.model, trained, spec.image_size, spec.native_size, settings.grad_checkpointing]
-        key = json.dumps(parts, sort_keys=True)
-        assert isinstance(backbone, Backbone)
-        gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
-        batch_size, side = used_batch_size(schedule.batch_size, spec.num_images), backbone.input.size
-        micro_batch = -(-batch_size // schedule.accumulate)
-        precision = settings.precision
-        try:
-            with batchnorm_told():
-                step = self._activations.peak(key, method, spec, micro_batch, precision)
-            scoring = self._activations.evaluation(key, backbone, settings.evaluation.batch_size, side, precision)
-        except UserError:
-            raise
-        except Exception:  # what parts of one's own do with tensors that have no values is up to them
-            return None
-        # A step's gradients are among its activations, except for those of the micro-batches before.
-        kept = gradients if schedule.accumulate > 1 else 0
-        return max(memory, memory - gradients + max(step + kept, scoring))
+        needed = needs(settings, method, opened.data.spec, memory, self._activations)
+        return Estimate(steps, total, trained, memory, None if needed is None else needed.peak, opened.note)
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
         kept = [node, spec.image_size, spec.native_size]
@@ -182,21 +151,11 @@ def _on_disk(source: dict[str, Any], key: str) -> RawSplits:
     return splits
 
 
-def _on_meta(make: Callable[[], Any]) -> Any:
-    with torch.device("meta"):
-        return make()
-
-
 def _check_file(weights: Any) -> None:
     if isinstance(weights, str) and os.sep in weights and not Path(weights).expanduser().exists():
         raise UserError(
             f"model.weights: no file {Path(weights).absolute()}; choose from: hub, none, or a file that exists"
         )
-
-
-def _method(settings: Settings, backbone: Backbone, spec: DataSpec) -> MethodBase:
-    method: MethodBase = _on_meta(lambda: build(settings.method, "method")(backbone=backbone, spec=spec))
-    return method
 
 
 def _clock(settings: Settings, data: Data) -> Clock:
@@ -207,16 +166,4 @@ def _clock(settings: Settings, data: Data) -> Clock:
 def _memory(settings: Settings, method: MethodBase, data: Data) -> int:
     _, optimizer = build_optimisation(settings, method, len(data.pretext))
     check_scheduled(settings, _clock(settings, data))
-    held = sum(tensor.numel() * tensor.element_size() for tensor in (*method.parameters(), *method.buffers()))
-    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
-    return int(held + trained * (1 + _state_per_parameter(settings)))
-
-
-def _state_per_parameter(settings: Settings) -> float:
-    """Return how many numbers the optimiser keeps for each trained one: it is asked to train a small matrix."""
-    matrix = nn.Parameter(torch.zeros(64, 64))
-    optimizer: torch.optim.Optimizer = build(settings.schedule.optimizer, "schedule.optimizer")(params=[matrix])
-    matrix.grad = torch.zeros_like(matrix)
-    optimizer.step()
-    kept = [value for value in optimizer.state[matrix].values() if isinstance(value, torch.Tensor) and value.ndim > 0]
-    return sum(value.numel() for value in kept) / matrix.numel()
+    return held(settings, method, size_of(p for group in optimizer.param_groups for p in group["params"]))

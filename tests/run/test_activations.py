@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from dinodiet.run.activations import Activations, Live
 from dinodiet.run.parts import build_parts
-from dinodiet.sweep.planning.activations import Activations, Live
 from dinodiet.sweep.planning.estimate import Estimator
 from tests.sweep.planning.test_plan import cell
 

@@ -1,0 +1,95 @@
+"""Whether a run can fit into the memory that there is, before anything of it is made."""
+
+from __future__ import annotations
+
+import torch
+
+from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.config.settings import Settings
+from dinodiet.errors import UserError
+from dinodiet.io.memory import most_memory
+from dinodiet.io.units import byte_size
+from dinodiet.methods.base import MethodBase
+from dinodiet.run.activations import Activations
+from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, size_of
+from dinodiet.types import DataSpec
+
+MARGIN = 1.25  # what is estimated of activations may be so much above what they take
+SMALL = 4000  # bytes that no usual network holds for a pixel, of patches of 16 pixels and in one view
+MOST_VIEWS = 12
+LESS = "lower one of them, raise schedule.accumulate or set grad_checkpointing=true"
+
+_seen = Activations()  # of the backbones of all runs of this process
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Return the bytes that a run on a device can have at most; None where nothing tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return most_memory()
+
+
+def check_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None:
+    """Refuse a run that needs more memory than its device, or this machine, can give at all.
+
+    Parts that cannot be made without values are not estimated: building them tells what is wrong with them.
+
+    Raises:
+        UserError: one line that names the key, the estimate and what there is.
+    """
+    most = memory_of(device)
+    if most is None:
+        return
+    try:
+        backbone = backbone_on_meta(settings.model, spec)
+        method = method_on_meta(settings, backbone, spec)
+        trained = size_of(parameter for group in method.param_groups() for parameter in group.params)
+        memory, side = held(settings, method, trained), backbone.input.size
+    except Exception:
+        return
+    there = f"{'the GPU' if device.type == 'cuda' else 'this machine'} has {byte_size(most)}"
+    if memory > most:
+        raise UserError(
+            f"{_heaviest(method, settings)}: weights, gradients and optimiser state take {byte_size(memory)}, {there}"
+        )
+    if not settings.compile and not _is_small(settings, spec, side, most):
+        _check_activations(settings, method, spec, memory, side, most, there)
+
+
+def _check_activations(
+    settings: Settings, method: MethodBase, spec: DataSpec, memory: int, side: int, most: int, there: str
+) -> None:
+    needed = needs(settings, method, spec, memory, _seen)
+    if needed is None:
+        return
+    of = f"images of {side} px (dataset.image_size)"
+    if needed.step > MARGIN * most:
+        images = micro_batch(settings, spec.num_images)
+        raise UserError(
+            f"schedule.batch_size: a step on {images} {of} takes about {byte_size(needed.step)}, {there}; {LESS}"
+        )
+    if needed.scoring > MARGIN * most:
+        raise UserError(
+            f"eval.batch_size: {settings.evaluation.batch_size} {of} take about {byte_size(needed.scoring)}, {there}; "
+            "lower one of them"
+        )
+
+
+def _is_small(settings: Settings, spec: DataSpec, side: int, most: int) -> bool:
+    """Return whether activations are far from the limit, so that the second that their estimate takes is saved."""
+    named = settings.model.get("patch_size", 16)
+    patch = named if isinstance(named, int) else 4  # `auto` may come to that
+    images = max(micro_batch(settings, spec.num_images) * MOST_VIEWS, settings.evaluation.batch_size)
+    return images * side**2 * SMALL * max(16 / patch, 1) ** 2 < most
+
+
+def _heaviest(method: MethodBase, settings: Settings) -> str:
+    """Return the key of what has the most weights: the model, or a part of the method."""
+    towers = {id(parameter) for tower in method.towers() for parameter in tower.parameters()}
+    parts = {
+        name: size_of(p for p in part.parameters() if id(p) not in towers) for name, part in method.named_children()
+    }
+    name = max(parts, key=lambda part: parts[part])
+    if size_of(p for p in method.parameters() if id(p) in towers) > parts[name]:
+        return "model"
+    return f"method.{name}" if isinstance(settings.method.get(name), dict) else "method"

@@ -1,0 +1,110 @@
+"""The memory that a run needs, from its settings: everything is built on the meta device, without values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dinodiet.backbones.recompute import recompute_blocks
+from dinodiet.config.build import build
+from dinodiet.config.settings import Settings
+from dinodiet.data.loader import used_batch_size
+from dinodiet.errors import UserError
+from dinodiet.methods.base import MethodBase
+from dinodiet.run.activations import Activations
+from dinodiet.training.loop import batchnorm_told
+from dinodiet.types import Backbone, DataSpec
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes: `held` by weights, gradients and optimiser state; at the worst moment of a `step` and of a `scoring`."""
+
+    held: int
+    step: int
+    scoring: int
+
+    @property
+    def peak(self) -> int:
+        """Return the bytes at the worst moment of all."""
+        return max(self.held, self.step, self.scoring)
+
+
+def on_meta(make: Callable[[], Any]) -> Any:
+    """Return what a function makes on the meta device."""
+    with torch.device("meta"):
+        return make()
+
+
+def method_on_meta(settings: Settings, backbone: Backbone, spec: DataSpec) -> MethodBase:
+    """Return the method of a run with a backbone that has no values.
+
+    Raises:
+        UserError: it refuses its settings.
+    """
+    method: MethodBase = on_meta(lambda: build(settings.method, "method")(backbone=backbone, spec=spec))
+    if settings.grad_checkpointing:
+        for tower in method.towers():
+            recompute_blocks(tower)
+    return method
+
+
+def held(settings: Settings, method: MethodBase, trained: int) -> int:
+    """Return the bytes of weights, gradients and optimiser state of so many `trained` bytes."""
+    tensors = (*method.parameters(), *method.buffers())
+    return int(size_of(tensors) + trained * (1 + _state_per_parameter(settings)))
+
+
+def size_of(tensors: Any) -> int:
+    """Return the bytes of tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _state_per_parameter(settings: Settings) -> float:
+    """Return how many numbers the optimiser keeps for each trained one: it is asked to train a small matrix."""
+    matrix = nn.Parameter(torch.zeros(64, 64))
+    optimizer: torch.optim.Optimizer = build(settings.schedule.optimizer, "schedule.optimizer")(params=[matrix])
+    matrix.grad = torch.zeros_like(matrix)
+    optimizer.step()
+    kept = [value for value in optimizer.state[matrix].values() if isinstance(value, torch.Tensor) and value.ndim > 0]
+    return sum(value.numel() for value in kept) / matrix.numel()
+
+
+def micro_batch(settings: Settings, num_images: int) -> int:
+    """Return how many images pass through a network at once in training."""
+    return -(-used_batch_size(settings.schedule.batch_size, num_images) // settings.schedule.accumulate)
+
+
+def needs(
+    settings: Settings, method: MethodBase, spec: DataSpec, memory: int, activations: Activations
+) -> Needs | None:
+    """Return what a run needs besides the `memory` that it holds all the time; None: a part cannot do without values.
+
+    The method is spoiled. What backbones take, of all runs that are asked for, is kept in `activations`.
+
+    Raises:
+        UserError: a part refuses its settings, or what it is given.
+    """
+    backbone = method.towers()[0]
+    trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "drop_path")}
+    parts = [settings.model, trained, spec.image_size, spec.native_size, settings.grad_checkpointing]
+    key = json.dumps(parts, sort_keys=True)
+    assert isinstance(backbone, Backbone)
+    gradients = size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
+    side, images = backbone.input.size, micro_batch(settings, spec.num_images)
+    try:
+        with batchnorm_told():
+            step = activations.peak(key, method, spec, images, settings.precision)
+        scoring = activations.evaluation(key, backbone, settings.evaluation.batch_size, side, settings.precision)
+    except UserError:
+        raise
+    except Exception:  # what parts of one's own do with tensors that have no values is up to them
+        return None
+    # A step's gradients are among its activations, except for those of the micro-batches before.
+    kept = gradients if settings.schedule.accumulate > 1 else 0
+    return Needs(memory, memory - gradients + step + kept, memory - gradients + scoring)
