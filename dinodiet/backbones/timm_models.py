@@ -14,9 +14,12 @@ from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entry
 from torch import Tensor
 
 from dinodiet.backbones.weights.files import first_line
+from dinodiet.config.signature import describe, fits, hints_of_callable, is_plain, shown
 from dinodiet.errors import NotReleased, UserError
 
 Feature = Literal["cls", "mean_patch", "pooled"]
+# Arguments of timm.create_model that are no network's.
+OWN = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 
 _ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their transformers can take several input sizes
 
@@ -66,13 +69,27 @@ def create(name: str, args: Mapping[str, Any]) -> Any:
     """
     if args.get("in_chans", 3) != 3:
         raise UserError(f"model_args.in_chans: {args['in_chans']}; images have 3 channels, gray ones too")
+    if own := [key for key in args if key in OWN]:
+        raise UserError(
+            f"model_args.{own[0]}: leave it out; weights are chosen by model.weights, and have no classifier"
+        )
     try:
-        return timm.create_model(name, num_classes=0, **args)
+        model = timm.create_model(name, num_classes=0, **args)
     except ImportError as error:
         raise UserError(f"names: {name} needs a package that is not installed ({first_line(error)})") from error
     except Exception as error:  # a wrong name is a TypeError, a wrong value anything
         given = f"{name} refuses {', '.join(args)}" if args else f"timm cannot build {name}"
         raise UserError(f"{_refused(args, error)}: {given}: {first_line(error) or type(error).__name__}") from error
+    _check_types(model, args)
+    return model
+
+
+def _check_types(model: Any, args: Mapping[str, Any]) -> None:
+    """Refuse values of another type than the network's class says, which timm itself does not: true is not 1."""
+    hints = hints_of_callable(type(model))
+    for name, value in args.items():
+        if is_plain(hint := hints.get(name, Any)) and not fits(value, hint):
+            raise UserError(f"model_args.{name}: {shown(value)}; must be {describe(hint)}")
 
 
 def _refused(args: Mapping[str, Any], error: Exception) -> str:

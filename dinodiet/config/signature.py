@@ -175,7 +175,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in choices)
     if hint in _PLAIN:
-        return _is_plain(value, hint)
+        return _fits_plain(value, hint)
     if isinstance(value, dict) and "_target_" in value:
         return True
     if origin is tuple and ... not in choices:
@@ -217,7 +217,14 @@ def _rises(values: list[Any]) -> bool:
     return all(before <= after for before, after in itertools.pairwise(values))
 
 
-def _is_plain(value: Any, hint: Any) -> bool:
+def is_plain(hint: Any) -> bool:
+    """Return whether a type is a number, text, true or false, null, or one of several of these."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(map(is_plain, typing.get_args(hint)))
+    return hint in _PLAIN
+
+
+def _fits_plain(value: Any, hint: Any) -> bool:
     if hint in (None, type(None)):
         return value is None
     if hint in (int, float):

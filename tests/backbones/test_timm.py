@@ -1,4 +1,5 @@
 import importlib
+import math
 import re
 import sys
 from typing import Any
@@ -169,6 +170,10 @@ def of(name: str, *, side: int | None = None, **changes: Any) -> TimmBackbone:
         ("levit_128s", {"patch_size": 8}, r"^patch_size: levit_128s refuses "),
         ("levit_128s", {"model_args": {"dpeth": 2}}, r"^model_args: levit_128s refuses .*'dpeth'"),
         ("test_vit", {"model_args": {"num_heads": 7}}, r"^model_args: test_vit refuses "),
+        ("test_vit", {"model_args": {"num_heads": True}}, r"^model_args.num_heads: True; must be a whole number"),
+        ("test_vit", {"model_args": {"class_token": "no"}}, r"^model_args.class_token: 'no'; must be true or false"),
+        ("test_vit", {"model_args": {"drop_rate": math.nan}}, r"^model_args.drop_rate: nan; must be a finite number"),
+        ("test_vit", {"model_args": {"pretrained": True}}, r"^model_args.pretrained: leave it out"),
         slow("qwen3_vit_88m", {"side": 64, "feature": "mean_patch"}, r"^feature: 'mean_patch': "),
         ("levit_128s", {"feature": "cls"}, r"^feature: 'cls' .*: pooled$"),
     ],
