@@ -83,7 +83,7 @@ def accept(command: Command, sweepers: Sweepers) -> None:
     if "--help" in words or OWN in words:
         return
     if room == "results":
-        results._check_files(results.parser().parse_args(words))
+        results._check(results.parser().parse_args(words))
     elif room == "catalogue":
         names = catalogue.parser().parse_args(words).names
         assert not names or names[0] in GROUPS

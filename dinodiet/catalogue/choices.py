@@ -46,6 +46,9 @@ class Folders:
 
     def __init__(self, config_dir: Path | None = None) -> None:
         self._folders = [CONF, *([] if config_dir is None else [config_dir])]
+        for folder in self._folders:
+            if not folder.is_dir():
+                raise UserError(f"--config-dir: {folder} is no folder")
         search = create_config_search_path(str(CONF))
         for folder in self._folders[1:]:
             search.prepend("command-line", str(folder.absolute()), anchor="schema")  # which Hydra wants last

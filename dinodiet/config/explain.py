@@ -70,6 +70,11 @@ def fault(words: Sequence[str], loader: Any, compose: Callable[[list[str]], Dict
     return None
 
 
+def _several(override: Any) -> str:
+    """Return what is wrong with several values where a single run is asked for."""
+    return f"{override.key_or_group}: {str(override.input_line).partition('=')[2]} are several; add -m to run each"
+
+
 def _fault_of(words: Sequence[str]) -> str | None:
     """Return what is wrong with a command line, composed with a loader of its own."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl  # noqa: PLC0415
@@ -85,4 +90,8 @@ def _fault_of(words: Sequence[str]) -> str | None:
     def compose(files: list[str]) -> DictConfig:
         return loader.load_configuration("config", files, RunMode.RUN, from_shell=False)
 
-    return fault(get_args_parser().parse_args(list(words)).overrides, loader, compose)
+    given = get_args_parser().parse_args(list(words))
+    if wrong := fault(given.overrides, loader, compose):
+        return wrong
+    several = [one for one in one_word.parse(given.overrides, loader)[0] if one.is_sweep_override()]
+    return _several(several[0]) if several and not given.multirun else None

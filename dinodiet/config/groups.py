@@ -4,7 +4,7 @@ from __future__ import annotations
 
 NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # groups that name what to build
 CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")  # groups that a run consists of
-LAUNCHER, SWEEPS = "hydra/launcher", "sweeps"  # groups that say which runs, and where
+LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # groups that say which runs, and where
 
 COMMAND = ("mode", "plan", "retry", "detach", "trust_targets")  # keys that say what a command does with its runs
 

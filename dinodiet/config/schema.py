@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
 from dinodiet.errors import UserError
 
+LONGEST = 255  # bytes of a folder's name
 Mode = Literal["train", "evaluate", "sanity", "plan", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -111,6 +113,8 @@ def _check_size(model: dict[str, Any]) -> None:
 def _check_name(name: str) -> None:
     if not name or name.startswith(("/", ".")) or ".." in name:
         raise UserError(f"name: {name!r} names the folder below outputs_dir; give a plain name such as my_study")
+    if max(len(os.fsencode(part)) for part in name.split("/")) > LONGEST:
+        raise UserError(f"name: {name[:40]!r}... names a folder, and a folder's name has up to {LONGEST} bytes")
 
 
 def _known(node: DictConfig, schema: type, prefix: str) -> None:

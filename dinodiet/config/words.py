@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, EnumNode, ListConfig, OmegaConf
 
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, SWEEPS
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, LAUNCHER, SWEEPER, SWEEPS
 from dinodiet.config.precheck import hints_of
 from dinodiet.config.settings import hints_below
-from dinodiet.config.signature import describe, shown
+from dinodiet.config.signature import MOST_SHOWN, describe, shown
 from dinodiet.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -46,14 +46,18 @@ def parse(words: Sequence[str], loader: Any) -> tuple[list[Override], str | None
                 raise ValueError(word)
         except Exception:  # of the parser, or of a function in the value: choice(), range()
             how = "quote values with special characters: 'key=\"value\"'"
-            return parsed, f"{printable(word)}: cannot be read as key=value; {how}"
+            return parsed, f"{_cut(printable(word))}: cannot be read as key=value; {how}"
         parsed.append(override)
     return parsed, None
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def chooses(override: Override, loader: Any) -> bool:
     """Return whether a word chooses a file of a group, and does not set a value."""
-    if override.is_sweep_override():
+    if override.is_sweep_override() or "." in override.key_or_group:  # names of groups have none
         return False
     return bool(loader.get_group_options(override.key_or_group)) and not isinstance(override.value(), dict)
 
@@ -72,23 +76,41 @@ def check_chosen(choices: Mapping[str, Any], words: Sequence[str], loader: Any) 
             raise UserError(f"{group}: leave out the +: a run has one already")
 
 
+def check_one(words: Sequence[str]) -> None:
+    """Refuse a list where one choice is needed, and a run may do without: Hydra keeps none of a list's choices.
+
+    Raises:
+        UserError: one line that names the group and the list.
+    """
+    for word in words:
+        group, _, value = word.partition("=")
+        if value.startswith("[") and group in (*OPTIONAL, LAUNCHER, SWEEPER) and group not in SEVERAL:
+            raise UserError(f"{group}: {_cut(value)}; {NEEDED}")
+
+
 def _choices(group: str, loader: Any) -> str:
+    names = _offered(group, loader) or loader.get_group_options(group)
+    return f"choose from: {', '.join(sorted(names))}"
+
+
+def _offered(group: str, loader: Any) -> set[str]:
     """Return the choices that files of dinodiet and of the user's own offer, those of Hydra's plugins left out."""
     from hydra.core.object_type import ObjectType  # noqa: PLC0415
 
     files = [source for source in loader.get_sources() if source.scheme() == "file" and source.is_group(group)]
-    names = {name for source in files for name in source.list(group, ObjectType.CONFIG) if not name.startswith("_")}
-    return f"choose from: {', '.join(sorted(names))}"
+    return {name for source in files for name in source.list(group, ObjectType.CONFIG) if not name.startswith("_")}
 
 
 def choice_fault(override: Override, loader: Any) -> str | None:
     """Return what is wrong with the choice of a file; None where nothing is."""
     group = override.key_or_group if override.package is None else f"{override.key_or_group}@{override.package}"
-    wrong = _choice_fault(override, group, loader.get_group_options(override.key_or_group))
+    own = group == SWEEPER  # Hydra's others know nothing of dinodiet's launchers
+    known = _offered(group, loader) if own else loader.get_group_options(override.key_or_group)
+    wrong = _choice_fault(override, group, known)
     return None if wrong is None else f"{group}: {wrong}; {_choices(override.key_or_group, loader)}"
 
 
-def _choice_fault(override: Override, group: str, known: Sequence[str]) -> str | None:
+def _choice_fault(override: Override, group: str, known: Collection[str]) -> str | None:
     value = override.value()
     if override.is_force_add():
         return "leave out the ++"
@@ -103,7 +125,8 @@ def _choice_fault(override: Override, group: str, known: Sequence[str]) -> str |
     for item in value if isinstance(value, list) else [value]:
         if "$" not in str(item) and (not isinstance(item, str) or item.removesuffix(".yaml") not in known):
             return f"no choice {item!r}"
-    return "leave out the +, a run has one already" if override.is_add() and group in CHOICES else None
+    there = (*CHOICES, SWEEPS, LAUNCHER, SWEEPER)
+    return "leave out the +, a run has one already" if override.is_add() and group in there else None
 
 
 def value_fault(override: Override, config: DictConfig, error: BaseException) -> str:
@@ -176,6 +199,8 @@ def _meant(key: str, name: str, parent: DictConfig) -> str:
     if hint is not Any and typing.get_origin(hint) is not typing.ClassVar:
         return describe(hint)
     there = parent._get_node(name)
+    if isinstance(there, EnumNode):
+        return f"one of: {', '.join(there.enum_type.__members__)}"
     if isinstance(there, DictConfig):
         return "keys with values: {key: value}"
     return "a list" if isinstance(there, ListConfig) else "text or a number"

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says."""
-    _check_files(args)
+    _check(args)
     if args.disk or args.clean:
         disk(args.paths, clean=args.clean, yes=args.yes)
         return
@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote {args.tidy}")
 
 
-def _check_files(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what the options say before anything is read."""
     for path, valid in (
         (args.out, (*FRAMES, *TEXTS)),
         (args.tidy, FRAMES),
@@ -125,11 +126,13 @@ def _check_files(args: argparse.Namespace) -> None:
     ):
         if path is not None:
             check_suffix(path, valid)
+    if args.compare is not None:
+        _compared(args.compare)
 
 
 def _filter(text: str) -> tuple[str, list[str]]:
-    key, found, values = text.partition("=")
-    if not found or not values:
+    key, _, values = text.partition("=")
+    if not key or not values:
         raise UserError(f"--where {text}: give COLUMN=VALUE or COLUMN=VALUE,VALUE")
     return key, names(values)
 
@@ -145,14 +148,20 @@ def _sides(args: argparse.Namespace) -> dict[str, list[str]]:
     return {"rows": args.rows, "cols": args.cols, "over": args.over}
 
 
+def _compared(text: str) -> tuple[str, list[str]]:
+    """Return the column to compare, and the values, where any are given."""
+    key, equals, values = text.partition("=")
+    if not key or (equals and not names(values)):
+        raise UserError(f"--compare {text}: give COLUMN or COLUMN=VALUE,VALUE")
+    return key, names(values)
+
+
 def _compare(args: argparse.Namespace, runs: list[Run]) -> None:
-    key, _, values = args.compare.partition("=")
+    key, values = _compared(args.compare)
     metrics, phases = args.metric or [default_metric(runs)], args.phase or ["final"]
     plan = layout(runs, over=args.over, metrics=metrics, phases=phases)
     results = [
-        compare(runs, key, names(values), metric=metric, phase=phase, over=plan.over)
-        for metric in metrics
-        for phase in phases
+        compare(runs, key, values, metric=metric, phase=phase, over=plan.over) for metric in metrics for phase in phases
     ]
     print("\n\n".join(report(one) for one in results))
     _print_notes([*dict.fromkeys(note for one in results for note in [*setting_notes(runs, plan), *notes(one)])])

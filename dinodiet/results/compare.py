@@ -71,6 +71,8 @@ def compare(
         UserError: no such column, fewer than two of its values have runs, or no runs to pair.
     """
     key, over = resolve(key, runs), tuple(resolve(name, runs) for name in over)
+    if key in over:
+        raise UserError(f"{key}: cannot be compared and averaged over; name another column, or others in over")
     chosen, lower = _values(runs, key, values), lower_is_better(metric, runs)
     kept = [run for run in runs if matches(run.record.get(key), chosen)]
     frame = run_frame(kept, [*dict.fromkeys([*run_frame(kept).columns, key, *over])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -22,10 +23,10 @@ from dinodiet.config.explain import explain
 from dinodiet.config.gate import gate
 from dinodiet.config.groups import LAUNCHER, SWEEPS
 from dinodiet.config.places import CONF, own_folders, program
-from dinodiet.config.schema import RunConfig
+from dinodiet.config.schema import LONGEST, RunConfig
 from dinodiet.config.tuned import with_tuned
-from dinodiet.config.words import check_chosen, quoted
-from dinodiet.errors import MachineLimit, UserError
+from dinodiet.config.words import check_chosen, check_one, quoted
+from dinodiet.errors import MachineLimit, UserError, printable
 from dinodiet.io.command import discard_output
 from dinodiet.io.leaving import leave_quietly
 from dinodiet.io.limits import limit_of
@@ -74,7 +75,10 @@ def check_options(words: list[str]) -> None:
     """
     parser = get_args_parser()
     parser.error = _refuse_option  # type: ignore[method-assign]
-    parser.parse_args(words)
+    for word in parser.parse_args(words).overrides:
+        if len(os.fsencode(key := word.partition("=")[0])) > LONGEST:  # Hydra would look for a file of that name
+            raise UserError(f"{printable(key[:40])}...: no such key")
+    check_one(words)
     for folder in own_folders(words):
         if not folder.is_dir():
             raise UserError(f"--config-dir: {folder} is no folder")

@@ -79,6 +79,8 @@ class GridSweeper(Sweeper):
         """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""
         given = self._parsed(arguments)
         named = {override.get_key_element().lstrip("+~") for override in given}
+        if not isinstance(self.params, (dict, DictConfig)):
+            raise UserError(f"hydra.sweeper.params: {self.params!r}; must be keys with values: {{key: value}}")
         filed = self._parsed([f"{key}={value}" for key, value in self.params.items()])
         filed = [override for override in filed if override.get_key_element().lstrip("+~") not in named]
         axes = [list(_values(override)) for override in [*filed, *given]]
@@ -92,6 +94,7 @@ class GridSweeper(Sweeper):
         """
         assert self.composer is not None
         tasks: dict[Any, Task] = {}
+        modes: set[str] = set()
         refused: dict[str, list[str]] = {}  # the cells by what is wrong with them
         for overrides in grid:
             try:
@@ -99,12 +102,15 @@ class GridSweeper(Sweeper):
             except Exception as error:  # Hydra and OmegaConf raise TypeError, ValueError and AssertionError too
                 refused.setdefault(self.composer.explain(error, overrides), []).append(_swept(overrides, grid))
                 continue
+            modes.add(task.config["mode"])
             trains = task.config["mode"] in ("train", "plan", "fetch")  # the other modes leave no run behind
             tasks.setdefault((task.study, task.cell.run_id, task.wanted if trains else task.settings_hash), task)
         if refused:
             told = "; ".join(_cells(cells) + line for line, cells in refused.items())
             count = sum(map(len, refused.values()))
             raise UserError(f"{count} of {len(grid)} runs are refused, nothing is started: {told}")
+        if len(modes) > 1:
+            raise UserError(f"mode: {', '.join(sorted(modes))}; all runs of a grid have one")
         if len(studies := {str(task.study) for task in tasks.values()}) > 1:
             raise UserError(f"name, outputs_dir: a sweep lies in one study, this grid in {', '.join(sorted(studies))}")
         return list(tasks.values())

@@ -38,3 +38,9 @@ def test_the_table_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == ["name", "what", "built by"]
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["diet", "dino"]
     assert "DIET-CP" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["methods", "evaluators"])
+def test_a_folder_that_is_not_there_is_named(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--config-dir: .*nope is no folder"):
+        choices(kind, config_dir=tmp_path / "nope")

@@ -45,6 +45,13 @@ WORDS = {  # a word that Hydra cannot compose, and how its line begins
     "~schedule.optimizer": "schedule.optimizer: cannot be left out",
     "x=[": "x=[: cannot be read as key=value",
     "seed='": "seed=': cannot be read as key=value",
+    "model=mae,vit": "model: mae,vit are several; add -m to run each",
+    "schedule.epochs=range(3)": "schedule.epochs: range(3) are several; add -m to run each",
+    "+sweeps=smoke": "sweeps: leave out the +",
+    "hydra/sweeper=basic": "hydra/sweeper: no choice 'basic'; choose from: grid",
+    "hydra/job_logging=nope": "hydra/job_logging: no choice 'nope'; choose from: default, ",
+    "hydra.mode=nope": "hydra.mode: 'nope'; must be one of: RUN, MULTIRUN",
+    "x=" + "[" * 500: f"x={'[' * 78}...: cannot be read as key=value",
     "=3": "=3: cannot be read as key=value",
     "seed": "seed: cannot be read as key=value",
 }
@@ -55,6 +62,10 @@ def test_the_word_to_blame_is_told_with_its_choices(word: str) -> None:
     line = explain(ValueError("in Hydra's own words"), ["log_every=3", word, "name=later"])
     assert line.startswith(WORDS[word])
     assert "\n" not in line
+
+
+def test_several_values_are_what_a_grid_is_made_of() -> None:
+    assert "several" not in explain(ValueError("in Hydra's own words"), ["-m", "model=mae,vit"])
 
 
 def test_the_neighbours_are_those_of_what_the_other_words_choose() -> None:

@@ -5,7 +5,8 @@ import os
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from dinodiet.config.words import quoted
+from dinodiet.config.words import check_one, quoted
+from dinodiet.errors import UserError
 
 NAMES = ("/data/Blätter", "/data/x\udcff", "日本/語", "é", "/a b/ü c", "ü:=#%~;é", os.fsdecode(b"\xc3\xff"))
 
@@ -28,3 +29,10 @@ def test_letters_beyond_ascii_need_no_quotes(key: str, value: str) -> None:
 )
 def test_what_may_be_more_than_a_value_stays(word: str) -> None:
     assert quoted(word) == word
+
+
+@pytest.mark.parametrize("word", ["sweeps=[smoke]", "hydra/launcher=[local,slurm]", "tuned=[none]"])
+def test_a_list_where_one_choice_is_needed(word: str) -> None:
+    with pytest.raises(UserError, match=rf"^{word.partition('=')[0]}: \[.*one choice is needed"):
+        check_one(["seed=3", word])
+    check_one(["eval=[knn]", "sweeps=smoke", "schedule.optimizer.betas=[0.9,0.99]"])

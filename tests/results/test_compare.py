@@ -182,3 +182,10 @@ def test_the_cheapest_has_the_first_rank(tmp_path: Path) -> None:
     found = compare(read([tmp_path]).runs, "method", metric="train_seconds")
     assert found.ranks.set_index("value")["mean_rank"].to_dict() == {"diet": 1.0, "dino": 2.0}
     assert found.pairs["losses"].tolist() == [1]
+
+
+def test_what_is_averaged_over_cannot_be_compared(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, seeds=2)
+    for key, over in (("seed", ["seed"]), ("model", ["seed", "model"])):
+        with pytest.raises(UserError, match=f"^{key}: cannot be compared and averaged over"):
+            compare(runs, key, metric="knn/accuracy", over=over)

@@ -29,6 +29,8 @@ REFUSED = {
     "no such sweep": (["sweeps=nope"], "sweeps: no choice 'nope'; choose from: "),
     "no launcher": (["hydra.launcher=null", "seed=0"], "hydra/launcher: None names no _target_"),
     "an interval": (["schedule.lr=interval(0,1)"], "an interval is no grid"),
+    "two modes": (["mode=plan,train"], "mode: plan, train; all runs of a grid have one"),
+    "parameters that are none": (["hydra.sweeper.params=3"], "hydra.sweeper.params: 3; must be keys with values"),
     "two studies": (["name=a,b", "schedule.epochs=0"], "a sweep lies in one study"),
     "a launcher of Hydra's": (["hydra/launcher=basic", "seed=0,1"], "hydra/launcher: 'basic' is none of"),
     "retry": (["retry=all", "seed=0,1"], "retry: 'all'; must be one of: failed or null"),
