@@ -6,8 +6,11 @@ in a folder of its own, with bounded time and memory.
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import subprocess
@@ -18,7 +21,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import dinodiet
 from tests.places import ROOT
+
+LATE = (  # what the package imports where it needs it
+    *("sklearn.linear_model", "sklearn.cluster", "sklearn.datasets"),
+    *("scipy.io", "torch._dynamo", "torch.utils.serialization.config", "encodings.cp437"),
+)
 
 CPU_SECONDS = 60  # of one command
 SECONDS = 180.0  # on the clock: others may use the machine
@@ -86,16 +95,27 @@ def _ended(pid: int, *, late: bool) -> tuple[bool, int | None]:
 def _warm() -> None:
     """Import what runs need, and let Hydra and torch do once what they do once."""
     import torch
+    from PIL import Image
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     from dinodiet.sweep.command import cli
 
     torch.set_num_threads(1)
+    own = [module.name for module in pkgutil.walk_packages(dinodiet.__path__, "dinodiet.")]
+    for name in (*own, *LATE):
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+    Image.init()
+    with FakeTensorMode():
+        torch.zeros(1) + torch.zeros(1)
     place, sys.argv = Path.cwd(), ["launch.py", "mode=none"]
     error = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     cli()  # is refused, after Hydra has looked for its plugins and read its files
     os.dup2(error, 2)
     os.chdir(place)
+    gc.collect()
+    gc.freeze()  # else the first collection of every child copies all pages of the libraries
 
 
 def _fork(folder: Path, words: list[str]) -> int:
@@ -114,6 +134,8 @@ def _fork(folder: Path, words: list[str]) -> int:
         resource.setrlimit(resource.RLIMIT_DATA, (GIB << 30, GIB << 30))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_GIB << 30, FILE_GIB << 30))
         code = _command(words)
+    except SystemExit as leaving:  # of a command of its own: results, catalogue
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
