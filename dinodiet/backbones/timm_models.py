@@ -20,6 +20,7 @@ from dinodiet.errors import NotReleased, UserError
 Feature = Literal["cls", "mean_patch", "pooled"]
 # Arguments of timm.create_model that are no network's.
 OWN = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+LARGEST = 2**14  # of any width, depth or size
 
 _ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their transformers can take several input sizes
 
@@ -73,6 +74,9 @@ def create(name: str, args: Mapping[str, Any]) -> Any:
         raise UserError(
             f"model_args.{own[0]}: leave it out; weights are chosen by model.weights, and have no classifier"
         )
+    for key, value in args.items():
+        if isinstance(value, int) and value > LARGEST:  # building so much takes hours
+            raise UserError(f"model_args.{key}: {value}; must be at most {LARGEST}")
     try:
         model = timm.create_model(name, num_classes=0, **args)
     except ImportError as error:

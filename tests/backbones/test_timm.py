@@ -173,6 +173,8 @@ def of(name: str, *, side: int | None = None, **changes: Any) -> TimmBackbone:
         ("test_vit", {"model_args": {"num_heads": True}}, r"^model_args.num_heads: True; must be a whole number"),
         ("test_vit", {"model_args": {"class_token": "no"}}, r"^model_args.class_token: 'no'; must be true or false"),
         ("test_vit", {"model_args": {"drop_rate": math.nan}}, r"^model_args.drop_rate: nan; must be a finite number"),
+        ("test_vit", {"model_args": {"depth": 100_000}}, r"^model_args.depth: 100000; must be at most 16384"),
+        ("test_vit", {"model_args": {"embed_dim": 10**12}}, r"^model_args.embed_dim: 1000000000000; must be at most"),
         ("test_vit", {"model_args": {"pretrained": True}}, r"^model_args.pretrained: leave it out"),
         slow("qwen3_vit_88m", {"side": 64, "feature": "mean_patch"}, r"^feature: 'mean_patch': "),
         ("levit_128s", {"feature": "cls"}, r"^feature: 'cls' .*: pooled$"),

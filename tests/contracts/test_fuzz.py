@@ -21,7 +21,7 @@ from tests.data.sources import test_medmnist
 SEED = int(os.environ.get("DINODIET_FUZZ_SEED", "0"))  # another one tries other values of the same keys
 BAR = re.compile(r"\[\d\d:\d\d|img/s|step/s|it/s|run/s")  # of progress
 # What a value led to, where no range can tell it before.
-OUTCOMES = ("memory is used up", "this machine has", "the loss is", "but the backbone has")
+OUTCOMES = ("memory is used up", "this machine has", "the loss is", "but the backbone has", "are limited")
 
 SHORT = (
     "schedule.epochs=1",
