@@ -150,7 +150,7 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
 
 
 def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Estimator, "_peak", lambda *_: None)  # tests/sweep/planning/test_activations.py
+    monkeypatch.setattr("dinodiet.sweep.planning.estimate.needs", lambda *_: None)  # tests/run/test_activations.py
     words = (f"method={method}", "schedule.epochs=2.5")
     planned = Estimator()(settings(tmp_path, *words))
     parts = build_parts(settings(tmp_path, *words))

@@ -40,7 +40,9 @@ def hydra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DINODIET_ROOT", str(ROOT))
         patch.setenv("DINODIET_DATA", str(folder / "data"))  # nothing is there: sizes are taken as published
         patch.chdir(folder)
-        patch.setattr(Estimator, "_peak", lambda *_: None)  # seconds a model; see test_activations.py
+        patch.setattr(
+            "dinodiet.sweep.planning.estimate.needs", lambda *_: None
+        )  # seconds a model; see test_activations.py
         yield
 
 
