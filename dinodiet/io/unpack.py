@@ -74,7 +74,7 @@ class _Header(tarfile.TarInfo):
 
 
 def unpack(archive: Path, folder: Path, holds: str | None = None) -> None:
-    """Unpack a downloaded .tar.gz or .zip in an empty folder: plain files and folders with ordinary permissions.
+    """Unpack a downloaded .tar, .tar.gz or .zip in an empty folder: plain files and folders with ordinary permissions.
 
     An archive that is broken, or not to be trusted, or has no content named `holds`, is removed: the next attempt
     downloads it anew.

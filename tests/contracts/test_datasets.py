@@ -48,6 +48,8 @@ def tree(folder: str, suffix: str, **splits: str) -> Callable[[Path], None]:
 LAYOUTS: dict[str, Callable[[Path], Any]] = {  # what writes the set
     "food101": layouts.food101,
     "fgvc_aircraft": layouts.aircraft,
+    "eurosat": layouts.eurosat,
+    "dtd": layouts.dtd,
     "galaxy10_decals": galaxies,
     "plantnet300k": tree("plantnet_300K", ".jpg", train="images_train", val="images_val", test="images_test"),
     "imagenet": tree("imagenet", ".JPEG", train="train", val="val"),

@@ -19,8 +19,12 @@ from dinodiet.io.unpack import BROKEN, UnsafeArchive, unpack
 log = logging.getLogger(__name__)
 
 
-def download(url: str, target: Path, name: str, md5: str | None = None, sha256: str = "") -> None:
+def download(
+    url: str, target: Path, name: str, md5: str | None = None, sha256: str = "", *, loose: bool = False
+) -> None:
     """Get a file, or an archive whose content has the name of `target`, unless it is there by now.
+
+    The content of a `loose` archive has no folder of its own: `target` is made for it.
 
     What has come before a failure or a kill is kept beside `target` and continued next time; so is a whole archive
     whose unpacking was interrupted. Where no checksum is published, that of what came is told and kept beside the
@@ -36,7 +40,7 @@ def download(url: str, target: Path, name: str, md5: str | None = None, sha256: 
             file = target.parent / file_name(url) if is_archive(url) else target
             _get(url, file, md5, sha256)
             if is_archive(url):
-                unpack(file, scratch, holds=target.name)
+                unpack(file, scratch / target.name if loose else scratch, holds=None if loose else target.name)
                 (scratch / target.name).replace(target)
             if not md5 and not sha256:
                 _keep_checksum(url, file, name)
@@ -46,7 +50,7 @@ def download(url: str, target: Path, name: str, md5: str | None = None, sha256: 
         raise NotOnDisk(f"{name}: {url} is not unpacked: {error}; nothing was written, the file was removed") from error
     except (OSError, RuntimeError, HTTPException, *BROKEN) as error:
         raise NotOnDisk(
-            f"{name}: {target} not found, and the download failed ({one_line(error)}); {by_hand(url, target)}"
+            f"{name}: {target} not found, and the download failed ({one_line(error)}); {by_hand(url, target, loose)}"
         ) from error
 
 
@@ -88,14 +92,14 @@ def ensure(url: str, target: Path, name: str, allowed: bool, md5: str | None = N
     download(url, target, name, md5, sha256)
 
 
-def by_hand(url: str, target: Path) -> str:
+def by_hand(url: str, target: Path, loose: bool = False) -> str:
     """Return how a file or archive is got without this module."""
-    return f"get {url} and {'unpack it in' if is_archive(url) else 'put it in'} {target.parent}"
+    return f"get {url} and {'unpack it in' if is_archive(url) else 'put it in'} {target if loose else target.parent}"
 
 
 def is_archive(url: str) -> bool:
     """Return whether what is published there has to be unpacked."""
-    return url.endswith((".tar.gz", ".zip"))
+    return url.endswith((".tar.gz", ".tgz", ".tar", ".zip"))
 
 
 def file_name(url: str) -> str:
