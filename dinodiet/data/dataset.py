@@ -24,7 +24,8 @@ class RawSplits:
     """What a source returns: the splits as they were published.
 
     `val` is None where there is no official validation split. `pretext` is a separate split for self-supervised
-    training (its labels may be None); None: the training images serve. `num_labels` and `multilabel` as in `DataSpec`.
+    training (its labels may be None); None: the training images serve. `num_labels`, `multilabel` and `classes` as in
+    `DataSpec`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class RawSplits:
     val: Images | None = None
     pretext: Images | None = None
     multilabel: bool = False
+    classes: tuple[str, ...] | None = None
 
 
 def unlabelled(name: str, images: Images) -> RawSplits:
@@ -81,6 +83,7 @@ def open_dataset(
         pretext_labelled=pretext.labels is not None,
         image_size=image_size,
         native_size=native_size([pretext, train, val, source.test]),
+        classes=source.classes,
     )
     return Data(spec=spec, pretext=pretext, train=train, val=val, test=source.test)
 
@@ -97,6 +100,8 @@ def native_size(splits: Sequence[Images]) -> int | None:
 
 
 def _check(source: RawSplits) -> None:
+    if source.classes is not None and len(source.classes) != source.num_labels:
+        raise UserError(f"{source.name}: {len(source.classes)} names of classes for {source.num_labels} labels")
     splits = {"train": source.train, "val": source.val, "test": source.test, "pretext": source.pretext}
     for split, images in splits.items():
         where = f"{source.name}, split {split}"

@@ -157,7 +157,7 @@ def _kinds(run_dir: RunDir, state: CellState) -> Mapping[Path, str]:
     """Return the kinds of what lies in a run directory. The last holder of a run's weights is never a leftover."""
     spare = state is CellState.DONE and run_dir.weights.exists() and _is_ours(run_dir)
     checkpoints = "checkpoints of finished runs" if spare else "checkpoints of unfinished runs"
-    records = (run_dir.results, run_dir.scores, run_dir.config, run_dir.status, run_dir.splits)
+    records = (run_dir.results, run_dir.scores, run_dir.config, run_dir.status, run_dir.splits, run_dir.dataset)
     return {
         **dict.fromkeys((run_dir.weights, run_dir.encoder), "weights"),
         **dict.fromkeys((run_dir.checkpoint, run_dir.previous_checkpoint), checkpoints),

@@ -18,6 +18,7 @@ from torch import nn
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
 from dinodiet.config.settings import Settings, write_settings
 from dinodiet.data.held_out import held_out_splits
+from dinodiet.data.record import dataset_record
 from dinodiet.errors import UserError
 from dinodiet.io import machine
 from dinodiet.io.files import write_json
@@ -82,6 +83,7 @@ def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any
     write_settings(settings, run_dir.config)
     if held_out := held_out_splits(parts.data):
         write_json(run_dir.splits, held_out)
+    write_json(run_dir.dataset, dataset_record(parts.data))
     parts.tracker.start(run_dir.path.name, settings.plain, run_dir.path)
     exit_code, scores = 1, {}
     try:

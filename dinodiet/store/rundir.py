@@ -74,6 +74,11 @@ class RunDir:
         return self.path / "splits.json"
 
     @property
+    def dataset(self) -> Path:
+        """What the dataset was: sizes, and the names of the classes."""
+        return self.path / "dataset.json"
+
+    @property
     def log(self) -> Path:
         """What the run prints, where it has no terminal: every start of it, one after the other."""
         return self.path / "log.txt"

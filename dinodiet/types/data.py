@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -36,7 +36,8 @@ class DataSpec:
     `num_images` counts the images that self-supervised training sees (the pretext split), `num_labels` the classes,
     or the binary labels of a multi-label set; 0: the images have no labels at all. `image_size` is the side at which
     the backbone should see the images; None leaves it to the weights. `native_size` is the side of the stored images,
-    None where they differ.
+    None where they differ. `classes` are the names of the labels in their order, None where none are known; they change
+    no number, and two specifications that differ in nothing else are equal.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DataSpec:
     pretext_labelled: bool = True
     image_size: int | None = None
     native_size: int | None = None
+    classes: tuple[str, ...] | None = field(default=None, compare=False)
 
     @property
     def labelled(self) -> bool:

@@ -95,6 +95,7 @@ def test_a_set_opens_and_its_batches_are_its_images(name: str, tmp_path: Path, m
     data: Data = build(chosen, "dataset")()
     spec = data.spec
     assert spec.labelled and spec.num_images == len(data.pretext) and spec.num_labels > 1
+    assert spec.classes is not None and len(spec.classes) == spec.num_labels and all(spec.classes)
     assert not any(len(split) == 0 for split in (data.train, data.val, data.test))
     batch = next(TrainLoader(data.pretext, 4, seed=0).batches(0))
     assert batch.label is not None and data.pretext.labels is not None

@@ -31,6 +31,7 @@ def digits() -> RawSplits:
         val=Subset(every, rest[val], HeldOut(NUM_VAL, seed=0, source="all without test")),
         test=Subset(every, test, HeldOut(NUM_TEST, seed=0, source="all")),
         num_labels=10,
+        classes=tuple(map(str, range(10))),
     )
 
 

@@ -67,7 +67,7 @@ def dtd(
     train, val, test = (
         _listed(release, folder, classes, f"{split}{partition}.txt") for split in ("train", "val", "test")
     )
-    source = RawSplits("dtd", train, test, num_labels=len(classes), val=val)
+    source = RawSplits("dtd", train, test, len(classes), val=val, classes=tuple(classes))
     return release.checked(source, published, broken)
 
 

@@ -68,7 +68,7 @@ def eurosat(
     images = release.first("2750", "EuroSAT_RGB")
     classes = release.class_folders(images)
     train, val, test = (_listed(release, images, classes, split) for split in ("train", "val", "test"))
-    source = RawSplits("eurosat", train, test, num_labels=len(classes), val=val)
+    source = RawSplits("eurosat", train, test, len(classes), val=val, classes=tuple(classes))
     return release.checked(source, published, broken)
 
 

@@ -66,7 +66,7 @@ def fgvc_aircraft(
     train, val, test = (
         _images(folder, f"images_{level}_{split}.txt", classes, how) for split in ("train", "val", "test")
     )
-    source = RawSplits("fgvc_aircraft", train, test, num_labels=len(classes), val=val)
+    source = RawSplits("fgvc_aircraft", train, test, len(classes), val=val, classes=tuple(classes))
     check_published(source, folder, None if published is None else {"classes": num_classes, **published}, how)
     return handle_broken(source, broken, base)
 

@@ -14,6 +14,7 @@ from dinodiet.config.ranges import Between, Range
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
+from dinodiet.data.sources.class_names import class_names
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.frames import Frames, framed
 from dinodiet.data.sources.label_table import MakeImages, table_splits
@@ -119,7 +120,13 @@ def _labelled_splits(
     if test is None:
         train, test = hold_out(train, test_fraction, str(folder))
     return RawSplits(
-        printable(folder.resolve().name), train, test, len(classes), val=splits.get("val"), pretext=pretext
+        printable(folder.resolve().name),
+        train,
+        test,
+        len(classes),
+        val=splits.get("val"),
+        pretext=pretext,
+        classes=class_names(classes),
     )
 
 

@@ -59,7 +59,7 @@ def food101(
     if classes != sorted(lists["test"]):
         raise UserError(f"food101: the classes of {folder / 'meta'}/train.json and test.json differ; {how}")
     train, test = (_images(folder / "images", lists[split], classes, how) for split in ("train", "test"))
-    source = RawSplits("food101", train, test, num_labels=len(classes))
+    source = RawSplits("food101", train, test, num_labels=len(classes), classes=tuple(classes))
     check_published(source, folder, published, how)
     return handle_broken(source, broken, folder)
 

@@ -27,7 +27,18 @@ from dinodiet.io.unpack import expansion_fault
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
 SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"  # in its authors' package, astroNN
-NUM_CLASSES = 10
+CLASSES = (  # as the authors' package, astroNN, lists them
+    "disturbed",
+    "merging",
+    "round smooth",
+    "in-between round smooth",
+    "cigar-shaped smooth",
+    "barred spiral",
+    "unbarred tight spiral",
+    "unbarred loose spiral",
+    "edge-on without bulge",
+    "edge-on with bulge",
+)
 BLOCK = 256  # images that are unpacked at once
 
 
@@ -43,7 +54,7 @@ def _labels_alone(*, root: str, test_fraction: float, published: dict[str, int] 
     path = data_root(root) / "Galaxy10_DECals.h5"
     labels, side = _opened(path, None, by_hand(URL, path))
     rest, test = stratified_split(labels, test_fraction, seed=0)
-    source = with_labels("galaxy10_decals", {"train": labels[rest], "test": labels[test]}, NUM_CLASSES, side)
+    source = with_labels("galaxy10_decals", {"train": labels[rest], "test": labels[test]}, len(CLASSES), side)
     check_published(source, path, published, by_hand(URL, path))
     return source
 
@@ -78,7 +89,7 @@ def galaxy10_decals(
     every = MappedImages(path.with_suffix("") / "images.npy", labels)
     rest, test = stratified_split(labels, test_fraction, seed=0)
     test_images = Subset(every, test, HeldOut(test_fraction, seed=0, source="all"))
-    source = RawSplits("galaxy10_decals", Subset(every, rest), test_images, num_labels=NUM_CLASSES)
+    source = RawSplits("galaxy10_decals", Subset(every, rest), test_images, len(CLASSES), classes=CLASSES)
     check_published(source, path, published, how)
     return source
 

@@ -21,7 +21,7 @@ from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
 from dinodiet.data.sources.used_bits import scale_to_used_bits
-from dinodiet.errors import NotOnDisk, UserError, one_line
+from dinodiet.errors import NotOnDisk, UserError, one_line, printable
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.limits import raise_limit
 from dinodiet.io.mistaken import why_unreadable
@@ -154,7 +154,7 @@ def huggingface_set(
     title = name or folder.resolve().name
     wanted = {"train": train, "val": val, "test": test}
     chosen = {split: _choose(tables, split, found, title) for split, found in wanted.items()}
-    classes = _classes(chosen["train"], label_column, title)
+    classes, names = _classes(chosen["train"], label_column, title)
     images: dict[str, Images | None] = {
         split: None if table is None else _images(table, image_column, label_column, classes, f"{title}, {split}")
         for split, table in chosen.items()
@@ -163,7 +163,7 @@ def huggingface_set(
     assert train_images is not None
     if test_images is None:
         train_images, test_images = hold_out(train_images, test_fraction, title)
-    source = RawSplits(title, train_images, test_images, num_labels=len(classes), val=images["val"])
+    source = RawSplits(title, train_images, test_images, len(classes), val=images["val"], classes=names)
     check_published(source, title, published, "get the published set")
     scale_to_used_bits((source.train, source.val, source.test), bits, title)
     return handle_broken(source, broken, data_root(root))
@@ -255,18 +255,19 @@ def _column(table: Any, column: str, which: str, title: str) -> None:
         raise UserError(f"{which}_column: {title} has no column {column!r}; choose from: {found}")
 
 
-def _classes(table: Any, column: str, title: str) -> list[Any]:
-    """Return the classes in the order of their labels."""
+def _classes(table: Any, column: str, title: str) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Return the values of the classes in the order of their labels, and their names; None where they are numbers."""
     _column(table, column, "label", title)
     feature = table.features[column]
     if hasattr(feature, "names"):
-        return list(range(len(feature.names)))
+        return list(range(len(feature.names))), tuple(map(printable, feature.names))
     values = np.unique(np.asarray(table[column][:]))
     if values.dtype.kind in "iu":
-        return list(range(int(values.max()) + 1))
+        return list(range(int(values.max()) + 1)), None
     if values.dtype.kind not in "US":
         raise UserError(f"label_column: {column!r} of {title} holds {values.dtype}, not classes")
-    return [str(value) for value in values]
+    classes = [str(value) for value in values]
+    return classes, tuple(map(printable, classes))
 
 
 def _images(table: Any, image_column: str, column: str, classes: list[Any], title: str) -> TableImages:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken, handle_broken
+from dinodiet.data.sources.class_names import class_names
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
 from dinodiet.data.sources.planned import counted
@@ -54,7 +55,7 @@ def imagenet(
     places = {split: require(folder / split, "imagenet", HOW) for split in ("train", "val")}
     classes = class_folders(places["train"])
     train, test = labelled(places["train"], classes), labelled(_sorted_into_classes(places["val"]), classes)
-    source = RawSplits("imagenet", train, test, num_labels=len(classes))
+    source = RawSplits("imagenet", train, test, len(classes), classes=class_names(classes))
     check_published(source, folder, published, HOW)
     return handle_broken(source, broken, folder)
 

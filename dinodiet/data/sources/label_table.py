@@ -66,7 +66,14 @@ def table_splits(root: Path, table: Path, test_fraction: float, make: MakeImages
     if "test" not in made:
         made["train"], made["test"] = hold_out(made["train"], test_fraction, str(root))
     return RawSplits(
-        title, made["train"], made["test"], len(classes), val=made.get("val"), pretext=pretext, multilabel=multilabel
+        title,
+        made["train"],
+        made["test"],
+        len(classes),
+        val=made.get("val"),
+        pretext=pretext,
+        multilabel=multilabel,
+        classes=tuple(map(printable, classes)),
     )
 
 

@@ -107,7 +107,8 @@ def medmnist_set(
     except BROKEN as error:
         reason = why_broken(path, error)
         raise UserError(f"{path} is broken ({reason}); delete it and run again with download=true") from error
-    source = RawSplits(name=name, num_labels=len(info["label"]), multilabel=multilabel, **splits)
+    classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
+    source = RawSplits(name=name, num_labels=len(classes), multilabel=multilabel, classes=classes, **splits)
     check_published(source, path, published, _by_hand(name, size))
     return source
 

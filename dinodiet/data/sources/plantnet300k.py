@@ -13,7 +13,7 @@ from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.folder import class_folders, labelled
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, printable
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.mistaken import why_broken
 from dinodiet.io.scratch import data_root
@@ -52,9 +52,21 @@ def plantnet300k(
     classes = class_folders(places["train"])
     splits = {split: labelled(place, classes) for split, place in places.items()}
     _check_metadata(folder / "plantnet300K_metadata.json", splits)
-    source = RawSplits("plantnet300k", splits["train"], splits["test"], num_labels=len(classes), val=splits["val"])
+    names = _species(folder / "plantnet300K_species_id_2_name.json", classes)
+    source = RawSplits("plantnet300k", splits["train"], splits["test"], len(classes), val=splits["val"], classes=names)
     check_published(source, folder, published, HOW)
     return handle_broken(source, broken, folder)
+
+
+def _species(path: Path, ids: list[str]) -> tuple[str, ...]:
+    """Return the names of the species as far as the set's own table, `id: name`, is there; else their ids."""
+    if not path.is_file():
+        return tuple(ids)
+    try:
+        known = {str(key): printable(str(name)) for key, name in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"plantnet300k: {path} is broken ({why_broken(path, error)}); {HOW}") from error
+    return tuple(known.get(species, species) for species in ids)
 
 
 def _place(folder: Path, split: str) -> Path:

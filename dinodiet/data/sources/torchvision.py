@@ -81,10 +81,11 @@ def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
         if not hasattr(cls, "base_folder"):
             train_images, train_labels, test_images, test_labels = map(read_sn3_pascalvincent_tensor, map(str, files))
             train, test = _images(train_images, train_labels), _images(test_images, test_labels)
-            return RawSplits(cls.__name__, train, test, num_labels=len(cls.classes))
+            return RawSplits(cls.__name__, train, test, num_labels=len(cls.classes), classes=tuple(cls.classes))
         whole = [cls(root, train=is_train) for is_train in (True, False)]  # unpickles files of the right MD5 alone
         train, test = (_images(part.data, part.targets) for part in whole)
-        return RawSplits(cls.__name__, train, test, num_labels=len(whole[0].classes))
+        classes = tuple(whole[0].classes)
+        return RawSplits(cls.__name__, train, test, num_labels=len(classes), classes=classes)
     except BROKEN as error:
         raise_limit(error, root)
         broken = next((path for path, md5 in files.items() if not _sound(path, md5)), None)
