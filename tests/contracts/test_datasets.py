@@ -17,7 +17,7 @@ from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS
 from dinodiet.sweep.planning.estimate import open_data
 from dinodiet.types import Data
-from tests.data import layouts
+from tests.data import layouts, releases
 from tests.data.sources import test_medmnist, test_torchvision
 from tests.places import CONF
 
@@ -48,8 +48,13 @@ def tree(folder: str, suffix: str, **splits: str) -> Callable[[Path], None]:
 LAYOUTS: dict[str, Callable[[Path], Any]] = {  # what writes the set
     "food101": layouts.food101,
     "fgvc_aircraft": layouts.aircraft,
-    "eurosat": layouts.eurosat,
-    "dtd": layouts.dtd,
+    "eurosat": releases.eurosat,
+    "dtd": releases.dtd,
+    "cub200": releases.birds,
+    "oxford_pets": releases.pets,
+    "flowers102": releases.flowers,
+    "stanford_dogs": releases.dogs,
+    "stanford_cars": releases.cars,
     "galaxy10_decals": galaxies,
     "plantnet300k": tree("plantnet_300K", ".jpg", train="images_train", val="images_val", test="images_test"),
     "imagenet": tree("imagenet", ".JPEG", train="train", val="val"),

@@ -2,8 +2,6 @@
 
 import io
 import json
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -93,48 +91,3 @@ def tree(root: Path, names: dict[str, str], classes: tuple[str, ...], suffix: st
             for i in range(count):
                 number = 1000 * start + 100 * label + i
                 write(root / folder / name / f"{number:05d}{suffix}", number)
-
-
-LANDS = ("AnnualCrop", "SeaLake")
-SPLITS = ("train", "val", "test")
-
-
-def eurosat(root: Path, folder: str = "2750") -> Path:
-    """Write 2 classes, 10 images of each in each split; number = 1000 * split + 100 * label + place."""
-    base = root / "eurosat"
-    for start, split in enumerate(SPLITS):
-        names = {1000 * start + 100 * label + i: land for i in range(10) for label, land in enumerate(LANDS)}
-        for number, land in names.items():
-            write(base / folder / land / f"{land}_{number}.jpg", number)
-        lines = [f"{land}_{number}.jpg" for number, land in names.items()]
-        (base / f"eurosat-{split}.txt").write_text("\n".join(lines) + "\n")
-    return base
-
-
-def dtd(root: Path, partition: int = 1) -> Path:
-    """Write 2 textures, 10 images of each in each split; number = 1000 * split + 100 * label + place."""
-    base = root / "dtd"
-    (base / "labels").mkdir(parents=True)
-    for start, split in enumerate(SPLITS):
-        numbers = [1000 * start + 100 * label + i for label in range(2) for i in range(10)]
-        names = [f"{TEXTURES[n % 1000 // 100]}/{TEXTURES[n % 1000 // 100]}_{n:04d}.jpg" for n in numbers]
-        for number, name in zip(numbers, names, strict=True):
-            write(base / "images" / name, number)
-        (base / "labels" / f"{split}{partition}.txt").write_text("\n".join(names) + "\n")
-    return base
-
-
-TEXTURES = ("banded", "polka-dotted")
-
-
-def packed(archive: Path, *contents: Path) -> None:
-    """Write a .tar.gz, .tgz, .tar or .zip of files and folders, each under its own name."""
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive, "w") as file:
-            for content in contents:
-                for path in sorted(content.rglob("*")):
-                    file.write(path, path.relative_to(content.parent))
-        return
-    with tarfile.open(archive, "w" if archive.suffix == ".tar" else "w:gz") as tar:
-        for content in contents:
-            tar.add(content, content.name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, download
+from dinodiet.data.sources.mat_lists import FAULTS
 from dinodiet.data.sources.published import check_published, listed_files, require
 from dinodiet.data.sources.walk import subfolders
-from dinodiet.errors import NotOnDisk, UserError
+from dinodiet.errors import NotOnDisk, UserError, printable
 from dinodiet.io.assets import Asset
 from dinodiet.io.mistaken import why_broken, why_unreadable
 
@@ -99,17 +101,24 @@ class Release:
         """Return the error that a file of the set is not what was published."""
         return UserError(f"{self.name}: {path}: {what}; {self.how}")
 
-    def readable(self, path: Path) -> None:
-        """Refuse a file of which no content can be read.
+    @contextlib.contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """Raise what a reader says of a file as an error of the set.
 
         Raises:
-            NotOnDisk: there is none.
-            UserError: it is empty, a web page, or the like.
+            NotOnDisk: there is no such file.
+            UserError: it is empty, a web page, or not what the reader expects.
         """
         if not path.exists() and not path.is_symlink():
             raise NotOnDisk(f"{self.name}: {path} not found; {self.how}")
         if (told := why_unreadable(path)) is not None:
             raise self.fault(path, f"it is broken ({told})")
+        try:
+            yield
+        except UserError:
+            raise
+        except FAULTS as error:
+            raise self.fault(path, f"it is broken ({why_broken(path, error)})") from error
 
     def rows(self, path: Path, fields: int, separator: str | None = None) -> list[list[str]]:
         """Return the lines of a list, each of so many fields; the last one takes the rest of its line.
@@ -120,11 +129,8 @@ class Release:
             NotOnDisk: there is no such file.
             UserError: it is no text, or a line has fewer fields.
         """
-        self.readable(path)
-        try:
+        with self.reading(path):
             lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise self.fault(path, f"it is broken ({why_broken(path, error)})") from error
         rows = [line.split(separator, fields - 1) for line in lines if line and not line.startswith("#")]
         if short := [row for row in rows if len(row) < fields]:
             raise self.fault(path, f"{' '.join(short[0])!r} found where {fields} fields are expected")
@@ -140,7 +146,7 @@ class Release:
         Raises:
             UserError: a word is none.
         """
-        if wrong := [word for word in words if not (word.isascii() and word.isdigit())]:
+        if wrong := [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 10)]:
             raise self.fault(path, f"{wrong[0]!r} found where a number is expected")
         return [int(word) for word in words]
 
@@ -185,4 +191,5 @@ class Release:
                 if path in seen:
                     raise UserError(f"{self.name}: {path} is listed twice; {self.how}")
                 seen.add(path)
-        return handle_broken(source, broken, self.folder)
+        names = None if source.classes is None else tuple(map(printable, source.classes))
+        return handle_broken(replace(source, classes=names), broken, self.folder)

@@ -4,15 +4,16 @@ import pytest
 
 from dinodiet.data.sources.eurosat import eurosat
 from dinodiet.errors import UserError
-from tests.data import layouts
+from tests.data import layouts, releases
 
 PUBLISHED = {"classes": 2, "train": 20, "val": 20, "test": 20}
 
 
 @pytest.mark.parametrize("folder", ["2750", "EuroSAT_RGB"])
 def test_counts_labels_and_pixels(folder: str, tmp_path: Path) -> None:
-    layouts.eurosat(tmp_path, folder)
+    releases.eurosat(tmp_path, folder)
     source = eurosat(root=str(tmp_path), download=False, published=PUBLISHED)
+    assert source.classes == releases.LANDS
     for start, split in enumerate(("train", "val", "test")):
         numbers, labels = layouts.splits(source)[split]
         assert numbers == [1000 * start + 100 * label + i for i in range(10) for label in range(2)]
@@ -20,7 +21,7 @@ def test_counts_labels_and_pixels(folder: str, tmp_path: Path) -> None:
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
-    base = layouts.eurosat(tmp_path)
+    base = releases.eurosat(tmp_path)
     (base / "2750/SeaLake/SeaLake_1103.jpg").unlink()
     with pytest.raises(UserError, match=r"1 of 20 .* not found, first .*SeaLake_1103.jpg; get http"):
         eurosat(root=str(tmp_path), download=False)

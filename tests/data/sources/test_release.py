@@ -8,7 +8,7 @@ import pytest
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.release import Part, Release
 from dinodiet.errors import NotOnDisk, UserError
-from tests.data import layouts
+from tests.data import layouts, releases
 from tests.web import serving
 
 
@@ -22,8 +22,8 @@ def test_parts_are_fetched_and_continued(tmp_path: Path, monkeypatch: pytest.Mon
         layouts.write(shelf / "jpg" / f"{number}.jpg", number)
     (shelf / "a.txt").write_text("0.jpg\n")
     (shelf / "b.txt").write_text("1.jpg\n")
-    layouts.packed(shelf / "images.tgz", shelf / "jpg")
-    layouts.packed(shelf / "lists.tar", shelf / "a.txt", shelf / "b.txt")
+    releases.packed(shelf / "images.tgz", shelf / "jpg")
+    releases.packed(shelf / "lists.tar", shelf / "a.txt", shelf / "b.txt")
     md5 = {name: hashlib.md5((shelf / name).read_bytes()).hexdigest() for name in ("images.tgz", "lists.tar", "b.txt")}
     with serving(tmp_path, monkeypatch) as web:
         web.folder, web.cuts = shelf, [40]

@@ -1,0 +1,138 @@
+"""Stanford Cars (Krause et al. 2013): 196 makes, models and years, official train and test splits; got by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from dinodiet.config.signature import Neutral
+from dinodiet.data.dataset import RawSplits
+from dinodiet.data.images import FileImages
+from dinodiet.data.sources.broken import Broken
+from dinodiet.data.sources.mat_lists import Value, column, read_lists, texts, whole_numbers
+from dinodiet.data.sources.planned import counted
+from dinodiet.data.sources.published import require
+from dinodiet.data.sources.release import Release
+from dinodiet.io.assets import Asset, needs, planned, present
+from dinodiet.io.scratch import data_root
+
+HOW = (
+    "get cars_train.tgz, cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat (or car_ims.tgz and "
+    "cars_annos.mat) from someone who has them, as their page is gone, and unpack them in {folder}"
+)
+WHOLE = "cars_annos.mat"  # lists all images, which are in one folder then
+PLACES = (  # what is read, and where copies have it: torchvision's folder first
+    ("cars_train", "cars_train/cars_train"),
+    ("cars_test", "cars_test/cars_test"),
+    ("devkit/cars_train_annos.mat", "car_devkit/devkit/cars_train_annos.mat"),
+    (
+        "cars_test_annos_withlabels.mat",
+        "devkit/cars_test_annos_withlabels.mat",
+        "car_devkit/devkit/cars_test_annos_withlabels.mat",
+    ),
+    ("devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat"),
+)
+
+
+def _release(root: str) -> Release:
+    folder = data_root(root) / "stanford_cars"
+    return Release("stanford_cars", folder, hint=HOW.format(folder=folder))
+
+
+def _files(release: Release) -> list[Path]:
+    """Return what is read of the layout that is there, images first."""
+    if (release.folder / WHOLE).exists():
+        return [release.folder / "car_ims", release.folder / WHOLE]
+    train, test, *lists = (release.first(*places) for places in PLACES)
+    return [_inner(train), _inner(test), *lists]
+
+
+def _inner(folder: Path) -> Path:
+    """Return the folder of this name in a folder, as some archives have it, if there is one."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
+
+
+def _assets(*, root: str) -> list[Asset]:
+    release = _release(root)
+    return [
+        Asset("stanford_cars", str(path), partial(present, path), partial(require, path, "stanford_cars", release.how))
+        for path in _files(release)
+    ]
+
+
+def _counts(*, published: dict[str, int] | None) -> RawSplits:
+    return counted("stanford_cars", published)
+
+
+@needs(_assets)
+@planned(counts=_counts)
+def stanford_cars(
+    *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
+) -> RawSplits:
+    """Return the official splits of `ROOT/stanford_cars/`, in whichever of its layouts it is there.
+
+    * as torchvision reads it: `cars_train/*.jpg`, `cars_test/*.jpg`, `devkit/cars_train_annos.mat`,
+      `devkit/cars_meta.mat`, `cars_test_annos_withlabels.mat`; with folders in folders of the same name, `car_devkit/`,
+      or the list of the test images in `devkit/` as well;
+    * the older one: `car_ims/*.jpg` and `cars_annos.mat`, whose field `test` says the split.
+
+    Images are not cropped to the boxes of the cars.
+
+    Args:
+        root: the folder that holds `stanford_cars/`.
+        broken: what is done about images that cannot be decoded, see `handle_broken`.
+        published: counts to hold the set against, see `check_published`.
+
+    Raises:
+        UserError: files are missing, or are not the published ones.
+    """
+    release = _release(root)
+    files = [require(path, release.name, release.how) for path in _files(release)]
+    train, test, classes = _of_one_list(release, *files) if len(files) == 2 else _of_two_lists(release, *files)
+    source = RawSplits("stanford_cars", train, test, len(classes), classes=tuple(classes))
+    return release.checked(source, published, broken)
+
+
+Parts = tuple[FileImages, FileImages, list[str]]
+
+
+def _of_two_lists(release: Release, train: Path, test: Path, train_list: Path, test_list: Path, meta: Path) -> Parts:
+    classes = _classes(release, meta)
+    splits = [
+        release.images(folder, *_listed(release, path, "fname", _records(release, path), len(classes)))
+        for folder, path in ((train, train_list), (test, test_list))
+    ]
+    return splits[0], splits[1], classes
+
+
+def _of_one_list(release: Release, folder: Path, path: Path) -> Parts:
+    classes, records = _classes(release, path), _records(release, path)
+    with release.reading(path):
+        is_test = [number == 1 for number in whole_numbers(column(records, "test"))]
+    names, labels = _listed(release, path, "relative_im_path", records, len(classes))
+    rows = list(zip(is_test, (Path(name).name for name in names), labels, strict=True))
+    splits = [
+        release.images(folder, [row[1] for row in rows if row[0] is part], [row[2] for row in rows if row[0] is part])
+        for part in (False, True)
+    ]
+    return splits[0], splits[1], classes
+
+
+def _classes(release: Release, path: Path) -> list[str]:
+    with release.reading(path):
+        return texts(read_lists(path, "class_names")["class_names"])
+
+
+def _records(release: Release, path: Path) -> Value:
+    with release.reading(path):
+        return read_lists(path, "annotations")["annotations"]
+
+
+def _listed(release: Release, path: Path, field: str, records: Value, num_classes: int) -> tuple[list[str], list[int]]:
+    """Return the files and the classes, from 0, of a list."""
+    with release.reading(path):
+        files, labels = texts(column(records, field)), [n - 1 for n in whole_numbers(column(records, "class"))]
+        if wrong := [label + 1 for label in labels if not 0 <= label < num_classes]:
+            raise ValueError(f"class {wrong[0]} of {num_classes}; the list of the test images without classes?")
+    return files, labels
