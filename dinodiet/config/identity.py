@@ -57,9 +57,14 @@ def wanted_scores(settings: Settings) -> list[str]:
 
 
 def model_label(settings: Settings) -> str:
-    """Return the model with its size, such as `mobilevit-xs`, whichever choice and size it was asked by."""
+    """Return the model with its size, such as `mobilevit-xs`, whichever choice and size it was asked by.
+
+    One that is asked for by a name is called by the last part of it: `hf-rad-dino`.
+    """
     model = settings.model
     family, size = str(model.get("family") or settings.choices["model"]), model.get("size")
+    if size is None and isinstance(given := model.get("name"), str) and model.get("family") is None:
+        size = re.sub(r"[^\w.-]+", "-", Path(given).name)
     return family if size is None or family.endswith(str(size)) else f"{family}-{size}"
 
 

@@ -122,14 +122,27 @@ def shards_of(path: Path) -> list[Path]:
     """
     if not path.name.endswith(_INDEX):
         return [path]
-    try:
-        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"weights: {path} cannot be read as an index of shards ({first_line(error)})") from error
-    for name in map(str, names):
-        if Path(name).name != name or not (path.parent / name).is_file():
+    names = shard_names(path)
+    for name in names:
+        if not (path.parent / name).is_file():
             raise UserError(f"weights: {path} names {name}, but there is no such file beside it")
     return [path.parent / name for name in names]
+
+
+def shard_names(index: Path) -> list[str]:
+    """Return the names of the files that an index of shards names, each once.
+
+    Raises:
+        UserError: the index cannot be read, or names a file elsewhere.
+    """
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"weights: {index} cannot be read as an index of shards ({first_line(error)})") from error
+    for name in names:
+        if Path(name).name != name:
+            raise UserError(f"weights: {index} names {name}, but there is no such file beside it")
+    return names
 
 
 def read_all(path: Path) -> dict[str, Any]:

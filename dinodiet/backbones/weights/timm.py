@@ -30,7 +30,7 @@ from dinodiet.io.assets import Asset, present
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's order of preference
 # What a feature extractor has no place for: classifiers, self-distillation and projection heads, decoders.
-_HEADS: tuple[str, ...] = (
+HEADS: tuple[str, ...] = (
     "head.",
     "head_dist.",
     "fc.",
@@ -41,8 +41,8 @@ _HEADS: tuple[str, ...] = (
     "mask_token",
     "pooler.",
 )
-_HEADS += ("projector.", "projection_head.", "predictor.", "prediction_head.", "prototypes.", "cls_classifier.")
-_HEADS += ("distillation_classifier.", "pre_logits.", "lm_head.")
+HEADS += ("projector.", "projection_head.", "predictor.", "prediction_head.", "prototypes.", "cls_classifier.")
+HEADS += ("distillation_classifier.", "pre_logits.", "lm_head.")
 
 
 def load_weights(
@@ -150,7 +150,7 @@ def _converted(model: nn.Module, state: State) -> State:
     return {
         key: _as_convolution(value, own.get(key))
         for key, value in found.items()
-        if key in own or not key.startswith(_HEADS)
+        if key in own or not key.startswith(HEADS)
     }
 
 

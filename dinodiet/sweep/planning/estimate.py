@@ -16,7 +16,7 @@ from dinodiet.config.settings import Settings, from_plain
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.planned import unknown
-from dinodiet.errors import NotOnDisk, UserError
+from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import MethodBase
@@ -101,6 +101,8 @@ class Estimator:
             backbone = self._backbone(settings.model, opened.data.spec)
             build_scorer(settings, opened.data, backbone, Runtime())
             method = method_on_meta(settings, backbone, opened.data.spec)
+        except NotOnDisk as error:  # the configuration of a model of the hub
+            return Estimate(steps, note=one_line(error))
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
         memory = _memory(settings, method, opened.data)
