@@ -16,9 +16,11 @@ from dinodiet.errors import UserError
 
 # Keys that belong to the command and the machine, and never to the run that is scored.
 COMMAND = (
-    *("mode", "checkpoint", "device", "num_workers", "data_dir", "outputs_dir", "cache_dir", "decoded_gib"),
-    *("log_every", "checkpoint_minutes", "retry", "detach", "trust_targets", "compile", "grad_checkpointing"),
+    *("mode", "checkpoint", "tower", "export", "export_dir", "device", "num_workers", "data_dir", "outputs_dir"),
+    *("cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach", "trust_targets", "compile"),
+    "grad_checkpointing",
 )
+DOING = {"evaluate": "scoring", "export": "exporting"}  # modes that do something with a run that is there
 
 
 def gate(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
@@ -33,7 +35,7 @@ def gate(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] =
         UserError: one line that names the key, what was found and the valid choices.
     """
     settings = settings_of(cfg, choices)
-    return _own_settings(settings, overrides) if settings.mode == "evaluate" and settings.checkpoint else settings
+    return _own_settings(settings, overrides) if settings.mode in DOING and settings.checkpoint else settings
 
 
 def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
@@ -53,7 +55,7 @@ def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
     for word in sorted(changed, key=lambda word: not word.startswith("eval=")):  # which holds the dataset to score
         _take(word, given, plain, choices)
     told = f"; overridden: {' '.join(changed)}" if changed else ""
-    print(f"scoring {place} with its own configuration{told}", flush=True)
+    print(f"{DOING[given.mode]} {place} with its own configuration{told}", flush=True)
     return _named(plain, choices, str(where))
 
 

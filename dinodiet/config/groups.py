@@ -6,7 +6,8 @@ NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # groups 
 CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")  # groups that a run consists of
 LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # groups that say which runs, and where
 
-COMMAND = ("mode", "plan", "retry", "detach", "trust_targets")  # keys that say what a command does with its runs
+# Keys that say what a command does with its runs.
+COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir")
 
 EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
 

@@ -41,6 +41,7 @@ EXAMPLES = {
     "model=dinov2 model.size=base dataset=folder dataset.source.root=/path/to/images": "your own images",
     "mode=sanity model=dinov2 dataset=cifar10": "the frozen backbone against published scores",
     "mode=evaluate checkpoint=RUN dataset@eval.dataset=cifar10": "score a run again, here on another dataset",
+    "mode=export checkpoint=RUN export=timm": "its weights to take away; or transformers, onnx, torch",
     "model=mae --cfg job": "print every key and value of a run, and stop",
 }
 

@@ -15,8 +15,9 @@ from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
 from dinodiet.errors import UserError
 
 LONGEST = 255  # bytes of a folder's name
-Mode = Literal["train", "evaluate", "sanity", "plan", "fetch"]
+Mode = Literal["train", "evaluate", "sanity", "export", "plan", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Tower = Literal["evaluated", "trained"]
 
 
 @dataclass
@@ -43,6 +44,9 @@ class RunConfig:
     name: str = "default"
     mode: str = "train"
     checkpoint: str | None = None
+    tower: str = "evaluated"
+    export: str | None = None
+    export_dir: str | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
@@ -89,6 +93,8 @@ def check_relations(plain: dict[str, Any]) -> None:
         raise UserError(
             f"schedule.accumulate: {schedule['accumulate']} does not divide batch_size={schedule['batch_size']}"
         )
+    if plain["export"] is not None and plain["mode"] != "export":
+        raise UserError(f"export: {plain['export']}, but mode={plain['mode']} writes no weights; add mode=export")
     _check_name(plain["name"])
     _check_size(plain["model"])
 

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from dinodiet.config.groups import NODES
 from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
-from dinodiet.config.schema import Mode, Precision, check, check_relations, own_choices, resolved
+from dinodiet.config.schema import Mode, Precision, Tower, check, check_relations, own_choices, resolved
 from dinodiet.config.signature import Node, check_value
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.documents import yaml_text
@@ -71,6 +71,9 @@ class Settings:
     name: str
     mode: Mode
     checkpoint: str | None
+    tower: Tower
+    export: str | None
+    export_dir: str | None
     seed: Seed[int]
     device: str
     precision: Precision

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dinodiet.data.samples import TooBright, content, deep_samples, to_8_bits
+from dinodiet.data.samples import Samples, TooBright, content, deep_samples, to_8_bits
 from dinodiet.errors import MachineLimit, UserError, one_line
 from dinodiet.io.limits import raise_limit
 from dinodiet.io.mistaken import NO_FILE, is_no_file, other_format, page_or_pointer, why_no_image
@@ -58,7 +58,7 @@ def decode(
             deep = deep_samples(image, file)
             if deep is None:
                 image.load()
-            pixels = np.array(_to_rgb(_upright(image, image if deep is None else to_8_bits(deep, bits))))
+            return _tensor(image, deep, bits)
     except TooBright as error:
         raise TooBright(f"{name}: {error}") from error
     except MachineLimit:
@@ -66,6 +66,26 @@ def decode(
     except BROKEN as error:
         reason = _reason(file) or one_line(error)
         raise UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it") from error
+
+
+def upright_rgb(image: Image.Image, bits: int = 16) -> Tensor:
+    """Return an image that somebody opened as `read_image` does. Of colours of 16 bits Pillow keeps the upper 8.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    try:
+        if not image.mode.startswith("I"):
+            image.load()
+            return _tensor(image, None, bits)
+        known = image if getattr(image, "tile", ()) else image.copy()  # what is loaded no longer tells its format
+        return _tensor(known, deep_samples(known, ""), bits)
+    except BROKEN as error:
+        raise UserError(f"image: cannot be read ({one_line(error)})") from error
+
+
+def _tensor(image: Image.Image, deep: Samples | None, bits: int) -> Tensor:
+    pixels = np.array(_to_rgb(_upright(image, image if deep is None else to_8_bits(deep, bits))))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

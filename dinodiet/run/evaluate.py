@@ -13,14 +13,12 @@ from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
 from dinodiet.run import checkpoint, console
-from dinodiet.run.finished import run_dir_of
 from dinodiet.run.parts import build_backbone, build_scorer, decode_once, open_data, runtime_of
 from dinodiet.run.scoring import Scoring
+from dinodiet.run.trained import Encoder, directory_of, place_of, read_stored
 from dinodiet.run.weights import read_encoder
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import read_results, write_results
-
-Encoder = tuple[dict[str, Any], Node, dict[str, Any]]  # its state dict, its model's node, its input specification
 
 
 def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
@@ -44,9 +42,9 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     Raises:
         UserError: the weights cannot be read, or belong to another backbone than `model` says.
     """
-    place = run_dir_of(settings).path if settings.checkpoint is None else Path(settings.checkpoint).expanduser()
-    run_dir = RunDir(place if place.is_dir() or not place.suffix else place.parent)
-    encoder, step = _read(run_dir, place)
+    place = place_of(settings)
+    run_dir = directory_of(place)
+    encoder, step = read_stored(place)
     _refuse_other_model(place, encoder[1], settings.model)
     scoring, backbone = _scoring(settings, run_dir, encoder)
     backbone.load_state_dict(encoder[0])
@@ -72,19 +70,6 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Encoder) -> tuple[Sco
     scorer.data = decode_once(settings, data)
     assert isinstance(backbone, nn.Module)
     return Scoring(settings, run_dir, scorer), backbone.to(runtime.device)
-
-
-def _read(run_dir: RunDir, place: Path) -> tuple[Encoder, int | None]:
-    """Return an encoder, and the step that it belongs to; None: its training is finished."""
-    if place.suffix == ".safetensors":
-        return read_encoder(place), None
-    path = run_dir.checkpoint if place == run_dir.path else place
-    if run_dir.encoder.exists() and (path == run_dir.checkpoint or not path.exists()):
-        return read_encoder(run_dir.encoder), None
-    content = checkpoint.read(path)
-    prefix = content["encoder"] + "."
-    state = {key.removeprefix(prefix): v for key, v in content["method"].items() if key.startswith(prefix)}
-    return (state, content["model"], content["input"]), content["step"]
 
 
 def _refuse_other_model(place: Path, theirs: Node, ours: Node) -> None:

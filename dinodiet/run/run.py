@@ -7,13 +7,12 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from torch import nn
 
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
 from dinodiet.config.settings import Settings, write_settings
@@ -26,19 +25,22 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
+from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, describe, trained_images
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of
 from dinodiet.run.trackers import show_artefacts
-from dinodiet.run.weights import write_weights
+from dinodiet.run.weights import path_of, write_weights
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, read_status, slurm_job
 from dinodiet.training.loop import fit
 
 REQUEUE_SECONDS = 300.0
+# Modes that leave no run behind.
+ALONE: dict[str, Callable[[Settings], dict[str, Any]]] = {"sanity": sanity, "evaluate": evaluate, "export": export}
 
 
 @limits_told()
@@ -54,9 +56,9 @@ def run(settings: Settings) -> dict[str, Any]:
         Preempted: a signal asked the process to leave; a checkpoint is written.
         NonFiniteLossError: the training diverged.
     """
-    if settings.mode in ("sanity", "evaluate"):
+    if settings.mode in ALONE:
         with leaving_on_signals():
-            return sanity(settings) if settings.mode == "sanity" else evaluate(settings)
+            return ALONE[settings.mode](settings)
     results = finished(settings)
     if results is None:
         run_dir, hashed = run_dir_of(settings), settings_hash(settings)
@@ -125,7 +127,7 @@ def _train_and_score(settings: Settings, run_dir: RunDir, status: Status, parts:
     status.update(phase="final evaluation", step=state.clock.total_steps)
     scoring.ensure("final", method.encoder)
     show_artefacts(parts.tracker, run_dir.artefacts)
-    write_weights(run_dir, method, method.encoder, settings.model, parts.backbone.input)
+    write_weights(run_dir, method, settings.model, parts.backbone.input)
     cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
     what = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
@@ -139,8 +141,9 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) 
 
     def save(clock_step: int, seen: dict[str, Any]) -> None:
         parts.state.clock = parts.state.clock.at(clock_step)
-        encoder = _path_of(parts.method.encoder, parts.method)
-        content = {"identity": identity, "model": settings.model, "encoder": encoder, "monitor": seen}
+        method = parts.method
+        towers = {"encoder": path_of(method.encoder, method), "trained": path_of(method.towers()[0], method)}
+        content = {"identity": identity, "model": settings.model, **towers, "monitor": seen}
         content["input"] = asdict(parts.backbone.input)
         checkpoint.save(run_dir, {**content, **parts.state.content()})
 
@@ -209,12 +212,6 @@ def leaving_on_signals() -> Iterator[None]:
 
     with signals_to(leave):
         yield
-
-
-def _path_of(module: nn.Module, root: nn.Module) -> str:
-    """Return the dotted name of a module below `root`: where the encoder's weights lie in the checkpoint."""
-    names: list[str] = [name for name, candidate in root.named_modules() if candidate is module]
-    return names[0]
 
 
 def _cost(parts: Parts, seconds: float) -> dict[str, Any]:

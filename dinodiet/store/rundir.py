@@ -69,6 +69,11 @@ class RunDir:
         return self.path / "encoder.safetensors"
 
     @property
+    def exports(self) -> Path:
+        """The folder of exported weights, by target; see `dinodiet.run.export`."""
+        return self.path / "export"
+
+    @property
     def splits(self) -> Path:
         """Which images are in the splits that were held out; absent where all are official."""
         return self.path / "splits.json"

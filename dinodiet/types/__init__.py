@@ -11,6 +11,7 @@ from dinodiet.types.evaluation import (
     Score,
     Splits,
 )
+from dinodiet.types.export import Embed, Exportable, ExportTarget
 from dinodiet.types.method import Method, ParamGroup, Views
 from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
 from dinodiet.types.tracker import Tracker
@@ -23,11 +24,14 @@ __all__ = [
     "Data",
     "DataSpec",
     "Description",
+    "Embed",
     "EmbeddingEvaluator",
     "Embeddings",
     "EncoderEvaluator",
     "EncoderSplits",
     "Evaluator",
+    "ExportTarget",
+    "Exportable",
     "Images",
     "InputSpec",
     "Interpolation",

@@ -1,0 +1,126 @@
+"""Programs that any backbone can become: torch's, and ONNX. Both normalise their images themselves."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dinodiet.errors import UserError, one_line
+from dinodiet.types import Embed, ExportTarget, InputSpec
+
+WEIGHTS, PROGRAM, ONNX = "model.safetensors", "model.pt2", "model.onnx"
+ONE_FILE = 2**31 - 2**24  # bytes that a message of protobuf holds, with room for the graph
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def programs(backbone: nn.Module, input: InputSpec) -> Mapping[str, ExportTarget]:
+    """Return the targets that any backbone has; it lies on the CPU."""
+    takes = f"images (batch, 3, {input.size}, {input.size}), float32 in 0..1, RGB; they are normalised inside"
+    pixels = _pixels(input)
+    return {
+        "torch": ExportTarget(
+            write=lambda folder: _write_torch(backbone, input, folder),
+            read=_read_torch,
+            usage=f'import torch\n{pixels}embedding = torch.export.load("{PROGRAM}").module()(images)',
+            library="pytorch",
+            takes=takes,
+        ),
+        "onnx": ExportTarget(
+            write=lambda folder: _write_onnx(backbone, input, folder),
+            read=_read_onnx,
+            usage=f"import onnxruntime\n{pixels}"
+            f'session = onnxruntime.InferenceSession("{ONNX}")\n'
+            'embedding = session.run(None, {"images": images.numpy()})[0]',
+            library="onnx",
+            takes=takes,
+            tolerance=1e-4,
+        ),
+    }
+
+
+def _pixels(input: InputSpec) -> str:
+    """Return lines of Python that make `images` of a file as evaluation does."""
+    shorter, mode = round(input.size / input.crop_fraction), input.interpolation.upper()
+    return (
+        "from PIL import Image\n"
+        "from torchvision.transforms.v2 import InterpolationMode, functional as F\n\n"
+        'pixels = F.to_dtype(F.pil_to_tensor(Image.open("image.jpg").convert("RGB")), torch.float32, scale=True)\n'
+        f"resized = F.resize(pixels, [{shorter}], InterpolationMode.{mode}, antialias=True)\n"
+        f"images = F.center_crop(resized, [{input.size}]).clamp(0, 1)[None]\n"
+    )
+
+
+def _write_torch(backbone: nn.Module, input: InputSpec, folder: Path) -> None:
+    state = {name: tensor.detach().contiguous() for name, tensor in backbone.state_dict().items()}
+    save_file(state, folder / WEIGHTS, {"format": "pt"})
+    with _tracing("torch"):
+        torch.export.save(_program(backbone, input), folder / PROGRAM)
+
+
+def _program(backbone: nn.Module, input: InputSpec) -> Any:
+    """Return a backbone as a program for any number of images."""
+    return torch.export.export(backbone, (_example(input),), dynamic_shapes=[_batches()])
+
+
+def _example(input: InputSpec) -> Tensor:
+    return torch.zeros(2, 3, input.size, input.size)  # of one image, torch would take the one for a constant
+
+
+def _batches() -> dict[int, Any]:
+    return {0: torch.export.Dim("batch")}
+
+
+def _read_torch(folder: Path) -> Embed:
+    embed: Embed = torch.export.load(folder / PROGRAM).module()
+    return embed
+
+
+def _write_onnx(backbone: nn.Module, input: InputSpec, folder: Path) -> None:
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise UserError(f"export: onnx needs {', '.join(missing)}; pip install 'dinodiet[onnx]'")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in backbone.state_dict().values())
+    with _tracing("onnx"):
+        torch.onnx.export(
+            backbone,
+            (_example(input),),
+            folder / ONNX,
+            dynamo=True,
+            dynamic_shapes=[_batches()],
+            input_names=["images"],
+            output_names=["embeddings"],
+            external_data=size > ONE_FILE,
+            verbose=False,
+        )
+
+
+def _read_onnx(folder: Path) -> Embed:
+    import onnxruntime  # noqa: PLC0415 - of an extra
+
+    session = onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+    run: Callable[..., Any] = session.run
+    return lambda images: torch.from_numpy(run(None, {"images": images.numpy()})[0])
+
+
+@contextmanager
+def _tracing(target: str) -> Iterator[None]:
+    """Tell in one line what of a backbone cannot be made into a program.
+
+    Raises:
+        UserError: something cannot.
+    """
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of how torch traces
+            yield
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # torch has many kinds for this, and its operators any
+        raise UserError(f"export: torch cannot make this model into a program ({target}): {one_line(error)}") from error

@@ -1,0 +1,197 @@
+"""A trained backbone, ready to use, from the files of its run alone.
+
+Neither the data nor the pretrained weights that the run began with are needed, and no configuration beside them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dinodiet.backbones.weights.misfit import refuse_misfit
+from dinodiet.config.build import build
+from dinodiet.config.schema import Tower
+from dinodiet.config.settings import Settings
+from dinodiet.config.signature import Node
+from dinodiet.config.trust import check_trusted
+from dinodiet.data.transform import Transform
+from dinodiet.errors import UserError
+from dinodiet.io import machine
+from dinodiet.io.files import is_number
+from dinodiet.run import checkpoint
+from dinodiet.run.finished import run_dir_of
+from dinodiet.run.parts import prefer_channels_last
+from dinodiet.run.weights import below, read_encoder, read_trained_tower
+from dinodiet.store.rundir import RunDir
+from dinodiet.types import Backbone, DataSpec, InputSpec
+
+Encoder = tuple[dict[str, Tensor], Node, dict[str, Any]]  # its state dict, its model's node, its input specification
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A backbone of a run with its trained weights; also the pair (`backbone`, `transform`).
+
+    Attributes:
+        backbone: in eval mode: images (B, 3, size, size) in 0..1 -> embeddings (B, embed_dim).
+        transform: an image (of Pillow, a file, or a uint8 tensor) -> (3, size, size) in 0..1, as for the run's scores.
+        model: the node that the backbone was built from.
+        place: the run directory or file that was asked for.
+        run_dir: the directory that it is, or lies in.
+        step: of the training that the weights are from; None: it was finished.
+        tower: `evaluated`: the encoder that was scored; `trained`: the backbone that gradients train.
+    """
+
+    backbone: nn.Module
+    transform: Transform
+    model: Node
+    place: Path
+    run_dir: RunDir
+    step: int | None
+    tower: Tower
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the backbone and its transform."""
+        return iter((self.backbone, self.transform))
+
+    @property
+    def input(self) -> InputSpec:
+        """What the backbone expects of its input."""
+        return self.transform.input
+
+
+def load(run: str | Path, *, device: str = "cpu", tower: Tower = "evaluated", trust_targets: bool = False) -> Trained:
+    """Return the trained backbone of a run and its transform.
+
+    Args:
+        run: a run directory, also of an unfinished run, its `encoder.safetensors`, or a checkpoint.
+        device: `cpu`, `cuda`, `cuda:<number>` or `auto`.
+        tower: `evaluated`: the encoder that was scored (of DINO the teacher); `trained`: what gradients train (of DINO
+            the student).
+        trust_targets: build what the run names besides dinodiet's own parts; it runs code.
+
+    Raises:
+        UserError: there is no such run, it cannot be read, or a part of it is from elsewhere.
+    """
+    return trained(Path(run).expanduser(), device=device, tower=tower, named=None if trust_targets else {})
+
+
+def trained_of(settings: Settings) -> Trained:
+    """Return the trained backbone that `checkpoint` and `tower` name, by default of the run that the settings describe.
+
+    Parts that the settings themselves name may be built.
+
+    Raises:
+        UserError: as `load`.
+    """
+    named = None if settings.trust_targets else settings.plain
+    return trained(place_of(settings), device=settings.device, tower=settings.tower, named=named)
+
+
+def trained(place: Path, *, device: str, tower: Tower, named: Mapping[str, Any] | None) -> Trained:
+    """Return a trained backbone; see `load`. Parts in the plain values `named` may be built besides; None: any.
+
+    Raises:
+        UserError: as `load`.
+    """
+    (state, node, spec), step = read_stored(place, tower)
+    if named is not None:
+        check_trusted({"model": node}, str(place), named)
+    input = _input_of(spec, place)
+    backbone = _built(node, input, place)
+    refuse_misfit(backbone.state_dict(), state, f"checkpoint: {place} does not fit its model")
+    backbone.load_state_dict(state)
+    prefer_channels_last(backbone)
+    moved = backbone.to(machine.pick_device(device)).eval().requires_grad_(False)
+    return Trained(moved, Transform(input), node, place, directory_of(place), step, tower)
+
+
+def _built(node: Node, input: InputSpec, place: Path) -> nn.Module:
+    """Return the backbone of a run without its weights, which expects the same input.
+
+    Raises:
+        UserError: a part of it is refused, or it would see its images in another way.
+    """
+    spec = DataSpec(place.name, num_images=1, num_labels=0, image_size=input.size)
+    node = {**node, "weights": "none"} if "weights" in node else node
+    node = {**node, "weights_prefix": None} if "weights_prefix" in node else node
+    with torch.random.fork_rng(devices=[]):  # its first values are overwritten
+        backbone: Backbone = build(node, "model", Backbone)(spec=spec)
+    made = backbone.input
+    if (made.size, *made.mean, *made.std) != (input.size, *input.mean, *input.std):
+        raise UserError(f"checkpoint: {place} was trained for {input}; its model now expects {made}")
+    backbone.input = input  # of the weights that the run began with: its crop too
+    assert isinstance(backbone, nn.Module)
+    return backbone
+
+
+def place_of(settings: Settings) -> Path:
+    """Return where the weights lie that `checkpoint` names, by default those of the run that the settings describe."""
+    return run_dir_of(settings).path if settings.checkpoint is None else Path(settings.checkpoint).expanduser()
+
+
+def directory_of(place: Path) -> RunDir:
+    """Return the directory that a run, or one of its files, lies in."""
+    return RunDir(place if place.is_dir() or not place.suffix else place.parent)
+
+
+def read_stored(place: Path, tower: Tower = "evaluated") -> tuple[Encoder, int | None]:
+    """Return an encoder, and the step that it belongs to; None: its training is finished.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    run_dir = directory_of(place)
+    path = run_dir.checkpoint if place == run_dir.path else place
+    if place.suffix != ".safetensors" and not (run_dir.encoder.exists() and _is_newest(path, run_dir)):
+        return _from_checkpoint(path, run_dir, tower)
+    state, model, spec = read_encoder(place if place.suffix == ".safetensors" else run_dir.encoder)
+    return (state if tower == "evaluated" else read_trained_tower(run_dir.weights), model, spec), None
+
+
+def _is_newest(path: Path, run_dir: RunDir) -> bool:
+    """Return whether a checkpoint that was asked for is the run's own, which its finished encoder replaces."""
+    return path == run_dir.checkpoint or not path.exists()
+
+
+def _from_checkpoint(path: Path, run_dir: RunDir, tower: Tower) -> tuple[Encoder, int]:
+    if path == run_dir.checkpoint and not path.exists():
+        raise UserError(f"checkpoint: {run_dir.path} {_lacks(run_dir)}")
+    content = checkpoint.read(path)
+    where = content["encoder"] if tower == "evaluated" else content.get("trained")
+    if not isinstance(where, str):
+        raise UserError(f"tower: {path} does not say which of its parts is the trained backbone; take tower=evaluated")
+    return (below(where, content["method"]), content["model"], content["input"]), content["step"]
+
+
+def _lacks(run_dir: RunDir) -> str:
+    """Return why a place is no trained run, in words."""
+    if not run_dir.path.exists():
+        return "does not exist"
+    runs = sorted(path.parent.name for path in run_dir.path.glob(f"*/{run_dir.config.name}"))
+    if runs:
+        more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+        return f"is a folder of runs; choose one: {', '.join(runs[:3])}{more}"
+    return f"holds neither {run_dir.encoder.name} nor {run_dir.checkpoint.name}: nothing was trained there yet"
+
+
+def _input_of(spec: Mapping[str, Any], place: Path) -> InputSpec:
+    """Return an input specification from plain values that may be anything.
+
+    Raises:
+        UserError: they are none.
+    """
+    known = {field.name: spec[field.name] for field in fields(InputSpec) if field.name in spec}
+    triples: list[Any] = [known.get(name) for name in ("mean", "std")]
+    whole = all(isinstance(triple, (list, tuple)) and len(triple) == 3 for triple in triples)
+    numbers = [known.get("size"), known.get("crop_fraction", 1.0), *itertools.chain(*(triples if whole else []))]
+    words = known.get("interpolation", "bicubic") in ("bilinear", "bicubic")
+    if not (whole and words and all(map(is_number, numbers)) and min(numbers[:2]) > 0):
+        raise UserError(f"checkpoint: {place} does not say what input its model expects: {spec}")
+    return InputSpec(**{**known, "mean": tuple(known["mean"]), "std": tuple(known["std"])})
