@@ -6,6 +6,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
+from dinodiet.data.sources.flowers102_names import NAMES
 from dinodiet.data.sources.mat_lists import read_lists, whole_numbers
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.release import Part, Release
@@ -63,7 +64,7 @@ def flowers102(
         if wrong := [number for numbers in sets for number in numbers if not 1 <= number <= len(labels)]:
             raise ValueError(f"image {wrong[0]} of {len(labels)}")
     train, val, test = (_images(release, numbers, labels) for numbers in sets)
-    names = _names()[: max(labels) + 1]
+    names = NAMES[: max(labels) + 1]
     source = RawSplits("flowers102", train, test, len(names), val=val, classes=names)
     return release.checked(source, published, broken)
 
@@ -73,16 +74,9 @@ def _labels(release: Release) -> list[int]:
     path = release.folder / "imagelabels.mat"
     with release.reading(path):
         labels = [number - 1 for number in whole_numbers(read_lists(path, "labels")["labels"])]
-        if wrong := [number for number in labels if not 0 <= number < len(_names())]:
-            raise ValueError(f"class {wrong[0] + 1} of {len(_names())}")
+        if wrong := [number for number in labels if not 0 <= number < len(NAMES)]:
+            raise ValueError(f"class {wrong[0] + 1} of {len(NAMES)}")
     return labels
-
-
-def _names() -> tuple[str, ...]:
-    """Return what the species are called, which no file of the set says."""
-    from torchvision.datasets import Flowers102  # noqa: PLC0415 - slow, and planning does without
-
-    return tuple(Flowers102.classes)
 
 
 def _images(release: Release, numbers: list[int], labels: list[int]) -> FileImages:

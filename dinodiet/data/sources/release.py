@@ -51,23 +51,32 @@ class Part:
 
 @dataclass(frozen=True)
 class Release:
-    """A set in its folder, as `name` in messages; `parts` are fetched, or got by hand as they or `hint` say."""
+    """A set in its folder, and how it gets there.
+
+    Attributes:
+        name: of the set, in messages.
+        folder: where its parts have their places.
+        parts: what is fetched, or got by hand.
+        hint: what else there is to say of getting it by hand.
+        online: whether its parts can be fetched at all; their `url` is the name of a file otherwise.
+    """
 
     name: str
     folder: Path
     parts: tuple[Part, ...] = ()
     hint: str = ""
+    online: bool = True
 
     @property
     def how(self) -> str:
         """Return how all of it is got by hand."""
-        return self.hint or "; ".join(part.by_hand(self.folder) for part in self.parts)
+        return "; ".join([*(part.by_hand(self.folder) for part in self.parts), *filter(None, [self.hint])])
 
     def assets(self, allowed: bool) -> list[Asset]:
         """Return what `ensure` will need."""
         return [
             Asset(
-                self.name,
+                self.name if len(self.parts) == 1 else f"{self.name}/{Path(part.place).name}",
                 str(self.folder / part.place),
                 partial(part.find, self.folder),
                 partial(self._have, part, allowed),
@@ -88,8 +97,9 @@ class Release:
         if part.find(self.folder) is not None:
             return
         target = self.folder / part.place
-        if not allowed:
-            raise NotOnDisk(f"{self.name}: {target} not found; {part.by_hand(self.folder)}, or set download=true")
+        if not (allowed and self.online):
+            how = "; ".join([part.by_hand(self.folder), *filter(None, [self.hint])])
+            raise NotOnDisk(f"{self.name}: {target} not found; {how}{', or set download=true' if self.online else ''}")
         download(part.url, target, self.name, part.md5, loose=part.loose)
 
     def first(self, *places: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from dinodiet.config.signature import Neutral
@@ -11,54 +10,33 @@ from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.mat_lists import Value, column, read_lists, texts, whole_numbers
 from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.published import require
-from dinodiet.data.sources.release import Release
-from dinodiet.io.assets import Asset, needs, planned, present
+from dinodiet.data.sources.release import Part, Release
+from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
 
-HOW = (
-    "get cars_train.tgz, cars_test.tgz, car_devkit.tgz and cars_test_annos_withlabels.mat (or car_ims.tgz and "
-    "cars_annos.mat) from someone who has them, as their page is gone, and unpack them in {folder}"
-)
-WHOLE = "cars_annos.mat"  # lists all images, which are in one folder then
-PLACES = (  # what is read, and where copies have it: torchvision's folder first
-    ("cars_train", "cars_train/cars_train"),
-    ("cars_test", "cars_test/cars_test"),
-    ("devkit/cars_train_annos.mat", "car_devkit/devkit/cars_train_annos.mat"),
-    (
-        "cars_test_annos_withlabels.mat",
-        "devkit/cars_test_annos_withlabels.mat",
-        "car_devkit/devkit/cars_test_annos_withlabels.mat",
+HINT = "its own page is gone, so take a copy of the set"
+DEVKIT = ("devkit", "car_devkit/devkit")
+TEST_LISTS = ("cars_test_annos_withlabels.mat", "cars_test_annos_withlabels (1).mat")
+PARTS = (
+    Part("cars_train.tgz", "cars_train"),
+    Part("cars_test.tgz", "cars_test"),
+    Part("car_devkit.tgz", "devkit", also=DEVKIT[1:]),
+    Part(
+        TEST_LISTS[0],
+        TEST_LISTS[0],
+        also=tuple(f"{folder}{name}" for folder in ("", *(f"{kit}/" for kit in DEVKIT)) for name in TEST_LISTS),
     ),
-    ("devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat"),
 )
+OLD = (Part("car_ims.tgz", "car_ims"), Part("cars_annos.mat", "cars_annos.mat"))  # all images in one folder
 
 
 def _release(root: str) -> Release:
     folder = data_root(root) / "stanford_cars"
-    return Release("stanford_cars", folder, hint=HOW.format(folder=folder))
-
-
-def _files(release: Release) -> list[Path]:
-    """Return what is read of the layout that is there, images first."""
-    if (release.folder / WHOLE).exists():
-        return [release.folder / "car_ims", release.folder / WHOLE]
-    train, test, *lists = (release.first(*places) for places in PLACES)
-    return [_inner(train), _inner(test), *lists]
-
-
-def _inner(folder: Path) -> Path:
-    """Return the folder of this name in a folder, as some archives have it, if there is one."""
-    inner = folder / folder.name
-    return inner if inner.is_dir() else folder
+    return Release("stanford_cars", folder, OLD if (folder / "car_ims").exists() else PARTS, HINT, online=False)
 
 
 def _assets(*, root: str) -> list[Asset]:
-    release = _release(root)
-    return [
-        Asset("stanford_cars", str(path), partial(present, path), partial(require, path, "stanford_cars", release.how))
-        for path in _files(release)
-    ]
+    return _release(root).assets(False)
 
 
 def _counts(*, published: dict[str, int] | None) -> RawSplits:
@@ -73,8 +51,8 @@ def stanford_cars(
     """Return the official splits of `ROOT/stanford_cars/`, in whichever of its layouts it is there.
 
     * as torchvision reads it: `cars_train/*.jpg`, `cars_test/*.jpg`, `devkit/cars_train_annos.mat`,
-      `devkit/cars_meta.mat`, `cars_test_annos_withlabels.mat`; with folders in folders of the same name, `car_devkit/`,
-      or the list of the test images in `devkit/` as well;
+      `devkit/cars_meta.mat`, `cars_test_annos_withlabels.mat`; also with folders in folders of the same name, with
+      `car_devkit/devkit/`, or with the list of the test images in the devkit;
     * the older one: `car_ims/*.jpg` and `cars_annos.mat`, whose field `test` says the split.
 
     Images are not cropped to the boxes of the cars.
@@ -88,25 +66,32 @@ def stanford_cars(
         UserError: files are missing, or are not the published ones.
     """
     release = _release(root)
-    files = [require(path, release.name, release.how) for path in _files(release)]
-    train, test, classes = _of_one_list(release, *files) if len(files) == 2 else _of_two_lists(release, *files)
+    release.ensure(False)
+    places = [place for part in release.parts if (place := part.find(release.folder)) is not None]
+    train, test, classes = _of_one_list(release, *places) if len(places) == 2 else _of_two_lists(release, *places)
     source = RawSplits("stanford_cars", train, test, len(classes), classes=tuple(classes))
     return release.checked(source, published, broken)
 
 
-Parts = tuple[FileImages, FileImages, list[str]]
+Splits = tuple[FileImages, FileImages, list[str]]
 
 
-def _of_two_lists(release: Release, train: Path, test: Path, train_list: Path, test_list: Path, meta: Path) -> Parts:
-    classes = _classes(release, meta)
+def _of_two_lists(release: Release, train: Path, test: Path, devkit: Path, test_list: Path) -> Splits:
+    classes = _classes(release, devkit / "cars_meta.mat")
     splits = [
-        release.images(folder, *_listed(release, path, "fname", _records(release, path), len(classes)))
-        for folder, path in ((train, train_list), (test, test_list))
+        release.images(_inner(folder), *_listed(release, path, "fname", _records(release, path), len(classes)))
+        for folder, path in ((train, devkit / "cars_train_annos.mat"), (test, test_list))
     ]
     return splits[0], splits[1], classes
 
 
-def _of_one_list(release: Release, folder: Path, path: Path) -> Parts:
+def _inner(folder: Path) -> Path:
+    """Return the folder of this name in a folder, as some copies have it, if there is one."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
+
+
+def _of_one_list(release: Release, folder: Path, path: Path) -> Splits:
     classes, records = _classes(release, path), _records(release, path)
     with release.reading(path):
         is_test = [number == 1 for number in whole_numbers(column(records, "test"))]

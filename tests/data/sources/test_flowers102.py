@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dinodiet.data.sources.flowers102 import flowers102
+from dinodiet.data.sources.flowers102_names import NAMES
 from dinodiet.errors import UserError
 from tests.data import layouts, releases
 
@@ -42,3 +43,11 @@ def test_each_file_is_named(tmp_path: Path) -> None:
     (releases.flowers(tmp_path) / "setid.mat").unlink()
     with pytest.raises(UserError, match=r"setid.mat not found; get https.*/setid.mat and put it in"):
         flowers102(root=str(tmp_path), download=False)
+
+
+def test_names_are_those_of_torchvision() -> None:
+    from torchvision.datasets import Flowers102
+
+    known = getattr(Flowers102, "classes", None)  # of 0.22
+    assert len(NAMES) == 102
+    assert known is None or tuple(name.rstrip("?") for name in known) == NAMES

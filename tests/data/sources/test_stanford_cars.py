@@ -22,7 +22,9 @@ def of_kaggle(root: Path) -> None:
         (base / "images").rename(base / folder / folder)
     (base / "car_devkit").mkdir()
     (base / "devkit").rename(base / "car_devkit" / "devkit")
-    shutil.move(base / "cars_test_annos_withlabels.mat", base / "car_devkit" / "devkit")
+    file = "cars_test_annos_withlabels.mat"
+    shutil.move(base / file, base / "car_devkit" / "devkit" / "cars_test_annos_withlabels (1).mat")
+    (base / "cars_annos.mat").write_bytes(b"of the images in car_ims, which are not there")
 
 
 @pytest.mark.parametrize("write", [releases.cars, releases.whole_cars, of_kaggle])
@@ -39,17 +41,13 @@ def test_counts_labels_and_pixels(write: Callable[[Path], object], tmp_path: Pat
 def test_what_is_got_by_hand_is_named(tmp_path: Path) -> None:
     node = {"_target_": "dinodiet.data.sources.stanford_cars.stanford_cars", "root": str(tmp_path)}
     assets = [asset for tell in declared(node, "source", ASSETS) for asset in tell()]
-    assert [Path(asset.place).name for asset in assets] == [
-        "cars_train",
-        "cars_test",
-        "cars_train_annos.mat",
-        "cars_test_annos_withlabels.mat",
-        "cars_meta.mat",
-    ]
-    for asset in assets:
+    for asset, file in zip(
+        assets, ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", "cars_test_annos"), strict=True
+    ):
         assert asset.get is not None
-        with pytest.raises(NotOnDisk, match=rf"{asset.place} not found; get cars_train.tgz.* and unpack them in"):
+        with pytest.raises(NotOnDisk, match=rf"{asset.place} not found; get {file}.* it in {tmp_path}.*a copy of") as e:
             asset.get()
+        assert "download=true" not in str(e.value)
     releases.cars(tmp_path)
     assert all(asset.find() for asset in assets)
 
