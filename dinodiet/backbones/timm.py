@@ -23,6 +23,7 @@ from dinodiet.backbones.timm_models import (
     find_model,
     takes_any_size,
 )
+from dinodiet.backbones.weights.normalised import normalised_by
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
 from dinodiet.backbones.without_values import calls_on_meta
 from dinodiet.config.ranges import BelowOne, Side
@@ -203,10 +204,12 @@ def expected_input(spec: DataSpec, cfg: PretrainedCfg, side: int, divisor: int, 
             f"nearest: {below}, {below + divisor}"
         )
     framed = weights == "none" or spec.native_size is not None
+    own = (cfg.mean[0], cfg.mean[1], cfg.mean[2]), (cfg.std[0], cfg.std[1], cfg.std[2])
+    mean, std = spec.normalization(*normalised_by(weights, *own))
     return InputSpec(
         size=side,
-        mean=(cfg.mean[0], cfg.mean[1], cfg.mean[2]),
-        std=(cfg.std[0], cfg.std[1], cfg.std[2]),
+        mean=mean,
+        std=std,
         interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
         crop_fraction=1.0 if framed else cfg.crop_pct,
         divisor=divisor,

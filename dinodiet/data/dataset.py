@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from dinodiet.config.ranges import AtLeastOne, Between, Seed, Side
 from dinodiet.data.images import HeldOut, Subset, TensorImages, files_of
 from dinodiet.data.splits import grouped_split
 from dinodiet.data.splits import limit as limit_positions
+from dinodiet.data.statistics import chosen_statistics
 from dinodiet.errors import UserError
-from dinodiet.types import Data, DataSpec, Images
+from dinodiet.types import Data, DataSpec, Images, Rule, Selection, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class RawSplits:
 
     `val` is None where there is no official validation split. `pretext` is a separate split for self-supervised
     training (its labels may be None); None: the training images serve. `num_labels`, `multilabel` and `classes` as in
-    `DataSpec`.
+    `DataSpec`; `statistics` are the published ones of the pixels.
     """
 
     name: str
@@ -36,6 +38,7 @@ class RawSplits:
     pretext: Images | None = None
     multilabel: bool = False
     classes: tuple[str, ...] | None = None
+    statistics: Statistics | None = None
 
 
 def unlabelled(name: str, images: Images) -> RawSplits:
@@ -48,10 +51,11 @@ def open_dataset(
     source: RawSplits,
     *,
     limit: AtLeastOne[int | None] = None,
-    balanced: bool = False,
+    balanced: bool | Literal["proportional"] = False,
     val_fraction: Between[float] = 0.1,
     split_seed: Seed[int] = 0,
     image_size: Side[int | None] = None,
+    normalization: Literal["checkpoint", "dataset"] | dict[str, list[float]] = "checkpoint",
 ) -> Data:
     """Return the source as a run uses it.
 
@@ -59,6 +63,8 @@ def open_dataset(
     as it is. `limit` then takes that many images for self-supervised training. Usually these are training images, and
     the probes are fitted on the same ones (as DIET-CP, arXiv:2509.06990); a separate pretext split is limited alone
     and train stays whole. Neither limit nor its seed changes which images are validation images of one `split_seed`.
+    `balanced` chooses them by their labels: equally many of each class, or in proportion (`splits.limit`).
+    `normalization` is explained in `statistics.chosen_statistics`.
 
     Raises:
         UserError: there are fewer images than `limit`, or labels that cannot be.
@@ -70,7 +76,11 @@ def open_dataset(
         rest, part = grouped_split(train.labels, files_of(train), val_fraction, split_seed)
         train, val = Subset(train, rest), Subset(train, part, HeldOut(val_fraction, split_seed))
     pretext = train if source.pretext is None else source.pretext
+    statistics = chosen_statistics(normalization, source.statistics, pretext, split_seed, source.name)
+    selection = None
     if limit is not None:
+        rule: Rule = "proportional" if balanced == "proportional" else "balanced" if balanced else "random"
+        selection = Selection(rule, limit, len(pretext), split_seed)
         pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
     train = pretext if source.pretext is None else train
     if source.num_labels and not source.multilabel:
@@ -84,8 +94,9 @@ def open_dataset(
         image_size=image_size,
         native_size=native_size([pretext, train, val, source.test]),
         classes=source.classes,
+        statistics=statistics,
     )
-    return Data(spec=spec, pretext=pretext, train=train, val=val, test=source.test)
+    return Data(spec, pretext=pretext, train=train, val=val, test=source.test, selection=selection)
 
 
 def native_size(splits: Sequence[Images]) -> int | None:

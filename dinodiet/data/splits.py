@@ -5,6 +5,8 @@ Both draw from numpy's RandomState, the one generator whose stream is frozen acr
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -53,24 +55,67 @@ def grouped_split(labels: Tensor, groups: Tensor | None, part: int | float, seed
     return (~there).nonzero().squeeze(1), there.nonzero().squeeze(1)
 
 
-def limit(labels: Tensor | None, total: int, count: int, seed: int, balanced: bool = False) -> Tensor:
+def limit(
+    labels: Tensor | None, total: int, count: int, seed: int, balanced: bool | Literal["proportional"] = False
+) -> Tensor:
     """Return `count` of `total` positions, sorted; a smaller count of the same seed is a subset of a larger one.
 
     `balanced` takes equally many of each class of `labels` (N,); a class that is used up leaves its share to others.
+    `proportional` takes of each class what `proportional_quotas` says; smaller counts are then subsets only as far as
+    no class has a smaller quota of the larger count.
 
     Raises:
-        UserError: more images are asked for than there are, or classes are to be balanced that are not there.
+        UserError: more images are asked for than there are, classes are to be balanced that are not there, or
+            `proportional` has fewer images than classes.
     """
     if not 0 < count <= total:
         raise UserError(f"limit: {count}; {total} images are available, choose 1 to {total}, or null for all")
-    shuffled = np.random.RandomState(seed).permutation(total)
+    generator = np.random.RandomState(seed)
+    shuffled = generator.permutation(total)
     if balanced:
-        if labels is None or labels.ndim != 1:
-            kind = "unlabelled" if labels is None else "multi-label"
-            raise UserError(f"balanced: true, but the images are {kind}; it needs one class an image, set false")
-        rank, _ = _rank_in_class(labels.numpy()[shuffled])
+        classes = _one_class_an_image(labels, balanced)[shuffled]
+        rank, _ = _rank_in_class(classes)
+        if balanced == "proportional":
+            _, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+            return _sorted(shuffled[rank < proportional_quotas(sizes, count, generator)[place]])
         shuffled = shuffled[np.argsort(rank, kind="stable")]
     return _sorted(shuffled[:count])
+
+
+def _one_class_an_image(labels: Tensor | None, balanced: bool | str) -> NDArray[np.int64]:
+    if labels is None or labels.ndim != 1:
+        kind = "unlabelled" if labels is None else "multi-label"
+        told = "true" if balanced is True else balanced
+        raise UserError(f"balanced: {told}, but the images are {kind}; it needs one class an image, set false")
+    return labels.numpy()
+
+
+def proportional_quotas(sizes: NDArray[np.int64], count: int, generator: np.random.RandomState) -> NDArray[np.int64]:
+    """Return how many images of each class to take, (C,): `count` in all, in proportion, at least one of each.
+
+    A class of n_c of N images has the ideal count * n_c / N. Quotas begin at its whole part, and at 1 at least. While
+    the sum is too small, the class with the largest ideal - quota gets one more; while it is too large, the class with
+    the largest quota - ideal that has more than one gets one less. Among equals a permutation of `generator` decides.
+
+    Raises:
+        UserError: fewer images are asked for than there are classes.
+    """
+    if count < len(sizes):
+        raise UserError(
+            f"limit: {count}, but balanced=proportional takes at least one image of each of {len(sizes)} classes; "
+            f"choose {len(sizes)} to {sizes.sum()}"
+        )
+    # Compared as whole numbers: N * (ideal - quota) is exact.
+    order, total = generator.permutation(len(sizes)), int(sizes.sum())
+    ideal = count * sizes[order]
+    quotas = np.minimum(sizes[order], np.maximum(1, ideal // total))
+    while quotas.sum() < count:
+        quotas[np.where(quotas < sizes[order], ideal - total * quotas, -np.inf).argmax()] += 1
+    while quotas.sum() > count:
+        quotas[np.where(quotas > 1, total * quotas - ideal, -np.inf).argmax()] -= 1
+    result: NDArray[np.int64] = np.empty_like(quotas)
+    result[order] = quotas
+    return result
 
 
 def _rank_in_class(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from dinodiet.run.trained import Encoder, directory_of, place_of, read_stored
 from dinodiet.run.weights import read_encoder
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import read_results, write_results
+from dinodiet.types import Statistics
 
 
 def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
@@ -65,11 +66,17 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Encoder) -> tuple[Sco
     spec = data.spec
     if other is not None and spec.image_size is None:  # the side that the encoder was trained for
         spec = replace(spec, image_size=encoder[2]["size"])
+    if other is not None or spec.statistics is None:  # what it was trained with, whatever is the dataset's
+        spec = replace(spec, statistics=_normalised_by(encoder[2]))
     backbone = build_backbone(settings, spec)
     scorer = build_scorer(settings, data, backbone, runtime)
     scorer.data = decode_once(settings, data)
     assert isinstance(backbone, nn.Module)
     return Scoring(settings, run_dir, scorer), backbone.to(runtime.device)
+
+
+def _normalised_by(input: dict[str, Any]) -> Statistics:
+    return Statistics(tuple(input["mean"]), tuple(input["std"]), "the run's")
 
 
 def _refuse_other_model(place: Path, theirs: Node, ours: Node) -> None:

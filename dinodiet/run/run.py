@@ -85,7 +85,7 @@ def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any
     write_settings(settings, run_dir.config)
     if held_out := held_out_splits(parts.data):
         write_json(run_dir.splits, held_out)
-    write_json(run_dir.dataset, dataset_record(parts.data))
+    write_json(run_dir.dataset, dataset_record(parts.data, parts.backbone.input))
     parts.tracker.start(run_dir.path.name, settings.plain, run_dir.path)
     exit_code, scores = 1, {}
     try:

@@ -29,7 +29,7 @@ from dinodiet.run.finished import run_dir_of
 from dinodiet.run.parts import prefer_channels_last
 from dinodiet.run.weights import below, read_encoder, read_trained_tower
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import Backbone, DataSpec, InputSpec
+from dinodiet.types import Backbone, DataSpec, InputSpec, Statistics
 
 Encoder = tuple[dict[str, Tensor], Node, dict[str, Any]]  # its state dict, its model's node, its input specification
 
@@ -118,7 +118,8 @@ def _built(node: Node, input: InputSpec, place: Path) -> nn.Module:
     Raises:
         UserError: a part of it is refused, or it would see its images in another way.
     """
-    spec = DataSpec(place.name, num_images=1, num_labels=0, image_size=input.size)
+    own = Statistics(input.mean, input.std, "the run's")
+    spec = DataSpec(place.name, num_images=1, num_labels=0, image_size=input.size, statistics=own)
     node = {**node, "weights": "none"} if "weights" in node else node
     node = {**node, "weights_prefix": None} if "weights_prefix" in node else node
     with torch.random.fork_rng(devices=[]):  # its first values are overwritten

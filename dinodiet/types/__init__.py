@@ -1,7 +1,18 @@
 """What the parts hand each other, and the contracts that they keep: one import for all of them."""
 
 from dinodiet.types.backbone import Backbone, Description, Splittable
-from dinodiet.types.data import Batch, Data, DataSpec, Images, InputSpec, Interpolation
+from dinodiet.types.data import (
+    Batch,
+    Channels,
+    Data,
+    DataSpec,
+    Images,
+    InputSpec,
+    Interpolation,
+    Rule,
+    Selection,
+    Statistics,
+)
 from dinodiet.types.evaluation import (
     EmbeddingEvaluator,
     Embeddings,
@@ -20,6 +31,7 @@ __all__ = [
     "AUTOCAST",
     "Backbone",
     "Batch",
+    "Channels",
     "Clock",
     "Data",
     "DataSpec",
@@ -38,10 +50,13 @@ __all__ = [
     "Method",
     "ParamGroup",
     "Precision",
+    "Rule",
     "Runtime",
     "Score",
+    "Selection",
     "Splits",
     "Splittable",
+    "Statistics",
     "Tracker",
     "Views",
     "World",

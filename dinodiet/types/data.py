@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
+Rule = Literal["random", "balanced", "proportional"]  # how a limited set is chosen
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,35 @@ class InputSpec:
     """
 
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     interpolation: Interpolation = "bicubic"
     crop_fraction: float = 1.0
     divisor: int = 1
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and deviation of a dataset's pixels per RGB channel on a 0-1 scale, and where the numbers are from."""
+
+    mean: Channels
+    std: Channels
+    origin: str = "published"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How images were chosen of more: by which rule, how many of how many, and the seed."""
+
+    rule: Rule
+    images: int
+    available: int
+    seed: int
+
+    @property
+    def uses_labels(self) -> bool:
+        """Return whether labels had a part in the choice."""
+        return self.rule != "random"
 
 
 @dataclass(frozen=True)
@@ -37,7 +63,8 @@ class DataSpec:
     or the binary labels of a multi-label set; 0: the images have no labels at all. `image_size` is the side at which
     the backbone should see the images; None leaves it to the weights. `native_size` is the side of the stored images,
     None where they differ. `classes` are the names of the labels in their order, None where none are known; they change
-    no number, and two specifications that differ in nothing else are equal.
+    no number, and two specifications that differ in nothing else are equal. `statistics` are what a backbone normalises
+    by in place of its weights' own, see `normalization`; None: the weights' own.
     """
 
     name: str
@@ -48,6 +75,11 @@ class DataSpec:
     image_size: int | None = None
     native_size: int | None = None
     classes: tuple[str, ...] | None = field(default=None, compare=False)
+    statistics: Statistics | None = None
+
+    def normalization(self, mean: Channels, std: Channels) -> tuple[Channels, Channels]:
+        """Return the mean and deviation that a backbone normalises by; given are those of its weights."""
+        return (mean, std) if self.statistics is None else (self.statistics.mean, self.statistics.std)
 
     @property
     def labelled(self) -> bool:
@@ -78,7 +110,8 @@ class Images(Protocol):
 class Data:
     """An opened dataset: `pretext` for self-supervised training; fit on `train`, choose on `val`, report on `test`.
 
-    Of images without labels nothing is held out: `train` is `pretext`, and `val` and `test` are empty.
+    Of images without labels nothing is held out: `train` is `pretext`, and `val` and `test` are empty. `selection` says
+    how `pretext` was chosen where it is limited.
     """
 
     spec: DataSpec
@@ -86,6 +119,7 @@ class Data:
     train: Images
     val: Images
     test: Images
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)

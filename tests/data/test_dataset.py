@@ -7,7 +7,7 @@ from torch import Tensor
 from dinodiet.data.dataset import RawSplits, native_size, open_dataset
 from dinodiet.data.images import FileImages, Subset, TensorImages
 from dinodiet.errors import UserError
-from dinodiet.types import Images
+from dinodiet.types import Images, Selection
 
 
 def images(count: int, num_labels: int = 4, size: int = 6) -> TensorImages:
@@ -61,6 +61,13 @@ class TestSplits:
         assert labels is not None
         assert labels.bincount().tolist() == [3, 3, 3, 3]
 
+    def test_proportional_limit(self) -> None:
+        source = raw(train=labelled(torch.tensor([0] * 72 + [1] * 19 + [2] * 8 + [3])), val=images(30))
+        data = open_dataset(source, limit=10, balanced="proportional")
+        assert data.train.labels is not None
+        assert data.train.labels.bincount().tolist() == [7, 1, 1, 1]
+        assert data.selection == Selection("proportional", 10, 100, 0)
+
     def test_split_seed_draws_anew(self) -> None:
         one, two = open_dataset(raw(), limit=10), open_dataset(raw(), limit=10, split_seed=1)
         assert positions(one.val) != positions(two.val)
@@ -105,12 +112,23 @@ def labelled(labels: Tensor) -> TensorImages:
     return TensorImages(images(len(labels)).images, labels)
 
 
+def flat(count: int) -> TensorImages:
+    return TensorImages(torch.full((count, 1, 2, 2), 9, dtype=torch.uint8), torch.arange(count) % 4)
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
         ({}, {"limit": 91}, "^limit: 91; 90 images"),
         ({}, {"limit": 0}, "limit: 0"),
         ({"pretext": unlabelled(50)}, {"limit": 5, "balanced": True}, "balanced: true"),
+        ({"pretext": unlabelled(50)}, {"limit": 5, "balanced": "proportional"}, "balanced: proportional, but"),
+        ({}, {"limit": 3, "balanced": "proportional"}, "^limit: 3, but .* each of 4 classes; choose 4 to 90"),
+        ({}, {"normalization": {"mean": [0.5] * 3}}, "^normalization: .*; give mean and std, each of three numbers"),
+        ({}, {"normalization": {"mean": [0.5] * 3, "std": [0.5] * 2}}, "^normalization: .* each of three numbers"),
+        ({}, {"normalization": {"mean": [127.0] * 3, "std": [0.5] * 3}}, r"^normalization: .* in 0\.\.1"),
+        ({}, {"normalization": {"mean": [0.5] * 3, "std": [0.0] * 3}}, "^normalization: .* std is above 0"),
+        ({"train": flat(100)}, {"normalization": "dataset"}, "^normalization: dataset, but all pixels of a channel"),
         ({"num_labels": 3}, {}, "split train: labels from 0 to 3, expected 0 to 2"),
         ({"test": labelled(torch.tensor([-1, 0]))}, {}, "split test: labels from -1 to 0"),
         ({"val": labelled(torch.tensor([0.0, 1.0]))}, {}, "split val: labels are torch.float32"),

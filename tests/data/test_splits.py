@@ -98,3 +98,39 @@ class TestLimit:
         for labels, kind in ((None, "unlabelled"), (torch.zeros(20, 14), "multi-label")):
             with pytest.raises(UserError, match=f"^balanced: true, .* {kind}"):
                 limit(labels, 20, 5, seed=0, balanced=True)
+
+
+class TestProportional:
+    @pytest.mark.parametrize(
+        ("sizes", "count", "quotas"),
+        [
+            ((900, 60, 30, 10), 10, [7, 1, 1, 1]),
+            ((500, 300, 200), 7, [4, 2, 1]),
+            ((500, 300, 200), 1000, [500, 300, 200]),
+            ((97, 1, 1, 1), 4, [1, 1, 1, 1]),
+            ((50, 50, 50, 2), 100, [33, 33, 33, 1]),
+        ],
+    )
+    def test_quotas(self, sizes: tuple[int, ...], count: int, quotas: list[int]) -> None:
+        for seed in range(3):
+            labels = labels_of(*sizes)
+            found = limit(labels, len(labels), count, seed, balanced="proportional")
+            assert found.tolist() == sorted(set(found.tolist()))
+            assert counts(labels, found) == quotas
+
+    def test_equal_claims_are_decided_by_the_seed(self) -> None:
+        labels = labels_of(10, 10, 10)
+        found = [tuple(counts(labels, limit(labels, 30, 4, seed, balanced="proportional"))) for seed in range(20)]
+        assert set(found) == {(2, 1, 1), (1, 2, 1), (1, 1, 2)}
+
+    def test_takes_exactly_the_number_asked_for_and_some_of_each_class(self) -> None:
+        labels = labels_of(300, 41, 11, 5, 1)
+        for count in range(5, 359):
+            found = counts(labels, limit(labels, 358, count, seed=1, balanced="proportional"))
+            assert sum(found) == count and min(found) >= 1
+
+    def test_too_few_for_all_classes(self) -> None:
+        with pytest.raises(UserError, match=r"^limit: 2, but .* each of 3 classes; choose 3 to 30"):
+            limit(labels_of(10, 10, 10), 30, 2, seed=0, balanced="proportional")
+        with pytest.raises(UserError, match=r"^limit: 31; 30 images"):
+            limit(labels_of(10, 10, 10), 30, 31, seed=0, balanced="proportional")

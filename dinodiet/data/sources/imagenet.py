@@ -16,11 +16,15 @@ from dinodiet.data.sources.walk import subfolders
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.scratch import data_root
+from dinodiet.types import Statistics
 
 HOW = (
     "get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the development kit from https://image-net.org "
     "and unpack them with torchvision.datasets.ImageNet"
 )
+
+
+PIXELS = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def _assets(*, root: str) -> list[Asset]:
@@ -55,7 +59,7 @@ def imagenet(
     places = {split: require(folder / split, "imagenet", HOW) for split in ("train", "val")}
     classes = class_folders(places["train"])
     train, test = labelled(places["train"], classes), labelled(_sorted_into_classes(places["val"]), classes)
-    source = RawSplits("imagenet", train, test, len(classes), classes=class_names(classes))
+    source = RawSplits("imagenet", train, test, len(classes), classes=class_names(classes), statistics=PIXELS)
     check_published(source, folder, published, HOW)
     return handle_broken(source, broken, folder)
 

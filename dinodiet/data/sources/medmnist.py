@@ -31,8 +31,10 @@ from dinodiet.io.room import check_room
 from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.units import byte_size
+from dinodiet.types import Statistics
 
 UNPACK_BYTES = 2**30
+PIXELS = Statistics((0.5,) * 3, (0.5,) * 3)  # as its authors normalise
 BROKEN = (OSError, *arrays.BROKEN)
 
 Name = Literal[
@@ -108,7 +110,9 @@ def medmnist_set(
         reason = why_broken(path, error)
         raise UserError(f"{path} is broken ({reason}); delete it and run again with download=true") from error
     classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
-    source = RawSplits(name=name, num_labels=len(classes), multilabel=multilabel, classes=classes, **splits)
+    source = RawSplits(
+        name=name, num_labels=len(classes), multilabel=multilabel, classes=classes, statistics=PIXELS, **splits
+    )
     check_published(source, path, published, _by_hand(name, size))
     return source
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
 from dinodiet.errors import NotOnDisk
-from dinodiet.types import Images
+from dinodiet.types import Images, Statistics
 
 
 def counted(
@@ -50,7 +50,8 @@ def with_labels(
 ) -> RawSplits:
     """Return a set with these labels by split (`train`, `test` and optional `val`), of square images of one side."""
     splits = {split: _without_pixels(found, side) for split, found in labels.items()}
-    return RawSplits(name, splits["train"], splits["test"], num_labels, val=splits.get("val"), multilabel=multilabel)
+    val, none = splits.get("val"), Statistics((0.5,) * 3, (0.5,) * 3, "there are no pixels")
+    return RawSplits(name, splits["train"], splits["test"], num_labels, val=val, multilabel=multilabel, statistics=none)
 
 
 def unknown(count: int) -> RawSplits:

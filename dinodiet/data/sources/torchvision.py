@@ -27,7 +27,14 @@ from dinodiet.io.scratch import data_root, scratch_folder
 from dinodiet.io.transfer import transfer
 from dinodiet.io.unpack import BROKEN as BROKEN_ARCHIVE
 from dinodiet.io.unpack import UnsafeArchive, gunzip, unpack
+from dinodiet.types import Statistics
 
+PIXELS = {  # as everybody normalises them
+    "MNIST": Statistics((0.1307,) * 3, (0.3081,) * 3),
+    "FashionMNIST": Statistics((0.2860,) * 3, (0.3530,) * 3),
+    "CIFAR10": Statistics((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "CIFAR100": Statistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
 # What torchvision's readers raise for a broken file.
 BROKEN = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, pickle.UnpicklingError)
 
@@ -81,11 +88,10 @@ def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
         if not hasattr(cls, "base_folder"):
             train_images, train_labels, test_images, test_labels = map(read_sn3_pascalvincent_tensor, map(str, files))
             train, test = _images(train_images, train_labels), _images(test_images, test_labels)
-            return RawSplits(cls.__name__, train, test, num_labels=len(cls.classes), classes=tuple(cls.classes))
+            return _named(cls, train, test, cls.classes)
         whole = [cls(root, train=is_train) for is_train in (True, False)]  # unpickles files of the right MD5 alone
         train, test = (_images(part.data, part.targets) for part in whole)
-        classes = tuple(whole[0].classes)
-        return RawSplits(cls.__name__, train, test, num_labels=len(classes), classes=classes)
+        return _named(cls, train, test, whole[0].classes)
     except BROKEN as error:
         raise_limit(error, root)
         broken = next((path for path, md5 in files.items() if not _sound(path, md5)), None)
@@ -95,6 +101,11 @@ def open_class(cls: Any, root: Path, download: bool) -> RawSplits:
             else f"the files in {next(iter(files)).parent} do not belong together"
         )
         raise UserError(f"{cls.__name__}: {found} ({one_line(error)}); {_how(cls, broken)}") from error
+
+
+def _named(cls: Any, train: TensorImages, test: TensorImages, classes: Sequence[str]) -> RawSplits:
+    name = str(cls.__name__)
+    return RawSplits(name, train, test, len(classes), classes=tuple(classes), statistics=PIXELS.get(name))
 
 
 def _ensure(cls: Any, root: Path, download: bool) -> dict[Path, str | None]:
