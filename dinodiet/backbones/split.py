@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones.modes import eval_mode
+from dinodiet.backbones.without_values import forward_on_meta
 from dinodiet.errors import UserError
 from dinodiet.types import Backbone, Splittable
 
@@ -30,6 +31,7 @@ class Split:
         self.first = first
         self._blocks = backbone.freezable_blocks()
         self.all_frozen = first == len(self._blocks)
+        self._bypass = self.all_frozen or self._pass_tensors()
 
     def trained(self) -> list[nn.Module]:
         """Return the modules of the rest that may have changed since the trunk's output was computed."""
@@ -57,10 +59,25 @@ class Split:
             # blocks let it through, and in its place the first trained one gets the batch. So nothing that a model
             # does around its blocks (positions, rotary embeddings, pooling) is written down twice.
             blank = torch.zeros(1, 3, side, side, device=hidden[0].device)
-            frozen = (module for block in self._blocks[: self.first] for module in block)
-            with _bypassed(frozen), _given(self._blocks[self.first][0], hidden[0]):
+            frozen = [module for block in self._blocks[: self.first] for module in block]
+            with _bypassed(frozen if self._bypass else []), _given(self._blocks[self.first][0], hidden[0]):
                 embeddings = self.backbone.forward(blank)
         return embeddings
+
+    def _pass_tensors(self) -> bool:
+        """Return whether each block returns a tensor alone; else what comes with it is computed too (Swin)."""
+        kinds: list[bool] = []
+        chosen = [module for block in self._blocks for module in block]
+        handles = [
+            part.register_forward_hook(lambda _, __, found: kinds.append(isinstance(found, Tensor))) for part in chosen
+        ]
+        try:
+            with contextlib.suppress(Exception):  # models that look at values
+                forward_on_meta(self.backbone, self.backbone.input.size)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return all(kinds)
 
     @torch.no_grad()
     def checked(self, images: Tensor) -> tuple[Tensor, ...]:

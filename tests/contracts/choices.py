@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.schema import RunConfig
 from dinodiet.config.settings import Settings, settings_of
-from tests.places import CONF
+from tests.places import CONF, REFERENCES
 from tests.running import TINY, composed
 
 # A small member of each family of models, where the file's own is large: changes of its node.
 _VIT = {"depth": 3, "embed_dim": 48, "num_heads": 3}
+_DINOV2 = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3}
 SMALL: dict[str, dict[str, Any]] = {
     "aim": {"image_size": 42, "probe_layers": [0, 1, 3], "model_args": {"embed_dim": 32, "depth": 4, "num_heads": 2}},
     "aimv2": {"image_size": 42, "model_args": _VIT},
@@ -39,6 +40,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "mobilenetv2": {"image_size": 64, "size": "035"},
     "mobilevit": {"image_size": 64, "size": "xxs"},
     "resnet": {"image_size": 64, "size": "18"},
+    "hf": {"name": str(REFERENCES / "hf_tiny" / "vit")},
+    "rad_dino": {"image_size": 42, "configs": {"base": {"model_type": "dinov2", **_DINOV2}}},
+    "phikon": {"image_size": 32, "configs": {"v1": {"model_type": "vit", **_DINOV2, "intermediate_size": 96}}},
+    "webssl_dino": {"image_size": 28, "configs": {"300m": {"model_type": "dinov2", **_DINOV2}}},
 }
 
 
@@ -65,7 +70,7 @@ def _file(group: str, name: str) -> DictConfig:
 def small_model(name: str) -> dict[str, Any]:
     """Return the node of a model without weights, as small as it comes."""
     found = node("model", name)
-    return {**found, "weights": "none", **SMALL.get(str(found.get("family")), {})}
+    return {**found, "weights": "none", **SMALL.get(str(found.get("family") or name), {})}
 
 
 @functools.cache

@@ -37,7 +37,7 @@ def parameters(modules: Iterable[nn.Module]) -> list[int]:
     return [id(parameter) for module in modules for parameter in module.parameters()]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "hf"])  # which is whatever is asked for
 def test_the_released_model_is_described_and_embeds(name: str) -> None:
     """Its weights are not needed: the meta device has no values."""
     chosen = node("model", name)

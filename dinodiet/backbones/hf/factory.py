@@ -128,14 +128,15 @@ def hf_family(
     family: Neutral[str | None] = None,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> HFBackbone:
-    """Build one size of a family of transformers for a dataset; its architecture is known without any file.
+    """Build one size of a family of transformers for a dataset; it is planned without any file.
 
     Args:
         spec: the dataset; its `image_size`, where set, is the side of the input.
         size: a key of `names`.
         names: repositories of the hub by size; null for a size that was never released.
-        configs: the published config.json by size: what differs from the defaults of its `model_type`.
-        processor_config: the published preprocessor_config.json: size, mean, deviation, interpolation.
+        configs: config.json by size, which serves where the repository's own is not on this machine, and without
+            weights: what differs from the defaults of its `model_type`.
+        processor_config: likewise preprocessor_config.json: size, mean, deviation, interpolation.
         licence: of the released weights.
         feature, weights, weights_prefix, image_size, drop_path, family, published: as in `hf_backbone`.
 
@@ -145,12 +146,17 @@ def hf_family(
     repository = Repository(_released(size, names))
     if str(size) not in configs:
         raise UserError(f"configs: none for size {size}; it has {', '.join(configs)}")
-    whose = f"configs.{size}"
-    if weights == "hub" and not on_meta():
-        repository = _same_published(repository, configs[str(size)])
+    facts, images, whose = configs[str(size)], processor_config, f"configs.{size}"
+    if weights == "hub" and (config := repository.find(CONFIG) if on_meta() else repository.get(CONFIG)):
+        repository = repository.at_commit(config)
+        facts, whose = read_json(config), repository.name
+        asked = repository.find(PROCESSOR) if on_meta() else repository.get(PROCESSOR)
+        images = processor_config if asked is None else read_json(asked)
     source = _Source(weights, weights_prefix, repository)
-    told = Description(family=family, size=str(size), licence=licence, published=published or {})
-    chosen, taken = architecture(configs[str(size)], whose), processor(processor_config, whose)
+    told = Description(
+        family=family, size=str(size), licence=licence_of(repository) or licence, published=published or {}
+    )
+    chosen, taken = architecture(facts, whose), processor(images, whose)
     return _built(spec, chosen, taken, source, told, feature, image_size, drop_path)
 
 
@@ -161,16 +167,6 @@ def _released(size: str | int, names: Mapping[str, str | None]) -> str:
     if (name := names[str(size)]) is None:
         raise NotReleased(f"size: {str(size)!r} of this family was never released; choose from: {released}")
     return name
-
-
-def _same_published(repository: Repository, known: Mapping[str, Any]) -> Repository:
-    """Hold the configuration in a repository against the known one, and return the repository at that commit."""
-    config = repository.get(CONFIG)
-    facts = read_json(config)
-    if differing := [key for key, value in known.items() if facts.get(key, value) != value]:
-        key = differing[0]
-        raise UserError(f"configs: {key} is {known[key]}, but {config} says {facts[key]}: another model than is known")
-    return repository.at_commit(config)
 
 
 def _built(
