@@ -1,15 +1,20 @@
 """What all sets share that come as archives and lists."""
 
 import hashlib
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dinodiet.data.dataset import RawSplits
+from dinodiet.data.sources.download import file_name, is_archive
 from dinodiet.data.sources.release import Part, Release
 from dinodiet.errors import NotOnDisk, UserError
 from tests.data import layouts, releases
-from tests.web import serving
+from tests.web import published, serving
 
 
 def release(folder: Path, *parts: Part) -> Release:
@@ -102,3 +107,43 @@ def test_an_image_is_of_one_split(tmp_path: Path) -> None:
         source = RawSplits("birds", train, found.images(tmp_path, names, [0] * len(names)), 2)
         with pytest.raises(UserError, match=rf"birds: {tmp_path}/{names[0]} is listed twice; get it from a friend"):
             found.checked(source, None, "refuse")
+
+
+SETS: dict[str, Callable[[Path], Path]] = {
+    "eurosat": releases.eurosat,
+    "dtd": lambda root: releases.dtd(root).parent,
+    "cub200": lambda root: releases.birds(root).parent,
+    "oxford_pets": releases.pets,
+    "flowers102": releases.flowers,
+    "stanford_dogs": releases.dogs,
+}
+
+
+def shelved(part: Part, folder: Path, shelf: Path) -> Path:
+    """Put a part of a set on a shelf as it is published."""
+    file, content = shelf / file_name(part.url), folder / part.place
+    if is_archive(part.url):
+        releases.packed(file, *(content.iterdir() if part.loose else [content]))
+    else:
+        shutil.copyfile(content, file)
+    return file
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_is_downloaded_as_it_is_published(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"dinodiet.data.sources.{name}")
+    folder, shelf = SETS[name](tmp_path / "written"), tmp_path / "shelf"
+    shelf.mkdir()
+    files = [shelved(part, folder, shelf) for part in module.PARTS]
+    with published(shelf, monkeypatch) as address:
+        parts = [
+            replace(part, url=f"{address}{file.name}", md5=hashlib.md5(file.read_bytes()).hexdigest())
+            for part, file in zip(module.PARTS, files, strict=True)
+        ]
+        monkeypatch.setattr(module, "PARTS", tuple(parts))
+        source = getattr(module, name)(root=str(tmp_path / "root"))
+    again = getattr(module, name)(root=str(tmp_path / "written"), download=False)
+    assert layouts.splits(source) == layouts.splits(again)
+    assert len(source.train) == len(source.test) == 20
+    left = [path for path in (tmp_path / "root").rglob("*") if is_archive(path.name) or path.name.startswith(".")]
+    assert not left
