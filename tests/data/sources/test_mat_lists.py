@@ -52,6 +52,17 @@ def test_what_the_writer_above_makes_is_sound(tmp_path: Path) -> None:
     assert whole_numbers(read_lists(path, "labels")["labels"]) == [1, 1]
 
 
+def test_files_of_another_byte_order(tmp_path: Path) -> None:
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack(">2I", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+    flags, sizes = struct.pack(">2I", 6, 0), struct.pack(">2i", 1, 2)
+    small = struct.pack(">2H2H", 4, 4, 300, 7)  # two numbers in the tag itself
+    content = element(6, flags) + element(5, sizes) + element(1, b"labels") + small
+    (tmp_path / "x.mat").write_bytes(HEAD[:-4] + b"\x01\x00MI" + element(14, content))
+    assert whole_numbers(read_lists(tmp_path / "x.mat", "labels")["labels"]) == [300, 7]
+
+
 @pytest.mark.parametrize("one", [True, False])
 def test_lists_come_back_as_they_were(one: bool, tmp_path: Path) -> None:
     names = ["a/1.jpg", "grün.jpg", "c"][: 1 if one else 3]
