@@ -1,6 +1,7 @@
 """The blocks of a timm model, which `last_<n>_blocks` counts: by its names, else by what its forward pass calls.
 
-Most families name them: `blocks`, `stages`, `layers`, or a child for each stage. Where they do not, or where the last
+Most families name them: `blocks`, `stages`, `layers`, or a child for each stage. Stages of attention blocks alone, as
+Swin's, are opened: of a transformer the transformer blocks are counted. Where the names do not tell, or where the last
 of them and what follows would be nearly all of the parameters, the modules are taken in the order of the forward pass.
 Those that hold several layers are blocks, and so is a layer with a tenth of the parameters; a smaller layer belongs to
 the block after it. A block that is nearly all is divided, if it is a chain of blocks itself.
@@ -32,7 +33,8 @@ class Blocks:
 def find_blocks(model: nn.Module, calls: Callable[[], Mapping[str, int]]) -> Blocks:
     """Return the blocks of a model; `calls` numbers the modules that its forward pass calls, in that order."""
     named = _named(model)
-    callable_ = not any(isinstance(model.get_submodule(name), nn.ModuleList) for [name] in named.blocks)
+    names = [name for block in named.blocks for name in block]
+    callable_ = not any(isinstance(model.get_submodule(name), nn.ModuleList) for name in names)
     if named.blocks and callable_ and _share(model, named.blocks[-1] + named.tail) <= _NEARLY_ALL:
         return named
     return _Chain(model, calls()).blocks()
@@ -48,7 +50,30 @@ def _named(model: nn.Module) -> Blocks:
             tail = []
         elif blocks:
             tail.append(name)
+    if all(_has_attention_alone(model, stage) for [stage] in blocks):
+        blocks = [block for [stage] in blocks for block in _within(model, stage)]
     return Blocks(blocks, tail)
+
+
+def _has_attention_alone(model: nn.Module, stage: str) -> bool:
+    """Return whether a stage is a row of transformer blocks, with what comes before and after them."""
+    row = getattr(model.get_submodule(stage), "blocks", None)
+    if not isinstance(row, nn.Sequential | nn.ModuleList):
+        return False
+    return all(isinstance(getattr(block, "attn", None), nn.Module) for block in row)
+
+
+def _within(model: nn.Module, stage: str) -> list[list[str]]:
+    """Return the blocks of a stage; what comes before them is part of the first one, what comes after of the last."""
+    before: list[str] = []
+    found: list[list[str]] = []
+    for key, child in model.get_submodule(stage).named_children():
+        if key == "blocks":
+            found = [[f"{stage}.blocks.{number}"] for number, _ in child.named_children()]
+            found[0] = [*before, *found[0]]
+        else:
+            (found[-1] if found else before).append(f"{stage}.{key}")
+    return found
 
 
 def _share(model: nn.Module, names: Iterable[str]) -> float:

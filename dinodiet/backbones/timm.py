@@ -20,6 +20,7 @@ from dinodiet.backbones.timm_models import (
     create,
     divisor_of_crops,
     embed,
+    embed_dim,
     find_model,
     takes_any_size,
 )
@@ -38,7 +39,8 @@ class TimmBackbone(nn.Module):
     """A timm model without classifier: images (B, 3, s, s) in 0..1 -> embeddings (B, embed_dim).
 
     `feature` is `cls` or `mean_patch` of a transformer's output tokens after the final norm, prefix tokens (class and
-    registers) excluded from the mean, or `pooled`: what timm feeds the model's classifier.
+    registers) excluded from the mean; `map` is attention pooling, by models that have learned it; `pooled` is what timm
+    feeds the model's classifier, one of these or the mean of a map.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class TimmBackbone(nn.Module):
         self.feature = feature
         self.input = input
         self.description = description
-        self.embed_dim: int = getattr(model, "head_hidden_size" if feature == "pooled" else "num_features")
+        self.embed_dim = embed_dim(model, feature)
         self._parts = find_blocks(model, lambda: calls_on_meta(self, input.size, below="model"))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ def timm_backbone(
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
     model = create(name, args)
     set_drop_path(model, drop_path)
-    _check_feature(model, name, feature)
+    _choose(feature, model, name)
     divisor = _patch_side(model) if cfg.fixed_input_size else 1
     expected = expected_input(spec, cfg, side, divisor, weights)
     if not takes_any_size(name):
@@ -177,12 +179,21 @@ def _patch_side(model: Any) -> int:
     return int(side[0] if isinstance(side, tuple) else side)
 
 
-def _check_feature(model: Any, name: str, feature: str) -> None:
+def _choose(feature: Feature, model: Any, name: str) -> None:
+    """See that a model has a feature, and leave out the attention pooling that it may not depend on.
+
+    Raises:
+        UserError: it has not.
+    """
     choices = ["pooled"]
     if hasattr(model, "num_prefix_tokens"):
-        choices = (["cls"] if getattr(model, "cls_token", None) is not None else []) + ["mean_patch", "pooled"]
+        tokens = ["cls"] if getattr(model, "cls_token", None) is not None else []
+        learned = ["map"] if getattr(model, "attn_pool", None) is not None else []
+        choices = [*tokens, "mean_patch", *learned, "pooled"]
     if feature not in choices:
         raise UserError(f"feature: {feature!r} does not exist for {name}; choose from: {', '.join(choices)}")
+    if feature in ("cls", "mean_patch") and getattr(model, "attn_pool", None) is not None:
+        model.attn_pool = None  # else it would be trained without gradients
 
 
 def _whose(spec: DataSpec) -> str:

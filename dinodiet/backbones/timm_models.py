@@ -17,12 +17,13 @@ from dinodiet.backbones.weights.files import first_line
 from dinodiet.config.signature import describe, fits, hints_of_callable, is_plain, shown
 from dinodiet.errors import NotReleased, UserError
 
-Feature = Literal["cls", "mean_patch", "pooled"]
+Feature = Literal["cls", "mean_patch", "pooled", "map"]
 # Arguments of timm.create_model that are no network's.
 OWN = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 LARGEST = 2**14  # of any width, depth or size
 
-_ANY_SIZE = ("timm.models.vision_transformer", "timm.models.eva")  # their transformers can take several input sizes
+# Their transformers can take several input sizes.
+_ANY_SIZE = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.eva")
 
 
 def find_model(size: str, names: Mapping[str, str | None]) -> tuple[str, PretrainedCfg]:
@@ -102,10 +103,15 @@ def _refused(args: Mapping[str, Any], error: Exception) -> str:
     return next((key for arg, key in own.items() if arg in args and f"'{arg}'" in str(error)), "model_args")
 
 
+def embed_dim(model: Any, feature: Feature) -> int:
+    """Return the width of the embeddings."""
+    return int(model.head_hidden_size if feature in ("pooled", "map") else model.num_features)
+
+
 def embed(model: Any, feature: Feature, images: Tensor) -> Tensor:
     """Return the embeddings (B, embed_dim) of normalised images; `feature` is as in `TimmBackbone`."""
     embeddings: Tensor
-    if feature == "pooled":
+    if feature in ("pooled", "map"):
         embeddings = model(images)
         return embeddings
     tokens = model.forward_features(images)
@@ -174,7 +180,7 @@ def _fault(name: str, args: str, feature: Feature, side: int) -> str | None:
             return first_line(error) or type(error).__name__
     if not isinstance(found, Tensor):
         return f"it returns a {type(found).__name__}"
-    dim = getattr(model, "head_hidden_size" if feature == "pooled" else "num_features")
+    dim = embed_dim(model, feature)
     return None if found.shape == (1, dim) else f"it returns {tuple(found.shape)} and not (1, {dim})"
 
 

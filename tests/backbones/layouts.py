@@ -114,3 +114,122 @@ def aimv2(state: State) -> State:
 def classifier(key: str) -> Callable[[State], State]:
     """timm's and torchvision's own layout: the same names and a classifier on top."""
     return lambda state: {**state, f"{key}.weight": torch.zeros(1000, 8), f"{key}.bias": torch.zeros(1000)}
+
+
+def clip(state: State) -> State:
+    """open_clip_model.safetensors of OpenCLIP, its text tower beside it; OpenAI's names are the same."""
+    renamed_state = renamed(
+        state,
+        (r"^patch_embed\.proj", "conv1"),
+        ("^pos_embed", "positional_embedding"),
+        ("^cls_token", "class_embedding"),
+        (r"^blocks\.", "transformer.resblocks."),
+        ("^norm_pre", "ln_pre"),
+        (r"^norm\.", "ln_post."),
+        (r"norm(\d)", r"ln_\1"),
+        (r"attn\.qkv\.", "attn.in_proj_"),
+        (r"attn\.proj", "attn.out_proj"),
+        (r"mlp\.fc1", "mlp.c_fc"),
+        (r"mlp\.fc2", "mlp.c_proj"),
+    )
+    renamed_state["class_embedding"] = renamed_state["class_embedding"].flatten()
+    renamed_state["positional_embedding"] = renamed_state["positional_embedding"][0]
+    return _with_text({**renamed_state, "proj": torch.zeros(48, 32)}, "visual.")
+
+
+def _with_text(state: State, prefix: str) -> State:
+    text = {"positional_embedding": torch.zeros(77, 32), "logit_scale": torch.zeros(())}
+    text["transformer.resblocks.0.attn.in_proj_weight"] = torch.zeros(96, 32)
+    return {**{f"{prefix}{key}": value for key, value in state.items()}, **text}
+
+
+def perception_encoder(state: State) -> State:
+    """PE-Core-B16-224.pt: CLIP's names, and an attention pooling."""
+    fused = {kind: torch.cat([state[f"attn_pool.q.{kind}"], state[f"attn_pool.kv.{kind}"]]) for kind in BOTH}
+    pooling = {f"visual.attn_pool.attn.in_proj_{kind}": value for kind, value in fused.items()}
+    rest = {key: value for key, value in state.items() if not re.match(r"attn_pool\.(q|kv)\.", key)}
+    found = renamed(
+        clip(rest),
+        (r"attn_pool\.latent", "attn_pool.probe"),
+        (r"attn_pool\.norm", "attn_pool.layernorm"),
+        (r"attn_pool\.proj", "attn_pool.attn.out_proj"),
+    )
+    return {**found, **pooling}
+
+
+BOTH = ("weight", "bias")
+
+
+def open_clip(state: State) -> State:
+    """open_clip_model.safetensors where the image tower is timm's, as of SigLIP."""
+    return _with_text(state, "visual.trunk.")
+
+
+def swin(state: State) -> dict[str, Any]:
+    """swin_tiny_patch4_window7_224_22k.pth: each stage ends with the step to the next; fixed tensors beside."""
+    found = {re.sub(r"layers\.(\d+)\.downsample", _stage_before, key): value for key, value in state.items()}
+    fixed = {"attn.relative_position_index": torch.zeros(16, 16), "attn_mask": torch.zeros(4, 16, 16)}
+    if "layers.0.blocks.0.attn.logit_scale" in state:  # V2
+        fixed["attn.relative_coords_table"] = torch.zeros(1, 7, 7, 2)
+    fixed = {f"layers.0.blocks.1.{key}": value for key, value in fixed.items()}
+    return {"model": {**found, **fixed, "head.weight": torch.zeros(21841, 24), "head.bias": torch.zeros(21841)}}
+
+
+def _stage_before(match: re.Match[str]) -> str:
+    return f"layers.{int(match[1]) - 1}.downsample"
+
+
+def convnext(state: State) -> dict[str, Any]:
+    """convnextv2_tiny_22k_224_ema.pt and, without response normalisation, convnext_tiny_22k_224.pth."""
+    found = renamed(dinov3_convnext(state), (r"\.mlp\.grn\.weight", ".grn.gamma"), (r"\.mlp\.grn\.bias", ".grn.beta"))
+    found = {key: value.reshape(1, 1, 1, -1) if ".grn." in key else value for key, value in found.items()}
+    return {"model": {**found, "head.weight": torch.zeros(1000, 32), "head.bias": torch.zeros(1000)}}
+
+
+def convnextv2_fcmae(state: State) -> dict[str, Any]:
+    """convnextv2_tiny_1k_224_fcmae.pt: no classifier, and no final norm."""
+    model = convnext(state)["model"]
+    return {"model": {key: value for key, value in model.items() if not key.startswith(("norm.", "head."))}}
+
+
+def without_norm(state: State) -> State:
+    """timm's own copy of convnextv2_tiny_1k_224_fcmae.pt."""
+    return {key: value for key, value in state.items() if not key.startswith("head.")}
+
+
+def beit(state: State) -> dict[str, Any]:
+    """beit_base_patch16_224_pt22k_ft22k.pth."""
+    fixed = {"blocks.0.attn.relative_position_index": torch.zeros(5, 5), "head.weight": torch.zeros(21841, 48)}
+    return {"model": {**state, **fixed, "head.bias": torch.zeros(21841)}}
+
+
+def beit_pretrained(state: State) -> dict[str, Any]:
+    """beit_base_patch16_224_pt22k.pth: one table of position biases for all blocks, a norm of all tokens."""
+    tables = [key for key in state if key.endswith("relative_position_bias_table")]
+    found = renamed({key: value for key, value in state.items() if key not in tables}, (r"^fc_norm\.", "norm."))
+    found["rel_pos_bias.relative_position_bias_table"] = state[tables[0]]
+    found |= {"mask_token": torch.zeros(1, 1, 48), "lm_head.weight": torch.zeros(8192, 48)}
+    return {"model": {**found, "lm_head.bias": torch.zeros(8192)}}
+
+
+def deit3(state: State) -> dict[str, Any]:
+    """deit_3_small_224_21k.pth."""
+    found = renamed(state, (r"\.ls(\d)\.gamma$", r".gamma_\1"))
+    return {"model": {**found, "head.weight": torch.zeros(1000, 48), "head.bias": torch.zeros(1000)}}
+
+
+def eva02(state: State) -> dict[str, Any]:
+    """eva02_B_pt_in21k_p14.pt, before any supervised training."""
+    found = renamed(
+        state,
+        (r"mlp\.norm\.", "mlp.ffn_ln."),
+        (r"attn\.norm\.", "attn.inner_attn_ln."),
+        (r"mlp\.fc1_g\.", "mlp.w1."),
+        (r"mlp\.fc1_x\.", "mlp.w2."),
+        (r"mlp\.fc2\.", "mlp.w3."),
+        (r"attn\.([qv])_proj\.bias", r"attn.\1_bias"),
+        (r"^fc_norm\.", "norm."),
+    )
+    found |= {"mask_token": torch.zeros(1, 1, 48), "lm_head.weight": torch.zeros(1024, 48)}
+    found |= {"rope.freqs_cos": torch.zeros(9, 24), "rope.freqs_sin": torch.zeros(9, 24)}
+    return {"module": {**found, "lm_head.bias": torch.zeros(1024)}}

@@ -18,6 +18,8 @@ DATA = DataSpec("photos", num_images=10, num_labels=2)
 SMALL: dict[str, dict[str, Any]] = {
     **{name: choices.SMALL[name] for name in ("resnet5m", "dino", "dinov2", "dinov3", "dinov3_convnext", "mae")},
     **{name: choices.SMALL[name] for name in ("ijepa", "aimv2", "efficientnet_lite0")},
+    **{name: choices.SMALL[name] for name in ("clip", "siglip2", "deit3", "beit", "eva02", "pe")},
+    **{name: choices.SMALL[name] for name in ("swin", "swinv2", "convnext", "convnextv2")},
     "resnet18": choices.SMALL["resnet"],
     "vit_tiny": choices.SMALL["vit"],
     "mobilevit_xxs": choices.SMALL["mobilevit"],

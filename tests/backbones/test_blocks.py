@@ -69,6 +69,38 @@ def test_a_row_of_blocks_is_found_by_any_name(name: str) -> None:
     assert found(Model(**{name: row(4), "norm": nn.LayerNorm(8)})) == (numbered(name, 4), ["norm"])
 
 
+def test_stages_of_attention_blocks_alone_are_opened() -> None:
+    """As Swin's, and not ConvNeXt's; nor where only some of the stages are such."""
+    model = Model(layers=nn.Sequential(Stage(2, attention=True), Stage(3, attention=True)), norm=nn.LayerNorm(8))
+    expected = [[f"layers.{stage}.{name}" for name in names] for stage, names in OPENED]
+    assert found(model) == (expected, ["norm"])
+    for first in (Stage(2, attention=False), Residual()):
+        model = Model(layers=nn.Sequential(first, Stage(3, attention=True)), norm=nn.LayerNorm(8))
+        assert found(model) == (numbered("layers", 2), ["norm"])
+
+
+OPENED = [
+    *((0, names) for names in (["step", "blocks.0"], ["blocks.1", "after"])),
+    *((1, names) for names in (["step", "blocks.0"], ["blocks.1"], ["blocks.2", "after"])),
+]
+
+
+class Stage(nn.Module):
+    def __init__(self, number: int, *, attention: bool) -> None:
+        super().__init__()
+        self.step = layer(8)
+        self.blocks = nn.ModuleList(Residual() for _ in range(number))
+        for block in self.blocks if attention else []:
+            block.attn = layer(8)
+        self.after = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.step(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.after(x)  # type: ignore[no-any-return]
+
+
 def test_an_encoder_within_the_model_is_opened() -> None:
     assert found(Model(encoder=Encoder(), norm=nn.LayerNorm(8))) == (numbered("encoder.units", 4), ["norm"])
 

@@ -10,6 +10,8 @@ from dinodiet.errors import UserError
 
 from .small import build_small
 
+NEWER = ["clip", "siglip2", "swin", "swinv2", "convnextv2", "beit", "eva02", "pe"]
+
 
 def rates(module: nn.Module) -> list[float]:
     return [part.drop_prob for part in module.modules() if isinstance(part, DropPath)]
@@ -20,7 +22,9 @@ def test_the_rate_rises_linearly_over_a_transformers_blocks() -> None:
     assert rates(backbone) == pytest.approx([0.1, 0.1, 0.2, 0.2])  # two branches a block, none dropped in the first
 
 
-@pytest.mark.parametrize("model", ["resnet18", "efficientnet_lite0", "mobilevit_xxs", "dinov3_convnext", "dinov3"])
+@pytest.mark.parametrize(
+    "model", ["resnet18", "efficientnet_lite0", "mobilevit_xxs", "dinov3_convnext", "dinov3", *NEWER]
+)
 def test_every_family_has_it(model: str) -> None:
     found = rates(build_small(model, drop_path=0.3))
     assert found == sorted(found)

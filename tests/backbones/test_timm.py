@@ -87,6 +87,26 @@ def test_mean_patch_leaves_out_the_class_token_and_the_registers() -> None:
     torch.testing.assert_close(backbone(x), tokens[:, 5:].mean(dim=1))
 
 
+@pytest.mark.parametrize("model", ["siglip2", "pe"])
+def test_map_is_learned_pooling_and_is_left_out_where_it_is_not_used(model: str) -> None:
+    backbone = build_small(model, feature="map").eval()
+    x = images(backbone.input.size)
+    tokens = backbone.model.forward_features(backbone.normalize(x))
+    torch.testing.assert_close(backbone(x), backbone.model.attn_pool(tokens))
+    assert torch.equal(backbone(x), build_like(backbone, model, "pooled")(x))
+    mean = build_like(backbone, model, "mean_patch")
+    assert mean.model.attn_pool is None
+    torch.testing.assert_close(mean(x), tokens[:, mean.model.num_prefix_tokens :].mean(dim=1))
+
+
+def build_like(original: TimmBackbone, model: str, feature: str) -> TimmBackbone:
+    """Return a backbone with another feature and the same weights."""
+    backbone = build_small(model, feature=feature).eval()
+    places = backbone.state_dict()
+    backbone.load_state_dict({key: value for key, value in original.state_dict().items() if key in places})
+    return backbone
+
+
 @pytest.mark.parametrize("model", ["ijepa", "aimv2"])
 def test_models_without_class_token_average_normalised_patches_as_published(model: str) -> None:
     backbone = build_small(model).eval()
@@ -109,7 +129,13 @@ def test_pooled_is_what_timm_feeds_the_classifier(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "feature", "choices"),
-    [("resnet18", "cls", "pooled"), ("ijepa", "cls", "mean_patch, pooled"), ("mae", "clss", "cls, mean_patch, pooled")],
+    [
+        ("resnet18", "cls", "pooled"),
+        ("ijepa", "cls", "mean_patch, pooled"),
+        ("mae", "clss", "cls, mean_patch, pooled"),
+        ("mae", "map", "cls, mean_patch, pooled"),
+        ("siglip2", "cls", "mean_patch, map, pooled"),
+    ],
 )
 def test_a_feature_that_the_model_lacks_is_refused(model: str, feature: str, choices: str) -> None:
     with pytest.raises(UserError, match=f"^feature: '{feature}' .* {choices}$"):
@@ -263,7 +289,25 @@ def test_a_patch_size_is_refused_where_there_are_no_patches() -> None:
         build("resnet18", patch_size=4)
 
 
-@pytest.mark.parametrize("model", ["dino", "dinov2", "dinov3", "mae", "ijepa", "aimv2", "vit_tiny"])
+ANY_SIZE = ["dino", "dinov2", "dinov3", "mae", "ijepa", "aimv2", "vit_tiny", "clip", "siglip2", "deit3", "eva02", "pe"]
+
+
+@pytest.mark.parametrize("model", ["swin", "swinv2"])
+def test_windows_are_padded_for_crops_of_other_sizes(model: str) -> None:
+    backbone = build_small(model)
+    assert backbone.input.divisor == 4
+    assert backbone(images(32)).shape == backbone(images(20)).shape == (2, 24)
+
+
+def test_position_biases_of_one_grid_take_one_size() -> None:
+    backbone = build_small("beit", image_size=64)
+    assert backbone.input.divisor == 64
+    assert MultiCrop(backbone.input, crops="2+4").groups[1][0].size == 64
+    with pytest.raises(UserError, match=r"^crops: 32 pixels, but the backbone takes images of 64 pixels alone"):
+        MultiCrop(backbone.input, crops="2x64+4x32")
+
+
+@pytest.mark.parametrize("model", ANY_SIZE)
 def test_transformers_take_crops_of_several_sizes(model: str) -> None:
     backbone = build_small(model)
     side = backbone.input.divisor
@@ -313,5 +357,6 @@ def test_a_backbone_carries_its_description() -> None:
 
 
 def test_every_family_has_a_small_member() -> None:
+    """SigLIP's network is that of SigLIP 2."""
     families = {file.split("_")[0] for file in SMALL}
-    assert families | {"resnet"} >= {file.split("_")[0] for file in FAMILIES}
+    assert families | {"resnet", "siglip"} >= {file.split("_")[0] for file in FAMILIES}

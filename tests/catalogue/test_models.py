@@ -35,6 +35,33 @@ ROUNDED: dict[str, Mapping[str, float]] = {
     "mobilevit": {"s": 5.6 - 0.641, "xs": 2.32 - 0.385, "xxs": 1.27 - 0.321},
     "resnet": {"simclr_2x": 94, "simclr_4x": 375, "clip": 23.5},
     "resnet5m": {"resnet5m": 5.0},
+    # Less the projection, which OpenCLIP counts.
+    "clip": dict.fromkeys(["base32", "base32_laion"], 87.85 - 0.393)
+    | dict.fromkeys(["base16", "base16_laion"], 86.19 - 0.393)
+    | {"large14": 303.97 - 0.786, "large14_laion": 303.97 - 0.786, "large14_336": 304.29 - 0.786}
+    | {"huge14_laion": 632.08 - 1.311},
+    # As OpenCLIP counts; B/32 and giant by the paper's widths and depths.
+    "siglip": {"base": 92.88, "base_256": 92.93, "large": 315.96, "so400m14": 427.68},
+    "siglip2": {"base32": 92.88 + 1.77, "base": 92.88, "base_256": 92.93, "large": 315.96}
+    | {"so400m14": 427.68, "so400m16": 427.68, "giant": 40 * 28.3 + 28.3 + 1.2},
+    # Less the classifier of 1,000 classes.
+    "swin": {"tiny": 28.3 - 0.769, "small": 50 - 0.769, "base": 88 - 1.025, "large": 197 - 1.537},
+    "swinv2": {"tiny": 28.3 - 0.769, "small": 50 - 0.769, "base": 88 - 1.025, "large": 197 - 1.537},
+    "convnext": {"tiny": 28.6 - 0.769, "small": 50 - 0.769, "base": 89 - 1.025, "large": 198 - 1.537}
+    | {"xlarge": 350 - 2.049},
+    "convnextv2": {"atto": 3.7 - 0.321, "femto": 5.2 - 0.385, "pico": 9.1 - 0.513, "nano": 15.6 - 0.641}
+    | dict.fromkeys(["tiny", "tiny_fcmae"], 28.6 - 0.769)
+    | dict.fromkeys(["base", "base_fcmae"], 89 - 1.025)
+    | dict.fromkeys(["large", "large_fcmae"], 198 - 1.537)
+    | dict.fromkeys(["huge", "huge_fcmae"], 660 - 2.817),
+    "deit3": {"small": 22.0 - 0.385, "medium": 38.85 - 0.513, "base": 86.6 - 0.769, "large": 304.4 - 1.025}
+    | {"huge": 632.1 - 1.281},
+    "beit": {"base": 86, "large": 304, "base_v2": 86, "large_v2": 304},
+    "eva02": {"tiny": 5.76 - 0.193, "small": 22, "base": 86, "large": 304, "large_m38m": 304},
+    # Core as published; the others by their depth, without the pooling, which is about a block.
+    "pe": {"tiny": 5.5 + 0.45, "small": 21.7 + 1.8, "base": 93, "large": 320, "gigantic": 1_880}
+    | {"large_lang": 320 - 2 * 12.6, "gigantic_lang": 1_880 - 3 * 37 - 28, "base_spatial": 93 - 7.1}
+    | {"large_spatial": 320 - 12.6, "gigantic_spatial": 1_880 - 28},
 }
 SHAPES = {name: json.loads((REFERENCES / f"{name}_shapes.json").read_text()) for name in ("aim", "mambavision")}
 # One of each architecture; the others are built in CI alone, as a transformer of 40 blocks takes a second.
@@ -42,6 +69,8 @@ QUICK = {
     *(("vit", "tiny"), ("dino", "small16"), ("mae", "base"), ("dinov2", "small"), ("dinov3", "small")),
     *(("dinov3_convnext", "tiny"), ("efficientnet_lite0", "lite0"), ("mobilenetv2", "100"), ("mobilevit", "xxs")),
     *(("resnet", "18"), ("resnet", "50"), ("resnet", "simclr_1x"), ("resnet5m", "resnet5m")),
+    *(("clip", "base16"), ("siglip2", "base"), ("swin", "tiny"), ("convnextv2", "atto"), ("beit", "base")),
+    *(("eva02", "tiny"), ("pe", "tiny")),
 }
 
 

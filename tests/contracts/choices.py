@@ -19,13 +19,15 @@ from tests.running import TINY, composed
 # A small member of each family of models, where the file's own is large: changes of its node.
 _VIT = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 _DINOV2 = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3}
+_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+_SWIN = {"embed_dim": 12, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
 SMALL: dict[str, dict[str, Any]] = {
     "aim": {"image_size": 42, "probe_layers": [0, 1, 3], "model_args": {"embed_dim": 32, "depth": 4, "num_heads": 2}},
     "aimv2": {"image_size": 42, "model_args": _VIT},
     "dino": {"image_size": 32, "model_args": _VIT},
     "dinov2": {"image_size": 42, "size": "small_reg", "model_args": _VIT},
     "dinov3": {"image_size": 32, "model_args": {**_VIT, "num_heads": 2}},
-    "dinov3_convnext": {"image_size": 64, "model_args": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}},
+    "dinov3_convnext": {"image_size": 64, "model_args": _CONVNEXT},
     "ijepa": {"image_size": 42, "model_args": _VIT},
     "mae": {"image_size": 32, "model_args": _VIT},
     "mambavision": {
@@ -35,6 +37,17 @@ SMALL: dict[str, dict[str, Any]] = {
         },
     },
     "vit": {"image_size": 32, "model_args": _VIT},
+    "clip": {"image_size": 32, "model_args": _VIT},
+    "siglip": {"image_size": 32, "model_args": {**_VIT, "act_layer": "gelu_tanh"}},
+    "siglip2": {"image_size": 32, "model_args": {**_VIT, "act_layer": "gelu_tanh"}},
+    "deit3": {"image_size": 32, "model_args": _VIT},
+    "beit": {"image_size": 32, "model_args": _VIT},
+    "eva02": {"image_size": 42, "model_args": {**_VIT, "num_heads": 2}},
+    "pe": {"image_size": 32, "model_args": {**_VIT, "num_heads": 2}},
+    "swin": {"image_size": 32, "model_args": {**_SWIN, "strict_img_size": False}},
+    "swinv2": {"image_size": 32, "model_args": {**_SWIN, "strict_img_size": False}},
+    "convnext": {"image_size": 64, "model_args": _CONVNEXT},
+    "convnextv2": {"image_size": 64, "model_args": _CONVNEXT},
     "efficientnet_lite0": {"image_size": 64},
     "resnet5m": {"image_size": 64},
     "mobilenetv2": {"image_size": 64, "size": "035"},

@@ -20,6 +20,8 @@ _ATTENTION: Rules = (
     (r"\.(?:attention\.attention|attention\.self|attention|self_attn)\.(?:v_proj|value)\.", ".attn.v."),
     (r"\.(?:attention\.output\.dense|attention\.o_proj|self_attn\.out_proj|attention\.out_proj)\.", ".attn.proj."),
     (r"\.attention\.attention\.relative_position_bias\.", ".attn."),
+    (r"^encoder\.relative_position_bias\.", "rel_pos_bias."),
+    (r"\.attention\.self\.continuous_position_bias_mlp\.", ".attn.cpb_mlp."),
     (r"\.attention\.self\.", ".attn."),
 )
 _BLOCK: Rules = (
@@ -32,6 +34,7 @@ _BLOCK: Rules = (
     (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
     (r"\.lambda_(\d)$", r".gamma_\1"),
 )
+SHARED_BIASES = "rel_pos_bias.relative_position_bias_table"  # of BEiT while it pretrains
 _GATED: Rules = ((r"\.gate_proj\.", ".w1."), (r"\.mlp\.up_proj\.", ".mlp.w2."), (r"\.mlp\.down_proj\.", ".mlp.w3."))
 _TRANSFORMER: Rules = (
     *_ATTENTION,
@@ -88,7 +91,7 @@ def renamed(state: State, rules: Rules) -> State:
 
 
 def _transformer(state: State) -> State:
-    fixed = ("relative_position_index", "position_ids", "inv_freq")
+    fixed = ("relative_position_index", "relative_coords_table", "position_ids", "inv_freq")
     state = {key: value for key, value in state.items() if not key.endswith(fixed)}
     rules = _TRANSFORMER
     if any(".attention.q_proj." in key for key in state):  # DINOv3, by whose name for registers timm knows it
@@ -102,15 +105,26 @@ def _transformer(state: State) -> State:
         result["pos_embed"] = result["pos_embed"][None]
     if "patch_embed.proj.weight" in result and "norm_pre.weight" in result:
         result.pop("patch_embed.proj.bias", None)
-    return _pooled(result)
+    return _pooled(_without_position(result))
+
+
+def _without_position(state: State) -> State:
+    """Add the class token's position to it, where there are registers (DINOv2): timm has positions of patches alone."""
+    if "register_tokens" not in state or "pos_embed" not in state:
+        return state
+    rest = {key: value for key, value in state.items() if key not in ("register_tokens", "mask_token")}
+    token, positions = state["cls_token"], state["pos_embed"]
+    merged = {"cls_token": token + positions[:, :1], "pos_embed": positions[:, 1:]}
+    return rest | merged | {"reg_token": state["register_tokens"]}
 
 
 def _fused(state: State) -> State:
     """Return queries, keys and values as one; a bias that one of them lacks is zero.
 
-    BEiT has none for the keys, and keeps the two others by their own names.
+    BEiT and Swin V2 have none for the keys, and keep the two others by their own names.
     """
     result: State = {}
+    apart = ("relative_position_bias_table", "logit_scale")
     for key, value in state.items():
         match = re.fullmatch(r"(.*\.attn\.)([qkv])\.(weight|bias)", key)
         if match is None:
@@ -118,7 +132,8 @@ def _fused(state: State) -> State:
         elif match[2] == "q":
             block, kind = match[1], match[3]
             parts = [state.get(f"{block}{name}.{kind}", None) for name in "qkv"]
-            if kind == "bias" and f"{block}relative_position_bias_table" in state and parts[1] is None:
+            named = SHARED_BIASES in state or any(f"{block}{name}" in state for name in apart)
+            if kind == "bias" and named and parts[1] is None:
                 result |= {f"{block}q_bias": value, f"{block}v_bias": state[f"{block}v.bias"]}
             else:
                 result[f"{block}qkv.{kind}"] = torch.cat(

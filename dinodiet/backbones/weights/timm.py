@@ -21,6 +21,7 @@ from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.positions import TIMMS, Resizing, fit_positions
 from dinodiet.backbones.weights import packaged
 from dinodiet.backbones.weights.files import first_line, network_in, read_all, weights_path, whose
+from dinodiet.backbones.weights.filled import filled, spread
 from dinodiet.backbones.weights.layouts import to_known
 from dinodiet.backbones.weights.misfit import refuse_broken, refuse_misfit, refuse_nothing, unlike
 from dinodiet.backbones.weights.network import Found, State, find, refuse_prefix, tensors_in
@@ -42,7 +43,7 @@ HEADS: tuple[str, ...] = (
     "pooler.",
 )
 HEADS += ("projector.", "projection_head.", "predictor.", "prediction_head.", "prototypes.", "cls_classifier.")
-HEADS += ("distillation_classifier.", "pre_logits.", "lm_head.")
+HEADS += ("distillation_classifier.", "pre_logits.", "lm_head.", "attn_pool.")
 
 
 def load_weights(
@@ -145,8 +146,8 @@ def _fit(model: nn.Module, state: State) -> tuple[int, ...] | None:
 
 def _converted(model: nn.Module, state: State) -> State:
     """Return a state dict under timm's names, without what the model has no place for."""
-    found = _filter(model, to_known(state))
     own = model.state_dict()
+    found = filled(_filter(model, spread(to_known(state), own)), model)
     return {
         key: _as_convolution(value, own.get(key))
         for key, value in found.items()

@@ -29,6 +29,17 @@ OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, An
     ("mae", {}, layouts.mae_full),
     ("ijepa", {}, layouts.ijepa),
     ("aimv2", {}, layouts.aimv2),
+    ("clip", {}, layouts.clip),
+    ("siglip2", {}, layouts.open_clip),
+    ("siglip2", {"feature": "mean_patch"}, layouts.open_clip),
+    ("pe", {}, layouts.perception_encoder),
+    ("swin", {}, layouts.swin),
+    ("swinv2", {}, layouts.swin),
+    ("convnext", {}, layouts.convnext),
+    ("convnextv2", {}, layouts.convnext),
+    ("beit", {}, layouts.beit),
+    ("deit3", {}, layouts.deit3),
+    ("eva02", {}, layouts.eva02),
     ("vit_tiny", {}, layouts.classifier("head")),
     ("resnet18", {}, layouts.classifier("fc")),
     ("resnet5m", {}, layouts.classifier("fc")),
@@ -83,6 +94,31 @@ def test_official_files_fill_every_place(
 
 def test_all_families_have_a_layout() -> None:
     assert {model for model, _, _ in OFFICIAL} == set(SMALL)
+
+
+def test_biases_that_all_blocks_share_are_given_to_each(tmp_path: Path) -> None:
+    original = randomised("beit", feature="cls")
+    path = save(layouts.beit_pretrained(own_state(original)), tmp_path / "beit_base_patch16_224_pt22k.pth")
+    loaded = build_small("beit", feature="cls", weights=path).eval()
+    blocks = original.model.blocks
+    for block in blocks[1:]:
+        block.attn.relative_position_bias_table = blocks[0].attn.relative_position_bias_table
+    assert torch.equal(loaded.model.fc_norm.weight, original.model.fc_norm.weight)
+    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+
+
+@pytest.mark.parametrize("layout", [layouts.convnextv2_fcmae, layouts.without_norm])
+def test_a_masked_autoencoder_without_final_norm_is_normalised_without_scale(
+    layout: Callable[[layouts.State], dict[str, Any]], tmp_path: Path
+) -> None:
+    original = randomised("convnextv2", size="tiny_fcmae")
+    path = save(layout(own_state(original)), tmp_path / "fcmae.pt")
+    loaded = build_small("convnextv2", size="tiny_fcmae", weights=path).eval()
+    torch.nn.init.ones_(original.model.head.norm.weight)
+    torch.nn.init.zeros_(original.model.head.norm.bias)
+    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+    with pytest.raises(UserError, match=r"^weights: .*2 missing \(head.norm.weight, head.norm.bias\)"):
+        build_small("convnextv2", weights=path)
 
 
 def test_torchvisions_resnet_gives_torchvisions_features(tmp_path: Path) -> None:
