@@ -18,9 +18,10 @@ from dinodiet.errors import UserError
 COMMAND = (
     *("mode", "checkpoint", "tower", "export", "export_dir", "device", "num_workers", "data_dir", "outputs_dir"),
     *("cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach", "trust_targets", "compile"),
-    "grad_checkpointing",
+    *("grad_checkpointing", "embed"),
 )
-DOING = {"evaluate": "scoring", "export": "exporting"}  # modes that do something with a run that is there
+# Modes that do something with a run that is there.
+DOING = {"evaluate": "scoring", "export": "exporting", "embed": "embedding with"}
 
 
 def gate(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
@@ -51,12 +52,17 @@ def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
         check_trusted(plain, str(where), given.plain)
     moved = _moved(plain, str(plain.get("data_dir", given.data_dir)), given.data_dir)
     plain = {**moved, **{key: given.plain[key] for key in COMMAND}}
-    changed = [word for word in overrides if word.lstrip("+~").partition("=")[0] not in COMMAND]
+    changed = [word for word in overrides if _top(word) not in COMMAND]
     for word in sorted(changed, key=lambda word: not word.startswith("eval=")):  # which holds the dataset to score
         _take(word, given, plain, choices)
     told = f"; overridden: {' '.join(changed)}" if changed else ""
     print(f"{DOING[given.mode]} {place} with its own configuration{told}", flush=True)
     return _named(plain, choices, str(where))
+
+
+def _top(word: str) -> str:
+    """Return the first part of the key of a word."""
+    return word.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 def _named(plain: dict[str, Any], choices: Mapping[str, Any], where: str) -> Settings:

@@ -7,7 +7,7 @@ CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")
 LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # groups that say which runs, and where
 
 # Keys that say what a command does with its runs.
-COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir")
+COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir", "embed")
 
 EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
 

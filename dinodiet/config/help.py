@@ -42,6 +42,7 @@ EXAMPLES = {
     "mode=sanity model=dinov2 dataset=cifar10": "the frozen backbone against published scores",
     "mode=evaluate checkpoint=RUN dataset@eval.dataset=cifar10": "score a run again, here on another dataset",
     "mode=export checkpoint=RUN export=timm": "its weights to take away; or transformers, onnx, torch",
+    "mode=embed model=dinov2 dataset=folder dataset.source.root=DIR": "embeddings of images, to files",
     "model=mae --cfg job": "print every key and value of a run, and stop",
 }
 

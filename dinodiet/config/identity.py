@@ -70,10 +70,40 @@ def model_label(settings: Settings) -> str:
 
 def dataset_label(settings: Settings) -> str:
     """Return the dataset's choice, with the name of what it was told to open where that is another."""
-    choice, source = settings.choices["dataset"], settings.dataset.get("source", {})
+    return _dataset_label(settings.choices["dataset"], settings.dataset)
+
+
+def _dataset_label(choice: str, node: Node) -> str:
+    source = node.get("source", {})
     given = source.get("name") or (Path(source["root"]).name if choice == "folder" and source.get("root") else None)
     name = re.sub(r"[^\w.-]+", "-", str(given).rpartition("/")[2]) if given else choice
     return choice if name == choice else f"{choice}-{name}"
+
+
+def embeddings_identity(settings: Settings) -> dict[str, Any]:
+    """Return what embeddings that mode=embed writes depend on, with their format; a checkpoint goes by its name."""
+    nodes = {"model": settings.model, "dataset": settings.evaluation_dataset}
+    what = {group: canonical(_relative(node, settings.data_dir)) for group, node in nodes.items()}
+    how = {"seed": settings.seed, "precision": settings.precision, "format": settings.embed.format}
+    return {**what, "checkpoint": checkpoint_label(settings), "tower": settings.tower, **how}
+
+
+def embeddings_name(settings: Settings) -> str:
+    """Return the name of the folder of embeddings: readable, and determined by their identity."""
+    choice = settings.choices["dataset"]
+    if settings.evaluation.dataset is not None:
+        choice = settings.choices.get(EVALUATION_DATASET) or choice
+    encoder = checkpoint_label(settings) or model_label(settings)
+    dataset = _dataset_label(choice, settings.evaluation_dataset)
+    return f"{encoder}_{dataset}_{digest(embeddings_identity(settings))}"
+
+
+def checkpoint_label(settings: Settings) -> str | None:
+    """Return the name of the run that a checkpoint belongs to, with that of its file where one is given."""
+    if settings.checkpoint is None:
+        return None
+    place = Path(settings.checkpoint).expanduser()
+    return f"{place.absolute().parent.name}-{place.name}" if place.suffix else place.absolute().name
 
 
 def settings_hash(settings: Settings) -> str:

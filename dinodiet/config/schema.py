@@ -15,7 +15,7 @@ from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
 from dinodiet.errors import UserError
 
 LONGEST = 255  # bytes of a folder's name
-Mode = Literal["train", "evaluate", "sanity", "export", "plan", "fetch"]
+Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Tower = Literal["evaluated", "trained"]
 
@@ -35,6 +35,16 @@ class ScheduleConfig:
     weight_decay: Any = 0.05
     clip_grad: float | None = None
     clip_mode: str = "global"  # global: the norm over all parameters | per_tensor: each parameter on its own
+
+
+@dataclass
+class EmbedConfig:
+    """What mode=embed writes, and where."""
+
+    format: str = "parquet"
+    rows: int = 8192
+    splits: list[str] | None = None
+    out: str | None = None
 
 
 @dataclass
@@ -63,6 +73,7 @@ class RunConfig:
     retry: str | None = None
     detach: bool = False
     trust_targets: bool = False
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
     model: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +95,7 @@ def check(cfg: DictConfig) -> None:
         if group not in ("schedule", "eval") and "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
     _known(cfg.schedule, ScheduleConfig, "schedule.")
+    _known(cfg.embed, EmbedConfig, "embed.")
 
 
 def check_relations(plain: dict[str, Any]) -> None:

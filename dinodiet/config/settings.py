@@ -61,6 +61,16 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """What mode=embed writes: the format, images of a file, splits (None: all), and the folder (None: the study's)."""
+
+    format: Literal["parquet", "npz"]
+    rows: Count[int]
+    splits: list[Literal["train", "val", "test", "pretext"]] | None
+    out: str | None
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run. `plain` is the whole resolved configuration, `choices` the chosen group files by name."""
 
@@ -68,6 +78,7 @@ class Settings:
     plain: dict[str, Any]
     schedule: Schedule
     evaluation: Evaluation
+    embed: Embed
     name: str
     mode: Mode
     checkpoint: str | None
@@ -110,7 +121,9 @@ class Settings:
         return self.evaluation.dataset or self.dataset
 
 
-PREFIXES: dict[str, type] = {"": Settings, "schedule.": Schedule, "eval.": Evaluation}  # keys with types of their own
+GROUPS = ("schedule", "eval", "embed")  # keys that hold keys
+# Keys with types of their own.
+PREFIXES: dict[str, type] = {"": Settings, "schedule.": Schedule, "eval.": Evaluation, "embed.": Embed}
 
 
 def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
@@ -134,7 +147,7 @@ def check_plain(plain: dict[str, Any]) -> None:
     for prefix in PREFIXES:
         values, hints = plain[prefix[:-1]] if prefix else plain, hints_below(prefix)
         for name, value in values.items():
-            if prefix or name not in ("schedule", "eval"):
+            if prefix or name not in GROUPS:
                 check_value(value, hints.get(name, Node), prefix + name, hints_of)
     _check_optimizer(plain["schedule"]["optimizer"])
     check_relations(plain)
@@ -165,13 +178,13 @@ def from_unresolved(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Se
 
 def from_plain(plain: dict[str, Any], choices: Mapping[str, Any]) -> Settings:
     """Return resolved plain values as settings; they were checked before."""
-    groups = {"schedule", "eval"}
     return Settings(
         choices=own_choices(choices),
         plain=plain,
         schedule=Schedule(**plain["schedule"]),
         evaluation=_evaluation(plain["eval"]),
-        **{key: value for key, value in plain.items() if key in Settings.__dataclass_fields__ and key not in groups},
+        embed=Embed(**plain["embed"]),
+        **{key: value for key, value in plain.items() if key in Settings.__dataclass_fields__ and key not in GROUPS},
     )
 
 

@@ -27,7 +27,7 @@ class RawSplits:
 
     `val` is None where there is no official validation split. `pretext` is a separate split for self-supervised
     training (its labels may be None); None: the training images serve. `num_labels`, `multilabel` and `classes` as in
-    `DataSpec`; `statistics` are the published ones of the pixels.
+    `DataSpec`; `statistics` are the published ones of the pixels. `left_out` counts broken images that are in no split.
     """
 
     name: str
@@ -39,6 +39,7 @@ class RawSplits:
     multilabel: bool = False
     classes: tuple[str, ...] | None = None
     statistics: Statistics | None = None
+    left_out: int = 0
 
 
 def unlabelled(name: str, images: Images) -> RawSplits:
@@ -96,7 +97,7 @@ def open_dataset(
         classes=source.classes,
         statistics=statistics,
     )
-    return Data(spec, pretext=pretext, train=train, val=val, test=source.test, selection=selection)
+    return Data(spec, pretext, train, val, source.test, selection=selection, left_out=source.left_out)
 
 
 def native_size(splits: Sequence[Images]) -> int | None:

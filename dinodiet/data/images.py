@@ -119,7 +119,7 @@ class FileImages:
     def names(self) -> list[str]:
         """Return the paths of the files below the folder that holds all of them; frames as `file#number`."""
         root = os.path.commonpath(self.paths) if self.paths else "."
-        names = [_below(root, path) for path in self.paths]
+        names = [below(root, path) for path in self.paths]
         return names if self.frames is None else [f"{n}#{frame}" for n, frame in zip(names, self.frames, strict=True)]
 
     def fingerprint(self) -> str:
@@ -157,7 +157,7 @@ def _stat(path: str) -> tuple[int, int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_dev & LARGEST, stat.st_ino & LARGEST
 
 
-def _below(root: str, path: str) -> str:
+def below(root: str, path: str) -> str:
     """Return `os.path.relpath(path, root)`, which takes longer than all else that is done to open a large folder."""
     short = path.removeprefix(f"{root}/")
     plain = len(short) < len(path) and not short.startswith((".", "/")) and "/." not in short and "//" not in short

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,12 @@ def embed(
     """
 
     def compute() -> Tensor:
-        batches = in_order(images, runtime.batch_size, runtime.num_workers, pin_memory=runtime.device.type == "cuda")
-        features = _forward(encoder, batches, input, runtime, progress)
+        batches = []
+        for batch in embedded(encoder, images, input, runtime):
+            batches.append(batch)
+            if progress is not None:
+                progress(len(batch))
+        features = torch.cat(batches) if batches else torch.empty(0, 0)
         if not features.isfinite().all():
             raise FloatingPointError(f"the encoder's embeddings are not finite (precision={runtime.precision})")
         return features
@@ -89,28 +93,39 @@ class _Fetch(Dataset[Tensor | list[Tensor]]):
         return fetch(self._images, positions)
 
 
+def embedded(encoder: nn.Module, images: Images, input: InputSpec, runtime: Runtime) -> Generator[Tensor]:
+    """Yield the encoder's output for one batch of images after the other: float32 (B, D) on the CPU, in sample order.
+
+    The encoder is in eval mode until the last batch is taken, or the iterator is closed.
+
+    Raises:
+        MachineLimit, RuntimeError: as `in_order`.
+    """
+    memory_format = _memory_format(encoder)
+    with eval_mode(encoder):
+        for batch in in_order(images, runtime.batch_size, runtime.num_workers, pin_memory=_on_gpu(runtime)):
+            yield _forward(encoder, batch, input, runtime, memory_format)
+
+
+def _on_gpu(runtime: Runtime) -> bool:
+    return runtime.device.type == "cuda"
+
+
 # Not inference_mode: a tensor that a module makes then and keeps (rotary embeddings) could not be trained with later.
 @torch.no_grad()
 def _forward(
     encoder: nn.Module,
-    batches: Iterable[Tensor | list[Tensor]],
+    batch: Tensor | list[Tensor],
     input: InputSpec,
     runtime: Runtime,
-    progress: Callable[[int], object] | None,
+    memory_format: torch.memory_format,
 ) -> Tensor:
-    """Return float32 (N, D) on the CPU; of no images (0, 0)."""
-    memory_format = _memory_format(encoder)
-    device, features = runtime.device, []
-    with eval_mode(encoder):
-        for batch in batches:
-            images = batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else [i.to(device) for i in batch]
-            inputs = preprocess(images, input).contiguous(memory_format=memory_format)
-            with runtime.autocast():
-                output = encoder(inputs)
-            features.append(output.float().cpu())
-            if progress is not None:
-                progress(len(inputs))
-    return torch.cat(features) if features else torch.empty(0, 0)
+    device = runtime.device
+    images = batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else [i.to(device) for i in batch]
+    inputs = preprocess(images, input).contiguous(memory_format=memory_format)
+    with runtime.autocast():
+        output: Tensor = encoder(inputs)
+    return output.float().cpu()
 
 
 def _memory_format(encoder: nn.Module) -> torch.memory_format:

@@ -127,7 +127,7 @@ def _kind_in_study(file: Path, study: Path) -> str:
         return "unfinished files"
     if study / ".sweep" in file.parents:
         return "logs" if "jobs" in file.parts else "records of the sweep"
-    return "other"
+    return "embedded images" if study / "embeddings" in file.parents else "other"
 
 
 def _runs(study: Path, names: Sequence[str]) -> Place:

@@ -24,6 +24,7 @@ from dinodiet.io.files import write_json
 from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
+from dinodiet.run.embed import embed_images
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
@@ -40,7 +41,12 @@ from dinodiet.training.loop import fit
 
 REQUEUE_SECONDS = 300.0
 # Modes that leave no run behind.
-ALONE: dict[str, Callable[[Settings], dict[str, Any]]] = {"sanity": sanity, "evaluate": evaluate, "export": export}
+ALONE: dict[str, Callable[[Settings], dict[str, Any]]] = {
+    "sanity": sanity,
+    "evaluate": evaluate,
+    "export": export,
+    "embed": embed_images,
+}
 
 
 @limits_told()

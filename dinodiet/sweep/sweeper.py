@@ -104,7 +104,8 @@ class GridSweeper(Sweeper):
                 continue
             modes.add(task.config["mode"])
             trains = task.config["mode"] in ("train", "plan", "fetch")  # the other modes leave no run behind
-            tasks.setdefault((task.study, task.cell.run_id, task.wanted if trains else task.settings_hash), task)
+            what = task.wanted if trains else repr(task.config)
+            tasks.setdefault((task.study, task.cell.run_id, what), task)
         if refused:
             told = "; ".join(_cells(cells) + line for line, cells in refused.items())
             count = sum(map(len, refused.values()))

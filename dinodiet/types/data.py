@@ -111,7 +111,7 @@ class Data:
     """An opened dataset: `pretext` for self-supervised training; fit on `train`, choose on `val`, report on `test`.
 
     Of images without labels nothing is held out: `train` is `pretext`, and `val` and `test` are empty. `selection` says
-    how `pretext` was chosen where it is limited.
+    how `pretext` was chosen where it is limited. `left_out` counts broken images that are in no split.
     """
 
     spec: DataSpec
@@ -120,6 +120,7 @@ class Data:
     val: Images
     test: Images
     selection: Selection | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ WORDS: list[tuple[str, str | None]] = [
     ("mode=null", ""),
     ("mode=evaluate", "checkpoint"),
     ("mode=sanity", None),
+    ("mode=embed", None),
     ("mode=fetch", None),
     ("plan=nope", ""),
     ("plan=full", None),

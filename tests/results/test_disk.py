@@ -37,7 +37,7 @@ def outputs(tmp_path: Path) -> Path:
     fill(done, *RUN_FILES, *LEFTOVERS, "wandb/offline-run/x.wandb")
     fill(studies.write_status(study, "failed", state="failed"), *LEFTOVERS)
     fill(tmp_path / ".cache", *CACHED, "mine/notes.txt", size=4096)
-    fill(study, ".sweep/grid.json", ".sweep/jobs/1_log.out", "sanity.json")
+    fill(study, ".sweep/grid.json", ".sweep/jobs/1_log.out", "sanity.json", "embeddings/model_set/test.npz")
     return tmp_path
 
 
@@ -57,6 +57,7 @@ def test_all_kinds_are_shown_with_their_sizes(outputs: Path, capsys: pytest.Capt
     assert shown["checkpoints of finished runs"] == ["2 files", "2.0 KiB", "--clean takes all"]
     assert shown["unfinished files"] == ["2 files", "2.0 KiB", "--clean takes all"]
     assert shown["W&B"][0] == "1 file" and shown["logs"][0] == "3 files"
+    assert shown["embedded images"] == ["1 file", "1000 B"]
     assert shown["trunks"] == shown["embeddings"] == ["1 file", "4.0 KiB", "--clean takes all"]
     assert shown["total"][0] == f"{len(files(outputs)) - 1} files"  # what is not ours in the cache is not counted
     assert [line[0] for line in lines if line[0].startswith("/")] == [f"{outputs}/study", f"{outputs}/.cache"]

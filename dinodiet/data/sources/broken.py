@@ -56,7 +56,7 @@ def handle_broken(source: RawSplits, broken: Broken, folder: Path) -> RawSplits:
     if broken == "check":
         report(source.name, splits, found)
     changed: dict[str, Any] = sound
-    return replace(source, **changed)
+    return replace(source, left_out=sum(len(splits[split]) - len(images) for split, images in sound.items()), **changed)
 
 
 def _sound(where: str, images: Images, errors: dict[int, str], broken: Broken) -> Images:

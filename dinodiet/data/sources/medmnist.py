@@ -105,13 +105,13 @@ def medmnist_set(
     _ensure(name, path, size, download)
     multilabel = _is_multilabel(name)
     try:
-        splits = {split: _split(path, split, size, multilabel, unpack) for split in ("train", "val", "test")}
+        train, val, test = (_split(path, split, size, multilabel, unpack) for split in ("train", "val", "test"))
     except BROKEN as error:
         reason = why_broken(path, error)
         raise UserError(f"{path} is broken ({reason}); delete it and run again with download=true") from error
     classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
     source = RawSplits(
-        name=name, num_labels=len(classes), multilabel=multilabel, classes=classes, statistics=PIXELS, **splits
+        name, train, test, len(classes), val=val, multilabel=multilabel, classes=classes, statistics=PIXELS
     )
     check_published(source, path, published, _by_hand(name, size))
     return source

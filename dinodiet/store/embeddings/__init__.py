@@ -1,0 +1,1 @@
+"""Embeddings on disk, in files that other programs read. Imports no torch."""
