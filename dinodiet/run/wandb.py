@@ -6,14 +6,16 @@ import atexit
 import contextlib
 import csv
 import hashlib
+import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
 from dinodiet.errors import UserError, one_line
+from dinodiet.io.room import check_room
 from dinodiet.run.guarded import tell
 from dinodiet.store.rundir import RunDir
 
@@ -22,6 +24,8 @@ TAG_LENGTH, NAME_LENGTH = 64, 128
 NOT_IN_PROJECTS = "/\\#?%:"
 INIT_SECONDS = 15.0  # for the server's first answer; `WANDB_INIT_TIMEOUT` may say another time
 MOST_INIT_SECONDS = 30.0  # together with the offline record that follows it stays below `guarded.SECONDS`
+FINISH_SECONDS = 30.0  # for what is still to be sent when the run ends; below `guarded.SECONDS` too
+ROOM = 2**18  # bytes that a record needs at least
 Mode = Literal["online", "offline", "disabled"]
 Known = Literal["online", "offline", "disabled", "shared"]
 MODES: dict[str, Known] = {
@@ -44,7 +48,8 @@ class Wandb:
     A resumed run continues its record. Online W&B sees to that. Offline it would leave a part for every start: the
     record is written anew instead, from `metrics.jsonl`, so that `wandb sync` finds one whole run.
 
-    `online` without an account or network turns into `offline` with a warning: tracking never stops a run.
+    `online` without an account or network turns into `offline` with a warning: tracking never stops a run. What a
+    server that is gone did not take until the end is kept in the folder, and the warning says how to send it.
 
     Raises:
         UserError: W&B does not take a project, entity or tag, or WANDB_MODE is none of its modes.
@@ -77,7 +82,9 @@ class Wandb:
         options = {**self._options, "id": wandb_id(study, run_id), "name": environment.get("WANDB_NAME") or run_id}
         options |= {"group": environment.get("WANDB_RUN_GROUP") or study, "config": config}
         options |= {"dir": environment.get("WANDB_DIR") or str(folder)}
-        options["settings"] = wandb.Settings(silent=True, console="off", init_timeout=_init_seconds(environment))
+        check_room(Path(options["dir"]), ROOM)
+        _quieten(environment)
+        options["settings"] = _settings(environment)
         reason = None
         if self._mode != "offline":
             reason = self._start_online(options)
@@ -137,10 +144,16 @@ class Wandb:
 
             self._log_earlier()
             self._run.summary.update(summary)
-            self._run.finish(exit_code=exit_code)
-            self._run = None
+            record, self._run, place = self._run, None, Path(self._run.dir).parent
+            try:
+                record.finish(exit_code=exit_code)
+            except TimeoutError as error:
+                raise TimeoutError(f"the server did not take all; send it with: wandb sync {place}") from error
             wandb.teardown()  # else it is waited for at the end of Python, without a limit
             atexit.unregister(_disarm)
+            check_room(place, ROOM)
+            if reason := _refused(place):
+                raise ConnectionError(f"{reason}; send it with: wandb sync {place}")
 
     def _forget_parts(self, folder: Path, where: Path, record: str) -> None:
         """Remove the offline parts of earlier starts: what they hold is in `metrics.jsonl` too, and is logged again."""
@@ -185,6 +198,28 @@ def _mode(mode: Mode | None, environment: Mapping[str, str]) -> Known:
 
 def _tags(environment: Mapping[str, str]) -> list[str]:
     return [tag for tag in environment.get("WANDB_TAGS", "").split(",") if tag]
+
+
+def _quieten(environment: MutableMapping[str, str]) -> None:
+    """Keep W&B from waiting for a server that is gone, and from tracebacks where its own log cannot be written."""
+    environment.setdefault("WANDB_ERROR_REPORTING", "false")
+    logging.raiseExceptions = False
+
+
+def _refused(place: Path) -> str | None:
+    """Return why a server took no more of a record, which W&B writes into its log alone; None: it did, or no log."""
+    with contextlib.suppress(OSError):
+        text = (place / "logs" / "debug-internal.log").read_text(errors="replace")
+        if found := re.search(r'filestream: fatal error: (?:filestream: )?([^"]{1,200}?)[:\s]*"', text):
+            return found[1]
+    return None
+
+
+def _settings(environment: Mapping[str, str]) -> Any:
+    import wandb  # noqa: PLC0415
+
+    seconds = {"init_timeout": _init_seconds(environment), "finish_timeout": FINISH_SECONDS}
+    return wandb.Settings(silent=True, console="off", finish_timeout_raises=True, **seconds)
 
 
 def _init_seconds(environment: Mapping[str, str]) -> float:
