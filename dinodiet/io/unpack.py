@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
+from dinodiet.io.zips import opened_zip
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -134,7 +135,7 @@ def gunzip(packed: Path, target: Path) -> None:
 
 
 def _opened(archive: Path) -> AbstractContextManager[tarfile.TarFile | zipfile.ZipFile]:
-    return zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive, tarinfo=_Header)
+    return opened_zip(archive) if archive.suffix == ".zip" else tarfile.open(archive, tarinfo=_Header)
 
 
 def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Member]:

@@ -11,6 +11,7 @@ import pytest
 
 from dinodiet.backbones.weights.released import HubFile
 from dinodiet.errors import UserError
+from dinodiet.io import answers
 from dinodiet.io import transfer as module
 from dinodiet.io.transfer import transfer
 
@@ -21,8 +22,10 @@ Answer = Callable[[socket.socket, int], None]
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for name, seconds in {"OPEN": 0.6, "READ": 0.4, "WINDOW": 0.6, "PAUSE": 0.0}.items():
-        monkeypatch.setattr(module, f"{name}_SECONDS", seconds)
+    monkeypatch.setattr(answers, "OPEN_SECONDS", 0.6)
+    for place, name, seconds in ((answers, "READ", 0.4), (module, "READ", 0.4), (module, "WINDOW", 0.6)):
+        monkeypatch.setattr(place, f"{name}_SECONDS", seconds)
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.0)
 
 
 @contextlib.contextmanager
@@ -143,12 +146,12 @@ def test_a_server_that_stalls_and_then_serves_is_waited_for(tmp_path: Path) -> N
 
 def test_the_real_limits_end_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert module.OPEN_SECONDS + module.WINDOW_SECONDS + module.READ_SECONDS < 60
+    assert answers.OPEN_SECONDS + module.WINDOW_SECONDS + module.READ_SECONDS < 60
 
 
 @pytest.mark.parametrize("answer", [silent, dripping_head])
 def test_a_hub_that_gives_no_answer_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
-    monkeypatch.setattr(module, "getproxies", dict)
+    monkeypatch.setattr(answers, "getproxies", dict)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with serving(answer) as url:
@@ -158,6 +161,6 @@ def test_a_hub_that_gives_no_answer_is_left(tmp_path: Path, monkeypatch: pytest.
             "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/{revision}/{filename}"
         )
         with pytest.raises(OSError, match=r"no answer|timed out"):
-            module.check_hub(answers=True)
+            answers.check_hub(answers=True)
         with pytest.raises(UserError, match=r"could it be fetched .*no answer"):
             HubFile("owner/models", "net.pth").get()

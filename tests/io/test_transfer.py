@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dinodiet.io import transfer as module
-from dinodiet.io.transfer import check_hub, transfer
+from dinodiet.io.transfer import transfer
 from tests.web import Web, serving
 
 CONTENT = bytes(range(256)) * 40
@@ -119,14 +118,3 @@ def test_a_full_disk_is_told_before_anything_is_asked_of_it(
     with pytest.raises(OSError, match=rf"10.0 KiB to write to {tmp_path}, 4.9 KiB free"):
         transfer(f"{web.address}/set.zip", tmp_path / "set.zip")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_hub_is_asked_for_in_an_instant(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "getproxies", dict)
-    check_hub()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")  # where nobody listens
-    with pytest.raises(ConnectionRefusedError):
-        check_hub()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set"):
-        check_hub()

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from dinodiet.io.mistaken import other_format, page_or_pointer
+from dinodiet.io.zips import opened_zip
 
 _START = 1024  # bytes looked at
 _TORCH = "weights are read from .pt, .pth, .bin, .ckpt, .pth.tar and .safetensors"
@@ -79,7 +80,7 @@ def _what(start: bytes, path: Path) -> str | None:
 
 
 def _archive(path: Path) -> str | None:
-    with zipfile.ZipFile(path) as archive:
+    with opened_zip(path) as archive:
         names = archive.namelist()
     if any(name.endswith("constants.pkl") for name in names):
         return "a TorchScript archive; save the state_dict() of the model instead"

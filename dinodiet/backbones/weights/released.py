@@ -27,8 +27,9 @@ from huggingface_hub.file_download import repo_folder_name
 
 from dinodiet.backbones.weights.files import first_line
 from dinodiet.errors import NotReleased, UserError
+from dinodiet.io.answers import OPEN_SECONDS, check_hub, in_time
 from dinodiet.io.assets import Asset, present
-from dinodiet.io.transfer import OPEN_SECONDS, check_hub, digest, in_time, transfer
+from dinodiet.io.transfer import digest, transfer
 
 AHEAD = "mode=fetch gets it ahead of time where there is a network"
 

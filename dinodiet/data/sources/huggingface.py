@@ -22,11 +22,11 @@ from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, require
 from dinodiet.data.sources.used_bits import scale_to_used_bits
 from dinodiet.errors import NotOnDisk, UserError, one_line, printable
+from dinodiet.io.answers import check_hub
 from dinodiet.io.assets import Asset, needs, planned
 from dinodiet.io.limits import raise_limit
 from dinodiet.io.mistaken import why_unreadable
 from dinodiet.io.scratch import data_root
-from dinodiet.io.transfer import check_hub
 from dinodiet.types import Images
 
 HOW_PATH = "give the folder of the .parquet or .arrow files"

@@ -169,7 +169,7 @@ def test_a_missing_file_folder_or_shard_is_named(tmp_path: Path) -> None:
 def offline(monkeypatch: pytest.MonkeyPatch, fetched: Path | None = None) -> None:
     monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", fetched is None)
-    monkeypatch.setattr("dinodiet.io.transfer.getproxies", lambda: {"https": "proxy"})
+    monkeypatch.setattr("dinodiet.io.answers.getproxies", lambda: {"https": "proxy"})
     monkeypatch.setattr(released, "_file_from_hub", lambda *_: fetched or pytest.fail("asked"))
 
 

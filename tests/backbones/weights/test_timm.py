@@ -49,7 +49,7 @@ OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, An
 ]
 
 
-CONNECT = "dinodiet.io.transfer.socket.create_connection"
+CONNECT = "dinodiet.io.answers.socket.create_connection"
 
 
 def randomised(model: str, **changes: Any) -> TimmBackbone:
@@ -257,9 +257,9 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPat
         raise OSError("Network is unreachable\nand more that fills the screen")
 
     monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
-    monkeypatch.setattr("dinodiet.io.transfer.getproxies", dict)
+    monkeypatch.setattr("dinodiet.io.answers.getproxies", dict)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("dinodiet.io.transfer.socket.create_connection", refuse)
+    monkeypatch.setattr("dinodiet.io.answers.socket.create_connection", refuse)
     monkeypatch.setattr(released, "get_hf_file_metadata", lambda *_, **__: pytest.fail("a minute of retries"))
     with pytest.raises(UserError) as caught:
         build_small("dinov2", weights="hub")
@@ -275,7 +275,7 @@ def test_offline_mode_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(
-        "dinodiet.io.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
+        "dinodiet.io.answers.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
     )
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         build_small("dinov2", weights="hub")
@@ -292,7 +292,7 @@ def test_cached_hub_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(released, "try_to_load_from_cache", cached)
     monkeypatch.setattr(
-        "dinodiet.io.transfer.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
+        "dinodiet.io.answers.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
     )
     loaded = build_small("resnet18", weights="hub").eval()
     assert asked == ["timm/resnet18.tv_in1k"]
