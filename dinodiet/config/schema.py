@@ -108,6 +108,7 @@ def check_relations(plain: dict[str, Any]) -> None:
     if plain["export"] is not None and plain["mode"] != "export":
         raise UserError(f"export: {plain['export']}, but mode={plain['mode']} writes no weights; add mode=export")
     _check_name(plain["name"])
+    _check_paths(plain)
     _check_size(plain["model"])
 
 
@@ -133,6 +134,14 @@ def _check_name(name: str) -> None:
         raise UserError(f"name: {name!r} names the folder below outputs_dir; give a plain name such as my_study")
     if max(len(os.fsencode(part)) for part in name.split("/")) > LONGEST:
         raise UserError(f"name: {name[:40]!r}... names a folder, and a folder's name has up to {LONGEST} bytes")
+
+
+def _check_paths(plain: dict[str, Any]) -> None:
+    """Refuse paths with nothing in them, which would be the folder that one works in."""
+    for key in ("data_dir", "outputs_dir", "cache_dir", "checkpoint"):
+        if plain[key] is not None and not plain[key].strip():
+            wanted = "a path, or null" if key in ("cache_dir", "checkpoint") else "the path of a folder"
+            raise UserError(f"{key}: {plain[key]!r}; must be {wanted}")
 
 
 def _known(node: DictConfig, schema: type, prefix: str) -> None:

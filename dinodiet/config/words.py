@@ -65,6 +65,8 @@ def chooses(override: Override, loader: Any) -> bool:
 def check_chosen(choices: Mapping[str, Any], words: Sequence[str], loader: Any) -> None:
     """Refuse a run without one of its groups, or with a second choice of one, which Hydra would mix into the first.
 
+    Of several choices none may come twice: a second k-NN would be the first one.
+
     Raises:
         UserError: one line that names the group and its choices.
     """
@@ -74,6 +76,14 @@ def check_chosen(choices: Mapping[str, Any], words: Sequence[str], loader: Any) 
     for word in words:
         if (group := word.partition("=")[0].removeprefix("+")) in CHOICES and word.startswith("+"):
             raise UserError(f"{group}: leave out the +: a run has one already")
+        if group in SEVERAL and (name := _twice(word.partition("=")[2])) is not None:
+            raise UserError(f"{group}: {name} comes twice; name each once")
+
+
+def _twice(value: str) -> str | None:
+    """Return what a list of choices has more than once; None where it is none, or has nothing so."""
+    names = [name.strip(" '\"").removesuffix(".yaml") for name in value.strip("[] ").split(",")]
+    return next((name for name in names if value.startswith("[") and names.count(name) > 1), None)
 
 
 def check_one(words: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
 from dinodiet.run import checkpoint, console
+from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.parts import build_backbone, build_scorer, decode_once, open_data, runtime_of
 from dinodiet.run.scoring import Scoring
 from dinodiet.run.trained import Encoder, directory_of, place_of, read_stored
@@ -68,6 +69,7 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Encoder) -> tuple[Sco
         spec = replace(spec, image_size=encoder[2]["size"])
     if other is not None or spec.statistics is None:  # what it was trained with, whatever is the dataset's
         spec = replace(spec, statistics=_normalised_by(encoder[2]))
+    check_scoring_fits(settings, spec, runtime.device)
     backbone = build_backbone(settings, spec)
     scorer = build_scorer(settings, data, backbone, runtime)
     scorer.data = decode_once(settings, data)

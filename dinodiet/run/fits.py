@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import torch
 
 from dinodiet.backbones.meta import backbone_on_meta
@@ -47,13 +50,45 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None
         memory, side = held(settings, method, trained), backbone.input.size
     except Exception:
         return
-    there = f"{'the GPU' if device.type == 'cuda' else 'this machine'} has {byte_size(most)}"
+    there = _there(device, most)
     if memory > most:
         raise UserError(
             f"{_heaviest(method, settings)}: weights, gradients and optimiser state take {byte_size(memory)}, {there}"
         )
     if not settings.compile and not _is_small(settings, spec, side, most):
         _check_activations(settings, method, spec, memory, side, most, there)
+
+
+def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None:
+    """Refuse an evaluation of a backbone alone that needs more memory than there is; as `check_fits`.
+
+    Args:
+        settings: of a run that is not trained.
+        spec: of the dataset that is scored.
+        device: where.
+
+    Raises:
+        UserError: one line that names the key, the estimate and what there is.
+    """
+    most = memory_of(device)
+    if most is None:
+        return
+    try:
+        backbone: Any = backbone_on_meta(settings.model, spec)
+        memory, side = size_of((*backbone.parameters(), *backbone.buffers())), backbone.input.size
+        key = json.dumps([settings.model, spec.image_size, spec.native_size], sort_keys=True)
+        small = _is_small(settings, spec, side, most)
+        batch = settings.evaluation.batch_size
+        scoring = 0 if small else _seen.evaluation(key, backbone, batch, side, settings.precision)
+    except Exception:
+        return
+    if memory > most:
+        raise UserError(f"model: its weights take {byte_size(memory)}, {_there(device, most)}")
+    _check_scoring(settings, side, memory + scoring, most, _there(device, most))
+
+
+def _there(device: torch.device, most: int) -> str:
+    return f"{'the GPU' if device.type == 'cuda' else 'this machine'} has {byte_size(most)}"
 
 
 def _check_activations(
@@ -68,9 +103,14 @@ def _check_activations(
         raise UserError(
             f"schedule.batch_size: a step on {images} {of} takes about {byte_size(needed.step)}, {there}; {LESS}"
         )
-    if needed.scoring > MARGIN * most:
+    _check_scoring(settings, side, needed.scoring, most, there)
+
+
+def _check_scoring(settings: Settings, side: int, needed: int, most: int, there: str) -> None:
+    if needed > MARGIN * most:
+        of = f"images of {side} px (dataset.image_size)"
         raise UserError(
-            f"eval.batch_size: {settings.evaluation.batch_size} {of} take about {byte_size(needed.scoring)}, {there}; "
+            f"eval.batch_size: {settings.evaluation.batch_size} {of} take about {byte_size(needed)}, {there}; "
             "lower one of them"
         )
 

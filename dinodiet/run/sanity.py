@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dinodiet.errors import UserError
 from dinodiet.io import machine
 from dinodiet.io.files import write_json
 from dinodiet.run import console
+from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.parts import build_backbone, build_scorer, decode_once, open_data, runtime_of
 from dinodiet.run.scoring import Scoring, flat
 from dinodiet.store.rundir import RunDir
@@ -25,9 +27,10 @@ def sanity(settings: Settings) -> dict[str, Any]:
     backbone on one dataset have differed by 40 points because of it.
 
     Raises:
-        UserError: a score lies below its threshold.
+        UserError: a score lies below its threshold or was not computed, or there is no threshold to hold it against.
     """
     runtime, data = runtime_of(settings), open_data(settings.dataset)
+    check_scoring_fits(settings, data.spec, runtime.device)
     backbone = build_backbone(settings, data.spec)
     scorer = build_scorer(settings, data, backbone, runtime)
     scorer.data = decode_once(settings, data)
@@ -38,16 +41,41 @@ def sanity(settings: Settings) -> dict[str, Any]:
     title = f"{model_label(settings)}, frozen, on {dataset_label(settings)}"
     print(console.evaluation_table(title, files, published), flush=True)
     scores = flat(files)
-    missed = {name: least for name, least in published.items() if not scores.get(name, 0.0) >= least}
+    lacking = [name for name in published if name not in scores]
+    missed = [name for name, least in published.items() if name in scores and not scores[name] >= least]
     skipped = {file.evaluator: file.skipped for file in files if file.skipped is not None}
-    verdict = {"published": published, "passed": not missed, "test": scores, "skipped": skipped}
+    verdict = {
+        "published": published,
+        "passed": _passed(published, missed or lacking),
+        "test": scores,
+        "skipped": skipped,
+    }
     results = {"choices": settings.choices, **verdict, **machine.facts(runtime.device)}
     write_json(folder / "sanity.json", results)
+    _refuse(title, published, missed, lacking)
+    return results
+
+
+def _passed(published: Mapping[str, float], faults: list[str]) -> bool | None:
+    """Return the verdict; None where nothing was held against anything."""
+    return not faults if published else None
+
+
+def _refuse(title: str, published: Mapping[str, float], missed: list[str], lacking: list[str]) -> None:
     if missed:
         raise UserError(
             f"sanity: {title}: below the published {', '.join(missed)}; check weights, preprocessing and data"
         )
-    return results
+    if lacking:
+        evaluators = ", ".join(sorted({name.partition("/")[0] for name in lacking}))
+        raise UserError(
+            f"sanity: {title}: {', '.join(lacking)} was not scored, but is published; eval needs {evaluators}"
+        )
+    if not published:
+        raise UserError(
+            f"sanity: {title}: nothing was checked, no published score is known for them; the scores stand above, and "
+            "`published` in the model's file takes thresholds"
+        )
 
 
 def _folder(settings: Settings) -> Path:

@@ -218,7 +218,7 @@ def _refused(place: Path) -> str | None:
 def _settings(environment: Mapping[str, str]) -> Any:
     import wandb  # noqa: PLC0415
 
-    seconds = {"init_timeout": _init_seconds(environment), "finish_timeout": FINISH_SECONDS}
+    seconds: dict[str, Any] = {"init_timeout": _init_seconds(environment), "finish_timeout": FINISH_SECONDS}
     return wandb.Settings(silent=True, console="off", finish_timeout_raises=True, **seconds)
 
 

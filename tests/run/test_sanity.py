@@ -9,11 +9,14 @@ import timm
 import torch
 from PIL import Image
 
+from dinodiet.errors import UserError
+from dinodiet.run import fits
 from tests.running import TINY, composed, launch, run
 
 CHOICES = {"model": "vit_tiny", "dataset": "folder", "method": "diet"}
 SHORT = tuple(change for change in TINY if not change.startswith("dataset"))
-OWN = (*SHORT, "dataset=folder", "dataset.image_size=16", "eval.knn.k=2", "mode=sanity")
+PUBLISHED = "++model.published={{folder: {{knn/accuracy: {}}}}}"
+OWN = (*SHORT, "dataset=folder", "dataset.image_size=16", "eval.knn.k=2", "mode=sanity", PUBLISHED.format(0))
 
 
 def images(root: Path, shade: int) -> Path:
@@ -72,3 +75,45 @@ def test_nor_from_the_command_line(tmp_path: Path) -> None:
         done = launch(out, *OWN, *overrides)
         assert done.returncode == 0, done.stderr
         assert len(verdicts(out)) == count, overrides
+
+
+@pytest.mark.parametrize(
+    ("published", "told", "passed"),
+    [
+        ("++model.published=null", "nothing was checked, no published score is known", None),
+        (
+            "++model.published={folder: {linear/accuracy: 0.1}}",
+            r"linear/accuracy was not scored, .* eval needs linear",
+            False,
+        ),
+        (PUBLISHED.format(1.1), "below the published knn/accuracy", False),
+    ],
+)
+def test_what_was_not_checked_has_not_passed(tmp_path: Path, published: str, told: str, passed: bool | None) -> None:
+    root = images(tmp_path / "set", 3)
+    with pytest.raises(UserError, match=told):
+        run(composed(tmp_path / "out", f"dataset.source.root={root}", published, base=OWN), CHOICES)
+    (verdict,) = verdicts(tmp_path / "out").values()
+    assert verdict["passed"] is passed and "knn/accuracy" in verdict["test"]
+
+
+@pytest.mark.parametrize("mode", ["sanity", "evaluate"])
+def test_what_does_not_fit_is_refused_before_it_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Of an evaluation the data that it is on count, which may be another set than that of the training."""
+    out, root = tmp_path / "out", f"dataset.source.root={images(tmp_path / 'set', 3)}"
+    train = [change for change in OWN if not change.startswith(("mode=", "++"))]
+    run(composed(out, root, base=train), CHOICES)
+    monkeypatch.setattr(fits, "most_memory", lambda: 2**28)
+    for change, told in (
+        (
+            "eval.batch_size=200000",
+            r"eval\.batch_size: 200000 images of 16 px .*this machine has 256\.0 MiB",
+        ),
+        ("model.model_args.embed_dim=3000", r"model: its weights take 8.*this machine has 256\.0 MiB"),
+    ):
+        if mode == "evaluate" and change.startswith("model"):
+            continue  # another model than that of the run is refused as such
+        with pytest.raises(UserError, match=told):
+            run(composed(out, root, change, f"mode={mode}", base=train), CHOICES)
