@@ -105,7 +105,7 @@ def num_pixels(file: str | Path | BinaryIO, name: str) -> int:
     except MachineLimit:
         raise
     except BROKEN as error:
-        raise UserError(f"{name}: cannot be read as an image") from error
+        raise UserError(f"{name}: cannot be read as an image ({_reason(file) or one_line(error)})") from error
 
 
 @contextlib.contextmanager

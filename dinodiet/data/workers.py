@@ -15,6 +15,7 @@ from collections.abc import Iterator, Set
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
@@ -25,9 +26,11 @@ from dinodiet.io.limits import LOST_BATCH, shared_memory_is_full, worker_died
 
 Item = TypeVar("Item")
 HANG_SECONDS = 600.0  # for one batch: of large images on a slow disk it takes a minute
+STOPPED_SECONDS = 45.0  # for one that a signal or debugger has stopped: no disk, however slow, does that
 POLL_SECONDS = 1.0
 KILL_SECONDS = 30.0  # a process that reads from a dead server cannot be killed
 
+_AGAIN = "the same command continues"
 _workers: set[BaseProcess] = set()
 
 
@@ -95,7 +98,8 @@ class _Watch:
     """A context that ends worker processes when it is left, and before if the parent waits for them for too long."""
 
     def __init__(self, workers: Set[BaseProcess]) -> None:
-        self._own, self._waits, self._waited, self._hung = workers, False, 0.0, False
+        self._own, self._waits, self._waited, self._stopped = workers, False, 0.0, 0.0
+        self._hung: str | None = None  # in words
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._look, name="workers", daemon=True)
 
@@ -116,8 +120,8 @@ class _Watch:
         try:
             yield
         except (OSError, EOFError, RuntimeError) as error:
-            if self._hung:
-                raise MachineLimit(_hung()) from error
+            if self._hung is not None:
+                raise MachineLimit(self._hung) from error
             if code := self._exit_code():
                 raise worker_died(code) from error
             raise
@@ -131,20 +135,34 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._left.wait(POLL_SECONDS):
-            self._waited += POLL_SECONDS if self._waits else 0.0  # not the clock: a whole job may be suspended
-            if self._waits and self._waited > HANG_SECONDS:
-                self._hung = True
+            waited = POLL_SECONDS if self._waits else 0.0  # not the clock: a whole job may be suspended
+            self._waited += waited
+            self._stopped = self._stopped + waited if waited and any(map(_is_stopped, self._own)) else 0.0
+            if self._hung is None and (found := self._found()) is not None:
+                self._hung, self._waited = found, 0.0
                 _kill(self._own)
-            if self._waits and self._waited > HANG_SECONDS + KILL_SECONDS:
-                print(f"error: {_hung()}", file=sys.stderr, flush=True)
+            if self._hung is not None and self._waits and self._waited > KILL_SECONDS:
+                print(f"error: {self._hung}", file=sys.stderr, flush=True)
                 os._exit(MachineLimit.EXIT_CODE)
 
+    def _found(self) -> str | None:
+        """Return why the workers will give no batch, in words; None: they may."""
+        if self._waits and self._stopped > STOPPED_SECONDS:
+            return f"a worker process was stopped for {STOPPED_SECONDS:.0f} s (SIGSTOP, or a debugger); {_AGAIN}"
+        if self._waits and self._waited > HANG_SECONDS:
+            return (
+                f"worker processes gave no batch for {HANG_SECONDS:.0f} s: the disk that the images are on, or its "
+                f"server, does not answer; {_AGAIN}"
+            )
+        return None
 
-def _hung() -> str:
-    return (
-        f"worker processes gave no batch for {HANG_SECONDS:.0f} s: the disk that the images are on, or its server, "
-        "does not answer; the same command continues"
-    )
+
+def _is_stopped(worker: BaseProcess) -> bool:
+    """Return whether a process waits for the signal that lets it go on; where no file of the system tells, False."""
+    try:
+        return Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
 
 
 def _kill(workers: Set[BaseProcess]) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -85,7 +86,7 @@ DEATHS: dict[str, tuple[Act, str]] = {
     "aborted": (by(signal.SIGABRT), "a worker process was ended by SIGABRT"),
     "crashed": (by(signal.SIGSEGV), "SIGSEGV"),
     "no room": (by(signal.SIGBUS), "shared memory"),
-    "stopped": (by(signal.SIGSTOP), "gave no batch for 1 s"),
+    "stopped": (by(signal.SIGSTOP), "was stopped for 0 s .SIGSTOP"),
     "hung": (hang, "gave no batch for 1 s"),
     "left": (lambda: os._exit(3), "a worker process left without a word"),
     "server gone": (fail, "Stale file handle"),
@@ -98,6 +99,7 @@ DEATHS: dict[str, tuple[Act, str]] = {
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HANG_SECONDS", 1.0)
+    monkeypatch.setattr(module, "STOPPED_SECONDS", 0.4)
     monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
 
 
@@ -121,6 +123,23 @@ def test_a_worker_that_dies_while_its_batches_are_used() -> None:
 
 def test_workers_that_are_slow_are_waited_for() -> None:
     assert loaded(lambda: time.sleep(0.6), 5) == list(range(40))
+
+
+def stop_for_a_while() -> None:
+    later = "import os, signal, sys, time; time.sleep(0.4); os.kill(int(sys.argv[1]), signal.SIGCONT)"
+    subprocess.Popen([sys.executable, "-c", later, str(os.getpid())])
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_worker_that_is_stopped_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANG_SECONDS", 20.0)
+    monkeypatch.setattr(module, "STOPPED_SECONDS", 10.0)
+    assert loaded(stop_for_a_while, 5) == list(range(40))
+
+
+def test_what_is_stopped_ends_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert module.STOPPED_SECONDS < 60 < module.HANG_SECONDS
 
 
 def test_an_image_that_this_machine_cannot_read_is_told_of_a_worker(tmp_path: Path) -> None:
