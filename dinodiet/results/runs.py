@@ -25,6 +25,7 @@ COSTS = {  # what a run cost, and which direction is an improvement
     **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
 }
 NO_CHOICE = ("initial/", "final/", "setting/", "better/", "skipped/")  # how keys of a record begin that are no choices
+Place = tuple[int, int]  # device and inode of results
 DEEPEST = 4  # folders below a path in which runs are looked for
 
 
@@ -83,19 +84,22 @@ def named(paths: Iterable[Path], most: int = 10) -> str:
 def read(paths: Iterable[Path | str]) -> Found:
     """Read all finished runs below the paths: run directories, studies, or folders of studies.
 
+    A run to which links lead counts once, by the name of its folder where that is among the paths.
+
     Raises:
         UserError: a path does not exist, or nothing below it is a run or a study.
     """
     whole, single = locate(paths)
     labels = study_labels([*whole, *single])
     found = Found(studies={study: labels[study] for study in whole})
+    seen: set[Place] = set()
     for study, names in whole.items():
         cache = Cache(study)
-        _read_runs(study, labels[study], names, cache, found)
+        _read_runs(study, labels[study], names, cache, found, seen)
         cache.save()
     for study, names in single.items():
         if study not in whole:
-            _read_runs(study, labels[study], names, Cache(study), found)
+            _read_runs(study, labels[study], names, Cache(study), found, seen)
     return found
 
 
@@ -127,23 +131,27 @@ def locate(paths: Iterable[Path | str], *, links: bool = True) -> tuple[dict[Pat
 
 def study_labels(studies: Iterable[Path]) -> dict[Path, str]:
     """Return the names of studies: the folder's, or the whole path where two folders have one name."""
-    names = {study: printable(study.resolve().name) for study in studies}
-    taken = Counter(names.values())
+    places = {study: study.resolve() for study in studies}
+    names = {study: printable(place.name) for study, place in places.items()}
+    taken = Counter(printable(place.name) for place in set(places.values()))
     return {study: name if taken[name] == 1 else printable(str(study)) for study, name in names.items()}
 
 
 def walk(path: Path, depth: int = DEEPEST, *, links: bool = True) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the studies below a folder, itself included, with the names of their run directories; see `locate`."""
-    runs: list[str] = []
-    others: list[str] = []
+    """Yield the studies below a folder, itself included, with the names of their run directories; see `locate`.
+
+    Links come after folders.
+    """
+    runs: list[tuple[bool, str]] = []
+    others: list[tuple[bool, str]] = []
     with os.scandir(path) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=links):
-                (runs if _is_run(entry.path) else others).append(entry.name)
+                (runs if _is_run(entry.path) else others).append((entry.is_symlink(), entry.name))
     if runs or (path / ".sweep" / "grid.json").exists():
-        yield path, sorted(runs)
+        yield path, [name for _, name in sorted(runs)]
     if depth:
-        for name in sorted(others):
+        for _, name in sorted(others):
             yield from walk(path / name, depth - 1, links=links)
 
 
@@ -151,11 +159,22 @@ def _is_run(path: str) -> bool:
     return any(os.path.exists(f"{path}/{name}") for name in ("results.json", "status.json"))  # noqa: PTH110 - speed
 
 
-def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: Found) -> None:
+def _is_first(place: os.stat_result, seen: set[Place]) -> bool:
+    """Return whether nothing was read yet that lies at a place, and note it."""
+    before = len(seen)
+    seen.add((place.st_dev, place.st_ino))
+    return len(seen) > before
+
+
+def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: Found, seen: set[Place]) -> None:
     for name in names:
         try:
             stat = os.stat(f"{study}/{name}/results.json")  # noqa: PTH116 - speed
+            if not _is_first(stat, seen):
+                continue
         except OSError:
+            if not _is_first((study / name).stat(), seen):
+                continue
             found.unfinished.append(Run(study, name, {"study": label, "run": name}, "missing"))
             continue
         record = cache.get(name, stat.st_mtime_ns, stat.st_size)

@@ -9,6 +9,7 @@ import pytest
 
 from dinodiet.errors import UserError
 from dinodiet.results import collect
+from dinodiet.results.runs import read
 from tests.results import studies
 
 PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
@@ -65,6 +66,25 @@ def test_a_group_that_nothing_was_chosen_of_is_no_difference(tmp_path: Path) -> 
     content["choices"] |= {"dataset@eval.dataset": "cifar10"}
     studies.write(tmp_path / "study", content)
     assert "dataset@eval.dataset" in collect(tmp_path / "study").columns
+
+
+def test_a_run_that_links_lead_to_counts_once_and_by_its_own_name(tmp_path: Path) -> None:
+    contents = [studies.results(seed=seed) for seed in (0, 1)]
+    for content in contents:
+        studies.write(tmp_path / "study", content)
+    names = {content["run_id"] for content in contents}
+    study = tmp_path / "study"
+    (study / "unfinished").mkdir()
+    (study / "unfinished" / "status.json").write_text("{}")
+    for link, target in (("best", contents[0]["run_id"]), ("again", "unfinished")):
+        (study / link).symlink_to(target)
+    (tmp_path / "a_study").symlink_to("study")  # by name before what it leads to
+    for paths in ([study], [tmp_path], [study / "best", study], [study, tmp_path / "a_study"]):
+        found = read(paths)
+        assert {run.name for run in found.runs} == names and len(found.runs) == 2
+        assert [run.name for run in found.unfinished] == ["unfinished"]
+        assert {run.record["study"] for run in found.runs} == {"study"}
+    assert [run.name for run in read([study / "best"]).runs] == ["best"]
 
 
 def test_names_that_are_no_text_are_written_with_escapes(tmp_path: Path) -> None:

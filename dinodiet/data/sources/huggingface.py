@@ -55,8 +55,10 @@ class TableImages:
         stored = self._table[int(position)][self._column]
         if stored["bytes"] is None:
             return read_image(stored["path"], bits=self.bits)
-        name = f"{self._name}, row {position} ({stored['path'] or 'no name'})"
-        return decode(io.BytesIO(stored["bytes"]), name, bits=self.bits)
+        return decode(io.BytesIO(stored["bytes"]), self._named(position, stored), bits=self.bits)
+
+    def _named(self, position: int, stored: dict[str, Any]) -> str:
+        return f"{self._name}, row {position} ({stored['path'] or 'no name'})"
 
     def encoded(self, position: int) -> tuple[str | BinaryIO, int]:
         """Return the file of an image, and the number of its frame."""
@@ -65,7 +67,8 @@ class TableImages:
 
     def num_pixels(self, position: int) -> int:
         """Return height times width from the head of the encoded image; a UserError where there is none."""
-        return num_pixels(self.encoded(position)[0], self._name)
+        stored = self._table[int(position)][self._column]
+        return num_pixels(self.encoded(position)[0], self._named(position, stored))
 
     def fingerprint(self) -> str:
         """Return a hash of the table's files, their sizes and modification times: the pixels are not read for it."""

@@ -164,6 +164,28 @@ def test_broken_parquet_file(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of git-lfs"),
+    ],
+)
+def test_what_lies_in_a_table_in_place_of_an_image_is_called_what_it_is(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    found = rows(0, 6)
+    found[4] = {**found[4], "image": {"bytes": content, "path": "4.png"}}
+    parquet(tmp_path / "set/train-0.parquet", found)
+    parquet(tmp_path / "set/test-0.parquet", rows(6, 9))
+    with pytest.raises(UserError, match=rf"row 4.*{told}"):
+        opened(tmp_path).train[4]
+    with pytest.raises(UserError, match=rf"row 4.*{told}"):
+        opened(tmp_path).train.num_pixels(4)
+    with pytest.raises(UserError, match=rf"1 of 6 images are broken: .*row 4.*{told}"):
+        opened(tmp_path, broken="check")
+
+
 def test_name_without_network(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^name: someone/some_set not found .*download=true") as caught:
         huggingface_set(root=str(tmp_path), name="someone/some_set", download=False)
