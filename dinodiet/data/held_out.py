@@ -16,7 +16,7 @@ def held_out_splits(data: Data) -> dict[str, Any]:
 
     `positions` count from 0 in the images of `from` as they were published (of a folder: its files in alphabetical
     order); `files` are their paths there. `stratified_split(labels, part, seed)` draws the same ones: test from all of
-    them, then val from those that are left.
+    them, then val from those that are left; or what `drawn_by` says.
     """
     record = {
         split: _record(images, data.spec.num_labels)
@@ -43,6 +43,7 @@ def _record(split: Subset, num_labels: int) -> dict[str, Any]:
         "stratified": split.labels.ndim == 1,
         "images_per_label": _per_label(split.labels, num_labels),
         "positions": positions,
+        **({} if split.held_out.drawn_by is None else {"drawn_by": split.held_out.drawn_by}),
     }
     if isinstance(whole, FileImages):
         names = whole.names()

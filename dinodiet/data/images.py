@@ -166,11 +166,15 @@ def below(root: str, path: str) -> str:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How a split was held out of another that was published whole: with `dinodiet.data.splits.stratified_split`."""
+    """How a split was held out of another that was published whole.
+
+    `drawn_by` says how; None: with `dinodiet.data.splits.stratified_split`.
+    """
 
     part: int | float
     seed: int
     source: str = "train"
+    drawn_by: str | None = None
 
 
 class Subset:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dinodiet.data.sources.flavia import SPECIES
 from tests.data import layouts
 
 LANDS = ("AnnualCrop", "SeaLake")
@@ -168,3 +169,69 @@ def whole_cars(root: Path) -> Path:
     ]
     matlab(base / "cars_annos.mat", annotations=rows, class_names=MAKES)
     return base
+
+
+def scenes(root: Path, folder: str = "aid/AID") -> Path:
+    """Write 2 classes of 10 images each; number = 100 * label + place."""
+    layouts.tree(root / folder, {"": ""}, LANDS, ".jpg", count=10)
+    return root / folder
+
+
+def resisc(root: Path) -> Path:
+    """Write 2 classes of 10 images each, named by their class, and lists of 6, 2 and 2 of each."""
+    base = root / "resisc45"
+    for label, land in enumerate(LANDS):
+        for i in range(10):
+            layouts.write(base / "NWPU-RESISC45" / land / f"{land}_{i:03d}.jpg", 100 * label + i)
+    for split, places in (("train", range(6)), ("val", range(6, 8)), ("test", range(8, 10))):
+        lines = [f"{land}_{i:03d}.jpg" for i in places for land in LANDS]
+        (base / f"resisc45-{split}.txt").write_text("\n".join(lines) + "\n")
+    return base
+
+
+def village(root: Path) -> Path:
+    """Write 2 classes, 10 images of each in each split; number = 1000 * split + 100 * label + place."""
+    base = root / "plant_village"
+    for start, split in enumerate(("train", "test")):
+        lines = []
+        for number in (1000 * start + 100 * label + i for label in range(2) for i in range(10)):
+            lines.append(f"raw/color/{LEAVES[number % 1000 // 100]}/leaf {number}.JPG")
+            layouts.write(base / "data" / lines[-1], number)
+        (base / f"color_{split}.txt").write_text("\n".join(lines) + "\n")
+    return base
+
+
+LEAVES = ("Apple___Black_rot", "Corn_(maize)___Cercospora_leaf_spot Gray_leaf_spot")
+
+
+def leaves(root: Path) -> Path:
+    """Write the first 10 images of each species, with their numbers."""
+    for _, first, _ in SPECIES:
+        for number in range(first, first + 10):
+            layouts.write(root / "flavia" / "Leaves" / f"{number}.jpg", number)
+    return root / "flavia"
+
+
+def jena(root: Path) -> Path:
+    """Write 2 species of 10 images each, with numbers from 1 on, and one published split of 6, 2 and 2 of each."""
+    base = root / "jena_flowers30"
+    for number in range(1, 21):
+        layouts.write(base / "jpg" / f"JFT_{number:05d}.jpg", number)
+    rows = [f"JFT_{number:05d}.jpg, {1 + number // 11}" for number in (*range(2, 21), 1)]
+    (base / "classlabels.txt").write_text("\n".join(rows) + "\n")
+    for name, places in (("trn1", range(1, 7)), ("val1", range(7, 9)), ("tst1", range(9, 11))):
+        (base / f"{name}.txt").write_text("\n".join(str(i + 10 * label) for label in range(2) for i in places) + "\n")
+    return base
+
+
+def insects(root: Path) -> Path:
+    """Write 3 classes, 4 images of each in each split; number = 1000 * split + 100 * label + place."""
+    base = root / "ip102" / "ip102_v1.1"
+    for start, split in enumerate(SPLITS):
+        numbers = [1000 * start + 100 * label + i for label in range(3) for i in range(4)]
+        for number in numbers:
+            layouts.write(base / "images" / f"{number:05d}.jpg", number)
+        rows = [f"{number:05d}.jpg {number % 1000 // 100}" for number in numbers]
+        (base / f"{split}.txt").write_text("\n".join(rows) + "\n")
+    (base.parent / "classes.txt").write_text("1  rice leaf roller \t\t\n2  rice leaf caterpillar\t\n3 grub \t  \n")
+    return base.parent

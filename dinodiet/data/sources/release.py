@@ -32,6 +32,7 @@ class Part:
         md5: as published; None: not published.
         also: other places that are taken for it, where copies of the set have them.
         loose: the archive holds files and not one folder: they are put into `place`.
+        sha256: as published; empty: not published.
     """
 
     url: str
@@ -39,6 +40,7 @@ class Part:
     md5: str | None = None
     also: tuple[str, ...] = ()
     loose: bool = False
+    sha256: str = ""
 
     def find(self, folder: Path) -> Path | None:
         """Return where it lies in the set's folder; None: it is not there."""
@@ -100,7 +102,7 @@ class Release:
         if not (allowed and self.online):
             how = "; ".join([part.by_hand(self.folder), *filter(None, [self.hint])])
             raise NotOnDisk(f"{self.name}: {target} not found; {how}{', or set download=true' if self.online else ''}")
-        download(part.url, target, self.name, part.md5, loose=part.loose)
+        download(part.url, target, self.name, part.md5, part.sha256, loose=part.loose)
 
     def first(self, *places: str) -> Path:
         """Return the first of several places that is there, else the first."""
