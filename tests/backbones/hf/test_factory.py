@@ -220,7 +220,10 @@ PARAMETERS = {  # as published, in millions
 }
 
 
-@pytest.mark.parametrize(("family", "size"), PARAMETERS)
+LARGE = [pytest.param(*key, marks=pytest.mark.slow) for key in PARAMETERS if PARAMETERS[key] > 100]
+
+
+@pytest.mark.parametrize(("family", "size"), [*(key for key in PARAMETERS if PARAMETERS[key] < 100), *LARGE])
 def test_families_are_planned_without_any_file(
     family: str, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
