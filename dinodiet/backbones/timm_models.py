@@ -13,7 +13,9 @@ import torch
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, model_entrypoint
 from torch import Tensor
 
+from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.files import first_line
+from dinodiet.backbones.without_values import refusing_empty
 from dinodiet.config.signature import describe, fits, hints_of_callable, is_plain, shown
 from dinodiet.errors import NotReleased, UserError
 
@@ -79,7 +81,7 @@ def create(name: str, args: Mapping[str, Any]) -> Any:
         if isinstance(value, int) and value > LARGEST:  # building so much takes hours
             raise UserError(f"model_args.{key}: {value}; must be at most {LARGEST}")
     try:
-        model = timm.create_model(name, num_classes=0, **args)
+        model = _made(name, args)
     except ImportError as error:
         raise UserError(f"names: {name} needs a package that is not installed ({first_line(error)})") from error
     except Exception as error:  # a wrong name is a TypeError, a wrong value anything
@@ -87,6 +89,17 @@ def create(name: str, args: Mapping[str, Any]) -> Any:
         raise UserError(f"{_refused(args, error)}: {given}: {first_line(error) or type(error).__name__}") from error
     _check_types(model, args)
     return model
+
+
+def _made(name: str, args: Mapping[str, Any]) -> Any:
+    """Return a model; RegNets compute their widths by what the meta device of torch 2.6 cannot do, and the CPU can."""
+    try:
+        return timm.create_model(name, num_classes=0, **args)
+    except NotImplementedError:
+        if not on_meta():
+            raise
+    with torch.device("cpu"):
+        return timm.create_model(name, num_classes=0, **args).to("meta")
 
 
 def _check_types(model: Any, args: Mapping[str, Any]) -> None:
@@ -170,7 +183,7 @@ def _fault(name: str, args: str, feature: Feature, side: int) -> str | None:
 
     It is built without values. What only real values tell is not seen.
     """
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"), torch.no_grad(), refusing_empty():
         try:
             model = _without_values(name, args)
             found: Any = embed(model, feature, torch.empty(1, 3, side, side))

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from dinodiet.backbones.modes import eval_mode
+
+
+@contextlib.contextmanager
+def refusing_empty() -> Iterator[None]:
+    """Refuse convolutions of images that are smaller than the kernel: without values, torch 2.6 makes nothing of them.
+
+    Raises:
+        RuntimeError: in a forward pass, a convolution gives no pixels.
+    """
+    handle = nn.modules.module.register_module_forward_hook(_refuse_empty)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _refuse_empty(module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and isinstance(made, Tensor) and not made.numel():
+        shape = tuple(given[0].shape) if given else ()
+        raise RuntimeError(f"a kernel of {tuple(module.kernel_size)} is larger than what it is to be laid on, {shape}")
 
 
 def forward_on_meta(module: nn.Module, side: int) -> Any:
@@ -19,7 +41,7 @@ def forward_on_meta(module: nn.Module, side: int) -> Any:
     """
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    with eval_mode(module), torch.no_grad(), torch.device("meta"):
+    with eval_mode(module), torch.no_grad(), torch.device("meta"), refusing_empty():
         # With tie_weights, what two modules share would be swapped twice, and keep no values.
         return functional_call(module, values, (torch.empty(1, 3, side, side),), tie_weights=False)
 

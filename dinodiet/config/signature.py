@@ -74,11 +74,19 @@ def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
 def hints_of_callable(target: Callable[..., Any]) -> Hints:
     """Return the types of a target's arguments, none where its annotations cannot be evaluated."""
     try:
-        return typing.get_type_hints(
+        hints = typing.get_type_hints(
             inspect.getattr_static(target, "__init__") if isinstance(target, type) else target, include_extras=True
         )
     except (NameError, TypeError):  # a target from elsewhere
         return {}
+    return {name: _as_written(hint) for name, hint in hints.items()}
+
+
+def _as_written(hint: Any) -> Any:
+    """Return an annotated type that takes null without the Optional that Python 3.10 puts around it at `= None`."""
+    choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Union else ()
+    written = [choice for choice in choices if typing.get_origin(choice) is Annotated and fits(None, choice)]
+    return written[0] if len(choices) == 2 and written and type(None) in choices else hint
 
 
 def check_values(

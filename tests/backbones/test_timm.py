@@ -190,7 +190,8 @@ def of(name: str, *, side: int | None = None, **changes: Any) -> TimmBackbone:
         slow("crossvit_tiny_240", {"side": 64}, r"^image_size: 64, .* crossvit_tiny_240 .*: 72$"),
         slow("efficientformer_l1", {"side": 96}, r"^image_size: 96, .*: 224$"),
         slow("inception_v3", {"side": 40}, r"^image_size: 40, .*: 96"),
-        ("test_coatnet", {"side": 80}, r"^image_size: 80, .*: 64, 96$"),
+        ("test_convnext", {"side": 16}, r"^image_size: 16, .*: 32$"),
+        ("coatnet_pico_rw_224", {"side": 80}, r"^image_size: 80, .*: 64, 96$"),
         ("resnet18", {"model_args": {"in_chans": 1}}, r"^model_args.in_chans: 1; "),
         ("resnet18", {"model_args": {"global_pool": ""}}, r"^names: resnet18 .* \(1, 512, 7, 7\)"),
         ("levit_128s", {"patch_size": 8}, r"^patch_size: levit_128s refuses "),
@@ -225,7 +226,7 @@ def test_a_package_that_a_model_needs_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "divisor"), [("test_coatnet", 160, 160), ("levit_128s", 64, 64), ("test_convnext", 64, 1)]
+    ("name", "side", "divisor"), [("coatnet_pico_rw_224", 224, 224), ("levit_128s", 64, 64), ("test_convnext", 64, 1)]
 )
 def test_crops_have_sizes_that_the_model_takes(name: str, side: int, divisor: int) -> None:
     backbone = of(name, side=side)

@@ -76,7 +76,8 @@ def test_cosine_similarity_ignores_the_length_of_features() -> None:
 def test_scikit_learns_weighted_neighbours_agree() -> None:
     train, test = blobs(200, num_labels=5, noise=2.0), blobs(80, num_labels=5, noise=2.0, seed=1)
     model = KNeighborsClassifier(15, algorithm="brute", metric="cosine", weights=lambda d: np.exp((1 - d) / 0.1))
-    expected = model.fit(train.features.double(), train.labels).score(test.features.double(), test.labels)
+    fitted = model.fit(train.features.double().numpy(), train.labels.numpy())
+    expected = fitted.score(test.features.double().numpy(), test.labels.numpy())
     assert 0.2 < expected < 1.0
     assert values(KNN(k=15, temperature=0.1), train, test)["accuracy"] == pytest.approx(expected)
 

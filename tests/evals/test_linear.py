@@ -29,11 +29,11 @@ def test_scores_are_scikit_learns_at_the_same_C(num_labels: int, how: str) -> No
     if how == "standardize":
         scaler = StandardScaler().fit(fit)
         fit, report = scaler.transform(fit), scaler.transform(report)
-    model = LogisticRegression(C=3.0, tol=1e-8, max_iter=1000).fit(fit, train.labels)
+    model = LogisticRegression(C=3.0, tol=1e-8, max_iter=1000).fit(fit, train.labels.numpy())
     probabilities = model.predict_proba(report)
     metrics = values(Linear(C=3.0, normalize=how), train, test)  # type: ignore[arg-type]
     assert 0.4 < metrics["accuracy"] < 0.99
-    assert metrics["accuracy"] == pytest.approx(model.score(report, test.labels))
+    assert metrics["accuracy"] == pytest.approx(model.score(report, test.labels.numpy()))
     scores = probabilities[:, 1] if num_labels == 2 else probabilities
     assert metrics["auroc"] == pytest.approx(roc_auc_score(test.labels, scores, multi_class="ovr"), abs=1e-4)
     assert metrics["C"] == 3.0 and set(metrics) == {"accuracy", "f1", "auroc", "C"}

@@ -1,5 +1,6 @@
 """What lies on disk, and that cleaning takes what can be had again and nothing else."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -241,6 +242,8 @@ def test_a_lock_of_another_program_is_not_asked(outputs: Path) -> None:
     """Some versions of filelock empty what they lock."""
     (finished,) = (outputs / "study").glob("dino*")
     (finished / "uv.lock").write_text("[[package]]")
-    with FileLock(finished / "uv.lock"):
+    with (finished / "uv.lock").open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
         disk.disk([outputs / "study"], clean=True, yes=True)
     assert not (finished / "checkpoint.pt").exists()
+    assert (finished / "uv.lock").read_text() == "[[package]]"

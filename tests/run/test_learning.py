@@ -40,7 +40,8 @@ def test_a_window_that_is_wider_than_a_tenth_tells_once(capsys: pytest.CaptureFi
 
 def test_a_rate_that_is_too_small_is_told_in_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("schedule.epochs=10", "schedule.batch_size=8", "dataset.limit=32", "method.head.warmup_fraction=0")
-    run(composed(tmp_path, *words, "schedule.lr=1e-9"), CHOICES)
+    smooth = "method.loss.label_smoothing=0.9"  # else a fresh head is now and then better than guessing, by chance
+    run(composed(tmp_path, *words, smooth, "schedule.lr=1e-9"), CHOICES)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "guessing" in line)
     assert "diet_loss is 3." in line and "guessing gives 3.4657" in line and "schedule.lr" in line
 
