@@ -20,6 +20,9 @@ def blocks_of(model: nn.Module, calls: Mapping[str, int]) -> Blocks:
     if not outer:
         return find_blocks(model, lambda: calls)
     items = lists[max(outer, key=lambda name: _size(model.get_submodule(name)))]
+    rows = [_row(model, item, calls) for item in items]
+    if all(rows):  # stages of attention blocks alone, as Swin's: the transformer blocks are counted
+        items = [part for row in rows for part in row]
     around = sorted(_around(model, "", items, calls), key=calls.__getitem__)
     blocks: list[list[str]] = []
     for before, item in zip([None, *items], items, strict=False):
@@ -34,6 +37,15 @@ def _items(name: str, part: nn.Module, calls: Mapping[str, int]) -> list[str]:
         return []
     called = [path for key, item in part.named_children() if (path := f"{name}.{key}") in calls and _size(item)]
     return sorted(called, key=calls.__getitem__)
+
+
+def _row(model: nn.Module, stage: str, calls: Mapping[str, int]) -> list[str]:
+    """Return the transformer blocks that a stage is a row of; nothing of other stages."""
+    for key, child in model.get_submodule(stage).named_children():
+        if items := _items(f"{stage}.{key}", child, calls):
+            parts = [dict(model.get_submodule(item).named_children()) for item in items]
+            return items if all("attention" in part or "attn" in part for part in parts) else []
+    return []
 
 
 def _size(part: nn.Module) -> int:

@@ -25,7 +25,7 @@ FACTS = {
     "ijepa": ("mean_patch", 0, 2),
     "resnet": ("pooler", 0, 4),
     "siglip_vision": ("pooler", 0, 2),
-    "swin": ("pooler", 0, 2),
+    "swin": ("pooler", 0, 4),
     "vit": ("cls", 1, 2),
     "vit_mae": ("cls", 1, 2),
 }
