@@ -29,6 +29,7 @@ from dinodiet.backbones.weights.files import first_line
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.io.answers import OPEN_SECONDS, check_hub, in_time
 from dinodiet.io.assets import Asset, present
+from dinodiet.io.gated import access
 from dinodiet.io.transfer import digest, transfer
 
 AHEAD = "mode=fetch gets it ahead of time where there is a network"
@@ -80,7 +81,7 @@ class HubFile:
             raise UserError(
                 f"weights: hub, but {self.file} of {self.repo} is neither in the cache {self.place} (set by "
                 f"HF_HOME) nor could it be fetched ({first_line(error)}); {AHEAD}, a copy of {_url(self, self.file)} "
-                "is used with weights=/path/to/file"
+                f"is used with weights=/path/to/file{access(error, _page(self))}"
             ) from error
         _check_digest(path, self, self.sha256)
         return path
@@ -208,3 +209,7 @@ def require_file(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"weights: no file {path.absolute()}; choose from: hub, none, or a file that exists")
     return path
+
+
+def _page(file: HubFile) -> str:
+    return f"https://huggingface.co/{file.repo}"

@@ -24,6 +24,7 @@ from dinodiet.data.sources.used_bits import scale_to_used_bits
 from dinodiet.errors import NotOnDisk, UserError, one_line, printable
 from dinodiet.io.answers import check_hub
 from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.gated import access
 from dinodiet.io.limits import raise_limit
 from dinodiet.io.mistaken import why_unreadable
 from dinodiet.io.scratch import data_root
@@ -196,9 +197,11 @@ def _from_hub(name: str, config: str | None, revision: str | None, root: str, do
         return dict(library.load_dataset(name, config, revision=revision, cache_dir=cache))
     except (OSError, ValueError, RuntimeError) as error:
         how = "" if download else ", set download=true"
+        granted = access(error, f"https://huggingface.co/datasets/{name}")
         raise NotOnDisk(
             f"name: {name} not found on the hub or in {cache} ({unreachable or one_line(error)}){how}; "
             "mode=fetch gets it ahead of time where there is a network, or give the folder of its files as path"
+            f"{granted}"
         ) from error
     finally:
         settings.HF_HUB_OFFLINE = offline
