@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dinodiet.catalogue import __main__ as catalogue
 from dinodiet.catalogue.choices import choices
-from dinodiet.catalogue.models import describe, models
+from dinodiet.catalogue.models import Model, describe, models
 from dinodiet.results.render import Style
 from tests.places import ROOT
 
@@ -62,9 +62,13 @@ def generated(words: str) -> str:
     if kind != "models":
         return compact(catalogue.choice_table(choices(kind), STYLE))
     assert options == ["--families"]
-    chosen = [model for model in models() if not model.preset]
-    entries = [describe(model, size) for model in chosen for size in model.sizes]
+    entries = [describe(model, size) for model in families() for size in model.sizes]
     return compact(catalogue.family_table(entries, STYLE))
+
+
+def families() -> list[Model]:
+    """Return the models with sizes of their own: no presets, and not those that are asked for by a name."""
+    return [model for model in models() if not model.preset and list(model.sizes) != [None]]
 
 
 def compact(table: str) -> str:

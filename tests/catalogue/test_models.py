@@ -62,6 +62,10 @@ ROUNDED: dict[str, Mapping[str, float]] = {
     "pe": {"tiny": 5.5 + 0.45, "small": 21.7 + 1.8, "base": 93, "large": 320, "gigantic": 1_880}
     | {"large_lang": 320 - 2 * 12.6, "gigantic_lang": 1_880 - 3 * 37 - 28, "base_spatial": 93 - 7.1}
     | {"large_spatial": 320 - 12.6, "gigantic_spatial": 1_880 - 28},
+    "rad_dino": dict.fromkeys(["base", "maira_2"], 86.6),
+    "phikon": {"v1": 85.8, "v2": 303.4},
+    # Blocks of 12 squares of the width, and patches of 14 pixels.
+    "webssl_dino": {"300m": 303.2, "1b": 1_134, "2b": 2_080, "3b": 2_943, "7b": 6_438},
 }
 SHAPES = {name: json.loads((REFERENCES / f"{name}_shapes.json").read_text()) for name in ("aim", "mambavision")}
 # One of each architecture; the others are built in CI alone, as a transformer of 40 blocks takes a second.
@@ -124,6 +128,7 @@ def test_every_size_of_the_repository_has_its_number_here(known: dict[str, Model
             numbers[name] |= set(sizes)
     numbers |= {name: set(shapes) for name, shapes in SHAPES.items()}
     numbers["ijepa"] |= {"b16_1k", "l14_22k"}  # never released
+    numbers["hf"] = {None}  # whatever is asked for
     assert {name: set(model.sizes) for name, model in known.items() if not model.preset} == numbers
 
 

@@ -71,6 +71,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of torch, where positions are interpolated
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_planned_peak_is_that_of_a_real_step(tmp_path: Path, name: str, method: str) -> None:

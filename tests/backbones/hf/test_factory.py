@@ -208,30 +208,13 @@ def test_a_folder_needs_nothing_and_a_name_three_files(tmp_path: Path, monkeypat
     assert all(asset.find() is None for asset in needed)
 
 
-PARAMETERS = {  # as published, in millions
-    ("rad_dino", "base"): 86.6,
-    ("phikon", "v1"): 85.8,
-    ("phikon", "v2"): 303.4,
-    ("webssl_dino", "300m"): 303.2,
-    ("webssl_dino", "1b"): 1134,
-    ("webssl_dino", "2b"): 2080,
-    ("webssl_dino", "3b"): 2943,
-    ("webssl_dino", "7b"): 6438,
-}
-
-
-LARGE = [pytest.param(*key, marks=pytest.mark.slow) for key in PARAMETERS if PARAMETERS[key] > 100]
-
-
-@pytest.mark.parametrize(("family", "size"), [*(key for key in PARAMETERS if PARAMETERS[key] < 100), *LARGE])
-def test_families_are_planned_without_any_file(
-    family: str, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("family", ["rad_dino", "phikon"])
+def test_families_are_planned_without_any_file(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     settings = {key: value for key, value in node("model", family).items() if key != "_target_"}
     with torch.device("meta"):
-        backbone = hf_family(SPEC, **{**settings, "size": size})
-    assert sum(p.numel() for p in backbone.parameters()) / 1e6 == pytest.approx(PARAMETERS[family, size], rel=0.002)
+        backbone = hf_family(SPEC, **settings)
+    assert backbone.embed_dim == 768 and len(backbone.freezable_blocks()) == 12
     assert backbone.description.licence == settings["licence"]
 
 
