@@ -23,8 +23,10 @@ from dinodiet.store.rundir import RunDir
 from tests.places import REFERENCES
 from tests.running import CHOICES, TINY, composed, run
 
-RUN = ("dataset=digits", "dataset.limit=32", "tuned=none", "schedule.epochs=1", "schedule.batch_size=16")
-RUN += ("eval=knn", "eval.validation=false", "device=cpu")
+RUN = (
+    *("dataset=digits", "dataset.limit=32", "tuned=none", "schedule.epochs=1", "schedule.batch_size=16"),
+    *("eval=knn", "eval.validation=false", "device=cpu"),
+)
 VIT = "+model.model_args={depth: 2, embed_dim: 24, num_heads: 2}"
 REGISTERS = ("model=dinov2", "model.size=small_reg", "model.weights=none", VIT, "dataset.image_size=42")
 OTHERS = {
@@ -68,10 +70,16 @@ def own(found: Trained, images: torch.Tensor) -> torch.Tensor:
     return embeddings
 
 
+def close(theirs: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    """Return whether embeddings differ by less than a part of their largest number; untrained ones are small."""
+    return theirs.shape == expected.shape and bool((theirs - expected).abs().max() <= tolerance * expected.abs().max())
+
+
 def by_timm(folder: Path, images: torch.Tensor) -> torch.Tensor:
     """Return what timm alone makes of images in 0..1."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    config = timm.data.resolve_model_data_config(model)
+    data: Any = timm.data
+    config = data.resolve_model_data_config(model)
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
         embeddings: torch.Tensor = model((images - mean) / std)
@@ -80,7 +88,7 @@ def by_timm(folder: Path, images: torch.Tensor) -> torch.Tensor:
 
 def test_timm_loads_the_folder_and_gives_the_embeddings_of_the_run(vit: RunDir) -> None:
     folder, found = export(vit, "timm"), dinodiet.load(vit.path)
-    torch.testing.assert_close(by_timm(folder, images_of(found)), own(found, images_of(found)), atol=1e-5, rtol=1e-5)
+    assert close(by_timm(folder, images_of(found)), own(found, images_of(found)), 1e-5)
     config = json.loads((folder / "config.json").read_text())
     assert (config["architecture"], config["num_classes"]) == ("vit_small_patch14_reg4_dinov2", 0)
     assert config["num_features"] == 24 and config["pretrained_cfg"]["input_size"] == [3, 42, 42]
@@ -101,7 +109,7 @@ def test_a_program_of_torch_needs_torch_alone(vit: RunDir, tmp_path: Path) -> No
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     theirs = torch.from_numpy(np.load(tmp_path / "found.npy"))
-    torch.testing.assert_close(theirs, own(found, images_of(found)), atol=1e-5, rtol=1e-5)
+    assert close(theirs, own(found, images_of(found)), 1e-5)
     assert load_file(folder / "model.safetensors").keys() == load_file(vit.encoder).keys()
 
 
@@ -112,14 +120,14 @@ def test_onnx_runs_with_any_number_of_images(vit: RunDir) -> None:
     for number in (1, 2):
         images = images_of(found)[:number]
         theirs = torch.from_numpy(session.run(["embeddings"], {"images": images.numpy()})[0])
-        torch.testing.assert_close(theirs, own(found, images), atol=1e-4, rtol=1e-4)
+        assert close(theirs, own(found, images), 1e-4)
 
 
 def test_the_lines_of_the_card_give_the_embedding_of_a_photograph(vit: RunDir, tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "image.jpg")
     found = dinodiet.load(vit.path)
     expected = own(found, found.transform(tmp_path / "image.jpg")[None])
-    for target, tolerance in (("timm", 0.05), ("torch", 1e-5), ("onnx", 1e-4)):
+    for target, tolerance in (("timm", 0.1), ("torch", 1e-5), ("onnx", 1e-4)):
         folder = export(vit, target)
         (code,) = (folder / "README.md").read_text().split("```python\n")[1:]
         code = code.partition("```")[0].replace('"image.jpg"', repr(str(tmp_path / "image.jpg")))
@@ -128,7 +136,7 @@ def test_the_lines_of_the_card_give_the_embedding_of_a_photograph(vit: RunDir, t
         )
         subprocess.run([sys.executable, "-c", code + save], check=True, cwd=folder)
         theirs = torch.from_numpy(np.load(tmp_path / "found.npy"))
-        torch.testing.assert_close(theirs, expected, atol=tolerance, rtol=tolerance)
+        assert close(theirs, expected, tolerance)
 
 
 def test_the_card_says_where_the_weights_are_from_and_what_they_score(vit: RunDir) -> None:
@@ -175,7 +183,7 @@ def test_a_folder_of_somebody_is_left_alone(vit: RunDir, tmp_path: Path) -> None
 def test_what_gives_other_embeddings_is_not_kept(vit: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = programs._read_torch
     monkeypatch.setattr(programs, "_read_torch", lambda folder: lambda images: read(folder)(images) * 1.001)
-    with pytest.raises(UserError, match=r"torch cannot give the embeddings of this run: they would differ by \d"):
+    with pytest.raises(UserError, match=r"torch cannot give the embeddings of this run: they would be .* off"):
         export(vit, "torch", f"export_dir={tmp_path / 'new'}")
     assert not list(tmp_path.iterdir())
 
@@ -227,7 +235,7 @@ def test_every_target_of_other_families(tmp_path: Path, family: str) -> None:
         }
     images = images_of(found)
     theirs = by_timm(run_dir.exports / "timm", images)
-    torch.testing.assert_close(theirs, own(found, images), atol=1e-5, rtol=1e-5)
+    assert close(theirs, own(found, images), 1e-5)
 
 
 def test_transformers_loads_the_folder(tmp_path: Path) -> None:
@@ -243,7 +251,7 @@ def test_every_model_of_transformers(tmp_path: Path, name: str) -> None:
 def check_transformers(tmp_path: Path, name: str) -> None:
     from transformers import AutoImageProcessor, AutoModel
 
-    run_dir = train(tmp_path, ("model=hf", f"model.name={TINY_HF / name}"))
+    run_dir = train(tmp_path, ("model=hf", f"model.name={TINY_HF / name}", "dataset.image_size=null"))
     folder, found = export(run_dir, "transformers"), dinodiet.load(run_dir.path)
     processor = AutoImageProcessor.from_pretrained(folder)
     pixels = np.random.default_rng(0).integers(0, 256, (found.input.size,) * 2 + (3,), np.uint8)
@@ -253,5 +261,5 @@ def check_transformers(tmp_path: Path, name: str) -> None:
     names: dict[str, Any] = {}
     exec(code, names)
     expected = own(found, found.transform(tmp_path / "image.png")[None])
-    torch.testing.assert_close(names["embedding"].detach(), expected, atol=1e-4, rtol=1e-4)
+    assert close(names["embedding"].detach(), expected, 1e-4)
     assert isinstance(names["model"], type(AutoModel.from_pretrained(folder))) and processor is not None

@@ -18,10 +18,8 @@ from dinodiet.store.scores import number
 from dinodiet.types import ExportTarget
 
 # Licences that the hub has a name for, of those that weights of vision models are given.
-LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "gpl-3.0", "cc0-1.0", "openrail", "afl-3.0")
-LICENCES += tuple(
-    f"cc-by{more}-{version}" for more in ("", "-sa", "-nc", "-nc-sa", "-nc-nd") for version in ("3.0", "4.0")
-)
+LICENCES = ["apache-2.0", "mit", "bsd-3-clause", "gpl-3.0", "cc0-1.0", "openrail", "afl-3.0"]
+LICENCES += [f"cc-by{more}-4.0" for more in ("", "-sa", "-nc", "-nc-sa", "-nc-nd")]
 SHOWN = ("torch", "timm", "transformers")  # versions
 
 

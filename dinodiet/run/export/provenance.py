@@ -79,7 +79,16 @@ class Provenance:
 
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: canonical(config.get(key)) for key in TRAINED}
+    """Return what runs of one experiment share: all but their seed, which parts of them know too."""
+    return {key: canonical(_without_seed(config.get(key), config["seed"])) for key in TRAINED}
+
+
+def _without_seed(value: Any, seed: int) -> Any:
+    if isinstance(value, list):
+        return [_without_seed(item, seed) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_seed(item, seed) for key, item in value.items() if (key, item) != ("seed", seed)}
 
 
 def _finished(folders: Iterator[Path]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
