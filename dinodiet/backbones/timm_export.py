@@ -73,7 +73,7 @@ def _pooling(model: nn.Module, feature: str) -> dict[str, Any]:
 
     A norm that timm applies after pooling stays there, and one before it too: the names of the weights do not change.
     """
-    if feature == "pooled":
+    if feature in ("pooled", "map"):
         return {}
     known = inspect.signature(type(model)).parameters
     after = not isinstance(getattr(model, "fc_norm", nn.Identity()), nn.Identity)

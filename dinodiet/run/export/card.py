@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dinodiet import __version__
+import dinodiet
 from dinodiet.io.units import count
 from dinodiet.run.export.provenance import Provenance
 from dinodiet.run.trained import Trained
@@ -109,7 +109,7 @@ def _provenance(known: Provenance) -> Iterator[tuple[str, str]]:
     versions = results.get("versions") or {}
     yield "trained with", ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions) or "not told"
     yield "commit", str(results.get("git_commit") or "not told")
-    yield "exported by", f"dinodiet {__version__}"
+    yield "exported by", f"dinodiet {dinodiet.__version__}"
 
 
 def _scores(known: Provenance) -> str:
