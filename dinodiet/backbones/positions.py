@@ -121,7 +121,7 @@ def _add_positions(self: Any, patches: Tensor) -> Tensor:
     if not self.dynamic_img_size:
         tokens: Tensor = type(self)._pos_embed(self, patches)
         return tokens
-    prefix = [token.expand(len(patches), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+    prefix = [token.expand(patches.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
     stored = 0 if self.no_embed_class else self.num_prefix_tokens
     rows, columns = patches.shape[1:3]
     grid = self.pos_embed[:, stored:].unflatten(1, tuple(self.patch_embed.grid_size))

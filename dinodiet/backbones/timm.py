@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the
 from dinodiet.backbones.blocks import find_blocks
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
+from dinodiet.backbones.timm_export import timm_targets
 from dinodiet.backbones.timm_models import (
     Feature,
     check_takes,
@@ -32,7 +34,7 @@ from dinodiet.config.signature import BySize, Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
 from dinodiet.io.declare import declares
-from dinodiet.types import DataSpec, Description, InputSpec
+from dinodiet.types import DataSpec, Description, ExportTarget, InputSpec
 
 
 class TimmBackbone(nn.Module):
@@ -40,7 +42,8 @@ class TimmBackbone(nn.Module):
 
     `feature` is `cls` or `mean_patch` of a transformer's output tokens after the final norm, prefix tokens (class and
     registers) excluded from the mean; `map` is attention pooling, by models that have learned it; `pooled` is what timm
-    feeds the model's classifier, one of these or the mean of a map.
+    feeds the model's classifier, one of these or the mean of a map. `made` is the name and the arguments by
+    which timm makes the model.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class TimmBackbone(nn.Module):
         feature: Feature,
         input: InputSpec,
         description: Description,
+        made: tuple[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
+        self._made = made
         self.normalize = Normalize(input)
         self.model: Any = model
         self.feature = feature
@@ -71,6 +76,10 @@ class TimmBackbone(nn.Module):
     def tail(self) -> list[nn.Module]:
         """Return the modules after the last block: final norm, last convolution."""
         return [self.model.get_submodule(name) for name in self._parts.tail]
+
+    def export_targets(self) -> Mapping[str, ExportTarget]:
+        """Return how timm itself loads it; none where it is no model of timm."""
+        return {} if self._made is None else timm_targets(self, *self._made)
 
 
 def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> list[Asset]:
@@ -141,7 +150,7 @@ def timm_backbone(
         published=published or {},
         details={"weights": told, "positions": str(resizing or "")},
     )
-    return TimmBackbone(model, feature=feature, input=expected, description=description)
+    return TimmBackbone(model, feature=feature, input=expected, description=description, made=(name, args))
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:

@@ -161,6 +161,7 @@ def _kinds(run_dir: RunDir, state: CellState) -> Mapping[Path, str]:
     return {
         **dict.fromkeys((run_dir.weights, run_dir.encoder), "weights"),
         **dict.fromkeys((run_dir.checkpoint, run_dir.previous_checkpoint), checkpoints),
+        run_dir.exports: "exports",
         run_dir.path / "wandb": "W&B",
         **dict.fromkeys((run_dir.log, run_dir.metrics), "logs"),
         **dict.fromkeys(records, "results"),

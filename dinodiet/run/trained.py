@@ -29,7 +29,7 @@ from dinodiet.run.finished import run_dir_of
 from dinodiet.run.parts import prefer_channels_last
 from dinodiet.run.weights import below, read_encoder, read_trained_tower
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import Backbone, DataSpec, InputSpec, Statistics
+from dinodiet.types import Backbone, DataSpec, Description, InputSpec, Statistics
 
 Encoder = tuple[dict[str, Tensor], Node, dict[str, Any]]  # its state dict, its model's node, its input specification
 
@@ -59,6 +59,18 @@ class Trained:
     def __iter__(self) -> Iterator[Any]:
         """Yield the backbone and its transform."""
         return iter((self.backbone, self.transform))
+
+    @property
+    def description(self) -> Description:
+        """What is known of the backbone besides."""
+        assert isinstance(self.backbone, Backbone)
+        return self.backbone.description
+
+    @property
+    def embed_dim(self) -> int:
+        """The numbers of an embedding."""
+        assert isinstance(self.backbone, Backbone)
+        return self.backbone.embed_dim
 
     @property
     def input(self) -> InputSpec:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from dinodiet.backbones.hf.blocks import blocks_of
+from dinodiet.backbones.hf.export import transformers_target
 from dinodiet.backbones.hf.readout import Arguments, Feature, read_out, run
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.backbones.without_values import calls_on_meta
-from dinodiet.types import Description, InputSpec
+from dinodiet.types import Description, ExportTarget, InputSpec
 
 
 class HFBackbone(nn.Module):
@@ -62,3 +64,7 @@ class HFBackbone(nn.Module):
     def tail(self) -> list[nn.Module]:
         """Return the modules after the last block: final norm, pooler."""
         return [self.model.get_submodule(name) for name in self._parts.tail]
+
+    def export_targets(self) -> Mapping[str, ExportTarget]:
+        """Return how transformers itself loads it."""
+        return {"transformers": transformers_target(self, self._prefix, self._flipped)}

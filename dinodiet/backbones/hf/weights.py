@@ -35,7 +35,7 @@ _LEFT_OUT += (
 
 def from_scratch(chosen: Architecture, unused: Collection[str]) -> Any:
     """Return a model with random weights, without its unused parameters."""
-    with _quiet():
+    with quiet():
         model = chosen.cls(chosen.config)
     remove(model, unused)
     return model.eval()
@@ -103,7 +103,7 @@ class _Fitted:
 
 
 def _loaded(chosen: Architecture, state: State, unused: Collection[str]) -> tuple[Any, _Fitted]:
-    with _quiet():
+    with quiet():
         try:
             model, told = chosen.cls.from_pretrained(
                 None,
@@ -122,7 +122,7 @@ def _loaded(chosen: Architecture, state: State, unused: Collection[str]) -> tupl
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the library from printing: what it would say is said in one line, or refused."""
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,28 +11,39 @@ import torch
 
 from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
+from dinodiet.features.embed import fingerprint
+from dinodiet.io.files import read_json, write_atomically, write_json, write_text
 from dinodiet.io.scratch import scratch_folder
+from dinodiet.run.export.card import card
 from dinodiet.run.export.programs import programs
 from dinodiet.run.trained import Trained, trained_of
 from dinodiet.types import Exportable, ExportTarget
+
+CARD, STAMP = "README.md", "export.json"
+FORMAT = 1  # of what is written; raise it when that changes
 
 
 def export(settings: Settings) -> dict[str, Any]:
     """Write the trained backbone of a run into a folder, for the program that `export` names.
 
+    What is there already, of the same weights, is left as it is.
+
     Raises:
-        UserError: there is no such run or target, or what was written gives other embeddings.
+        UserError: there is no such run or target, the folder holds something else, or what was written gives other
+            embeddings than the run.
     """
     found = trained_of(replace(settings, device="cpu"))
     found.backbone.to(memory_format=torch.contiguous_format)
     name, target = _target(found, settings.export)
-    folder = _folder(settings, found, name)
-    with scratch_folder(folder.parent, folder.name) as scratch:
-        target.write(scratch)
-        _check(found, target, scratch, name)
-        _put(scratch, folder)
-    print(f"{found.place} for {name}, {found.tower} weights: {folder}", flush=True)
-    return {"folder": str(folder), "target": name, "tower": found.tower, "step": found.step}
+    folder, text = _folder(settings, found, name), card(found, target, name)
+    what = {"format": FORMAT, "target": name, "tower": found.tower, "step": found.step}
+    stamp = {**what, "weights": fingerprint(found.backbone)}
+    _refuse_strange(folder)
+    there = _is_there(folder, stamp, text)
+    if not there:
+        _write(found, target, folder, stamp, text)
+    print(_told(found, name, folder, there), flush=True)
+    return {"folder": str(folder), **what}
 
 
 def targets(found: Trained) -> Mapping[str, ExportTarget]:
@@ -45,7 +55,7 @@ def targets(found: Trained) -> Mapping[str, ExportTarget]:
 def _target(found: Trained, name: str | None) -> tuple[str, ExportTarget]:
     known = targets(found)
     if name is None or name not in known:
-        model = found.model.get("family") or str(found.model["_target_"]).rpartition(".")[2]
+        model = str(found.model.get("family") or str(found.model["_target_"]).rpartition(".")[2])
         raise UserError(f"export: {name}; the {model} of {found.place} can be written for: {', '.join(sorted(known))}")
     return name, known[name]
 
@@ -56,6 +66,33 @@ def _folder(settings: Settings, found: Trained, name: str) -> Path:
     return found.run_dir.exports / (name if found.tower == "evaluated" else f"{name}_{found.tower}")
 
 
+def _refuse_strange(folder: Path) -> None:
+    """Refuse a place with something that an export would replace and did not write."""
+    if folder.exists() and not (folder / STAMP).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"export_dir: {folder} holds something else; choose a new or an empty folder")
+
+
+def _is_there(folder: Path, stamp: Mapping[str, Any], text: str) -> bool:
+    there = read_json(folder / STAMP) or {}
+    files = there.pop("files", None)
+    whole = isinstance(files, list) and all((folder / str(file)).is_file() for file in files)
+    return whole and there == stamp and (folder / CARD).is_file() and (folder / CARD).read_text("utf-8") == text
+
+
+def _write(found: Trained, target: ExportTarget, folder: Path, stamp: Mapping[str, Any], text: str) -> None:
+    """Write a folder whole, or not at all."""
+    with scratch_folder(folder.parent, folder.name) as scratch:
+        new = scratch / folder.name
+        new.mkdir()
+        target.write(new)
+        _check(found, target, new, str(stamp["target"]))
+        write_atomically(new / CARD, lambda stream: write_text(stream, text))
+        write_json(new / STAMP, {**stamp, "files": sorted(path.name for path in new.iterdir())})
+        if folder.exists():
+            folder.rename(scratch / "before")
+        new.rename(folder)
+
+
 @torch.no_grad()
 def _check(found: Trained, target: ExportTarget, folder: Path, name: str) -> None:
     """Hold the embeddings of what was written against the backbone's own, for one image and for several."""
@@ -63,13 +100,15 @@ def _check(found: Trained, target: ExportTarget, folder: Path, name: str) -> Non
     for number in (1, 3):
         images = torch.rand(number, 3, side, side, generator=torch.Generator().manual_seed(number))
         own, theirs = found.backbone(images).float(), embed(images).float()
-        if own.shape != theirs.shape or not (own - theirs).abs().max() <= target.tolerance * max(1, own.abs().max()):
-            raise UserError(
-                f"export: {name} gives other embeddings than {found.place}: {tuple(theirs.shape)} of {tuple(own.shape)}"
-            )
+        if own.shape != theirs.shape:
+            raise UserError(f"export: {name} gives {tuple(theirs.shape)} where the run gives {tuple(own.shape)}")
+        off = float((own - theirs).abs().max() / own.abs().max().clamp(min=1e-30))
+        if not off <= target.tolerance:
+            raise UserError(f"export: {name} cannot give the embeddings of this run: they would be {off:.1g} off")
 
 
-def _put(scratch: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    scratch.rename(folder)
+def _told(found: Trained, name: str, folder: Path, there: bool) -> str:
+    kind = "" if found.step is None else f" at step {found.step:,} of an unfinished training"
+    lines = [f"{found.place}{kind}, {found.tower} weights, for {name}{': is there already' if there else ''}"]
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return "\n".join([*lines, *(f"  {size:>13,} bytes  {folder / file}" for file, size in sizes.items())])

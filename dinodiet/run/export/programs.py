@@ -29,7 +29,7 @@ def programs(backbone: nn.Module, input: InputSpec) -> Mapping[str, ExportTarget
         "torch": ExportTarget(
             write=lambda folder: _write_torch(backbone, input, folder),
             read=_read_torch,
-            usage=f'import torch\n{pixels}embedding = torch.export.load("{PROGRAM}").module()(images)',
+            usage=f'{pixels}embedding = torch.export.load("{PROGRAM}").module()(images)',
             library="pytorch",
             takes=takes,
         ),
@@ -50,6 +50,7 @@ def _pixels(input: InputSpec) -> str:
     """Return lines of Python that make `images` of a file as evaluation does."""
     shorter, mode = round(input.size / input.crop_fraction), input.interpolation.upper()
     return (
+        "import torch\n"
         "from PIL import Image\n"
         "from torchvision.transforms.v2 import InterpolationMode, functional as F\n\n"
         'pixels = F.to_dtype(F.pil_to_tensor(Image.open("image.jpg").convert("RGB")), torch.float32, scale=True)\n'

@@ -1,0 +1,91 @@
+"""A model of transformers as transformers itself loads it: `AutoModel.from_pretrained(FOLDER)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModel
+
+from dinodiet.backbones.hf.readout import Arguments, Feature, read_out
+from dinodiet.backbones.hf.weights import quiet
+from dinodiet.backbones.normalize import Normalize
+from dinodiet.io.files import write_json
+from dinodiet.types import Embed, ExportTarget, InputSpec
+
+if TYPE_CHECKING:
+    from dinodiet.backbones.hf.backbone import HFBackbone
+
+PROCESSOR = "preprocessor_config.json"
+RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
+
+
+def transformers_target(backbone: HFBackbone, prefix: int, flipped: bool) -> ExportTarget:
+    """Return how a backbone is written for transformers.
+
+    `prefix` of its tokens are no patches; `flipped`: it takes BGR.
+    """
+    side = backbone.input.size
+    return ExportTarget(
+        write=lambda folder: _write(backbone, flipped, folder),
+        read=lambda folder: _read(folder, backbone.feature, prefix, backbone.input, flipped),
+        usage=_usage(backbone, prefix),
+        library="transformers",
+        takes=f"pixel_values (batch, 3, {side}, {side}), normalised by the image processor of this folder",
+    )
+
+
+def _usage(backbone: HFBackbone, prefix: int) -> str:
+    given = "".join(f", {name}={value}" for name, value in _arguments(backbone.model, backbone.input.size).items())
+    if backbone.feature in ("pooler", "map"):
+        embedding = "output.pooler_output.flatten(1)"
+    elif backbone.feature == "cls":
+        embedding = "output.last_hidden_state[:, 0]"
+    else:
+        embedding = f"output.last_hidden_state[:, {prefix}:].mean(dim=1)"
+    return (
+        "from PIL import Image\n"
+        "from transformers import AutoImageProcessor, AutoModel\n\n"
+        'model, processor = AutoModel.from_pretrained(".").eval(), AutoImageProcessor.from_pretrained(".")\n'
+        'inputs = processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")\n'
+        f"output = model(**inputs{given})\n"
+        f"embedding = {embedding}\n"
+    )
+
+
+def _arguments(model: Any, side: int) -> dict[str, Any]:
+    """Return what a model is to be told besides the pixels, of what can be written down."""
+    given = Arguments(model)(torch.empty(1, 3, side, side))
+    return {name: value for name, value in given.items() if isinstance(value, bool)}
+
+
+def _write(backbone: HFBackbone, flipped: bool, folder: Path) -> None:
+    with quiet():
+        backbone.model.save_pretrained(folder)
+    write_json(folder / PROCESSOR, _processor(backbone.input, flipped))
+
+
+def _processor(input: InputSpec, flipped: bool) -> dict[str, Any]:
+    """Return the configuration of the image processor of transformers that does the same."""
+    kind = "MobileViTImageProcessor" if flipped else "CLIPImageProcessor"
+    return {
+        "image_processor_type": kind,
+        **({"do_flip_channel_order": True} if flipped else {"do_convert_rgb": True}),
+        **{"do_resize": True, "size": {"shortest_edge": round(input.size / input.crop_fraction)}},
+        **{"do_center_crop": True, "crop_size": {"height": input.size, "width": input.size}},
+        **{"resample": RESAMPLE[input.interpolation], "do_rescale": True, "rescale_factor": 1 / 255},
+        **{"do_normalize": True, "image_mean": input.mean, "image_std": input.std},
+    }
+
+
+def _read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped: bool) -> Embed:
+    with quiet(), torch.random.fork_rng(devices=[]):
+        model: Any = AutoModel.from_pretrained(folder).eval()
+    normalize, given = Normalize(input), _arguments(model, input.size)
+
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        pixels = normalize(images)
+        return read_out(feature, prefix, model(pixel_values=pixels.flip(1) if flipped else pixels, **given))
+
+    return embed
