@@ -51,12 +51,13 @@ class Web:
         digest = sha256 or hashlib.sha256(content).hexdigest()
         kept = f"/kept/{digest}"
         self.files[kept] = content
-        self.moved[f"/{repo}/resolve/main/{file}"] = {
+        answer = {
             "Location": self.address.replace("127.0.0.1", "localhost") + kept,
             "X-Repo-Commit": COMMIT,
             "X-Linked-Etag": f'"{digest}"',
             "X-Linked-Size": str(len(content)),
         }
+        self.moved |= {f"/{repo}/resolve/{revision}/{file}": answer for revision in ("main", COMMIT)}
         return kept
 
 

@@ -134,8 +134,8 @@ def hf_family(
         spec: the dataset; its `image_size`, where set, is the side of the input.
         size: a key of `names`.
         names: repositories of the hub by size; null for a size that was never released.
-        configs: config.json by size, which serves where the repository's own is not on this machine, and without
-            weights: what differs from the defaults of its `model_type`.
+        configs: config.json by size, which serves where the repository's own is not on this machine: what differs
+            from the defaults of its `model_type`.
         processor_config: likewise preprocessor_config.json: size, mean, deviation, interpolation.
         licence: of the released weights.
         feature, weights, weights_prefix, image_size, drop_path, family, published: as in `hf_backbone`.
@@ -147,10 +147,11 @@ def hf_family(
     if str(size) not in configs:
         raise UserError(f"configs: none for size {size}; it has {', '.join(configs)}")
     facts, images, whose = configs[str(size)], processor_config, f"configs.{size}"
-    if weights == "hub" and (config := repository.find(CONFIG) if on_meta() else repository.get(CONFIG)):
+    fetched = weights == "hub" and not on_meta()
+    if (config := repository.get(CONFIG) if fetched else repository.find(CONFIG)) is not None:
         repository = repository.at_commit(config)
         facts, whose = read_json(config), repository.name
-        asked = repository.find(PROCESSOR) if on_meta() else repository.get(PROCESSOR)
+        asked = repository.get(PROCESSOR) if fetched else repository.find(PROCESSOR)
         images = processor_config if asked is None else read_json(asked)
     source = _Source(weights, weights_prefix, repository)
     told = Description(
