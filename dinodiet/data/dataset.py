@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dinodiet.config.ranges import AtLeastOne, Between, Seed, Side
+from dinodiet.config.ranges import AtLeastOne, Between, Fraction, Seed, Side
 from dinodiet.data.images import HeldOut, Subset, TensorImages, files_of
 from dinodiet.data.splits import grouped_split
 from dinodiet.data.splits import limit as limit_positions
@@ -56,7 +56,7 @@ def open_dataset(
     val_fraction: Between[float] = 0.1,
     split_seed: Seed[int] = 0,
     image_size: Side[int | None] = None,
-    normalization: Literal["checkpoint", "dataset"] | dict[str, list[float]] = "checkpoint",
+    normalization: Literal["checkpoint", "dataset"] | dict[str, list[Fraction[float]]] = "checkpoint",
 ) -> Data:
     """Return the source as a run uses it.
 

@@ -163,7 +163,7 @@ def read_stored(place: Path, tower: Tower = "evaluated") -> tuple[Encoder, int |
     run_dir = directory_of(place)
     path = run_dir.checkpoint if place == run_dir.path else place
     if place.suffix != ".safetensors" and not (run_dir.encoder.exists() and _is_newest(path, run_dir)):
-        return _from_checkpoint(path, run_dir, tower)
+        return _from_checkpoint(path, place, tower)
     state, model, spec = read_encoder(place if place.suffix == ".safetensors" else run_dir.encoder)
     return (state if tower == "evaluated" else read_trained_tower(run_dir.weights), model, spec), None
 
@@ -173,9 +173,9 @@ def _is_newest(path: Path, run_dir: RunDir) -> bool:
     return path == run_dir.checkpoint or not path.exists()
 
 
-def _from_checkpoint(path: Path, run_dir: RunDir, tower: Tower) -> tuple[Encoder, int]:
-    if path == run_dir.checkpoint and not path.exists():
-        raise UserError(f"checkpoint: {run_dir.path} {_lacks(run_dir)}")
+def _from_checkpoint(path: Path, place: Path, tower: Tower) -> tuple[Encoder, int]:
+    if path != place and not path.exists():  # a directory was asked for
+        raise UserError(f"checkpoint: {place} {_lacks(directory_of(place))}")
     content = checkpoint.read(path)
     where = content["encoder"] if tower == "evaluated" else content.get("trained")
     if not isinstance(where, str):
