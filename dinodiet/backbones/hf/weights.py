@@ -16,6 +16,7 @@ import transformers
 from dinodiet.backbones.hf.configuration import Architecture
 from dinodiet.backbones.hf.pruned import remove
 from dinodiet.backbones.weights.files import first_line, network_in, read_all, whose
+from dinodiet.backbones.weights.huggingface import MODEL_TYPES, to_huggingface
 from dinodiet.backbones.weights.misfit import refuse_broken, refuse_misfit, refuse_nothing
 from dinodiet.backbones.weights.network import Found, State, find, tensors_in
 from dinodiet.backbones.weights.timm import HEADS
@@ -61,8 +62,8 @@ def from_file(chosen: Architecture, path: Path, prefix: str | None, unused: Coll
     model, fitted = _loaded(chosen, found.state, unused)
     if prefix is not None or fitted.missing:
         size = len(fitted.expected)
-        found = find(found.state, lambda state: _loaded(chosen, state, unused)[1].rank(), size, prefix, source)
-        model, fitted = _loaded(chosen, found.state, unused)
+        found = find(found.state, lambda state: _nearest(chosen, state, unused)[1].rank(), size, prefix, source)
+        model, fitted = _nearest(chosen, found.state, unused)
     problem = f"weights: {source} does not fit {chosen.type}{found}"
     refuse_misfit(fitted.expected, fitted.found, problem, found.state)
     refuse_broken(model.state_dict(), model.state_dict(), f"weights: {source}{found}")
@@ -100,6 +101,18 @@ class _Fitted:
     def rank(self) -> tuple[int, int]:
         """Return how well it fits: see `network.Fit`."""
         return len(self.expected) - self.missing, -self._misfits
+
+
+def _nearest(chosen: Architecture, state: State, unused: Collection[str]) -> tuple[Any, _Fitted]:
+    """Return the model with a state dict under its own names or those of timm, whichever fit better."""
+    own = _loaded(chosen, state, unused)
+    if not own[1].missing or chosen.type not in MODEL_TYPES:
+        return own
+    try:
+        other = _loaded(chosen, to_huggingface(chosen.type, state), unused)
+    except Exception:  # it is of neither layout, which its tensors tell by missing or having another shape
+        return own
+    return max(own, other, key=lambda found: found[1].rank())
 
 
 def _loaded(chosen: Architecture, state: State, unused: Collection[str]) -> tuple[Any, _Fitted]:

@@ -5,6 +5,7 @@ The names are those of released checkpoints, which every version of the library 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ _DINOV2: Rules = (
     *_attention("attention"),
     *_SCALES,
     (r"\.attn\.proj\.", ".attention.output.dense."),
+)
+_OFFICIAL_DINOV2: Rules = (
+    (r"^register_tokens$", "reg_token"),
+    (r"^mask_token$", "embeddings.mask_token"),
+    (r"\.mlp\.w12\.", ".mlp.weights_in."),
+    (r"\.mlp\.w3\.", ".mlp.weights_out."),
 )
 _DINOV3: Rules = (
     (r"^patch_embed\.proj\.", "embeddings.patch_embeddings."),
@@ -134,12 +141,16 @@ def _gated(state: State) -> State:
 
 
 def _dinov2(state: State) -> State:
-    """Return DINOv2's tensors; with registers timm has added the class token's position, which is zero from then on."""
-    state = _gated(_split(state))
+    """Return DINOv2's tensors; with registers timm has added the class token's position, which is zero from then on.
+
+    The publisher's own names are known too: they are nearly timm's, and the position is there.
+    """
+    state = renamed(_gated(_split(state)), _OFFICIAL_DINOV2)
     masked = {"embeddings.mask_token": torch.zeros_like(state["cls_token"][0])}  # of the pretraining alone
-    if "reg_token" not in state:
-        return state | masked
+    masked = {} if "embeddings.mask_token" in state else masked
     positions = state["pos_embed"]
+    if "reg_token" not in state or math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
+        return state | masked
     return state | masked | {"pos_embed": torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)}
 
 
