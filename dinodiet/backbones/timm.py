@@ -26,6 +26,7 @@ from dinodiet.backbones.timm_models import (
     find_model,
     takes_any_size,
 )
+from dinodiet.backbones.timm_to_transformers import transformers_targets
 from dinodiet.backbones.weights.normalised import normalised_by
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
 from dinodiet.backbones.without_values import calls_on_meta
@@ -78,8 +79,8 @@ class TimmBackbone(nn.Module):
         return [self.model.get_submodule(name) for name in self._parts.tail]
 
     def export_targets(self) -> Mapping[str, ExportTarget]:
-        """Return how timm itself loads it; none where it is no model of timm."""
-        return {} if self._made is None else timm_targets(self, *self._made)
+        """Return how timm itself loads it, and transformers where it has the same network."""
+        return {} if self._made is None else {**timm_targets(self, *self._made), **transformers_targets(self)}
 
 
 def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> list[Asset]:

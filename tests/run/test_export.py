@@ -192,8 +192,8 @@ def test_what_gives_other_embeddings_is_not_kept(vit: RunDir, tmp_path: Path, mo
 
 
 def test_targets_that_are_not_there_are_one_line(vit: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    for word in ("transformers", "tensorflow", "null"):
-        with pytest.raises(UserError, match=r"^export: .* can be written for: onnx, timm, torch$"):
+    for word in ("tensorflow", "null"):
+        with pytest.raises(UserError, match=r"^export: .* can be written for: onnx, timm, torch, transformers$"):
             export(vit, word)
     with pytest.raises(UserError, match=r"checkpoint: .*nowhere does not exist"):
         export(RunDir(vit.path.parent / "nowhere"), "timm")
@@ -222,8 +222,8 @@ def test_an_architecture_that_timm_lacks_has_the_other_targets(tmp_path: Path) -
         export(run_dir, "timm")
 
 
-def all_targets(run_dir: RunDir) -> Iterator[tuple[str, Any]]:
-    for target in ("timm", "torch", "onnx"):
+def all_targets(run_dir: RunDir, family: str) -> Iterator[tuple[str, Any]]:
+    for target in ("timm", "torch", "onnx", *(("transformers",) if family in ("mae", "resnet") else ())):
         yield target, export(run_dir, target)
 
 
@@ -232,7 +232,7 @@ def all_targets(run_dir: RunDir) -> Iterator[tuple[str, Any]]:
 def test_every_target_of_other_families(tmp_path: Path, family: str) -> None:
     run_dir = train(tmp_path, OTHERS[family])
     found = dinodiet.load(run_dir.path)
-    for target, folder in all_targets(run_dir):  # each is checked as it is written
+    for target, folder in all_targets(run_dir, family):  # each is checked as it is written
         assert {"README.md", "export.json", "model.onnx" if target == "onnx" else "model.safetensors"} <= {
             path.name for path in folder.iterdir()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +27,26 @@ def transformers_target(backbone: HFBackbone, prefix: int, flipped: bool) -> Exp
 
     `prefix` of its tokens are no patches; `flipped`: it takes BGR.
     """
-    side = backbone.input.size
     return ExportTarget(
         write=lambda folder: _write(backbone, flipped, folder),
-        read=lambda folder: _read(folder, backbone.feature, prefix, backbone.input, flipped),
-        usage=_usage(backbone, prefix),
+        read=lambda folder: read(folder, backbone.feature, prefix, backbone.input, flipped),
+        usage=usage(backbone.feature, prefix, _arguments(backbone.model, backbone.input.size)),
         library="transformers",
-        takes=f"pixel_values (batch, 3, {side}, {side}), normalised by the image processor of this folder",
+        takes=takes(backbone.input),
     )
 
 
-def _usage(backbone: HFBackbone, prefix: int) -> str:
-    given = "".join(f", {name}={value}" for name, value in _arguments(backbone.model, backbone.input.size).items())
-    if backbone.feature in ("pooler", "map"):
+def takes(input: InputSpec) -> str:
+    """Return what a model of transformers expects, in words."""
+    return f"pixel_values (batch, 3, {input.size}, {input.size}), normalised by the image processor of this folder"
+
+
+def usage(feature: Feature, prefix: int, arguments: Mapping[str, Any]) -> str:
+    """Return lines of Python that load a model and embed an image; `prefix` of its tokens are no patches."""
+    given = "".join(f", {name}={value}" for name, value in arguments.items())
+    if feature in ("pooler", "map"):
         embedding = "output.pooler_output.flatten(1)"
-    elif backbone.feature == "cls":
+    elif feature == "cls":
         embedding = "output.last_hidden_state[:, 0]"
     else:
         embedding = f"output.last_hidden_state[:, {prefix}:].mean(dim=1)"
@@ -63,10 +69,10 @@ def _arguments(model: Any, side: int) -> dict[str, Any]:
 def _write(backbone: HFBackbone, flipped: bool, folder: Path) -> None:
     with quiet():
         backbone.model.save_pretrained(folder)
-    write_json(folder / PROCESSOR, _processor(backbone.input, flipped))
+    write_json(folder / PROCESSOR, processor_config(backbone.input, flipped))
 
 
-def _processor(input: InputSpec, flipped: bool) -> dict[str, Any]:
+def processor_config(input: InputSpec, flipped: bool) -> dict[str, Any]:
     """Return the configuration of the image processor of transformers that does the same."""
     kind = "MobileViTImageProcessor" if flipped else "CLIPImageProcessor"
     return {
@@ -79,7 +85,8 @@ def _processor(input: InputSpec, flipped: bool) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped: bool) -> Embed:
+def read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped: bool) -> Embed:
+    """Return how a folder embeds images in 0..1, loaded by transformers alone."""
     with quiet(), torch.random.fork_rng(devices=[]):
         model: Any = AutoModel.from_pretrained(folder).eval()
     normalize, given = Normalize(input), _arguments(model, input.size)
