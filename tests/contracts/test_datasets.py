@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 
 from dinodiet.config.build import build, declared
 from dinodiet.config.precheck import signature_of
+from dinodiet.data.images import FileImages, Subset
 from dinodiet.data.loader import TrainLoader
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import ASSETS
 from dinodiet.sweep.planning.estimate import open_data
-from dinodiet.types import Data
+from dinodiet.types import Data, Images
 from tests.data import layouts, releases
 from tests.data.sources import test_medmnist, test_torchvision
 from tests.places import CONF
@@ -98,6 +99,16 @@ def small(name: str, root: Path, monkeypatch: pytest.MonkeyPatch, **source: Any)
     return node(name, root, **source)
 
 
+def places_of(images: Images) -> list[tuple[object, int] | str]:
+    """Return where the images of a split are: files, or positions in what holds them."""
+    if isinstance(images, Subset):
+        inside = places_of(images.images)
+        return [inside[position] for position in images.positions.tolist()]
+    if isinstance(images, FileImages):
+        return list(map(str, images.paths))
+    return [(id(images), position) for position in range(len(images))]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_set_opens_and_its_batches_are_its_images(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"published": None} if name in PUBLISHED else {}
@@ -108,6 +119,8 @@ def test_a_set_opens_and_its_batches_are_its_images(name: str, tmp_path: Path, m
     assert spec.labelled and spec.num_images == len(data.pretext) and spec.num_labels > 1
     assert spec.classes is not None and len(spec.classes) == spec.num_labels and all(spec.classes)
     assert not any(len(split) == 0 for split in (data.train, data.val, data.test))
+    places = [place for split in (data.train, data.val, data.test) for place in places_of(split)]
+    assert len(set(places)) == len(places)  # no image is in two splits, or twice in one
     batch = next(TrainLoader(data.pretext, 4, seed=0).batches(0))
     assert batch.label is not None and data.pretext.labels is not None
     for image, label, index in zip(batch.images, batch.label, batch.index, strict=True):
