@@ -24,7 +24,7 @@ VALUES = (
     *("2048", "100000", "[16384,16384]"),  # what a machine may have no memory for
     *("null", "true", "''", "nonsense", "a/b", "[]", "{}", "[1]", "[nonsense,2]", "[[1],[2]]", "{a:1}", NODE),
 )
-OPEN = ("published", "model_args")  # may hold keys of any name
+OPEN = ("published", "model_args", "additional_parameters")  # may hold keys of any name
 
 
 @dataclass(frozen=True)
