@@ -73,10 +73,11 @@ class ParquetWriter:
         return {**columns, "embedding": _lists(rows.embeddings, pa.float32())}
 
     def _label(self, rows: Rows, count: int) -> Any:
-        several = pa.list_(pa.int8(), self.layout.num_labels)
+        # Lists of any size: pyarrow 24 and older cannot read a missing one of fixed size.
+        kind = pa.list_(pa.int8()) if self.layout.multilabel else pa.int64()
         if rows.labels is None:
-            return pa.nulls(count, several if self.layout.multilabel else pa.int64())
-        return _lists(rows.labels, pa.int8()) if self.layout.multilabel else pa.array(rows.labels, pa.int64())
+            return pa.nulls(count, kind)
+        return _lists(rows.labels, pa.int8()).cast(kind) if self.layout.multilabel else pa.array(rows.labels, kind)
 
     def _class(self, rows: Rows, count: int, names: Sequence[str]) -> Any:
         kind = pa.list_(pa.string()) if self.layout.multilabel else pa.string()
