@@ -7,8 +7,7 @@ from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.carved import carved, carved_counts
 from dinodiet.data.sources.folder import labelled
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 PARTS = (Part("AID.zip", "AID", also=("data",)),)
@@ -22,16 +21,7 @@ def _release(root: str) -> Release:
     return Release("aid", data_root(root) / "aid", PARTS, HINT, online=False)
 
 
-def _assets(*, root: str) -> list[Asset]:
-    return _release(root).assets(False)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return carved_counts("aid", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("aid", _release, carved_counts)
 def aid(
     *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
 ) -> RawSplits:

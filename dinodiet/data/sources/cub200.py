@@ -8,9 +8,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 PARTS = (
@@ -26,16 +24,7 @@ def _release(root: str) -> Release:
     return Release("cub200", data_root(root), PARTS)
 
 
-def _assets(*, root: str, download: bool) -> list[Asset]:
-    return _release(root).assets(download)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("cub200", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("cub200", _release)
 def cub200(
     *,
     root: Neutral[str],

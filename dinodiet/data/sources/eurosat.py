@@ -8,9 +8,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 HUB = "https://huggingface.co/datasets/torchgeo/eurosat/resolve"
@@ -32,16 +30,7 @@ def _release(root: str) -> Release:
     return Release("eurosat", data_root(root) / "eurosat", PARTS)
 
 
-def _assets(*, root: str, download: bool) -> list[Asset]:
-    return _release(root).assets(download)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("eurosat", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("eurosat", _release)
 def eurosat(
     *,
     root: Neutral[str],

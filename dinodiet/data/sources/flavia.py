@@ -8,8 +8,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.carved import carved, carved_counts
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 SPECIES = (  # with the first and last number of their images, as flavia.sourceforge.net lists them
@@ -54,16 +53,7 @@ def _release(root: str) -> Release:
     return Release("flavia", data_root(root) / "flavia", PARTS, HINT, online=False)
 
 
-def _assets(*, root: str) -> list[Asset]:
-    return _release(root).assets(False)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return carved_counts("flavia", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("flavia", _release, carved_counts)
 def flavia(
     *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
 ) -> RawSplits:

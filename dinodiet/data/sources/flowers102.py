@@ -8,9 +8,7 @@ from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.flowers102_names import NAMES
 from dinodiet.data.sources.mat_lists import read_lists, whole_numbers
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
@@ -26,16 +24,7 @@ def _release(root: str) -> Release:
     return Release("flowers102", data_root(root) / "flowers-102", PARTS)
 
 
-def _assets(*, root: str, download: bool) -> list[Asset]:
-    return _release(root).assets(download)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("flowers102", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("flowers102", _release)
 def flowers102(
     *,
     root: Neutral[str],

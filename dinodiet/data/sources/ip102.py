@@ -8,9 +8,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 PARTS = (Part("ip102_v1.1.tar", "ip102_v1.1"), Part("classes.txt", "classes.txt", also=("ip102_v1.1/classes.txt",)))
@@ -21,16 +19,7 @@ def _release(root: str) -> Release:
     return Release("ip102", data_root(root) / "ip102", PARTS, HINT, online=False)
 
 
-def _assets(*, root: str) -> list[Asset]:
-    return _release(root).assets(False)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("ip102", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("ip102", _release)
 def ip102(
     *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
 ) -> RawSplits:

@@ -6,9 +6,7 @@ from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.numbered import Listed, numbered_splits
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
@@ -22,16 +20,7 @@ def _release(root: str) -> Release:
     return Release("oxford_pets", data_root(root) / "oxford-iiit-pet", PARTS)
 
 
-def _assets(*, root: str, download: bool) -> list[Asset]:
-    return _release(root).assets(download)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("oxford_pets", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("oxford_pets", _release)
 def oxford_pets(
     *,
     root: Neutral[str],

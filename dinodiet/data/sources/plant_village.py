@@ -5,9 +5,7 @@ from __future__ import annotations
 from dinodiet.config.signature import Neutral
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 URL = "https://huggingface.co/datasets/mohanty/PlantVillage/resolve/9e97599868962bd0079b8db4b7f1efa9185fa1e7"
@@ -35,16 +33,7 @@ def _release(root: str) -> Release:
     return Release("plant_village", data_root(root) / "plant_village", PARTS)
 
 
-def _assets(*, root: str, download: bool) -> list[Asset]:
-    return _release(root).assets(download)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("plant_village", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("plant_village", _release)
 def plant_village(
     *,
     root: Neutral[str],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,30 @@ from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.download import by_hand, download
 from dinodiet.data.sources.mat_lists import FAULTS
+from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.published import check_published, listed_files, require
 from dinodiet.data.sources.walk import subfolders
 from dinodiet.errors import NotOnDisk, UserError, printable
-from dinodiet.io.assets import Asset
+from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.io.declare import Factory
 from dinodiet.io.mistaken import why_broken, why_unreadable
+
+
+def released(
+    name: str, release: Callable[[str], Release], counts: Callable[[str, dict[str, int] | None], RawSplits] = counted
+) -> Callable[[Factory], Factory]:
+    """Mark a set's source with what it needs, and with what was published of it: see `needs` and `planned`.
+
+    `release` returns the set below its setting `root`; `counts` what planning knows of it by `name` and `published`.
+    """
+
+    def assets(*, root: str, download: bool = False) -> list[Asset]:
+        return release(root).assets(download)
+
+    def published_counts(*, published: dict[str, int] | None) -> RawSplits:
+        return counts(name, published)
+
+    return lambda source: needs(assets)(planned(counts=published_counts)(source))
 
 
 @dataclass(frozen=True)

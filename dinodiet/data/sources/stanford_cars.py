@@ -9,9 +9,7 @@ from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.mat_lists import Value, column, read_lists, texts, whole_numbers
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 HINT = "its own page is gone, so take a copy of the set"
@@ -35,16 +33,7 @@ def _release(root: str) -> Release:
     return Release("stanford_cars", folder, OLD if (folder / "car_ims").exists() else PARTS, HINT, online=False)
 
 
-def _assets(*, root: str) -> list[Asset]:
-    return _release(root).assets(False)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("stanford_cars", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("stanford_cars", _release)
 def stanford_cars(
     *, root: Neutral[str], broken: Broken = "refuse", published: Neutral[dict[str, int] | None] = None
 ) -> RawSplits:

@@ -7,9 +7,7 @@ from dinodiet.data.dataset import RawSplits
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.mat_lists import read_lists, texts, whole_numbers
 from dinodiet.data.sources.numbered import Listed, numbered_splits
-from dinodiet.data.sources.planned import counted
-from dinodiet.data.sources.release import Part, Release
-from dinodiet.io.assets import Asset, needs, planned
+from dinodiet.data.sources.release import Part, Release, released
 from dinodiet.io.scratch import data_root
 
 URL = "http://vision.stanford.edu/aditya86/ImageNetDogs"
@@ -23,16 +21,7 @@ def _release(root: str) -> Release:
     return Release("stanford_dogs", data_root(root) / "stanford_dogs", PARTS)
 
 
-def _assets(*, root: str, download: bool) -> list[Asset]:
-    return _release(root).assets(download)
-
-
-def _counts(*, published: dict[str, int] | None) -> RawSplits:
-    return counted("stanford_dogs", published)
-
-
-@needs(_assets)
-@planned(counts=_counts)
+@released("stanford_dogs", _release)
 def stanford_dogs(
     *,
     root: Neutral[str],
