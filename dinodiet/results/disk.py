@@ -27,8 +27,8 @@ from dinodiet.results.leftovers import (
     is_lock,
     size_of,
 )
+from dinodiet.results.locate import locate, walk
 from dinodiet.results.render import aligned
-from dinodiet.results.runs import locate, walk
 from dinodiet.results.unfinished import read_config
 from dinodiet.store.grid import read_jobs
 from dinodiet.store.queue import active_jobs

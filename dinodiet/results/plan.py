@@ -9,7 +9,8 @@ from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.results.cache import Record, Scalar
-from dinodiet.results.runs import Run, is_choice, keys_of, labels
+from dinodiet.results.record import is_choice, keys_of, labels
+from dinodiet.results.runs import Run
 from dinodiet.results.tidy import is_the_seed
 from dinodiet.store.grid import Cell, read_grid, read_jobs
 from dinodiet.store.rundir import RunDir

@@ -11,8 +11,9 @@ import pandas as pd
 from dinodiet.errors import UserError
 from dinodiet.results.plan import planned
 from dinodiet.results.progress import running_lines
+from dinodiet.results.record import evaluator_of, keys_of
 from dinodiet.results.render import Style, tables
-from dinodiet.results.runs import Found, Run, evaluator_of, keys_of, named, read
+from dinodiet.results.runs import Found, Run, named, read
 from dinodiet.results.table import Layout, aggregate, layout
 from dinodiet.results.tidy import Where, select, text, tidy
 from dinodiet.store.grid import read_jobs

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from dinodiet.errors import UserError
-from dinodiet.results.runs import COSTS, Run, lower_is_better
+from dinodiet.results.record import COSTS
+from dinodiet.results.runs import Run, lower_is_better
 from dinodiet.results.tidy import PHASES, metric_names, resolve, run_frame, text, tidy
 
 NOT_A_KEY = ("run", "phase", "value")

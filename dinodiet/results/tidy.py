@@ -13,7 +13,8 @@ import pandas as pd
 
 from dinodiet.errors import UserError, printable
 from dinodiet.results.cache import Record
-from dinodiet.results.runs import COSTS, Run, is_choice, keys_of, read
+from dinodiet.results.record import COSTS, is_choice, keys_of
+from dinodiet.results.runs import Run, read
 
 PHASES = ("initial", "final", "change")
 ALWAYS = ("study", "run", "model", "dataset", "method", "seed")

@@ -9,7 +9,8 @@ from typing import Any
 
 from dinodiet.errors import UserError
 from dinodiet.io.documents import yaml_text
-from dinodiet.results.runs import Run, identity
+from dinodiet.results.record import identity
+from dinodiet.results.runs import Run
 from dinodiet.store.grid import read_grid
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import state_of

@@ -1,0 +1,115 @@
+"""A run as a flat record: what it is, its scores and what it cost, by name; what is no science is left out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from dinodiet.config.groups import NOT_SCIENCE
+from dinodiet.errors import printable
+from dinodiet.io.files import is_number
+from dinodiet.results.cache import Record, Scalar
+from dinodiet.store.scores import FORMAT
+
+COSTS = {  # what a run cost, and which direction is an improvement
+    **dict.fromkeys(("steps", "train_seconds"), "lower"),
+    "images_per_second": "higher",
+    **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
+}
+NO_CHOICE = ("initial/", "final/", "setting/", "better/", "skipped/")  # how keys of a record begin that are no choices
+
+
+class OtherFormatError(ValueError):
+    """Results written by another version."""
+
+
+def parse(results: dict[str, Any], run_id: str) -> Record:
+    """Return the content of a results.json as a flat record.
+
+    Raises:
+        OtherFormatError: it was written by another version.
+        KeyError, TypeError, AttributeError: something is not as it should be.
+    """
+    if (written := results["format"]) != FORMAT:
+        age = "an older" if isinstance(written, int) and written < FORMAT else "a newer"
+        raise OtherFormatError(f"written by {age} version (format {written}; this one reads {FORMAT})")
+    record = identity(run_id, results["choices"], results["seed"], results["config"])
+    if not is_number(record["seed"]):
+        raise TypeError("seed is no number")
+    for phase in ("initial", "final"):
+        record |= _scores(f"{phase}/", results[phase])
+        record |= _scores(f"{phase}/val/", results["validation"][phase])
+    record |= _scores("setting/", results["settings"]["final"])
+    record |= {f"better/{name}": str(direction) for name, direction in results["better"].items()}
+    record |= _scores("final/", {name: results.get(name) for name in COSTS})
+    record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
+    return record
+
+
+def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[str, Any]) -> Record:
+    """Return what a run is, by column and configuration key."""
+    model, dataset = labels(run_id, choices)
+    record: Record = {"run": printable(run_id), "model": model, "seed": seed}
+    for group, choice in choices.items():
+        chosen = choice not in (None, "None")  # the text where the cell of a grid wrote it
+        if chosen and group != "model" and not group.startswith(("hydra/", "tracker")):
+            record[group] = _scalar(choice)
+    return record | {"dataset": dataset} | science(config)
+
+
+def labels(run_id: str, choices: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the model with its size (dinov2-base) and the dataset (folder-lungs) from the name of a run."""
+    dataset, method = (re.escape(str(choices[group])) for group in ("dataset", "method"))
+    found = re.match(rf"(.+)_({dataset}(?:-[\w.-]+)?)_{method}_seed", run_id)
+    return (found[1], found[2]) if found else (str(choices["model"]), str(choices["dataset"]))
+
+
+def _scores(prefix: str, scores: dict[str, float | None]) -> Record:
+    for name, value in scores.items():
+        if value is not None and not is_number(value):
+            raise TypeError(f"{name}: {str(value)[:20]} is no number")
+    return {prefix + name: value for name, value in scores.items()}
+
+
+def evaluator_of(metric: str) -> str:
+    """Return the name of the evaluator in the configuration: knn of val/knn(k=10)/accuracy and of knn@cifar10/f1."""
+    return re.split(r"[/(@]", metric.removeprefix("val/"), maxsplit=1)[0]
+
+
+def keys_of(records: Iterable[Record]) -> dict[str, None]:
+    """Return the keys that occur, in order."""
+    kinds = dict.fromkeys(tuple(record) for record in records)  # few among thousands of runs
+    return dict.fromkeys(itertools.chain.from_iterable(kinds))
+
+
+def is_choice(key: str) -> bool:
+    """Return whether a record's key is a choice or part of the configuration, and no score."""
+    return not key.startswith(NO_CHOICE)
+
+
+def science(config: dict[str, Any]) -> Record:
+    """Return the configuration by dotted key, without what does not change the scores; data paths are relative."""
+    data_dir = str(config.get("data_dir", "data"))
+    flat: Record = {}
+    for key, value in _flatten({key: value for key, value in config.items() if key not in NOT_SCIENCE}, ""):
+        if key.rpartition(".")[2] != "device":  # evaluators follow the run's
+            inside = isinstance(value, str) and value.startswith(data_dir + "/")
+            flat[key] = "data" + str(value)[len(data_dir) :] if inside else value
+    return flat
+
+
+def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, _scalar(value)
+
+
+def _scalar(value: Any) -> Scalar:
+    if isinstance(value, str):
+        return printable(value)  # a path that is no UTF-8 is neither written nor kept in a column
+    return value if value is None or isinstance(value, (int, float, bool)) else json.dumps(value)
