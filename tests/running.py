@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
+from torch import Tensor
 
 from dinodiet.config.gate import gate
 from dinodiet.config.schema import RunConfig
+from dinodiet.run.monitor import Monitor
 from dinodiet.run.run import run as run_settings
+from dinodiet.types import Clock
 from tests.places import ROOT
 
 CHOICES = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
@@ -73,3 +78,18 @@ def results_in(tmp_path: Path) -> dict[str, Any]:
 def scores(results: dict[str, Any]) -> dict[str, Any]:
     """Return what must not depend on interruptions, workers or time."""
     return {key: results[key] for key in ("initial", "final", "validation", "epochs", "steps", "skipped")}
+
+
+@contextlib.contextmanager
+def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End a run in this process after a step; of the next one nothing is written."""
+    on_step = Monitor.on_step
+
+    def killed(self: Monitor, clock: Clock, logs: dict[str, Tensor]) -> Any:
+        if clock.step > step:
+            raise InterruptedError
+        return on_step(self, clock, logs)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Monitor, "on_step", killed)
+        yield

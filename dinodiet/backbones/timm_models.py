@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.files import first_line
+from dinodiet.backbones.weights.released import released_name
 from dinodiet.backbones.without_values import refusing_empty
 from dinodiet.config.signature import describe, fits, hints_of_callable, is_plain, shown
-from dinodiet.errors import NotReleased, UserError
+from dinodiet.errors import UserError
 
 Feature = Literal["cls", "mean_patch", "pooled", "map"]
 # Arguments of timm.create_model that are no network's.
@@ -35,12 +36,7 @@ def find_model(size: str, names: Mapping[str, str | None]) -> tuple[str, Pretrai
         NotReleased: there are no weights of this size.
         UserError: there is no such size, or no such model in the installed timm.
     """
-    released = ", ".join(key for key, name in names.items() if name is not None)
-    if size not in names:
-        raise UserError(f"size: {size!r}; choose from: {released}")
-    name = names[size]
-    if name is None:
-        raise NotReleased(f"size: {size!r} of this family was never released; choose from: {released}")
+    name = released_name(size, names)
     try:
         cfg = get_pretrained_cfg(name) if is_model(name) else None
     except RuntimeError:  # the model exists, but not with this tag of weights

@@ -24,6 +24,7 @@ from dinodiet.features.parts import Source, parts_of, rows_of
 from dinodiet.io.files import read_json, write_json
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.units import duration
+from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.parts import build_backbone, open_data, runtime_of
 from dinodiet.run.trained import trained_of
 from dinodiet.store.embeddings.npz import NpzWriter
@@ -92,6 +93,7 @@ def _backbone(settings: Settings, data: Data, runtime: Runtime) -> Backbone:
         trained = trained_of(settings).backbone
         assert isinstance(trained, Backbone)
         return trained
+    check_scoring_fits(settings, data.spec, runtime.device)
     frozen = build_backbone(settings, data.spec)
     assert isinstance(frozen, nn.Module)
     moved = frozen.to(runtime.device)

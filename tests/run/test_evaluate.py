@@ -10,7 +10,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import read_json
 from dinodiet.run.monitor import Monitor
 from dinodiet.store.rundir import RunDir
-from tests.running import CHOICES, TINY, composed, launch, run, scores
+from tests.running import CHOICES, TINY, composed, killed_after, launch, run, scores
 
 
 def only_run(tmp_path: Path) -> RunDir:
@@ -100,14 +100,7 @@ def test_the_checkpoint_of_an_unfinished_run_is_scored_by_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = composed(tmp_path, "checkpoint_minutes=0")
-    on_step = Monitor.on_step
-
-    def killed(self: Monitor, clock: Any, logs: Any) -> None:
-        on_step(self, clock, logs)
-        raise InterruptedError
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Monitor, "on_step", killed)
+    with killed_after(1, monkeypatch):
         run(cfg)
     run_dir = only_run(tmp_path)
     for place in (run_dir.path, run_dir.checkpoint):

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from torch import Tensor
 
-from dinodiet.run.activations import Live
-from dinodiet.run.monitor import Monitor
-from dinodiet.run.parts import build_parts
 from dinodiet.store.rundir import RunDir
-from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.sweep.task import task_of
-from dinodiet.types import Clock
 from tests.backbones.hf.tiny import FOLDERS, NAMES
-from tests.running import composed, run, scores
+from tests.running import composed, killed_after, run, scores
 
-from .test_activations import FixedViews
+from .test_activations import peaks
 
 pytestmark = pytest.mark.slow
 
@@ -53,16 +45,8 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     often = "checkpoint_minutes=0"
     undisturbed = run(*configuration(tmp_path / "whole", name, method, often))
     assert undisturbed["initial"] != undisturbed["final"]
-    on_step = Monitor.on_step
-
-    def killed(self: Monitor, clock: Clock, logs: dict[str, Tensor]) -> Any:
-        if clock.step > HALF:
-            raise InterruptedError
-        return on_step(self, clock, logs)
-
     cfg, choices = configuration(tmp_path / "killed", name, method, often)
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Monitor, "on_step", killed)
+    with killed_after(HALF, monkeypatch):
         run(cfg, choices)
     again = run(cfg, choices)
     assert scores(again) == scores(undisturbed)
@@ -76,19 +60,5 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
 @pytest.mark.parametrize("name", NAMES)
 def test_the_planned_peak_is_that_of_a_real_step(tmp_path: Path, name: str, method: str) -> None:
     cfg, choices = configuration(tmp_path, name, method, "eval.batch_size=8")
-    settings = task_of(cfg, choices, ()).settings()
-    found = Estimator()(settings)
-    parts = build_parts(settings)
-    learned, clock = parts.method.train(), parts.state.clock.at(parts.state.clock.total_steps - 1)
-    batch = next(parts.loader.batches(0))
-    own: Any = learned.views
-    views = own(batch.images, clock.generator("views"))
-    learned.views = FixedViews(views, own.num_global)  # type: ignore[assignment]
-    sizes = sum(view.numel() * view.element_size() for view in views)
-    del views
-    gc.collect()
-    with Live() as live:
-        torch.autograd.backward(learned(batch, clock)["loss"])
-    gradients = sum(p.numel() * p.element_size() for p in learned.parameters() if p.requires_grad)
-    assert found.peak is not None and found.memory is not None
-    assert found.peak - (found.memory - gradients) == pytest.approx(live.peak + sizes, rel=0.1)
+    planned, taken = peaks(task_of(cfg, choices, ()).settings())
+    assert planned == pytest.approx(taken, rel=0.1)

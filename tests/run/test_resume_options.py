@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from torch import Tensor
 
-from dinodiet.run.monitor import Monitor
-from dinodiet.types import Clock
-from tests.running import CHOICES, composed, run, scores
+from tests.running import CHOICES, composed, killed_after, run, scores
 
 HALF = 4  # of 8 steps
 COMMON = ("schedule.epochs=2", "checkpoint_minutes=0", "eval.every_epochs=1", "model.drop_path=0.2")
@@ -49,16 +45,8 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     choices = {**CHOICES, "method": next((w.removeprefix("method=") for w in words if w.startswith("method=")), "diet")}
     undisturbed = run(composed(tmp_path / "whole", *words), choices)
     assert undisturbed["initial"] != undisturbed["final"]
-    on_step = Monitor.on_step
-
-    def killed(self: Monitor, clock: Clock, logs: dict[str, Tensor]) -> Any:
-        if clock.step > HALF:  # of this step nothing is written
-            raise InterruptedError
-        return on_step(self, clock, logs)
-
     cfg = composed(tmp_path / "killed", *words)
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Monitor, "on_step", killed)
+    with killed_after(HALF, monkeypatch):
         run(cfg, choices)
     capsys.readouterr()
     assert scores(run(cfg, choices)) == scores(undisturbed)

@@ -17,11 +17,10 @@ import dinodiet
 from dinodiet.config.schema import Tower
 from dinodiet.errors import UserError
 from dinodiet.features.embed import embed
-from dinodiet.run.monitor import Monitor
 from dinodiet.run.scoring import Scoring
 from dinodiet.run.trained import Trained
 from dinodiet.store.rundir import RunDir
-from tests.running import CHOICES, composed, run
+from tests.running import CHOICES, composed, killed_after, run
 
 
 def only_run(tmp_path: Path) -> RunDir:
@@ -91,14 +90,7 @@ def test_the_trained_tower_of_dino_is_the_student(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_and_a_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_step = Monitor.on_step
-
-    def killed(self: Monitor, clock: Any, logs: Any) -> None:
-        on_step(self, clock, logs)
-        raise InterruptedError
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Monitor, "on_step", killed)
+    with killed_after(1, monkeypatch):
         train(tmp_path, "checkpoint_minutes=0", method="dino")
     run_dir = only_run(tmp_path)
     towers: tuple[Tower, ...] = ("evaluated", "trained")

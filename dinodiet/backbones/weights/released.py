@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -193,6 +194,21 @@ def weights_assets(weights: str, release: Release | None, name: str) -> list[Ass
         return [Asset(release.name, str(release.place), release.find, release.get)]
     path = Path(weights).expanduser()
     return [Asset(path.name, str(path), partial(present, path), partial(require_file, path))]
+
+
+def released_name(size: str | int, names: Mapping[str, str | None]) -> str:
+    """Return under which name a size of a family is published; `names` has null for what never was.
+
+    Raises:
+        NotReleased: there are no weights of this size.
+        UserError: there is no such size.
+    """
+    released = ", ".join(key for key, name in names.items() if name is not None)
+    if str(size) not in names:
+        raise UserError(f"size: {str(size)!r}; choose from: {released}")
+    if (name := names[str(size)]) is None:
+        raise NotReleased(f"size: {str(size)!r} of this family was never released; choose from: {released}")
+    return name
 
 
 def no_release(name: str, note: str = "") -> NotReleased:

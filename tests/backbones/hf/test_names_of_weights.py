@@ -1,4 +1,4 @@
-"""The same weights under the names of Hugging Face, timm and the publisher give one embedding by either door."""
+"""Weights under the names of Hugging Face, timm and the publisher give one embedding, by timm and by transformers."""
 
 from pathlib import Path
 
