@@ -30,7 +30,7 @@ def refusing_empty() -> Iterator[None]:
 def _refuse_empty(module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and isinstance(made, Tensor) and not made.numel():
         shape = tuple(given[0].shape) if given else ()
-        raise RuntimeError(f"a kernel of {tuple(module.kernel_size)} is larger than what it is to be laid on, {shape}")
+        raise RuntimeError(f"a kernel of {tuple(module.kernel_size)} is larger than its input {shape}")
 
 
 def forward_on_meta(module: nn.Module, side: int) -> Any:

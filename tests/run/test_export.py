@@ -1,6 +1,7 @@
 """Weights to take away: what other programs load from the folder gives the embeddings of the run."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 import dinodiet
 from dinodiet.errors import UserError
 from dinodiet.run.export import programs
+from dinodiet.run.export.provenance import Provenance
 from dinodiet.run.trained import Trained
 from dinodiet.store.rundir import RunDir
 from tests.places import REFERENCES
@@ -155,6 +157,16 @@ def test_the_card_says_where_the_weights_are_from_and_what_they_score(vit: RunDi
     assert f"| knn/accuracy | {own['initial']['knn/accuracy']:.4f} | {own['final']['knn/accuracy']:.4f} |" in text
     for words in (vit.path.name, "1 epochs, batches of 16", "| method | diet", "| data | digits", own["git_commit"]):
         assert str(words) in text
+
+
+@pytest.mark.parametrize(("name", "told"), [("owner/set", "owner/set"), ("pathmnist", None), (None, None)])
+def test_the_card_names_a_dataset_of_the_hub(vit: RunDir, tmp_path: Path, name: str | None, told: str | None) -> None:
+    shutil.copytree(vit.path, tmp_path / "run")
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    settings = saved.get("config", saved)
+    settings["dataset"]["source"]["name"] = name
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(saved))
+    assert Provenance(dinodiet.load(tmp_path / "run")).dataset() == told
 
 
 def test_a_second_call_finds_it_and_a_changed_folder_is_written_anew(

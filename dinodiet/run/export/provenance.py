@@ -70,12 +70,13 @@ class Provenance:
     def base_model(self) -> str | None:
         """Return the repository of the parent weights on the hub; None where they are not from there."""
         name = "/".join(self.parent().split("/")[:2])
-        return name if self.found.model.get("weights", "hub") == "hub" and HUB.fullmatch(name) else None
+        from_hub = self.found.model.get("weights", "hub") == "hub" and not Path(self.parent()).exists()
+        return name if from_hub and HUB.fullmatch(name) else None
 
     def dataset(self) -> str | None:
         """Return the name of the dataset on the hub; None where it is not from there."""
-        name = str(((self.config or {}).get("dataset") or {}).get("source", {}).get("path", ""))
-        return name if HUB.fullmatch(name) and not Path(name).exists() else None
+        name = str(((self.config or {}).get("dataset") or {}).get("source", {}).get("name", ""))
+        return name if HUB.fullmatch(name) else None
 
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
