@@ -35,7 +35,7 @@ def stratified_split(labels: Tensor, part: int | float, seed: int) -> tuple[Tens
         raise UserError(f"cannot split off {count} of {total} images: both parts need at least one")
     shuffled = np.random.RandomState(seed).permutation(total)
     if labels.ndim == 1:
-        rank, size = _rank_in_class(labels.numpy()[shuffled])
+        rank, size = rank_in_class(labels.numpy()[shuffled])
         seat = np.where(rank == 0, 0.0, (rank + 0.5) / size)
         seat[rank == size - 1] = np.inf
         shuffled = shuffled[np.argsort(seat, kind="stable")]
@@ -74,7 +74,7 @@ def limit(
     shuffled = generator.permutation(total)
     if balanced:
         classes = _one_class_an_image(labels, balanced)[shuffled]
-        rank, _ = _rank_in_class(classes)
+        rank, _ = rank_in_class(classes)
         if balanced == "proportional":
             _, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
             return _sorted(shuffled[rank < proportional_quotas(sizes, count, generator)[place]])
@@ -118,7 +118,7 @@ def proportional_quotas(sizes: NDArray[np.int64], count: int, generator: np.rand
     return result
 
 
-def _rank_in_class(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def rank_in_class(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each element how many of its class come before it, and how many there are, both (N,)."""
     _, inverse, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     order = np.argsort(inverse, kind="stable")
