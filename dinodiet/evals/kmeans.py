@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dinodiet.config.ranges import Range, Seed
 from dinodiet.errors import NotApplicable
+from dinodiet.evals.metrics import bounded
 from dinodiet.types import DataSpec, Score, Splits
 
 
@@ -36,6 +37,8 @@ class KMeans:
     def __call__(self, splits: Splits) -> dict[str, Score]:
         """Return adjusted Rand index and normalised mutual information on `test`; `train` and `val` are not used.
 
+        They have no interval: an image that is drawn twice makes a pair that agrees, so a bootstrap is too high.
+
         Raises:
             NotApplicable: the test set has fewer images than classes, or no labels.
         """
@@ -47,8 +50,8 @@ class KMeans:
             raise NotApplicable(f"{len(test)} images cannot form {test.num_labels} clusters")
         clusters = self._clusters(F.normalize(test.features, dim=1), test.num_labels)
         return {
-            "ari": Score(float(adjusted_rand_score(classes, clusters))),
-            "nmi": Score(float(normalized_mutual_info_score(classes, clusters))),
+            "ari": bounded(float(adjusted_rand_score(classes, clusters)), low=-1.0),
+            "nmi": bounded(float(normalized_mutual_info_score(classes, clusters))),
         }
 
     def _clusters(self, features: Tensor, num_clusters: int) -> NDArray[Any]:

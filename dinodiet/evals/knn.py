@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dinodiet.config.ranges import AtLeastOne, Range
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.metrics import score
+from dinodiet.evals.metrics import measured
 from dinodiet.types import DataSpec, Score, Splits
 
 ROWS, COLUMNS = 2**9, 2**15  # test and train images in a tile: its similarities are 64 MiB in float32
@@ -26,8 +26,8 @@ TIED_ROWS = 64  # with ties, handled at once: 8 MiB of keys
 class KNN:
     """Each of the k nearest train images by cosine votes exp(similarity / temperature) for its label; votes are summed.
 
-    Several k cost one pass: the first gives `accuracy`, `f1`, `auroc` (multi-label: `auroc` alone), another, say 10,
-    `accuracy_k10` and so on. `k` and `temperature` are returned as settings, since figures differ with both.
+    Several k cost one pass: the first gives `accuracy`, `recall`, `f1`, `auroc` (multi-label: `auroc` alone), another,
+    say 10, `accuracy_k10` and so on. `k` and `temperature` are returned as settings, since figures differ with both.
 
     Raises:
         UserError: the list of k is empty.
@@ -72,7 +72,7 @@ class KNN:
         for k in self.ks:
             votes = torch.cat([self._votes(near[:, :k], known[at[:, :k]], train.num_labels) for near, at in parts])
             suffix = "" if k == self.ks[0] else f"_k{k}"
-            found |= {f"{name}{suffix}": Score(value) for name, value in score(votes, expected).items()}
+            found |= {f"{name}{suffix}": one for name, one in measured(votes, expected).items()}
         settings = {"k": float(self.ks[0]), "temperature": self.temperature}
         return found | {name: Score(value, kind="setting") for name, value in settings.items()}
 

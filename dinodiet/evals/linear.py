@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dinodiet.config.ranges import Between, Range, Seed
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.metrics import accuracy, macro_auroc, score
+from dinodiet.evals.metrics import accuracy, macro_auroc, measured
 from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.types import DataSpec, Embeddings, Score, Splits
 
@@ -73,8 +73,7 @@ class Linear:
         chosen = self._choose(fitted, held_out, device)
         if val is None:
             chosen = _Problem(train, self.normalize, device).fit(chosen.C, self.tolerance)
-        metrics = score(chosen.scores(test.features), expected)
-        return {name: Score(value) for name, value in metrics.items()} | {"C": Score(chosen.C, kind="setting")}
+        return measured(chosen.scores(test.features), expected) | {"C": Score(chosen.C, kind="setting")}
 
     def _choose(self, train: Embeddings, held_out: Embeddings, device: torch.device) -> _Probe:
         """Return the probe fitted on `train` that is best on `held_out`."""

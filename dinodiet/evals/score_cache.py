@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import is_number, read_json, write_json
+from dinodiet.io.files import is_interval, is_number, read_json, write_json
 from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Evaluator, Images, Score
 
 LIBRARIES = ("torch", "scikit-learn", "scipy")
-BETTER, KINDS = ("higher", "lower"), ("metric", "setting")
+BETTER, KINDS = ("higher", "lower"), ("metric", "setting", "diagnostic")
 
 
 def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:
@@ -71,10 +71,13 @@ def _read(path: Path) -> dict[str, Score] | None:
         return None
 
 
-def _score(value: Any, better: Any, kind: Any) -> Score:
+def _score(value: Any, better: Any, kind: Any, interval: Any, note: Any) -> Score:
     if not (value is None or is_number(value)) or better not in BETTER or kind not in KINDS:
         raise ValueError(f"{value!r}, {better!r}, {kind!r} are no score")
-    return Score(math.nan if value is None else value, better, kind)
+    if not (interval is None or is_interval(interval)) or not isinstance(note, str | None):
+        raise ValueError(f"{interval!r}, {note!r} are no interval and no note")
+    ends = None if interval is None else (interval[0], interval[1])
+    return Score(math.nan if value is None else value, better, kind, ends, note)
 
 
 def _write(path: Path, scores: dict[str, Score]) -> None:

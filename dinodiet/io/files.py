@@ -135,6 +135,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
+def is_interval(value: Any) -> bool:
+    """Return whether a value of JSON is a pair of finite numbers, the smaller one first."""
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] <= value[1]
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where the file is absent, half-written or something else."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.errors import printable
-from dinodiet.io.files import is_number
+from dinodiet.io.files import is_interval, is_number
 from dinodiet.results.cache import Record, Scalar
 from dinodiet.store.scores import FORMAT
 
@@ -19,7 +19,8 @@ COSTS = {  # what a run cost, and which direction is an improvement
     "images_per_second": "higher",
     **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
 }
-NO_CHOICE = ("initial/", "final/", "setting/", "better/", "skipped/")  # how keys of a record begin that are no choices
+# how keys of a record begin that are no choices
+NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/")
 
 
 class OtherFormatError(ValueError):
@@ -42,6 +43,7 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     for phase in ("initial", "final"):
         record |= _scores(f"{phase}/", results[phase])
         record |= _scores(f"{phase}/val/", results["validation"][phase])
+        record |= _intervals(phase, results.get("intervals", {}).get(phase, {}))  # results before they were known
     record |= _scores("setting/", results["settings"]["final"])
     record |= {f"better/{name}": str(direction) for name, direction in results["better"].items()}
     record |= _scores("final/", {name: results.get(name) for name in COSTS})
@@ -72,6 +74,15 @@ def _scores(prefix: str, scores: dict[str, float | None]) -> Record:
         if value is not None and not is_number(value):
             raise TypeError(f"{name}: {str(value)[:20]} is no number")
     return {prefix + name: value for name, value in scores.items()}
+
+
+def _intervals(phase: str, intervals: dict[str, Any]) -> Record:
+    record: Record = {}
+    for name, ends in intervals.items():
+        if not is_interval(ends):
+            raise TypeError(f"{name}: {str(ends)[:40]} is no interval")
+        record |= {f"low/{phase}/{name}": ends[0], f"high/{phase}/{name}": ends[1]}
+    return record
 
 
 def evaluator_of(metric: str) -> str:

@@ -25,6 +25,7 @@ class Run:
         name: the name of the run directory.
         record: study, model, dataset, method, seed and other group choices by name; the configuration by dotted key;
             scores as `initial/<metric>` and `final/<metric>`, those on validation with `val/` before the metric;
+            `low/final/<metric>` and `high/...`: the ends of a test score's interval;
             `better/<metric>`: higher or lower; `setting/<eval>/<name>`: what a score was measured with;
             `skipped/<eval>` with the reason.
         state: `done`, or the state of a run without results; see `dinodiet.store.states.CellState`.

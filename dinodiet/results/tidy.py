@@ -27,9 +27,10 @@ def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = Non
     A path, several, or a list of them: runs, studies, folders of studies.
 
     Columns: study, run, model (with its size), dataset, method, seed; every other choice and every configuration key
-    (`method.trainable`) that differs and does not follow from the choices already there; metric, phase, value.
-    Metrics are those of the test split; `val/` precedes those of the validation split; costs such as train_seconds
-    have the phase `final`. `change` is final - initial. A value that was not finite is NaN.
+    (`method.trainable`) that differs and does not follow from the choices already there; metric, phase, value, low,
+    high. Metrics are those of the test split; `val/` precedes those of the validation split; costs such as
+    train_seconds have the phase `final`. `change` is final - initial. A value that was not finite is NaN. `low` and
+    `high` are the ends of the 95 % interval of a test score; NaN where none is known.
 
     `where` keeps runs by column or configuration key: {"method": ["diet", "dino"], "label_smoothing": 0.2}.
 
@@ -50,6 +51,7 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
     records = [run.record for run in runs]
     names = metric_names(runs) if metrics is None else list(metrics)
     values = np.full((len(records), len(names), len(PHASES)), np.nan)
+    ends = np.full((2, *values.shape), np.nan)
     present = np.zeros(values.shape, dtype=bool)
     for i, record in enumerate(records):
         for j, name in enumerate(names):
@@ -59,6 +61,8 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
                     present[i, j, phase] = True
                     value = record[key]
                     values[i, j, phase] = np.nan if value is None else value
+                    if f"low/{key}" in record:
+                        ends[:, i, j, phase] = record[f"low/{key}"], record[f"high/{key}"]
     values[:, :, 2] = values[:, :, 1] - values[:, :, 0]
     present[:, :, 2] = present[:, :, 0] & present[:, :, 1]
     rows, columns, phases = np.nonzero(present)
@@ -66,6 +70,7 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
     frame["metric"] = pd.Categorical.from_codes(columns, categories=pd.Index(names))
     frame["phase"] = pd.Categorical.from_codes(phases, categories=pd.Index(PHASES), ordered=True)
     frame["value"] = values[present]
+    frame["low"], frame["high"] = ends[0][present], ends[1][present]
     return frame
 
 

@@ -18,19 +18,30 @@ def block(title: str, lines: Mapping[str, str]) -> str:
 
 
 def results_table(results: Mapping[str, Any]) -> str:
-    """Return initial -> final scores with absolute and relative change, what was left out, and the settings."""
-    initial, final = results["initial"], results["final"]
+    """Return initial -> final scores with absolute and relative change, what was left out, and the settings.
+
+    Beside a final score stands its 95 % interval, where one is known.
+    """
+    initial, final, intervals = results["initial"], results["final"], results.get("intervals", {}).get("final", {})
     width = max(map(len, final), default=5)
-    lines = [f"  {'test score':<{width}}  initial    final   change  relative"]
-    lines += [f"  {name:<{width}}  {_cells(number(initial.get(name)), number(final[name]))}" for name in final]
+    lines = [f"  {'test score':<{width}}  initial    final   change  relative{'  95 % of final' if intervals else ''}"]
+    lines += [
+        f"  {name:<{width}}  {_cells(number(initial.get(name)), number(final[name]))}{_interval(intervals.get(name))}"
+        for name in final
+    ]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
-    return "\n".join([*lines, *_settings(results["settings"]["final"])])
+    beside = results["settings"]["final"] | results.get("diagnostics", {}).get("final", {})
+    return "\n".join([*lines, *_settings(beside)])
 
 
 def _cells(initial: float, final: float) -> str:
     change = final - initial
     relative = change / abs(initial) if initial else math.nan
     return f"{_score(initial)}  {_score(final)}  {_score(change, '+')}  {_percent(relative)}"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"  [{ends[0]:.3f}, {ends[1]:.3f}]"
 
 
 def _score(value: float, sign: str = "") -> str:
@@ -53,17 +64,16 @@ def closing(results: Mapping[str, Any], folder: Path) -> str:
 def evaluation_table(title: str, files: Sequence[ScoreFile], published: Mapping[str, float] | None = None) -> str:
     """Return the scores of one encoder, with the published thresholds beside them where `published` has any."""
     scores = {f"{file.evaluator}/{key}": entry for file in files for key, entry in file.test.items()}
-    metrics = {name: number(entry["value"]) for name, entry in scores.items() if entry["kind"] == "metric"}
+    metrics = {name: entry for name, entry in scores.items() if entry["kind"] == "metric"}
     width = max(map(len, metrics), default=5)
     lines = [title]
-    lines += [
-        f"  {name:<{width}}  {_score(value)}{_verdict(value, (published or {}).get(name))}"
-        for name, value in metrics.items()
-    ]
+    for name, entry in metrics.items():
+        value, ends = number(entry["value"]), _interval(entry.get("interval"))
+        lines.append(f"  {name:<{width}}  {_score(value)}{ends}{_verdict(value, (published or {}).get(name))}")
     lines += [f"  {file.evaluator} is left out: {file.skipped}" for file in files if file.skipped is not None]
     if published is not None and not published:
         lines.append("  no published threshold is known for this backbone and dataset")
-    settings = {name: entry["value"] for name, entry in scores.items() if entry["kind"] == "setting"}
+    settings = {name: entry["value"] for name, entry in scores.items() if entry["kind"] != "metric"}
     return "\n".join([*lines, *_settings(settings)])
 
 

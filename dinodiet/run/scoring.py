@@ -64,7 +64,10 @@ class Scoring:
 
 
 def _plain(scores: Mapping[str, Score]) -> Metrics:
-    return {name: asdict(score) for name, score in scores.items()}
+    """Return scores as they are stored: without what is not known of them."""
+    return {
+        name: {key: part for key, part in asdict(score).items() if part is not None} for name, score in scores.items()
+    }
 
 
 def flat(files: Sequence[ScoreFile]) -> dict[str, float]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from dinodiet.config.groups import PHASES
 from dinodiet.errors import UserError
-from dinodiet.io.files import is_number, read_json, write_json
+from dinodiet.io.files import is_interval, is_number, read_json, write_json
 from dinodiet.store.rundir import RunDir
 
 FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
-Metrics = dict[str, dict[str, Any]]  # by name: value, better, kind (see `dinodiet.types.Score`)
+Metrics = dict[str, dict[str, Any]]  # by name: value, better, kind, perhaps interval and note (`dinodiet.types.Score`)
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,22 @@ def _are_metrics(found: Any) -> bool:
         isinstance(entry, dict)
         and {"value", "kind", "better"} <= entry.keys()
         and (entry["value"] is None or is_number(entry["value"]))
+        and (entry.get("interval") is None or is_interval(entry["interval"]))
+        and isinstance(entry.get("note"), str | None)
         for entry in found.values()
     )
 
 
 def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
-    """Return what `results.json` says of a run's scores: metrics and settings by phase, and their files."""
+    """Return what `results.json` says of a run's scores: metrics and what belongs to them by phase, and their files."""
     found: dict[str, Any] = {
         "initial": {},
         "final": {},
         "validation": {"initial": {}, "final": {}},
         "settings": {"initial": {}, "final": {}},
+        "diagnostics": {"initial": {}, "final": {}},
+        "intervals": {"initial": {}, "final": {}},
+        "notes": {"initial": {}, "final": {}},
         "better": {},
         "skipped": {},
         "evaluations": {},
@@ -96,6 +101,9 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
         found[scores.phase] |= _values(name, scores.test, "metric")
         found["validation"][scores.phase] |= _values(name, scores.val or {}, "metric")
         found["settings"][scores.phase] |= _values(name, scores.test, "setting")
+        found["diagnostics"][scores.phase] |= _values(name, scores.test, "diagnostic")
+        found["intervals"][scores.phase] |= _known(name, scores.test, "interval")
+        found["notes"][scores.phase] |= _known(name, scores.test, "note")
         found["better"] |= {f"{name}/{key}": m["better"] for key, m in scores.test.items() if m["kind"] == "metric"}
     return found
 
@@ -133,6 +141,10 @@ def lacks(results: Mapping[str, Any], wanted: Iterable[str], *, validation: bool
 
 def _values(name: str, metrics: Metrics, kind: str) -> dict[str, float]:
     return {f"{name}/{key}": number(entry["value"]) for key, entry in metrics.items() if entry["kind"] == kind}
+
+
+def _known(name: str, metrics: Metrics, what: str) -> dict[str, Any]:
+    return {f"{name}/{key}": entry[what] for key, entry in metrics.items() if entry.get(what) is not None}
 
 
 def number(value: float | None) -> float:

@@ -37,16 +37,24 @@ class Embeddings:
         return self.labels_or_none
 
 
+Kind = Literal["metric", "setting", "diagnostic"]
+
+
 @dataclass(frozen=True)
 class Score:
-    """One number that an evaluator returns: `kind` says whether it is a metric, or a setting that metrics depend on.
+    """One number that an evaluator returns; NaN where it is undefined.
 
-    `better` says which direction is an improvement; of a setting it means nothing.
+    `kind` says whether it is a metric, a setting that metrics depend on, or a diagnostic: what helps to judge the
+    metrics and is none itself, such as the accuracy on the images that a probe was fitted on. `better` says which
+    direction is an improvement; of a setting it means nothing. `interval` holds the value in 95 of 100 samples of test
+    images; None: not known. `note` says why a value is undefined, or what was done to it.
     """
 
     value: float
     better: Literal["higher", "lower"] = "higher"
-    kind: Literal["metric", "setting"] = "metric"
+    kind: Kind = "metric"
+    interval: tuple[float, float] | None = None
+    note: str | None = None
 
 
 class Splits(Protocol):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from dinodiet.config.build import build
 from dinodiet.config.precheck import signature_of
@@ -64,6 +67,23 @@ def test_an_encoder_is_scored_alike_twice(name: str, tmp_path: Path) -> None:
     assert all("/" not in key and "@" not in key and "(" not in key for key in found.test)
     again = scored()
     assert (again.test, again.val) == (found.test, found.val)
+
+
+@pytest.mark.parametrize("name", EVALS)
+def test_random_numbers_of_others_are_left_alone(name: str, tmp_path: Path) -> None:
+    parts = build_parts(settings(tmp_path, f"eval={name}"))
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = _random_states()
+    first = parts.scorer(parts.method.encoder)[name]
+    assert _random_states() == before
+    torch.rand(5), np.random.rand(5), random.random()
+    assert parts.scorer(parts.method.encoder)[name] == first  # nor do scores depend on them
+
+
+def _random_states() -> list[Any]:
+    return [random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()]
 
 
 @pytest.mark.parametrize("name", EVALS)

@@ -36,7 +36,7 @@ def test_scores_are_scikit_learns_at_the_same_C(num_labels: int, how: str) -> No
     assert metrics["accuracy"] == pytest.approx(model.score(report, test.labels.numpy()))
     scores = probabilities[:, 1] if num_labels == 2 else probabilities
     assert metrics["auroc"] == pytest.approx(roc_auc_score(test.labels, scores, multi_class="ovr"), abs=1e-4)
-    assert metrics["C"] == 3.0 and set(metrics) == {"accuracy", "f1", "auroc", "C"}
+    assert metrics["C"] == 3.0 and set(metrics) == {"accuracy", "recall", "f1", "auroc", "C"}
 
 
 def test_C_is_the_best_on_val_and_the_smaller_of_equals() -> None:

@@ -51,19 +51,23 @@ def test_an_evaluator_from_elsewhere_has_no_key() -> None:
     assert key(Own()) is None
 
 
-ENTRY = '{"loss": {"value": %s, "better": %s, "kind": "metric"}}'
+ENTRY = '{"loss": {"value": %s, "better": %s, "kind": "metric", "interval": %s, "note": null}}'
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         *("", "[]", '{"loss": {"value": 0.', '{"loss": 0.7}', '{"loss": {"worth": 1}}'),
-        *(ENTRY % (value, '"lower"') for value in ('"x"', "true", "[1]", "{}", "1e999")),
-        *(ENTRY % ("1", better) for better in ('"x"', "[]", "null")),
+        *(ENTRY % (value, '"lower"', "null") for value in ('"x"', "true", "[1]", "{}", "1e999")),
+        *(ENTRY % ("1", better, "null") for better in ('"x"', "[]", "null")),
+        *(ENTRY % ("1", '"lower"', interval) for interval in ("1", "[2, 1]", "[1]")),
     ],
 )
 def test_a_broken_file_is_replaced(tmp_path: Path, damage: str) -> None:
-    cache, scores = ScoreCache(tmp_path), {"loss": Score(0.7, better="lower"), "k": Score(3, kind="setting")}
+    cache, scores = (
+        ScoreCache(tmp_path),
+        {"loss": Score(0.7, "lower", "diagnostic", (0.6, 0.8), "clipped"), "k": Score(3)},
+    )
     cache.get("key", dict)
     (tmp_path / "key.json").write_text(damage)
     assert cache.get("key", lambda: scores) == scores

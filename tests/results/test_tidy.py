@@ -12,7 +12,7 @@ from dinodiet.results import collect
 from dinodiet.results.runs import read
 from tests.results import studies
 
-PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value"]
+PLAIN = ["study", "run", "model", "dataset", "method", "seed", "metric", "phase", "value", "low", "high"]
 
 
 def value(frame: pd.DataFrame, **where: object) -> float:
@@ -38,6 +38,22 @@ def test_a_row_per_run_metric_and_phase(tmp_path: Path) -> None:
         assert value(run, metric="knn/f1", phase="change") == pytest.approx(change)
         assert value(run, metric="train_seconds", phase="final") == 61.5
     assert not frame["metric"].isin(["knn/k", "knn/temperature", "linear/C"]).any()
+
+
+def test_ends_of_an_interval_stand_beside_its_score_and_nowhere_else(tmp_path: Path) -> None:
+    known = {"initial": {"knn/accuracy": [0.7, 0.9]}, "final": {"knn/accuracy": [0.75, 0.95]}}
+    studies.write(tmp_path, studies.results(seed=1) | {"intervals": known})
+    studies.write(tmp_path, studies.results(seed=2))  # results from before intervals were known
+    for _ in range(2):  # of the files, and of what is kept of them
+        frame = collect(tmp_path).dropna(subset=["low"])
+        found = frame[["seed", "metric", "phase", "low", "high"]].astype({"metric": str, "phase": str}).to_numpy()
+        assert found.tolist() == [[1, "knn/accuracy", "initial", 0.7, 0.9], [1, "knn/accuracy", "final", 0.75, 0.95]]
+
+
+@pytest.mark.parametrize("broken", [0.5, [0.9, 0.7], [0.7], ["a", "b"]])
+def test_an_interval_that_is_none_is_a_broken_file(tmp_path: Path, broken: object) -> None:
+    studies.write(tmp_path, studies.results() | {"intervals": {"final": {"knn/f1": broken}}})
+    assert "knn/f1: " in read([tmp_path]).messages()[0]
 
 
 def test_what_differs_is_a_column(tmp_path: Path) -> None:

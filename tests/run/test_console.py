@@ -20,6 +20,16 @@ def test_the_table_shows_absolute_and_relative_change() -> None:
     assert lines[4].strip() == "(knn/k=20)"
 
 
+def test_an_interval_stands_beside_the_final_score_it_belongs_to() -> None:
+    known = {"initial": {}, "final": {"knn/accuracy": [0.8809, 0.9154]}}
+    lines = console.results_table(results(intervals=known, diagnostics={"final": {"linear/train_accuracy": 1.0}}))
+    head, knn, kmeans, *_, last = lines.splitlines()
+    assert head.endswith("95 % of final") and knn.endswith("+12.5%  [0.881, 0.915]") and kmeans.endswith("missing")
+    assert last.strip() == "(knn/k=20, linear/train_accuracy=1)"
+    test = {"accuracy": {"value": 0.9, "better": "higher", "kind": "metric", "interval": [0.8809, 0.9154]}}
+    assert "0.900  [0.881, 0.915]" in console.evaluation_table("t", [ScoreFile("k", "knn", "final", {}, test=test)])
+
+
 def test_a_missing_score_is_missing_and_not_zero() -> None:
     lines = console.results_table(results(final={"knn/accuracy": None})).splitlines()
     assert lines[1].split() == ["knn/accuracy", "0.800", "missing", "missing", "missing"]

@@ -67,3 +67,23 @@ def test_results_lack_what_was_never_scored_or_not_on_validation() -> None:
     assert not lacks(results, ["a", "b"], validation=False)
     assert lacks(results, ["b"], validation=True)
     assert lacks(results, ["c"], validation=False)
+
+
+def test_intervals_notes_and_diagnostics_stand_beside_the_metrics() -> None:
+    test = {
+        "accuracy": {**entry(0.5), "interval": [0.4, 0.6]},
+        "auroc": {**entry(math.nan), "note": "one class"},
+        "train_accuracy": entry(1.0, "diagnostic"),
+    }
+    found = summary([ScoreFile("a", "knn", "final", {}, test=test)])
+    assert set(found["final"]) == {"knn/accuracy", "knn/auroc"}
+    assert found["intervals"] == {"initial": {}, "final": {"knn/accuracy": [0.4, 0.6]}}
+    assert found["notes"]["final"] == {"knn/auroc": "one class"}
+    assert found["diagnostics"]["final"] == {"knn/train_accuracy": 1.0}
+
+
+@pytest.mark.parametrize("broken", [{"interval": [0.6, 0.4]}, {"interval": 0.5}, {"note": 3}])
+def test_a_file_with_a_broken_interval_or_note_is_left_out(tmp_path: Path, broken: dict[str, Any]) -> None:
+    write_scores(RunDir(tmp_path), scores("a"))  # has neither, as files from before they were known
+    write_scores(RunDir(tmp_path), ScoreFile("b", "knn", "final", {}, test={"accuracy": {**entry(0.5), **broken}}))
+    assert [file.key for file in read_scores(RunDir(tmp_path))] == ["a"]
