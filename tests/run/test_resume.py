@@ -53,6 +53,7 @@ def step_of(tmp_path: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("overrides", "kills"), [(LONG_DIET, 20), (DINO, 3)], ids=["diet", "dino"])
 def test_killed_at_random_moments(tmp_path: Path, overrides: tuple[str, ...], kills: int) -> None:
     expected = whole(tmp_path / "undisturbed", *overrides)

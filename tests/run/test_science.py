@@ -41,6 +41,7 @@ def test_diet_lifts_knn_on_digits_by_eight_points(tmp_path: Path, seed: int) -> 
     assert rows[-1]["effective_rank"] > 5  # of 32 embeddings
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_dino_from_scratch_lifts_knn_by_a_point(tmp_path: Path, seed: int) -> None:
     model = ("model=vit_tiny", "model.patch_size=4", "model.feature=mean_patch", "+model.model_args.depth=2")

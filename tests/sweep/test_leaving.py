@@ -167,6 +167,7 @@ def test_a_run_whose_folder_is_removed_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_at_any_moment_of_a_run_is_one_line_and_it_finishes(tmp_path: Path) -> None:
     words, since, draw = [*TINY, "checkpoint_minutes=0.001"], time.monotonic(), random.Random(0)
     assert launch(tmp_path / "whole", *words).returncode == 0
