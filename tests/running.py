@@ -58,7 +58,7 @@ def composed(tmp_path: Path, *overrides: str, base: Sequence[str] = TINY) -> Dic
 
 @functools.lru_cache(maxsize=256)
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    """Return what Hydra makes of overrides; it takes a fifth of a second, and tests ask for the same again and again."""
+    """Return what Hydra makes of overrides; it takes a fifth of a second, and many tests ask for the same."""
     ConfigStore.instance().store("schema", RunConfig)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=list(overrides))

@@ -70,7 +70,7 @@ def test_draws_follow_the_seed() -> None:
 
 
 def test_no_images_are_refused() -> None:
-    with pytest.raises(UserError, match="label_fraction: 0.0001 of 1000 training images are 0; choose above 0"):
+    with pytest.raises(UserError, match=r"label_fraction: 0\.0001 of 1000 training images are 0; choose above 0"):
         fraction(EVEN, 0.0001, 0)
 
 
