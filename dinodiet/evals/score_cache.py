@@ -16,7 +16,7 @@ from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Evaluator, Images, Score
 
 LIBRARIES = ("torch", "scikit-learn", "scipy")
-BETTER, KINDS = ("higher", "lower"), ("metric", "setting", "diagnostic")
+BETTER, KINDS = ("higher", "lower", "none"), ("metric", "setting", "diagnostic")
 
 
 def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:

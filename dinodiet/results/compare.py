@@ -18,7 +18,7 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.render import Style, grid, number, titled
-from dinodiet.results.runs import Run, lower_is_better
+from dinodiet.results.runs import Run, has_no_best, lower_is_better
 from dinodiet.results.table import as_text
 from dinodiet.results.tidy import matches, resolve, run_frame, text, tidy
 
@@ -41,6 +41,7 @@ class Comparison:
         friedman: p of Friedman's test on those ranks; NaN for fewer than three values or cells.
         unpaired: runs without a partner.
         lower: whether less is better; wins and ranks follow it, differences do not.
+        ranked: whether one of two values can be the better; else wins and ranks mean nothing, and `report` tells none.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Comparison:
     friedman: float
     unpaired: list[str]
     lower: bool = False
+    ranked: bool = True
 
 
 def compare(
@@ -90,7 +92,7 @@ def compare(
     unpaired = scores.set_index([*cells, *over]).loc[alone.index.unique(), "run"].tolist() if len(alone) else []
     return Comparison(
         key, tuple(chosen), metric, phase, over, tuple(cells), _corrected(pd.DataFrame(rows)),
-        _ranks(means, lower), _friedman(means), unpaired, lower,
+        _ranks(means, lower), _friedman(means), unpaired, lower, not has_no_best(metric, runs),
     )  # fmt: skip
 
 
@@ -187,10 +189,12 @@ def report(found: Comparison, style: Style = "text") -> str:
     title = (
         f"{found.metric}, {found.phase}: {found.key}, paired by {', '.join(found.cells)} and {over}; "
         f"mean difference with {LEVEL:.0%} interval, p after Holm's correction"
-        f"{'; lower is better' if found.lower else ''}"
+        f"{'; lower is better' if found.lower else '' if found.ranked else '; neither direction is better'}"
     )
     header = ["pair", *found.cells, "pairs", "first", "second", "difference", "interval", "paired t", "Wilcoxon"]
     rows = [_row(row, found) for row in found.pairs.to_dict("records")]
+    if not found.ranked:
+        return titled(title, grid(header, [row[:-1] for row in rows], style), style)
     parts = [titled(title, grid([*header, "wins/ties/losses"], rows, style), style)]
     ranks = [[str(row.value), number(float(str(row.mean_rank)))] for row in found.ranks.itertuples()]
     friedman = "" if math.isnan(found.friedman) else f"; Friedman p = {_p(found.friedman)}"

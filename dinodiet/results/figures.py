@@ -66,7 +66,7 @@ def _with_n(label: str, counts: pd.Series[int]) -> str:
 def draw_heat_map(cells: pd.DataFrame, plan: Layout, path: Path) -> None:
     """Draw mean changes as colours: red for worse, blue for better, white where nothing changed.
 
-    Of a metric that is better when it is lower, blue is a negative change.
+    Of a metric that is better when it is lower, blue is a negative change; where neither is better, all is white.
     """
     save(heat_map_figure(cells, plan), path)
 
@@ -96,10 +96,11 @@ def heat_map_figure(cells: pd.DataFrame, plan: Layout) -> Figure:
 
 
 def _gains(cells: pd.DataFrame, plan: Layout) -> pd.Series[float]:
-    """Return the changes for the better."""
+    """Return the changes for the better; NaN where neither direction is."""
     metrics = cells["metric"] if "metric" in cells else pd.Series(plan.metrics[0], index=cells.index)
     gains: pd.Series[float] = cells["mean"].where(~metrics.isin(plan.lower), -cells["mean"])
-    return gains
+    coloured: pd.Series[float] = gains.where(~metrics.isin(plan.unranked))
+    return coloured
 
 
 def _panel(ax: Axes, wide: dict[str, pd.DataFrame], limit: float) -> AxesImage:
@@ -110,7 +111,7 @@ def _panel(ax: Axes, wide: dict[str, pd.DataFrame], limit: float) -> AxesImage:
     for (row, column), value in np.ndenumerate(means.to_numpy(dtype=float)):
         there = not math.isnan(value)
         words = number(value, signed=True) if there else str(states.iloc[row, column]).replace("nan", "-")
-        dark = there and abs(value) > 0.6 * limit
+        dark = there and abs(gains.iloc[row, column]) > 0.6 * limit
         ax.text(column, row, words, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     return image
 

@@ -53,16 +53,19 @@ def tables(cells: pd.DataFrame, plan: Layout, style: Style = "text") -> str:
     metric = "" if "metric" in plan.keys else f"{plan.metrics[0]}, "
     parts = []
     for phase, part in cells.groupby("phase", observed=True, sort=False):
-        title = f"{metric}{phase}: mean ± sd over {over} (n); {_direction(plan)}{LEGEND[style]}"
+        title = f"{metric}{phase}: mean ± sd over {over} (n); {_legend(plan, style)}"
         parts.append(titled(title, _table(part, plan, str(phase), style), style))
     return "\n\n".join(parts)
 
 
-def _direction(plan: Layout) -> str:
-    """Say which of the metrics are better when they are lower; higher is what readers expect."""
-    if not plan.lower:
-        return ""
-    return f"lower {', '.join(plan.lower)} is better; " if len(plan.metrics) > 1 else "lower is better; "
+def _legend(plan: Layout, style: Style) -> str:
+    """Say which of the metrics are better when they are lower, or neither; higher is what readers expect."""
+    several = len(plan.metrics) > 1
+    lower = [f"lower {', '.join(plan.lower)} is better" if several else "lower is better"] if plan.lower else []
+    of = f" of {', '.join(plan.unranked)}" if several else ""
+    unranked = [f"neither direction{of} is better"] if plan.unranked else []
+    marks = [] if set(plan.metrics) <= set(plan.unranked) else [LEGEND[style]]
+    return "; ".join([*lower, *unranked, *marks])
 
 
 def titled(title: str, table: str, style: Style) -> str:

@@ -26,7 +26,7 @@ class Run:
         record: study, model, dataset, method, seed and other group choices by name; the configuration by dotted key;
             scores as `initial/<metric>` and `final/<metric>`, those on validation with `val/` before the metric;
             `low/final/<metric>` and `high/...`: the ends of a test score's interval;
-            `better/<metric>`: higher or lower; `setting/<eval>/<name>`: what a score was measured with;
+            `better/<metric>`: higher, lower or none; `setting/<eval>/<name>`: what a score was measured with;
             `skipped/<eval>` with the reason.
         state: `done`, or the state of a run without results; see `dinodiet.store.states.CellState`.
     """
@@ -134,3 +134,8 @@ def lower_is_better(metric: str, runs: Iterable[Run]) -> bool:
     if name in COSTS:
         return COSTS[name] == "lower"
     return any(run.record.get(f"better/{name}") == "lower" for run in runs)
+
+
+def has_no_best(metric: str, runs: Iterable[Run]) -> bool:
+    """Return whether neither direction of a metric is better by itself, as its evaluator says."""
+    return any(run.record.get(f"better/{metric.removeprefix('val/')}") == "none" for run in runs)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.record import COSTS
-from dinodiet.results.runs import Run, lower_is_better
+from dinodiet.results.runs import Run, has_no_best, lower_is_better
 from dinodiet.results.tidy import PHASES, metric_names, resolve, run_frame, text, tidy
 
 NOT_A_KEY = ("run", "phase", "value")
@@ -37,6 +37,7 @@ class Layout:
         metrics: shown; `metric` is one of the rows where there are several.
         phases: initial, final, change.
         lower: those of the metrics whose best value is the smallest.
+        unranked: those of which no value is the best.
     """
 
     rows: tuple[str, ...]
@@ -45,6 +46,7 @@ class Layout:
     metrics: tuple[str, ...] = ("knn/accuracy",)
     phases: tuple[str, ...] = PHASES
     lower: tuple[str, ...] = ()
+    unranked: tuple[str, ...] = ()
 
     @property
     def choices(self) -> list[str]:
@@ -78,7 +80,9 @@ def layout(
     _known("metric", metrics, metric_names(runs))
     _known("phase", phases, PHASES)
     placed = place([*runs, *waiting], rows=rows, cols=cols, over=over, metrics=metrics)
-    return replace(placed, phases=phases, lower=tuple(one for one in metrics if lower_is_better(one, runs)))
+    lower = tuple(one for one in metrics if lower_is_better(one, runs))
+    unranked = tuple(one for one in metrics if has_no_best(one, runs))
+    return replace(placed, phases=phases, lower=lower, unranked=unranked)
 
 
 def place(
@@ -231,12 +235,12 @@ def _number(value: str) -> float:
 
 
 def _marked(cells: pd.DataFrame, plan: Layout) -> pd.DataFrame:
-    """Add the marks: of each column, phase and metric, the best mean and those within the best's sd of it."""
+    """Add the marks: of each column, phase and metric that has a best, the best mean and those within its sd of it."""
     cells["mark"] = ""
     by = [*plan.cols, *(["metric"] if "metric" in plan.rows else []), "phase"]
     for _, column in cells[cells["n"] > 0].groupby(by, observed=True, sort=False):
-        if len(column) > 1:
-            metric = column["metric"].iloc[0] if "metric" in column else plan.metrics[0]
+        metric = column["metric"].iloc[0] if "metric" in column else plan.metrics[0]
+        if len(column) > 1 and metric not in plan.unranked:
             sign = -1 if metric in plan.lower else 1
             best = column.loc[(sign * column["mean"]).idxmax()]
             behind = sign * (best["mean"] - column["mean"])

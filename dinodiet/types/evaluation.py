@@ -46,12 +46,12 @@ class Score:
 
     `kind` says whether it is a metric, a setting that metrics depend on, or a diagnostic: what helps to judge the
     metrics and is none itself, such as the accuracy on the images that a probe was fitted on. `better` says which
-    direction is an improvement; of a setting it means nothing. `interval` holds the value in 95 of 100 samples of test
-    images; None: not known. `note` says why a value is undefined, or what was done to it.
+    direction is an improvement, `none`: neither is by itself; of a setting it means nothing. `interval` holds the value
+    in 95 of 100 samples of test images; None: not known. `note` says why a value is undefined, or what was done to it.
     """
 
     value: float
-    better: Literal["higher", "lower"] = "higher"
+    better: Literal["higher", "lower", "none"] = "higher"
     kind: Kind = "metric"
     interval: tuple[float, float] | None = None
     note: str | None = None

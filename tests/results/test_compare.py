@@ -176,6 +176,18 @@ def test_where_lower_is_better_wins_and_ranks_turn_round(tmp_path: Path) -> None
     assert "lower is better" in report(found)
 
 
+def test_where_neither_direction_is_better_nobody_wins(tmp_path: Path) -> None:
+    for method, final in (("diet", 0.3), ("dino", 0.5)):
+        for seed in (0, 1):
+            content = studies.results(method=method, seed=seed, final=final + 0.01 * seed * (final < 0.4))
+            studies.write(tmp_path, content | {"better": {"knn/accuracy": "none"}})
+    found = compared(read([tmp_path]).runs)
+    assert found.pairs["difference"].tolist() == pytest.approx([0.195]) and not found.ranked
+    told = report(found)
+    assert "neither direction is better" in told and "0.195" in told
+    assert "wins" not in told and "rank" not in told
+
+
 def test_the_cheapest_has_the_first_rank(tmp_path: Path) -> None:
     for method, seconds in (("diet", 10.0), ("dino", 20.0)):
         studies.write(tmp_path, studies.results(method=method) | {"train_seconds": seconds})

@@ -1,11 +1,13 @@
 """Curves by epoch against means by hand, and figures that can be opened."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
 import pytest
 
 from dinodiet.errors import UserError
@@ -140,7 +142,7 @@ class TestFigures:
             panel, *_, bar = heat_map_figure(cells, plan).axes
             values = panel.images[0].get_array()
             assert values is not None
-            return float(values[0, 0]), panel.texts[0].get_text(), bar.get_ylabel()
+            return float(np.ma.filled(values, math.nan)[0, 0]), panel.texts[0].get_text(), bar.get_ylabel()
 
         gain, text, bar = shown()
         assert (f"{gain:+.3f}", bar) == (text, "change")
@@ -149,3 +151,8 @@ class TestFigures:
             file.write_text(json.dumps({**content, "better": {"knn/accuracy": "lower"}}))
         turned, same, bar = shown()
         assert (turned, same, bar) == (-gain, text, "better by")
+        for file in study.glob("*/results.json"):
+            content = json.loads(file.read_text())
+            file.write_text(json.dumps({**content, "better": {"knn/accuracy": "none"}}))
+        white, same, bar = shown()
+        assert math.isnan(white) and (same, bar) == (text, "change")

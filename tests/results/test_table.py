@@ -81,6 +81,22 @@ def test_the_best_of_what_is_better_when_lower_is_the_smallest(tmp_path: Path) -
     assert plan.lower == ("val/knn/accuracy",)
 
 
+def test_nothing_is_marked_of_what_has_no_best(tmp_path: Path) -> None:
+    for model, final in (("a", 0.3), ("b", 0.5)):
+        better = {"knn/accuracy": "none", "knn/f1": "higher"}
+        studies.write(tmp_path, studies.results(model=model, final=final) | {"better": better})
+    cells, plan, _ = cells_of(read([tmp_path]))
+    assert plan.unranked == ("knn/accuracy",) and plan.lower == ()
+    assert set(cells["mark"]) == {""}
+    told = tables(cells, plan)
+    assert "(n); neither direction is better\n" in told and "*" not in told and "best of its column" not in told
+    cells, plan, _ = cells_of(read([tmp_path]), metrics=["val/knn/accuracy", "knn/f1"], phases=["final"])
+    assert plan.unranked == ("val/knn/accuracy",)
+    assert "neither direction of val/knn/accuracy is better; * best" in tables(cells, plan)
+    marks = cells.set_index(["metric", "model"])["mark"]
+    assert set(marks["val/knn/accuracy"]) == {""} and "best" in set(marks["knn/f1"])
+
+
 def test_one_run_has_no_deviation(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     found = cell(made(tmp_path), phase="final")

@@ -1,0 +1,1 @@
+"""Measures of embeddings as numbers: functions of a float64 matrix, one page a kind."""
