@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.config.ranges import AtLeastOne, Range
+from dinodiet.config.ranges import AtLeastOne, NonNegative, Range
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.metrics import measured
+from dinodiet.evals.votes import Metric, Votes, by_distance, inverse_distances, sum_votes, vote_weights
 from dinodiet.types import DataSpec, Score, Splits
 
 ROWS, COLUMNS = 2**9, 2**15  # test and train images in a tile: its similarities are 64 MiB in float32
@@ -24,22 +25,35 @@ TIED_ROWS = 64  # with ties, handled at once: 8 MiB of keys
 
 @dataclass(frozen=True, kw_only=True)
 class KNN:
-    """Each of the k nearest train images by cosine votes exp(similarity / temperature) for its label; votes are summed.
+    """Each of the k nearest train images votes for its label; votes are summed.
+
+    `metric` says which are the nearest, and the distance: 1 - cosine, or Euclidean between features as they are.
+    `votes` says how much a neighbour counts: `similarity` exp(cosine / temperature); `inverse_distance`
+    1 / (distance + offset), where one at distance 0 silences all others if there is no offset; `uniform` 1.
 
     Several k cost one pass: the first gives `accuracy`, `recall`, `f1`, `auroc` (multi-label: `auroc` alone), another,
-    say 10, `accuracy_k10` and so on. `k` and `temperature` are returned as settings, since figures differ with both.
+    say 10, `accuracy_k10` and so on. `k`, and the `temperature` or `offset` of the votes, are returned as settings,
+    since figures differ with them.
 
     Raises:
-        UserError: the list of k is empty.
+        UserError: the list of k is empty, or settings exclude each other.
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
     k: AtLeastOne[int | list[int]] = 20
     temperature: Annotated[float, Range(0.002, 1e3)] = 0.07  # exp(1 / temperature) has to fit a float64
 
+    votes: Votes = "similarity"
+    metric: Metric = "cosine"
+    offset: NonNegative[float] = 0.0
+
     def __post_init__(self) -> None:
         if not self.ks:
             raise UserError("k: []; give a whole number of at least 1, or a list of them")
+        if self.votes == "similarity" and self.metric != "cosine":
+            raise UserError(f"votes: similarity is the cosine, not {self.metric}; choose inverse_distance or uniform")
+        if self.offset and self.votes != "inverse_distance":
+            raise UserError(f"offset: {self.offset:g} belongs to votes=inverse_distance, not to {self.votes}; choose 0")
 
     @property
     def ks(self) -> list[int]:
@@ -66,40 +80,68 @@ class KNN:
         train, test = splits.train, splits.test
         known, expected = train.labels, test.labels
         self._check_k(len(train))
-        similarity, neighbours = nearest(train.features, test.features, max(self.ks), splits.runtime.device)
-        parts = list(zip(similarity.split(ROWS), neighbours.split(ROWS), strict=True))
+        weights, neighbours = self._weighted(train.features, test.features, splits.runtime.device)
+        parts = list(zip(weights.split(ROWS), neighbours.split(ROWS), strict=True))
         found: dict[str, Score] = {}
         for k in self.ks:
-            votes = torch.cat([self._votes(near[:, :k], known[at[:, :k]], train.num_labels) for near, at in parts])
+            votes = torch.cat([_shares(part[:, :k], known[at[:, :k]], train.num_labels) for part, at in parts])
             suffix = "" if k == self.ks[0] else f"_k{k}"
             found |= {f"{name}{suffix}": one for name, one in measured(votes, expected).items()}
-        settings = {"k": float(self.ks[0]), "temperature": self.temperature}
+        rule = {"similarity": {"temperature": self.temperature}, "inverse_distance": {"offset": self.offset}}
+        settings = {"k": float(self.ks[0]), **rule.get(self.votes, {})}
         return found | {name: Score(value, kind="setting") for name, value in settings.items()}
 
-    def _votes(self, similarity: Tensor, labels: Tensor, num_labels: int) -> Tensor:
-        """Return each label's share of the votes, which can be compared between images, as AUROC does; sums cannot."""
-        weights = vote_weights(similarity, self.temperature)
-        return sum_votes(weights / weights.sum(dim=1, keepdim=True), labels, num_labels)
+    def _weighted(self, train: Tensor, test: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return what each neighbour of the test images counts, float64 (N, k), and its position in train."""
+        similarity, neighbours = nearest(train, test, max(self.ks), device, self.metric)
+        if self.votes == "similarity":
+            return vote_weights(similarity, self.temperature), neighbours
+        if self.votes == "uniform":
+            return torch.ones_like(similarity, dtype=torch.float64), neighbours
+        distance, neighbours = by_distance(train, test, neighbours, self.metric)
+        return inverse_distances(distance, self.offset), neighbours
 
 
-def nearest(train: Tensor, test: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return cosine similarity and position of the k train rows nearest to each test row, best first: (len(test), k).
+def _shares(weights: Tensor, labels: Tensor, num_labels: int) -> Tensor:
+    """Return each label's share of the votes, which can be compared between images, as AUROC does; sums cannot."""
+    return sum_votes(weights / weights.sum(dim=1, keepdim=True), labels, num_labels)
 
-    Of equally near ones those that come first in `train` count. Beside the embeddings and what is returned it needs a
-    tile of similarities and its rows and columns, under 200 MiB for 768 features, whatever the numbers of images.
+
+def nearest(
+    train: Tensor, test: Tensor, k: int, device: torch.device, metric: Metric = "cosine"
+) -> tuple[Tensor, Tensor]:
+    """Return similarity and position of the k train rows nearest to each test row, best first: (len(test), k).
+
+    The similarity is the cosine; of the Euclidean metric half of |test|^2 - distance^2, which ranks alike. Of equally
+    near ones those that come first in `train` count. Beside the embeddings (Euclidean: a copy of them) and what is
+    returned it needs a tile of similarities and its rows and columns, under 200 MiB for 768 features.
     """
+    if metric == "euclidean":  # no distance depends on the origin, but the rounding of products does
+        centre = train.mean(dim=0)
+        train, test = train - centre, test - centre
     rows = test.to(device).split(ROWS)
     tile = torch.empty(min(ROWS, len(test)) * min(COLUMNS, _padded(len(train))), device=device)
     best = [(part.new_empty(len(part), 0), part.new_empty(len(part), 0, dtype=torch.int64)) for part in rows]
     for start in range(0, len(train), COLUMNS):
-        columns = F.normalize(train[start : start + COLUMNS].to(device), dim=1)
+        columns = _known(train[start : start + COLUMNS].to(device), metric)
         for i, part in enumerate(rows):
             padded = tile[: len(part) * _padded(len(columns))].view(len(part), -1)
-            torch.mm(F.normalize(part, dim=1), columns.T, out=padded[:, : len(columns)])
+            torch.mm(_asked(part, metric), columns.T, out=padded[:, : len(columns)])
             similarity, position = largest(padded, min(k, len(columns)), len(columns))
             best[i] = _merge(best[i], (similarity, position + start), k)
     similarities, positions = zip(*best, strict=True)
     return torch.cat(similarities).cpu(), torch.cat(positions).cpu()
+
+
+def _known(rows: Tensor, metric: Metric) -> Tensor:
+    """Return train rows as their products with `_asked` rows are similarities."""
+    if metric == "cosine":
+        return F.normalize(rows, dim=1)
+    return torch.cat([rows, -rows.square().sum(dim=1, keepdim=True) / 2], dim=1)
+
+
+def _asked(rows: Tensor, metric: Metric) -> Tensor:
+    return F.normalize(rows, dim=1) if metric == "cosine" else F.pad(rows, (0, 1), value=1.0)
 
 
 def largest(padded: Tensor, k: int, width: int) -> tuple[Tensor, Tensor]:
@@ -143,18 +185,3 @@ def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], k: int) 
 def _padded(width: int) -> int:
     """Return the next multiple of the largest group's size."""
     return -(-width // max(GROUPS)) * max(GROUPS)
-
-
-def vote_weights(similarity: Tensor, temperature: float) -> Tensor:
-    """Return exp(similarity / temperature) in float64."""
-    return (similarity.double() / temperature).exp()
-
-
-def sum_votes(weights: Tensor, labels: Tensor, num_labels: int) -> Tensor:
-    """Return the summed votes (N, num_labels) of k neighbours with weights (N, k).
-
-    Their labels are classes (N, k), or 0 and 1 (N, k, num_labels).
-    """
-    if labels.ndim == 3:
-        return torch.einsum("nk,nkl->nl", weights, labels.to(weights.dtype))
-    return weights.new_zeros(len(weights), num_labels).scatter_add_(1, labels, weights)

@@ -24,10 +24,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from dinodiet.evals.knn import COLUMNS, ROWS, nearest, sum_votes, vote_weights
+from dinodiet.evals.knn import COLUMNS, ROWS, nearest
 from dinodiet.evals.linear import STRENGTHS, Linear
 from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.evals.splits import GivenSplits
+from dinodiet.evals.votes import sum_votes, vote_weights
 from dinodiet.types import Embeddings
 from tests.bench.rows import Note
 

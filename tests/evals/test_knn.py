@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals import knn
-from dinodiet.evals.knn import KNN, nearest, sum_votes, vote_weights
+from dinodiet.evals.knn import KNN, nearest
+from dinodiet.evals.votes import sum_votes, vote_weights
 from dinodiet.types import DataSpec, Embeddings
 from tests.evals.synthetic import blobs, tags, values
 from tests.places import REFERENCES
