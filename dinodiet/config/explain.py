@@ -58,8 +58,8 @@ def fault(words: Sequence[str], loader: Any, compose: Callable[[list[str]], Dict
             return wrong
     try:
         composed = compose([str(override.input_line) for override in groups])
-    except Exception:  # a file is to blame
-        return None
+    except Exception:  # else a file is to blame
+        return one_word.without_evaluator(groups)
     for override in parsed:
         if override in groups or override.is_sweep_override():
             continue

@@ -10,6 +10,7 @@ LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # group
 COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir", "embed")
 
 EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
+REFERENCE_DATASET = "dataset@eval.reference.dataset"  # and of images that an evaluator compares with
 
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (

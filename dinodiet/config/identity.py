@@ -35,9 +35,9 @@ def training_identity(settings: Settings) -> dict[str, Any]:
 def evaluation_identity(settings: Settings, name: str, phase: str) -> dict[str, Any]:
     """Return what an evaluator's scores depend on besides the weights; `name` is its key in the group `eval`."""
     node = settings.evaluation.evaluators[name]
-    dataset = _relative(settings.evaluation_dataset, settings.data_dir)
-    what = {"evaluator": canonical(node), "dataset": canonical(dataset), "precision": settings.precision}
-    return {**what, "phase": phase}
+    parts = {"evaluator": node, "dataset": settings.evaluation_dataset}
+    what = {name: canonical(_relative(part, settings.data_dir)) for name, part in parts.items()}
+    return {**what, "precision": settings.precision, "phase": phase}
 
 
 def run_id(settings: Settings) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, EnumNode, ListConfig, OmegaConf
 
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, LAUNCHER, SWEEPER, SWEEPS
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, LAUNCHER, REFERENCE_DATASET, SWEEPER, SWEEPS
 from dinodiet.config.precheck import hints_of
 from dinodiet.config.settings import hints_below
 from dinodiet.config.signature import MOST_SHOWN, describe, shown
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEVERAL = ("eval",)  # groups of which a run takes any number of choices
 NEEDED = "one choice is needed"
-OPTIONAL = ("eval", "tuned", SWEEPS, EVALUATION_DATASET)  # groups of which a run may take none
+OPTIONAL = ("eval", "tuned", SWEEPS, EVALUATION_DATASET, REFERENCE_DATASET)  # groups of which a run may take none
 
 
 def quoted(word: str) -> str:
@@ -124,8 +124,8 @@ def _choice_fault(override: Override, group: str, known: Collection[str]) -> str
     value = override.value()
     if override.is_force_add():
         return "leave out the ++"
-    if override.package is not None and group != EVALUATION_DATASET:
-        return f"no such group; only {EVALUATION_DATASET} has an @"
+    if override.package is not None and group not in (EVALUATION_DATASET, REFERENCE_DATASET):
+        return f"no such group; only {EVALUATION_DATASET} and {REFERENCE_DATASET} have an @"
     if override.is_delete():
         return None if group in OPTIONAL else NEEDED
     if value is None:
@@ -137,6 +137,14 @@ def _choice_fault(override: Override, group: str, known: Collection[str]) -> str
             return f"no choice {item!r}"
     there = (*CHOICES, SWEEPS, LAUNCHER, SWEEPER)
     return "leave out the +, a run has one already" if override.is_add() and group in there else None
+
+
+def without_evaluator(chosen: Sequence[Override]) -> str | None:
+    """Return that reference images are named, and no evaluator that compares with them; None where that is not so."""
+    named = any(f"{one.key_or_group}@{one.package}" == REFERENCE_DATASET for one in chosen)
+    asked = any(one.key_or_group == "eval" and "reference" in str(one.value()) for one in chosen)
+    alone = named and not asked
+    return f"{REFERENCE_DATASET}: no evaluator takes it; add one: eval=[knn,reference]" if alone else None
 
 
 def value_fault(override: Override, config: DictConfig, error: BaseException) -> str:

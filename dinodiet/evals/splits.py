@@ -44,20 +44,31 @@ class Embedder:
 
     def key(self, name: str) -> str | None:
         """Return the key of a split's embeddings, or None where the encoder has no fingerprint."""
+        return self._key(self.images(name))
+
+    def _key(self, images: Images) -> str | None:
         if self.fingerprint is None:
             return None
-        return cache_key(self.fingerprint, self.images(name), self.input, self.runtime.precision)
+        return cache_key(self.fingerprint, images, self.input, self.runtime.precision)
 
     def embeddings(self, name: str) -> Embeddings:
         """Return the embeddings of a split."""
         if name not in self._embedded:
             images = self.images(name)
             with tqdm(total=len(images), desc=f"embedding {name}", unit="img", leave=False, delay=2) as bar:
-                self._embedded[name] = self._embed(images, self.key(name), bar.update)
+                self._embedded[name] = self._embed(images, bar.update)
         return self._embedded[name]
 
-    def _embed(self, images: Images, key: str | None, progress: Callable[[int], object]) -> Embeddings:
-        cache = self.runtime.cache
+    def others(self, images: Images) -> Embeddings:
+        """Return the embeddings, without labels, of images that are no split of the dataset."""
+        name = images.fingerprint()
+        if name not in self._embedded:
+            with tqdm(total=len(images), desc="embedding others", unit="img", leave=False, delay=2) as bar:
+                self._embedded[name] = Embeddings(self._embed(images, bar.update).features, None, 0)
+        return self._embedded[name]
+
+    def _embed(self, images: Images, progress: Callable[[int], object]) -> Embeddings:
+        cache, key = self.runtime.cache, self._key(images)
         return embed(
             self.encoder,
             images,
@@ -121,6 +132,10 @@ class LazyEncoderSplits(LazySplits):
         if self.path is not None:
             self.path.mkdir(parents=True, exist_ok=True)
         return self.path
+
+    def embed(self, images: Images) -> Embeddings:
+        """Return the embeddings of other images, without labels."""
+        return self.embedder.others(images)
 
     @property
     def encoder(self) -> nn.Module:

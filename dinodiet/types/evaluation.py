@@ -127,6 +127,10 @@ class EncoderSplits(Splits, Protocol):
         """Return the folder of artefacts, which exists; None where none are kept."""
         ...
 
+    def embed(self, images: Images) -> Embeddings:
+        """Return the embeddings of other images, without labels; the same images are embedded once."""
+        ...
+
 
 class _Applicable(Protocol):
     def applies(self, spec: DataSpec, num_train: int) -> None:

@@ -51,6 +51,15 @@ def test_an_evaluator_can_be_left_out_and_a_key_added(run: Path) -> None:
     assert scored(run, "++eval.knn.k=3").evaluation.evaluators["knn"]["k"] == 3
 
 
+def test_reference_images_are_named_by_their_group(run: Path) -> None:
+    word = "dataset@eval.reference.dataset=mnist"
+    for words in (("eval=[reference]", word), (word, "eval=[reference]")):
+        settings = scored(run, *words)
+        (node,) = settings.evaluation.evaluators.values()
+        assert node["dataset"]["source"]["dataset"] == "MNIST"
+        assert settings.evaluation.dataset is None and settings.dataset["limit"] == 48
+
+
 def changed(run: Path, key: str, value: Any) -> None:
     """Change what the run's configuration says of a key."""
     saved = OmegaConf.load(run / "config.yaml")

@@ -39,6 +39,13 @@ def test_a_published_set_is_the_same_wherever_it_lies_and_however_it_came_there(
     assert training_identity(here)["dataset"] == training_identity(there)["dataset"]
 
 
+def test_scores_beside_reference_images_are_the_same_wherever_these_lie(tmp_path: Path) -> None:
+    words = ("eval=[reference]", "dataset@eval.reference.dataset=cifar10")
+    here, there = (settings(tmp_path, *words, f"data_dir={folder}") for folder in ("data", "/mnt/data"))
+    assert score_id(here, "reference", "final") == score_id(there, "reference", "final")
+    assert score_id(settings(tmp_path, words[0]), "reference", "final") != score_id(here, "reference", "final")
+
+
 def test_arguments_equal_to_their_defaults_are_left_out() -> None:
     node = {"_target_": "dinodiet.evals.knn.KNN", "k": 20, "temperature": 0.1}
     assert canonical(node) == {"_target_": "dinodiet.evals.knn.KNN", "temperature": 0.1}

@@ -27,3 +27,20 @@ def test_unlabelled_images_train(evaluators: str, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "6 images to train on, no labels" in printed
     assert all(f"{name} is left out: " in printed for name in left_out)
+
+
+def test_what_needs_no_labels_is_scored_before_and_after(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    (tmp_path / "images").mkdir()
+    for i in range(40):
+        pixels = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8, generator=draw)
+        Image.fromarray(pixels.numpy()).save(tmp_path / "images" / f"{i}.png")
+    own = ("dataset=folder", f"dataset.source.root={tmp_path / 'images'}", "dataset.limit=null")
+    others = ("dataset@eval.reference.dataset=digits", "eval.reference.k=5", "eval.lidar.views=2")
+    settings = (*own, "eval=[knn,geometry,lidar,reference]", *others, "schedule.epochs=1", "dataset.image_size=16")
+    results = run(composed(tmp_path, *settings), {**CHOICES, "dataset": "folder"})
+    assert list(results["skipped"]) == ["knn"]
+    assert {"geometry/rankme", "lidar/rank", "reference/mmd2"} < results["initial"].keys() == results["final"].keys()
+    assert all(results["initial"][name] != results["final"][name] for name in ("geometry/rankme", "lidar/rank"))
+    assert results["settings"]["initial"]["geometry/rows"] == results["settings"]["final"]["geometry/rows"] == 40
+    assert results["better"]["geometry/alpha_req"] == "none"
