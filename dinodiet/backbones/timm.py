@@ -26,7 +26,7 @@ from dinodiet.backbones.timm_models import (
     find_model,
     takes_any_size,
 )
-from dinodiet.backbones.timm_to_transformers import transformers_targets
+from dinodiet.backbones.to_transformers import transformers_target
 from dinodiet.backbones.weights.normalised import normalised_by
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
 from dinodiet.backbones.without_values import calls_on_meta
@@ -35,7 +35,7 @@ from dinodiet.config.signature import BySize, Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
 from dinodiet.io.declare import declares
-from dinodiet.types import DataSpec, Description, ExportTarget, InputSpec
+from dinodiet.types import DataSpec, Description, ExportTarget, InputSpec, Unexportable
 
 
 class TimmBackbone(nn.Module):
@@ -78,9 +78,11 @@ class TimmBackbone(nn.Module):
         """Return the modules after the last block: final norm, last convolution."""
         return [self.model.get_submodule(name) for name in self._parts.tail]
 
-    def export_targets(self) -> Mapping[str, ExportTarget]:
+    def export_targets(self) -> Mapping[str, ExportTarget | Unexportable]:
         """Return how timm itself loads it, and transformers where it has the same network."""
-        return {} if self._made is None else {**timm_targets(self, *self._made), **transformers_targets(self)}
+        if self._made is None:
+            return {}
+        return {**timm_targets(self, *self._made), "transformers": transformers_target(self)}
 
 
 def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> list[Asset]:

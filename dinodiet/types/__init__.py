@@ -22,7 +22,7 @@ from dinodiet.types.evaluation import (
     Score,
     Splits,
 )
-from dinodiet.types.export import Embed, Exportable, ExportTarget
+from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
 from dinodiet.types.method import Method, ParamGroup, Views
 from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
 from dinodiet.types.tracker import Tracker
@@ -58,6 +58,7 @@ __all__ = [
     "Splittable",
     "Statistics",
     "Tracker",
+    "Unexportable",
     "Views",
     "World",
 ]

@@ -22,6 +22,7 @@ class ExportTarget:
         usage: lines of Python that set `embedding` (1, embed_dim) for `image.jpg`; the folder is the working directory.
         library: what loads it, as model cards name it; None: they have no name for it.
         takes: what the written network expects of its input, in words.
+        gives: which of its outputs is the embedding, in words; nothing where there is one alone.
         tolerance: how far embeddings may differ from the backbone's own, relative to the largest number.
     """
 
@@ -30,13 +31,21 @@ class ExportTarget:
     usage: str
     library: str | None
     takes: str
+    gives: str = ""
     tolerance: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Unexportable:
+    """A target that other backbones have; `why` this one has not, as a clause: "it has ..., and the library ..."."""
+
+    why: str
 
 
 @runtime_checkable
 class Exportable(Protocol):
     """A backbone that a library besides torch can load, from files of that library's own format."""
 
-    def export_targets(self) -> Mapping[str, ExportTarget]:
-        """Return how, by the name of the target; none where the library has no such network."""
+    def export_targets(self) -> Mapping[str, ExportTarget | Unexportable]:
+        """Return how, by the name of the target, or why not."""
         ...

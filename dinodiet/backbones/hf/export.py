@@ -12,6 +12,7 @@ from transformers import AutoModel
 from dinodiet.backbones.hf.readout import Arguments, Feature, read_out
 from dinodiet.backbones.hf.weights import quiet
 from dinodiet.backbones.normalize import Normalize
+from dinodiet.errors import UserError
 from dinodiet.io.files import write_json
 from dinodiet.types import Embed, ExportTarget, InputSpec
 
@@ -33,6 +34,7 @@ def transformers_target(backbone: HFBackbone, prefix: int, flipped: bool) -> Exp
         usage=usage(backbone.feature, prefix, _arguments(backbone.model, backbone.input.size)),
         library="transformers",
         takes=takes(backbone.input),
+        gives=output(backbone.feature, prefix)[1],
     )
 
 
@@ -41,22 +43,26 @@ def takes(input: InputSpec) -> str:
     return f"pixel_values (batch, 3, {input.size}, {input.size}), normalised by the image processor of this folder"
 
 
+def output(feature: Feature, prefix: int) -> tuple[str, str]:
+    """Return the embedding as an expression of a model's `output`, and in words; `prefix` tokens are no patches."""
+    if feature in ("pooler", "map"):
+        return "output.pooler_output.flatten(1)", "`pooler_output`"
+    if feature == "cls":
+        return "output.last_hidden_state[:, 0]", "`last_hidden_state[:, 0]`, the class token"
+    tokens = f"last_hidden_state[:, {prefix}:]" if prefix else "last_hidden_state"
+    return f"output.{tokens}.mean(dim=1)", f"the mean of the patches, `{tokens}`"
+
+
 def usage(feature: Feature, prefix: int, arguments: Mapping[str, Any]) -> str:
     """Return lines of Python that load a model and embed an image; `prefix` of its tokens are no patches."""
     given = "".join(f", {name}={value}" for name, value in arguments.items())
-    if feature in ("pooler", "map"):
-        embedding = "output.pooler_output.flatten(1)"
-    elif feature == "cls":
-        embedding = "output.last_hidden_state[:, 0]"
-    else:
-        embedding = f"output.last_hidden_state[:, {prefix}:].mean(dim=1)"
     return (
         "from PIL import Image\n"
         "from transformers import AutoImageProcessor, AutoModel\n\n"
         'model, processor = AutoModel.from_pretrained(".").eval(), AutoImageProcessor.from_pretrained(".")\n'
         'inputs = processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")\n'
         f"output = model(**inputs{given})\n"
-        f"embedding = {embedding}\n"
+        f"embedding = {output(feature, prefix)[0]}\n"
     )
 
 
@@ -86,13 +92,31 @@ def processor_config(input: InputSpec, flipped: bool) -> dict[str, Any]:
 
 
 def read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped: bool) -> Embed:
-    """Return how a folder embeds images in 0..1, loaded by transformers alone."""
+    """Return how a folder embeds images in 0..1, loaded by transformers alone.
+
+    Raises:
+        UserError: the network that its configuration describes has other weights.
+    """
     with quiet(), torch.random.fork_rng(devices=[]):
-        model: Any = AutoModel.from_pretrained(folder).eval()
-    normalize, given = Normalize(input), _arguments(model, input.size)
+        model, told = AutoModel.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
+    _refuse_misfit(told, type(model).__name__)
+    normalize, given = Normalize(input), _arguments(model.eval(), input.size)
 
     def embed(images: torch.Tensor) -> torch.Tensor:
         pixels = normalize(images)
-        return read_out(feature, prefix, model(pixel_values=pixels.flip(1) if flipped else pixels, **given))
+        more = given if images.shape[-2:] == (input.size, input.size) else Arguments(model)(images)
+        return read_out(feature, prefix, model(pixel_values=pixels.flip(1) if flipped else pixels, **more))
 
     return embed
+
+
+def _refuse_misfit(told: Any, name: str) -> None:
+    """Refuse weights that are not those of a network, but for its pooler, which runs leave out where it is not used."""
+    faults = {
+        "has no place for": told["unexpected_keys"],
+        "has another shape of": [key[0] for key in told["mismatched_keys"]],
+        "needs": [key for key in told["missing_keys"] if not key.startswith("pooler.")],
+    }
+    for fault, keys in faults.items():
+        if keys:
+            raise UserError(f"export: this network is not transformers' {name}, which {fault} {min(keys)}")

@@ -16,7 +16,7 @@ import transformers
 from dinodiet.backbones.hf.configuration import Architecture
 from dinodiet.backbones.hf.pruned import remove
 from dinodiet.backbones.weights.files import first_line, network_in, read_all, whose
-from dinodiet.backbones.weights.huggingface import MODEL_TYPES, to_huggingface
+from dinodiet.backbones.weights.huggingface import EXCHANGED, to_huggingface
 from dinodiet.backbones.weights.misfit import refuse_broken, refuse_misfit, refuse_nothing
 from dinodiet.backbones.weights.network import Found, State, find, tensors_in
 from dinodiet.backbones.weights.timm import HEADS
@@ -106,7 +106,7 @@ class _Fitted:
 def _nearest(chosen: Architecture, state: State, unused: Collection[str]) -> tuple[Any, _Fitted]:
     """Return the model with a state dict under its own names or those of timm, whichever fit better."""
     own = _loaded(chosen, state, unused)
-    if not own[1].missing or chosen.type not in MODEL_TYPES:
+    if not own[1].missing or chosen.type not in EXCHANGED:
         return own
     try:
         other = _loaded(chosen, to_huggingface(chosen.type, state), unused)

@@ -141,15 +141,16 @@ def _gated(state: State) -> State:
 
 
 def _dinov2(state: State) -> State:
-    """Return DINOv2's tensors; with registers timm has added the class token's position, which is zero from then on.
+    """Return DINOv2's tensors; where timm has no position of the class token, it is zero.
 
-    The publisher's own names are known too: they are nearly timm's, and the position is there.
+    With registers timm has added it to the token, and DeiT III has none. The publisher's own names are known too: they
+    are nearly timm's, and the position is there.
     """
     state = renamed(_gated(_split(state)), _OFFICIAL_DINOV2)
     masked = {"embeddings.mask_token": torch.zeros_like(state["cls_token"][0])}  # of the pretraining alone
     masked = {} if "embeddings.mask_token" in state else masked
     positions = state["pos_embed"]
-    if "reg_token" not in state or math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
+    if math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
         return state | masked
     return state | masked | {"pos_embed": torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)}
 
@@ -208,6 +209,29 @@ def _resnet(state: State) -> State:
     return result
 
 
+def _mobilevit(state: State) -> State:
+    """Return MobileViT's tensors: each of the last stages is one layer in the library, and two blocks in timm."""
+    return renamed(_split(state), ((r"^stages\.([234])\.0\.", r"encoder.layer.\1.downsampling_layer."),))
+
+
+_MOBILEVIT: Rules = (
+    (r"^stem\.", "conv_stem."),
+    (r"^final_conv\.", "conv_1x1_exp."),
+    (r"^stages\.([01])\.", r"encoder.layer.\1.layer."),
+    (r"^stages\.([234])\.1\.", r"encoder.layer.\1."),
+    (r"\.transformer\.(\d+)\.", r".transformer.layer.\1."),
+    *_attention("attention"),
+    *_BERT,
+    (r"\.norm\.", ".layernorm."),
+    (r"\.conv1_1x1\.", ".expand_1x1."),
+    (r"\.conv2_kxk\.", ".conv_3x3."),
+    (r"\.conv3_1x1\.", ".reduce_1x1."),
+    (r"\.conv_proj\.", ".conv_projection."),
+    (r"\.conv_fusion\.", ".fusion."),
+    (r"\.conv\.", ".convolution."),
+    (r"\.bn\.", ".normalization."),
+    (r"\.conv_1x1\.weight$", ".conv_1x1.convolution.weight"),
+)
 _RESNET: Rules = ((r"^conv1\.", "embedder.embedder.convolution."), (r"^bn1\.", "embedder.embedder.normalization."))
 
 
@@ -215,6 +239,7 @@ _RESNET: Rules = ((r"^conv1\.", "embedder.embedder.convolution."), (r"^bn1\.", "
 class _Layout:
     values: Callable[[State], State]
     rules: Rules
+    red_first: bool = True  # whether the published models of the library take the same order of colours as timm's
 
 
 _LAYOUTS: Mapping[str, _Layout] = {
@@ -226,9 +251,11 @@ _LAYOUTS: Mapping[str, _Layout] = {
     **dict.fromkeys(("swin", "swinv2"), _Layout(_stages_end_with_a_step, _SWIN)),
     **dict.fromkeys(("convnext", "convnextv2"), _Layout(_convnext, _CONVNEXT)),
     **dict.fromkeys(("siglip_vision_model", "clip_vision_model"), _Layout(_tower, _TOWER)),
+    "mobilevit": _Layout(_mobilevit, _MOBILEVIT, red_first=False),
     "resnet": _Layout(_resnet, _RESNET),
 }
 MODEL_TYPES = tuple(_LAYOUTS)
+EXCHANGED = tuple(name for name, layout in _LAYOUTS.items() if layout.red_first)  # timm's weights do as they are
 
 
 def to_huggingface(model_type: str, state: Mapping[str, Tensor]) -> State:

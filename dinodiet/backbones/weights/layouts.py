@@ -179,6 +179,30 @@ def _resnet(state: State) -> State:
     return result
 
 
+def _mobilevit(state: State) -> State:
+    """Return MobileViT's stages as timm has them: what halves the grid is a block of its own."""
+    return _fused(renamed(state, (*_ATTENTION, *_BLOCK, *_MOBILEVIT)))
+
+
+_MOBILEVIT: Rules = (
+    (r"^conv_stem\.", "stem."),
+    (r"^conv_1x1_exp\.", "final_conv."),
+    (r"^encoder\.layer\.([01])\.layer\.", r"stages.\1."),
+    (r"^encoder\.layer\.([234])\.downsampling_layer\.", r"stages.\1.0."),
+    (r"^encoder\.layer\.([234])\.", r"stages.\1.1."),
+    (r"\.transformer\.layer\.(\d+)\.", r".transformer.\1."),
+    (r"\.layernorm\.", ".norm."),
+    (r"\.expand_1x1\.", ".conv1_1x1."),
+    (r"\.conv_3x3\.", ".conv2_kxk."),
+    (r"\.reduce_1x1\.", ".conv3_1x1."),
+    (r"\.conv_projection\.", ".conv_proj."),
+    (r"\.fusion\.", ".conv_fusion."),
+    (r"\.conv_1x1\.convolution\.", ".conv_1x1."),
+    (r"\.convolution\.", ".conv."),
+    (r"\.normalization\.", ".bn."),
+)
+
+
 def _mmpretrain(state: State) -> State:
     return renamed(
         state,
@@ -211,6 +235,7 @@ def _chunked(state: State) -> State:
 # What a key of the layout looks like, and what turns it into a known one.
 _LAYOUTS: tuple[tuple[str, Callable[[State], State]], ...] = (
     (r"embedder\.embedder\.", _resnet),
+    (r"conv_stem\.convolution\.", _mobilevit),
     (r"(encoder\.)?stages\.\d+\.layers\.\d+\.(dwconv|depthwise_conv)\.", _convnext),
     (r"embeddings\.(patch_embedding|patch_embeddings|cls_token)", _transformer),
     (r"layers\.\d+\.ffn\.layers\.0\.0\.", _mmpretrain),

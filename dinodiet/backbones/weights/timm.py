@@ -10,6 +10,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.positions import TIMMS, Resizing, fit_positions
 from dinodiet.backbones.weights import packaged
+from dinodiet.backbones.weights.colours import red_first
 from dinodiet.backbones.weights.files import first_line, network_in, read_all, weights_path, whose
 from dinodiet.backbones.weights.filled import filled, spread
 from dinodiet.backbones.weights.layouts import to_known
@@ -79,6 +81,7 @@ def load_weights(
     release = timm_release(model.pretrained_cfg) if weights == "hub" else None  # type: ignore[arg-type]
     if on_meta():
         return weights
+    path = None
     if release is not None:
         source, state = release.name, _from_file(release.get())
     elif weights == "package":
@@ -91,6 +94,7 @@ def load_weights(
         found = Found(tensors_in(own), "")
     else:
         found = find(tensors_in(state), partial(_fit, model), len(model.state_dict()), prefix, source)
+    found = replace(found, state=red_first(found.state, path))
     _load(model, found, source, name, resize_patches, resizing)
     return f"{source}{found}"
 

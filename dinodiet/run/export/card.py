@@ -30,12 +30,16 @@ def card(found: Trained, target: ExportTarget, name: str) -> str:
         f"---\n{yaml.safe_dump(_head(known, target, name), sort_keys=False, allow_unicode=True)}---",
         f"# {_title(known)}",
         _what(found),
-        f"## Load\n\nIn this folder; `image.jpg` is yours.\n\n```python\n{target.usage.strip()}\n```",
+        f"## Load\n\nIn this folder; `image.jpg` is yours.{_gives(target)}\n\n```python\n{target.usage.strip()}\n```",
         f"## Input\n\n{_input(found, target)}",
         f"## Where it is from\n\n{_table(_provenance(known), ('what', 'value'))}",
         f"## Scores before and after the training\n\n{_scores(known)}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _gives(target: ExportTarget) -> str:
+    return f" The embedding is {target.gives} of the model's output." if target.gives else ""
 
 
 def _head(known: Provenance, target: ExportTarget, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dinodiet.io.scratch import scratch_folder
 from dinodiet.run.export.card import card
 from dinodiet.run.export.programs import programs
 from dinodiet.run.trained import Trained, trained_of
-from dinodiet.types import Exportable, ExportTarget
+from dinodiet.types import Exportable, ExportTarget, Unexportable
 
 CARD, STAMP = "README.md", "export.json"
 FORMAT = 1  # of what is written; raise it when that changes
@@ -46,18 +46,21 @@ def export(settings: Settings) -> dict[str, Any]:
     return {"folder": str(folder), **what}
 
 
-def targets(found: Trained) -> Mapping[str, ExportTarget]:
-    """Return what the backbone of a run can be written for."""
+def targets(found: Trained) -> Mapping[str, ExportTarget | Unexportable]:
+    """Return what the backbone of a run can be written for, and why not for others."""
     own = found.backbone.export_targets() if isinstance(found.backbone, Exportable) else {}
     return {**own, **programs(found.backbone, found.input)}
 
 
 def _target(found: Trained, name: str | None) -> tuple[str, ExportTarget]:
     known = targets(found)
-    if name is None or name not in known:
-        model = str(found.model.get("family") or str(found.model["_target_"]).rpartition(".")[2])
-        raise UserError(f"export: {name}; the {model} of {found.place} can be written for: {', '.join(sorted(known))}")
-    return name, known[name]
+    chosen = known.get(name or "")
+    if isinstance(chosen, ExportTarget):
+        return str(name), chosen
+    model = str(found.model.get("family") or str(found.model["_target_"]).rpartition(".")[2])
+    why = "" if chosen is None else f", and not for {name}: {chosen.why}"
+    able = ", ".join(sorted(other for other, target in known.items() if isinstance(target, ExportTarget)))
+    raise UserError(f"export: {name}; the {model} of {found.place} can be written for: {able}{why}")
 
 
 def _folder(settings: Settings, found: Trained, name: str) -> Path:

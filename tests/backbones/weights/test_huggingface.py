@@ -12,6 +12,7 @@ from torch import nn
 
 from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.backbones.weights.huggingface import MODEL_TYPES, to_huggingface
+from dinodiet.io.files import write_json
 from tests.backbones.small import DATA
 
 WIDE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -23,6 +24,7 @@ STAGES = {"embed_dim": 12, "depths": [2, 2], "num_heads": [2, 4], "window_size":
 CONVNEXT = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 12, 16, 24]}
 NARROW = {"image_size": 64, "model_args": {"depths": [1, 1, 2, 1], "dims": [8, 12, 16, 24]}}
 BASIC = {"layer_type": "basic", "depths": [1, 1, 1, 1], "hidden_sizes": [64, 128, 256, 512]}
+MOBILEVIT = {"hidden_sizes": [64, 80, 96], "neck_hidden_sizes": [16, 16, 24, 48, 64, 80, 320], "expand_ratio": 2.0}
 DINO = {**WIDE, "patch_size": 8, "image_size": 32, "mlp_ratio": 2}
 # The library's configuration; timm's name, feature and settings.
 CASES: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
@@ -50,6 +52,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
         {**TIMM, "model_args": {**TRANSFORMER, "act_layer": "gelu_tanh"}},
     ),
     "clip_vision_model": (VIT, "vit_base_patch16_clip_quickgelu_224", "cls", TIMM),
+    "mobilevit": (MOBILEVIT, "mobilevit_xxs", "pooled", {"image_size": 64}),
     "resnet": (BASIC, "resnet18", "pooled", {"image_size": 64, "model_args": {"layers": [1, 1, 1, 1]}}),
 }
 for _kind in ("swin", "swinv2"):
@@ -80,6 +83,7 @@ def test_what_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
     original = own_numbers(made(kind))
     written = to_huggingface(kind, original.model.state_dict())
     save_file({key: value.contiguous() for key, value in written.items()}, tmp_path / "model.safetensors")
+    write_json(tmp_path / "preprocessor_config.json", {})  # which says that red comes first
     again = made(kind, weights=str(tmp_path)).model.state_dict()
     for key, value in original.model.state_dict().items():
         assert torch.equal(value, again[key]), key
