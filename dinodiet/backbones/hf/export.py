@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,15 +91,18 @@ def processor_config(input: InputSpec, flipped: bool) -> dict[str, Any]:
     }
 
 
-def read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped: bool) -> Embed:
+def read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped: bool, *, pruned: bool = True) -> Embed:
     """Return how a folder embeds images in 0..1, loaded by transformers alone.
+
+    Of `pruned` networks any weights may be missing, which are not used; of others those of the pooler.
 
     Raises:
         UserError: the network that its configuration describes has other weights.
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         model, told = AutoModel.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
-    _refuse_misfit(told, type(model).__name__)
+    missing = [] if pruned else [key for key in told["missing_keys"] if not key.startswith("pooler.")]
+    _refuse_misfit(told, missing, type(model).__name__)
     normalize, given = Normalize(input), _arguments(model.eval(), input.size)
 
     def embed(images: torch.Tensor) -> torch.Tensor:
@@ -110,12 +113,12 @@ def read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped:
     return embed
 
 
-def _refuse_misfit(told: Any, name: str) -> None:
-    """Refuse weights that are not those of a network, but for its pooler, which runs leave out where it is not used."""
+def _refuse_misfit(told: Any, missing: Collection[str], name: str) -> None:
+    """Refuse weights that are not those of a network, by what the library told when it read them."""
     faults = {
         "has no place for": told["unexpected_keys"],
         "has another shape of": [key[0] for key in told["mismatched_keys"]],
-        "needs": [key for key in told["missing_keys"] if not key.startswith("pooler.")],
+        "needs": missing,
     }
     for fault, keys in faults.items():
         if keys:

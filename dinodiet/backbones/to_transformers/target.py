@@ -76,4 +76,4 @@ def _write(backbone: TimmBackbone, found: Conversion, folder: Path) -> None:
 def _read(backbone: TimmBackbone, found: Conversion, folder: Path) -> Embed:
     from dinodiet.backbones.hf.export import read  # noqa: PLC0415 - imports transformers
 
-    return read(folder, found.feature, found.prefix, backbone.input, flipped=False)
+    return read(folder, found.feature, found.prefix, backbone.input, flipped=False, pruned=False)
