@@ -29,8 +29,9 @@ ORDER = [
     {"data"},
     {"backbones"},
     {"features"},
-    {"methods", "evals"},
+    {"methods"},
     {"training"},
+    {"evals"},  # one that trains (fine-tuning) uses the one loop
     {"run"},
     {"sweep"},
     {"catalogue"},

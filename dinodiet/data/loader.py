@@ -14,17 +14,25 @@ from dinodiet.types import Batch, Clock, Images
 
 
 class TrainLoader:
-    """Shuffled batches of the pretext split, without end; the last incomplete batch of an epoch is dropped.
+    """Shuffled batches of a split, without end; the last incomplete batch of an epoch is dropped.
 
-    A set smaller than the batch size gives batches of the whole set. `steps_per_epoch` follows.
+    With `fill` it is completed by the first images of the epoch, so that each image is seen in every epoch. A set
+    smaller than the batch size gives batches of the whole set. `steps_per_epoch` follows.
     """
 
     def __init__(
-        self, images: Images, batch_size: int, seed: int, num_workers: int = 0, pin_memory: bool = False
+        self,
+        images: Images,
+        batch_size: int,
+        seed: int,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        *,
+        fill: bool = False,
     ) -> None:
         self.images = images
         self.batch_size = used_batch_size(batch_size, len(images))
-        self.steps_per_epoch = len(images) // self.batch_size
+        self.steps_per_epoch = (len(images) + (self.batch_size - 1 if fill else 0)) // self.batch_size
         self._seed = seed
         self._num_workers = num_workers
         self._pin_memory = pin_memory
@@ -85,6 +93,8 @@ class _Order(Sampler[Tensor]):
         while True:
             generator = Clock(epoch, 0, 1, seed=self._seed).generator("order")
             permutation = torch.randperm(self._num_images, generator=generator)
+            missing = max(self._steps_per_epoch * self._batch_size - self._num_images, 0)
+            permutation = torch.cat([permutation, permutation[:missing]])
             for batch in range(skip, self._steps_per_epoch):
                 yield permutation[batch * self._batch_size : (batch + 1) * self._batch_size]
             epoch, skip = epoch + 1, 0

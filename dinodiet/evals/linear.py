@@ -70,12 +70,12 @@ class Linear:
         train, val, test, device = splits.train, splits.val, splits.test, splits.runtime.device
         expected = test.labels
         fitted, held_out = (train, val) if val is not None else _split(train, self.seed)
-        chosen = self._choose(fitted, held_out, device)
+        chosen = self.choose(fitted, held_out, device)
         if val is None:
             chosen = _Problem(train, self.normalize, device).fit(chosen.C, self.tolerance)
         return measured(chosen.scores(test.features), expected) | {"C": Score(chosen.C, kind="setting")}
 
-    def _choose(self, train: Embeddings, held_out: Embeddings, device: torch.device) -> _Probe:
+    def choose(self, train: Embeddings, held_out: Embeddings, device: torch.device) -> _Probe:
         """Return the probe fitted on `train` that is best on `held_out`."""
         labels = held_out.labels
 

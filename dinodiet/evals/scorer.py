@@ -6,17 +6,28 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.score_cache import ScoreCache, score_key
-from dinodiet.evals.splits import Embedder, LazyEncoderSplits, LazySplits
+from dinodiet.evals.score_cache import ReportCache, ScoreCache, encoder_key, score_key
+from dinodiet.evals.splits import Embedder, LazyEncoderSplits, LazySplits, LazyTrainingSplits
 from dinodiet.features.embed import fingerprint
-from dinodiet.types import Data, Evaluator, InputSpec, Runtime, Score
+from dinodiet.types import (
+    Data,
+    Evaluator,
+    InputSpec,
+    Report,
+    Runtime,
+    Score,
+    TrainingEvaluator,
+    Work,
+)
+
+NEEDS = ("embeddings", "encoder", "training")
 
 
 @dataclass(frozen=True)
@@ -24,13 +35,15 @@ class Scored:
     """What one evaluator says of an encoder: scores by name on test and, for comparing settings, on val.
 
     `val` is None where it was not asked for. `skipped` says why scores are absent. `artefacts` are the files that the
-    evaluator wrote, relative to the folder that it was given.
+    evaluator wrote, relative to the folder that it was given. `protocol` says how the scores were measured, of
+    evaluators that record it.
     """
 
     test: dict[str, Score] = field(default_factory=dict)
     val: dict[str, Score] | None = None
     skipped: str | None = None
     artefacts: list[str] = field(default_factory=list)
+    protocol: dict[str, Any] | None = None
 
 
 class Scorer:
@@ -66,11 +79,13 @@ class Scorer:
         only: Collection[str] | None = None,
         cached: bool = False,
         folder: Path | None = None,
+        work: Mapping[str, Work] | None = None,
     ) -> dict[str, Scored]:
         """Return what each evaluator says, by its name.
 
         `only` names the evaluators to call (None: all). `cached` keeps embeddings and scores on disk for other runs of
-        the same frozen encoder. Artefacts are written to `folder/<evaluator>/<split>/` (None: nowhere).
+        the same frozen encoder. Artefacts are written to `folder/<evaluator>/<split>/` (None: nowhere). `work` says
+        by name where evaluators that train keep what they continue from.
         """
         key = fingerprint(encoder) if cached and self.runtime.cache is not None else None
         embedder = Embedder(encoder, self.data, self.input, self.runtime, key)
@@ -78,17 +93,56 @@ class Scorer:
         scored = {name: Scored(skipped=reason) for name, reason in self.skipped.items() if name in asked}
         for name, evaluator in self.evaluators.items():
             if name in asked:
-                scored[name] = self._scored(name, evaluator, embedder, folder)
+                place = (work or {}).get(name, Work())
+                scored[name] = (
+                    self._trained(name, evaluator, embedder, folder, place)
+                    if evaluator.needs == "training"
+                    else self._scored(name, evaluator, embedder, folder)
+                )
         return scored
 
     def validate(self, encoder: nn.Module) -> dict[str, dict[str, Score]]:
-        """Return the scores on val alone, by the evaluator's name."""
+        """Return the scores on val alone, by the evaluator's name; those that train are not called for that."""
         embedder = Embedder(encoder, self.data, self.input, self.runtime)
         found: dict[str, dict[str, Score]] = {}
         for name, evaluator in self.evaluators.items():
             with contextlib.suppress(NotApplicable):
-                found[name] = self._scores(name, evaluator, embedder, "val", None)
+                if evaluator.needs != "training":
+                    found[name] = self._scores(name, evaluator, embedder, "val", None)
         return found
+
+    def _trained(
+        self, name: str, evaluator: TrainingEvaluator, embedder: Embedder, folder: Path | None, work: Work
+    ) -> Scored:
+        """Return what an evaluator says that trains: once, on test and val; from the cache where one is asked for."""
+        place = None if folder is None else folder / name
+        key = self._encoder_key(evaluator, embedder, work.before)
+        splits = LazyTrainingSplits(embedder, "test", place, replace(work, key=key))
+        try:
+            with _under(name, evaluator):
+                report = self._report(evaluator, embedder, place, key, lambda: evaluator(splits))
+        except NotApplicable as reason:
+            return Scored(skipped=str(reason), artefacts=_files(folder, name))
+        val = report.val if self.validation else None
+        return Scored(report.test, val, None, _files(folder, name), report.protocol)
+
+    def _encoder_key(self, evaluator: Evaluator, embedder: Embedder, *more: object) -> str:
+        known = embedder.fingerprint or fingerprint(embedder.encoder)
+        splits = [embedder.images(name) for name in ("train", "test", "val")]
+        return encoder_key(evaluator, known, self.input, splits, self.runtime.precision, *more)
+
+    def _report(
+        self,
+        evaluator: Evaluator,
+        embedder: Embedder,
+        artefacts: Path | None,
+        key: str,
+        compute: Callable[[], Report],
+    ) -> Report:
+        cache = self.runtime.cache
+        if cache is None or embedder.fingerprint is None:
+            return compute()
+        return ReportCache(cache / "reports").get(evaluator, key, artefacts, compute)
 
     def _scored(self, name: str, evaluator: Evaluator, embedder: Embedder, folder: Path | None) -> Scored:
         found: dict[str, dict[str, Score]] = {}
@@ -105,8 +159,13 @@ class Scorer:
         self, name: str, evaluator: Evaluator, embedder: Embedder, reported: str, folder: Path | None
     ) -> dict[str, Score]:
         with _under(name, evaluator):
+            assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
-                return evaluator(LazyEncoderSplits(embedder, reported, folder))
+                given = LazyEncoderSplits(embedder, reported, folder)
+                if embedder.fingerprint is None or self.runtime.cache is None:
+                    return evaluator(given)
+                key = self._encoder_key(evaluator, embedder, reported)
+                return self._report(evaluator, embedder, folder, key, lambda: Report(evaluator(given))).test
             splits = LazySplits(embedder, reported)
             return self._kept(evaluator, splits, functools.partial(evaluator, splits))
 
@@ -152,8 +211,8 @@ def _refuse_other_contracts(name: str, evaluator: Evaluator) -> None:
             f"eval.{name}: {type(evaluator).__name__} lacks {', '.join(lacks)}, which an evaluator has; "
             "see dinodiet.types.Evaluator"
         )
-    if evaluator.needs not in ("embeddings", "encoder"):
-        raise UserError(f"eval.{name}: needs {evaluator.needs!r}; choose from: embeddings, encoder")
+    if evaluator.needs not in NEEDS:
+        raise UserError(f"eval.{name}: needs {evaluator.needs!r}; choose from: {', '.join(NEEDS)}")
 
 
 @contextlib.contextmanager

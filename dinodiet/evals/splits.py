@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed
-from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime
+from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime, Work
 
 
 @dataclass(frozen=True)
@@ -166,3 +166,10 @@ class LazyEncoderSplits(LazySplits):
     def val_images(self) -> Images | None:
         """Return the images of `val`."""
         return None if self.chosen_on is None else self.embedder.images(self.chosen_on)
+
+
+@dataclass(frozen=True)
+class LazyTrainingSplits(LazyEncoderSplits):
+    """The splits of an encoder as `dinodiet.types.TrainingSplits`."""
+
+    work: Work = field(default_factory=Work)

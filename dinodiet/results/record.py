@@ -20,7 +20,7 @@ COSTS = {  # what a run cost, and which direction is an improvement
     **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
 }
 # how keys of a record begin that are no choices
-NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/")
+NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/")
 
 
 class OtherFormatError(ValueError):
@@ -48,6 +48,7 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     record |= {f"better/{name}": str(direction) for name, direction in results["better"].items()}
     record |= _scores("final/", {name: results.get(name) for name in COSTS})
     record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
+    record |= {f"refused/{name}": str(reason) for name, reason in results.get("refused", {}).items()}
     return record
 
 

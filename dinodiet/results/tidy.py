@@ -29,8 +29,9 @@ def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = Non
     Columns: study, run, model (with its size), dataset, method, seed; every other choice and every configuration key
     (`method.trainable`) that differs and does not follow from the choices already there; metric, phase, value, low,
     high. Metrics are those of the test split; `val/` precedes those of the validation split; costs such as
-    train_seconds have the phase `final`. `change` is final - initial. A value that was not finite is NaN. `low` and
-    `high` are the ends of the 95 % interval of a test score; NaN where none is known.
+    train_seconds have the phase `final`. `change` is final - initial, NaN where the two were not measured alike. A
+    value that was not finite is NaN. `low` and `high` are the ends of the 95 % interval of a test score; NaN where none
+    is known.
 
     `where` keeps runs by column or configuration key: {"method": ["diet", "dino"], "label_smoothing": 0.2}.
 
@@ -53,6 +54,7 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
     values = np.full((len(records), len(names), len(PHASES)), np.nan)
     ends = np.full((2, *values.shape), np.nan)
     present = np.zeros(values.shape, dtype=bool)
+    refused = np.zeros(values.shape[:2], dtype=bool)
     for i, record in enumerate(records):
         for j, name in enumerate(names):
             for phase in (0, 1):
@@ -63,7 +65,9 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
                     values[i, j, phase] = np.nan if value is None else value
                     if f"low/{key}" in record:
                         ends[:, i, j, phase] = record[f"low/{key}"], record[f"high/{key}"]
-    values[:, :, 2] = values[:, :, 1] - values[:, :, 0]
+            if f"refused/{name.removeprefix('val/').rpartition('/')[0]}" in record:  # both sides stay, unsubtracted
+                refused[i, j] = True
+    values[:, :, 2] = np.where(refused, np.nan, values[:, :, 1] - values[:, :, 0])
     present[:, :, 2] = present[:, :, 0] & present[:, :, 1]
     rows, columns, phases = np.nonzero(present)
     frame: pd.DataFrame = run_frame(runs, keys).take(rows).reset_index(drop=True)

@@ -25,17 +25,19 @@ def results_table(results: Mapping[str, Any]) -> str:
     initial, final, intervals = results["initial"], results["final"], results.get("intervals", {}).get("final", {})
     width = max(map(len, final), default=5)
     lines = [f"  {'test score':<{width}}  initial    final   change  relative{'  95 % of final' if intervals else ''}"]
-    lines += [
-        f"  {name:<{width}}  {_cells(number(initial.get(name)), number(final[name]))}{_interval(intervals.get(name))}"
-        for name in final
-    ]
+    refused = results.get("refused", {})
+    unlike = {name for name in final if name.rpartition("/")[0] in refused}
+    for name in final:
+        cells = _cells(number(initial.get(name)), number(final[name]), refused=name in unlike)
+        lines.append(f"  {name:<{width}}  {cells}{_interval(intervals.get(name))}")
+    lines += [f"  {name} is not compared: {reason}" for name, reason in refused.items()]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
     beside = results["settings"]["final"] | results.get("diagnostics", {}).get("final", {})
     return "\n".join([*lines, *_settings(beside)])
 
 
-def _cells(initial: float, final: float) -> str:
-    change = final - initial
+def _cells(initial: float, final: float, *, refused: bool) -> str:
+    change = math.nan if refused else final - initial
     relative = change / abs(initial) if initial else math.nan
     return f"{_score(initial)}  {_score(final)}  {_score(change, '+')}  {_percent(relative)}"
 

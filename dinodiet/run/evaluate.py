@@ -49,6 +49,8 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     encoder, step = read_stored(place)
     _refuse_other_model(place, encoder[1], settings.model)
     scoring, backbone = _scoring(settings, run_dir, encoder)
+    if scoring.followed:  # what they choose before the training is used after it
+        scoring.ensure("initial", backbone, shared=True, only=scoring.followed)
     backbone.load_state_dict(encoder[0])
     files = scoring.ensure("final" if step is None else f"step{step}", backbone)
     if step is None and run_dir.results.exists():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from torch import nn
@@ -12,7 +14,7 @@ from dinodiet.config.settings import Settings
 from dinodiet.evals.scorer import Scored, Scorer
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import Metrics, ScoreFile, read_scores, write_scores
-from dinodiet.types import Score
+from dinodiet.types import Score, Work
 
 
 @dataclass(frozen=True)
@@ -23,25 +25,52 @@ class Scoring:
     run_dir: RunDir
     scorer: Scorer
 
-    def ensure(self, phase: str, encoder: nn.Module, *, shared: bool = False) -> list[ScoreFile]:
-        """Have the scores of an encoder in the run directory; return those of the wanted evaluators.
+    def ensure(
+        self, phase: str, encoder: nn.Module, *, shared: bool = False, only: Collection[str] | None = None
+    ) -> list[ScoreFile]:
+        """Have the scores of an encoder in the run directory; return those of the wanted evaluators (None: of all).
 
         `shared` also keeps them, and the embeddings, for other runs of the same frozen encoder.
         """
-        wanted = {name: score_id(self.settings, name, phase) for name in self.settings.evaluation.evaluators}
+        evaluators = [name for name in self.settings.evaluation.evaluators if only is None or name in only]
+        wanted = {name: score_id(self.settings, name, phase) for name in evaluators}
         there = {scores.key: scores for scores in read_scores(self.run_dir) if self._is_whole(scores)}
         missing = [name for name, key in wanted.items() if key not in there]
         for name, scored in self._scored(encoder, phase, missing, shared).items():
             there[wanted[name]] = self._written(wanted[name], name, phase, scored)
+            self._drop_work(wanted[name])
         return [there[key] for key in wanted.values()]
+
+    @property
+    def followed(self) -> list[str]:
+        """Return the evaluators that need what they chose before the training, to be called after it."""
+        evaluators = self.scorer.evaluators.items()
+        return [name for name, evaluator in evaluators if evaluator.needs == "training" and evaluator.follows]
 
     def _scored(self, encoder: nn.Module, phase: str, names: list[str], shared: bool) -> dict[str, Scored]:
         if not names:
             return {}
         scored: dict[str, Scored] = self.scorer(
-            encoder, only=names, cached=shared, folder=self.run_dir.artefacts / phase
+            encoder,
+            only=names,
+            cached=shared,
+            folder=self.run_dir.artefacts / phase,
+            work={name: self._work(name, phase) for name in names},
         )
         return scored
+
+    def _work(self, name: str, phase: str) -> Work:
+        initial = score_id(self.settings, name, "initial")
+        before = None
+        if phase != "initial" and name in self.followed:
+            before = next((there.protocol for there in read_scores(self.run_dir) if there.key == initial), None)
+        folder = self.run_dir.work / score_id(self.settings, name, phase)
+        return Work(folder, 60 * self.settings.checkpoint_minutes, before=before)
+
+    def _drop_work(self, key: str) -> None:
+        shutil.rmtree(self.run_dir.work / key, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are at work, or none is
+            self.run_dir.work.rmdir()
 
     def _is_whole(self, scores: ScoreFile) -> bool:
         return scores.val is not None or scores.skipped is not None or not self.settings.evaluation.validation
@@ -58,6 +87,7 @@ class Scoring:
             val=None if scored.val is None else _plain(scored.val),
             skipped=scored.skipped,
             artefacts=[f"{self.run_dir.artefacts.name}/{phase}/{name}" for name in scored.artefacts],
+            protocol=scored.protocol,
         )
         write_scores(self.run_dir, scores)
         return scores

@@ -59,6 +59,11 @@ class RunDir:
         return self.path / "artefacts"
 
     @property
+    def work(self) -> Path:
+        """The folder of what evaluators that train continue from, by the name of the score; gone when it is there."""
+        return self.path / "work"
+
+    @property
     def weights(self) -> Path:
         """The trained weights of the whole method; written when the run is done."""
         return self.path / "weights.safetensors"

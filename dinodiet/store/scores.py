@@ -11,6 +11,7 @@ from typing import Any
 from dinodiet.config.groups import PHASES
 from dinodiet.errors import UserError
 from dinodiet.io.files import is_interval, is_number, read_json, write_json
+from dinodiet.store.protocol import difference
 from dinodiet.store.rundir import RunDir
 
 FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
@@ -30,6 +31,7 @@ class ScoreFile:
         test, val: metrics by name; `val` is None where it was not asked for.
         skipped: why there are no scores, or None.
         artefacts: figures and tables, relative to the run directory.
+        protocol: how the scores were measured, where that is recorded; see `dinodiet.store.protocol`.
         written: seconds since the epoch; of two evaluations with one name the first keeps the plain name.
     """
 
@@ -42,6 +44,7 @@ class ScoreFile:
     val: Metrics | None = None
     skipped: str | None = None
     artefacts: list[str] = field(default_factory=list)
+    protocol: dict[str, Any] | None = None
     written: float = field(default_factory=time.time)
 
 
@@ -65,6 +68,7 @@ def _scores(content: dict[str, Any]) -> ScoreFile | None:
         return None
     texts = all(isinstance(word, str) for word in (scores.key, scores.evaluator, scores.phase, *scores.artefacts))
     whole = texts and isinstance(scores.settings, dict) and is_number(scores.written)
+    whole = whole and (scores.protocol is None or isinstance(scores.protocol, dict))
     return scores if whole and _are_metrics(scores.test) and _are_metrics(scores.val or {}) else None
 
 
@@ -80,7 +84,10 @@ def _are_metrics(found: Any) -> bool:
 
 
 def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
-    """Return what `results.json` says of a run's scores: metrics and what belongs to them by phase, and their files."""
+    """Return what `results.json` says of a run's scores: metrics and what belongs to them by phase, and their files.
+
+    `refused` says why the scores of an evaluator before and after the training are not to be subtracted.
+    """
     found: dict[str, Any] = {
         "initial": {},
         "final": {},
@@ -91,9 +98,11 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
         "notes": {"initial": {}, "final": {}},
         "better": {},
         "skipped": {},
+        "refused": {},
         "evaluations": {},
     }
     names = _names([scores for scores in files if scores.phase in PHASES])
+    found["refused"] = _refused(names)
     for scores, name in names:
         found["evaluations"][scores.key] = scores.val is not None or scores.skipped is not None
         if scores.skipped is not None:
@@ -106,6 +115,14 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
         found["notes"][scores.phase] |= _known(name, scores.test, "note")
         found["better"] |= {f"{name}/{key}": m["better"] for key, m in scores.test.items() if m["kind"] == "metric"}
     return found
+
+
+def _refused(names: list[tuple[ScoreFile, str]]) -> dict[str, str]:
+    """Return by evaluator why its scores cannot be compared, of those that were measured in both phases."""
+    sides = {(scores.phase, name): scores.protocol for scores, name in names if scores.skipped is None}
+    both = [name for phase, name in sides if phase == PHASES[0] and (PHASES[1], name) in sides]
+    told = {name: difference(sides[PHASES[0], name], sides[PHASES[1], name]) for name in both}
+    return {name: reason for name, reason in told.items() if reason is not None}
 
 
 def read_results(run_dir: RunDir) -> dict[str, Any] | None:

@@ -19,8 +19,12 @@ from dinodiet.types.evaluation import (
     EncoderEvaluator,
     EncoderSplits,
     Evaluator,
+    Report,
     Score,
     Splits,
+    TrainingEvaluator,
+    TrainingSplits,
+    Work,
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
 from dinodiet.types.method import Method, ParamGroup, Views
@@ -50,6 +54,7 @@ __all__ = [
     "Method",
     "ParamGroup",
     "Precision",
+    "Report",
     "Rule",
     "Runtime",
     "Score",
@@ -58,7 +63,10 @@ __all__ = [
     "Splittable",
     "Statistics",
     "Tracker",
+    "TrainingEvaluator",
+    "TrainingSplits",
     "Unexportable",
     "Views",
+    "Work",
     "World",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -55,6 +56,36 @@ class Score:
     kind: Kind = "metric"
     interval: tuple[float, float] | None = None
     note: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluator says that trains: scores on test and, of the same training, on val; and how it was done.
+
+    `protocol` holds plain values of JSON: what scores that are to be compared must have in common (its keys in
+    `dinodiet.store.protocol`), and what was seen on the way.
+    """
+
+    test: dict[str, Score]
+    val: dict[str, Score] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and how often an evaluator that trains keeps what it continues from, and what was chosen before.
+
+    Attributes:
+        folder: for its checkpoints; None: it cannot be continued.
+        seconds: between two checkpoints.
+        key: of all that its scores depend on; what was kept under another one is of no use.
+        before: the protocol of the same evaluation before the training; None: this is it, or there was none.
+    """
+
+    folder: Path | None = None
+    seconds: float = 300.0
+    key: str = ""
+    before: Mapping[str, Any] | None = None
 
 
 class Splits(Protocol):
@@ -132,6 +163,15 @@ class EncoderSplits(Splits, Protocol):
         ...
 
 
+class TrainingSplits(EncoderSplits, Protocol):
+    """What an evaluator that trains a copy of the encoder is given besides."""
+
+    @property
+    def work(self) -> Work:
+        """Return what it needs to continue where it was stopped."""
+        ...
+
+
 class _Applicable(Protocol):
     def applies(self, spec: DataSpec, num_train: int) -> None:
         """Refuse data that cannot be scored; called before the first step.
@@ -163,7 +203,7 @@ class EmbeddingEvaluator(_Applicable, Protocol):
 
 @runtime_checkable
 class EncoderEvaluator(_Applicable, Protocol):
-    """Needs the encoder (attention, fine-tuning) or writes artefacts; otherwise as `EmbeddingEvaluator`."""
+    """Needs the encoder (attention maps) or writes artefacts; otherwise as `EmbeddingEvaluator`."""
 
     @property
     def needs(self) -> Literal["encoder"]:
@@ -175,4 +215,31 @@ class EncoderEvaluator(_Applicable, Protocol):
         ...
 
 
-Evaluator = EmbeddingEvaluator | EncoderEvaluator
+@runtime_checkable
+class TrainingEvaluator(_Applicable, Protocol):
+    """Trains a copy of the encoder (fine-tuning); it is called before and after the training, and not in between.
+
+    A signal or a kill costs it what it did since its last checkpoint: the same call continues.
+    """
+
+    @property
+    def needs(self) -> Literal["training"]:
+        """Return what the evaluator is called with: `TrainingSplits`."""
+        ...
+
+    @property
+    def follows(self) -> bool:
+        """Return whether the evaluation after the training takes over what was chosen in the one before it."""
+        ...
+
+    def __call__(self, splits: TrainingSplits) -> Report:
+        """Return the scores, as `EmbeddingEvaluator` does, on test and val.
+
+        Raises:
+            NotApplicable: the scores make no sense for these splits.
+            Preempted: it was told to stop, and has kept where it is.
+        """
+        ...
+
+
+Evaluator = EmbeddingEvaluator | EncoderEvaluator | TrainingEvaluator

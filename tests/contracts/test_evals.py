@@ -17,7 +17,7 @@ from dinodiet.errors import NotApplicable
 from dinodiet.evals.scorer import Scored
 from dinodiet.evals.splits import GivenSplits
 from dinodiet.run.parts import build_parts
-from dinodiet.types import DataSpec, EmbeddingEvaluator, EncoderEvaluator, Score
+from dinodiet.types import DataSpec, EmbeddingEvaluator, EncoderEvaluator, Score, TrainingEvaluator
 from tests.contracts.choices import names, node, settings
 from tests.evals.synthetic import blobs, tags
 from tests.places import CONF
@@ -30,19 +30,39 @@ def evaluator(name: str) -> Any:
     return build(node("eval", name)[name], f"eval.{name}")()
 
 
+def assert_defaults(stated: dict[str, Any]) -> None:
+    """Hold a node against the signature of its target, and nodes below it against theirs."""
+    signature = signature_of(stated["_target_"])
+    assert signature is not None
+    for key, value in stated.items():
+        if isinstance(value, dict):
+            assert_defaults(value)
+        elif key != "_target_":
+            assert value == signature[0][key].default, key
+
+
 @pytest.mark.parametrize("name", EVALS)
 def test_a_file_states_the_defaults_of_its_class(name: str) -> None:
-    assert (CONF / "eval" / f"{name}.yaml").read_text().startswith(f"# @package eval.{name}\n")
-    stated = {key: value for key, value in node("eval", name)[name].items() if key != "_target_"}
-    signature = signature_of(node("eval", name)[name]["_target_"])
-    assert signature is not None
-    assert stated == {key: parameter.default for key, parameter in signature[0].items() if key in stated}
+    text = (CONF / "eval" / f"{name}.yaml").read_text()
+    assert text.startswith(f"# @package eval.{name}\n")
+    if "\ndefaults: " not in text:  # a preset says how it differs from another file
+        assert_defaults(node("eval", name)[name])
+
+
+def quick(name: str) -> list[str]:
+    """Return the overrides that choose an evaluator; one that trains takes a few steps."""
+    trains = evaluator(name).needs == "training"
+    return [f"eval={name}", *([f"eval.{name}.steps=2", f"eval.{name}.seeds=2"] if trains else [])]
 
 
 @pytest.mark.parametrize("name", EVALS)
 def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_score(name: str) -> None:
     made = evaluator(name)
-    kind: Any = {"embeddings": EmbeddingEvaluator, "encoder": EncoderEvaluator}[made.needs]
+    kind: Any = {
+        "embeddings": EmbeddingEvaluator,
+        "encoder": EncoderEvaluator,
+        "training": TrainingEvaluator,
+    }[made.needs]
     assert isinstance(made, kind)
     if name in NEEDED:
         with pytest.raises(NotApplicable, match=NEEDED[name][0].partition("=")[0]):
@@ -59,7 +79,7 @@ def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_scor
 
 @pytest.mark.parametrize("name", EVALS)
 def test_an_encoder_is_scored_alike_twice(name: str, tmp_path: Path) -> None:
-    parts = build_parts(settings(tmp_path, f"eval={name}", *NEEDED.get(name, ())))
+    parts = build_parts(settings(tmp_path, *quick(name), *NEEDED.get(name, ())))
 
     def scored() -> Scored:
         return parts.scorer(parts.method.encoder)[name]
@@ -84,7 +104,7 @@ def needs_labels(made: Any) -> bool:
 
 @pytest.mark.parametrize("name", EVALS)
 def test_random_numbers_of_others_are_left_alone(name: str, tmp_path: Path) -> None:
-    parts = build_parts(settings(tmp_path, f"eval={name}", *NEEDED.get(name, ())))
+    parts = build_parts(settings(tmp_path, *quick(name), *NEEDED.get(name, ())))
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
