@@ -96,7 +96,7 @@ class Folders:
         parents = [entry for entry in own.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
         if not parents:
             raise UserError(f"{group}: no _target_ in {group}/{name}.yaml; it names the class or function to build")
-        return self.target(group, parents[0])
+        return self.target(group, parents[0].partition("@")[0].rpartition("/")[2])
 
     def header(self, group: str, name: str) -> str:
         """Return the comment at the beginning of a choice's file, as one line."""
