@@ -42,7 +42,7 @@ class FineTune:
 
     `lr` is meant for `lr_reference_batch` images and scales with the batch; None: for the batch at hand. `steps` None:
     as `length` says. `batch_size` None: 32, and 64 from 5,000 images on. `validations`: how often val is scored in a
-    training, at most.
+    training, at most. Groups of settings that are None are as their classes have them.
 
     Raises:
         UserError: the list of rates is empty.
@@ -56,11 +56,11 @@ class FineTune:
     steps: AtLeastOne[int | None] = None
     batch_size: AtLeastOne[int | None] = None
     validations: AtLeastOne[int] = 20
-    length: Length = field(default_factory=Length)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    head: Head = field(default_factory=Head)
-    regularisation: Regularisation = field(default_factory=Regularisation)
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    length: Length | None = None
+    optimiser: Optimiser | None = None
+    head: Head | None = None
+    regularisation: Regularisation | None = None
+    augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if not self.rates:
@@ -83,11 +83,11 @@ class FineTune:
             steps=self.steps,
             batch_size=self.batch_size,
             validations=self.validations,
-            length=self.length,
-            optimiser=self.optimiser,
-            head=self.head,
-            regularisation=self.regularisation,
-            augmentation=self.augmentation,
+            length=self.length or Length(),
+            optimiser=self.optimiser or Optimiser(),
+            head=self.head or Head(),
+            regularisation=self.regularisation or Regularisation(),
+            augmentation=self.augmentation or Augmentation(),
         )
 
     def applies(self, spec: DataSpec, num_train: int) -> None:
