@@ -1,6 +1,7 @@
 """Scores of a frozen encoder on disk: the cells of a sweep that share it compute them once.
 
-Those of evaluators that are given the encoder are kept with the artefacts that they wrote.
+Those of evaluators that train are kept with the artefacts that they wrote. Others that are given the encoder may read
+what their settings do not tell (other images), and are always computed.
 """
 
 from __future__ import annotations

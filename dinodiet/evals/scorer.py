@@ -161,11 +161,7 @@ class Scorer:
         with _under(name, evaluator):
             assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
-                given = LazyEncoderSplits(embedder, reported, folder)
-                if embedder.fingerprint is None or self.runtime.cache is None:
-                    return evaluator(given)
-                key = self._encoder_key(evaluator, embedder, reported)
-                return self._report(evaluator, embedder, folder, key, lambda: Report(evaluator(given))).test
+                return evaluator(LazyEncoderSplits(embedder, reported, folder))
             splits = LazySplits(embedder, reported)
             return self._kept(evaluator, splits, functools.partial(evaluator, splits))
 
