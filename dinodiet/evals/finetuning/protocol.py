@@ -26,7 +26,7 @@ def protocol_of(task: Task, outcomes: Sequence[Outcome], chosen: str, validation
         "lr": outcomes[0].lr,
         "lr_chosen": chosen,
         "seeds": [outcome.seed for outcome in outcomes],
-        "input": asdict(task.input),
+        "input": {name: _plain(value) for name, value in asdict(task.input).items()},
         "train_images": digest(task.train),
         "num_train": len(task.train),
         "validation": validation,
@@ -39,6 +39,11 @@ def protocol_of(task: Task, outcomes: Sequence[Outcome], chosen: str, validation
         "last_loss": [outcome.last_loss for outcome in outcomes],
         "best_step": [outcome.best_step for outcome in outcomes],
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a tuple as the list that JSON makes of it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def digest(images: Images) -> str:
