@@ -21,31 +21,38 @@ COMMAND = (
     *("grad_checkpointing", "embed"),
 )
 # Modes that do something with a run that is there.
-DOING = {"evaluate": "scoring", "export": "exporting", "embed": "embedding with"}
+DOING = {"evaluate": "scoring", "export": "exporting", "embed": "embedding with", "fetch": "fetching for"}
 
 
-def gate(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] = ()) -> Settings:
+def gate(
+    cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] = (), *, quiet: bool = False
+) -> Settings:
     """Return the checked settings of a run.
 
     Args:
         cfg: the composed configuration, without Hydra's own node.
         choices: the chosen group files.
         overrides: the words of the command line, which say what is to differ from a run that is scored again.
+        quiet: do not print whose configuration is used.
 
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
     settings = settings_of(cfg, choices)
-    return _own_settings(settings, overrides) if settings.mode in DOING and settings.checkpoint else settings
+    own = settings.mode in DOING and settings.checkpoint
+    return _own_settings(settings, overrides, quiet=quiet) if own else settings
 
 
-def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
+def _own_settings(given: Settings, overrides: Sequence[str], *, quiet: bool) -> Settings:
     """Return the configuration of the run that a checkpoint belongs to, with what the command line overrides."""
     place = Path(str(given.checkpoint)).expanduser()
     where = (place if place.is_dir() else place.parent) / "config.yaml"
     saved = read_settings(where)
+    if saved is None and given.mode == "fetch":
+        found = "lies beside no config.yaml, which says what its run needs" if place.exists() else "does not exist"
+        raise UserError(f"checkpoint: {place} {found}")
     if saved is None:
-        print(f"{place} lies beside no config.yaml: the configuration given here is used", flush=True)
+        _tell(f"{place} lies beside no config.yaml: the configuration given here is used", quiet)
         return given
     plain, choices = saved
     if not given.trust_targets:
@@ -56,8 +63,13 @@ def _own_settings(given: Settings, overrides: Sequence[str]) -> Settings:
     for word in sorted(changed, key=lambda word: not word.startswith("eval=")):  # which holds the dataset to score
         _take(word, given, plain, choices)
     told = f"; overridden: {' '.join(changed)}" if changed else ""
-    print(f"{DOING[given.mode]} {place} with its own configuration{told}", flush=True)
+    _tell(f"{DOING[given.mode]} {place} with its own configuration{told}", quiet)
     return _named(plain, choices, str(where))
+
+
+def _tell(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line, flush=True)
 
 
 def _top(word: str) -> str:

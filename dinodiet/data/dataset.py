@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dinodiet.config.ranges import AtLeastOne, Between, Fraction, Seed, Side
 from dinodiet.data.images import HeldOut, Subset, TensorImages, files_of
+from dinodiet.data.shared import tell_shared
 from dinodiet.data.splits import grouped_split
 from dinodiet.data.splits import limit as limit_positions
 from dinodiet.data.statistics import chosen_statistics
@@ -41,6 +42,11 @@ class RawSplits:
     statistics: Statistics | None = None
     left_out: int = 0
 
+    @property
+    def splits(self) -> dict[str, Images | None]:
+        """Return the images by split."""
+        return {"train": self.train, "val": self.val, "test": self.test, "pretext": self.pretext}
+
 
 def unlabelled(name: str, images: Images) -> RawSplits:
     """Return what a source returns that has images without labels and nothing else; nothing of them is held out."""
@@ -61,10 +67,11 @@ def open_dataset(
     """Return the source as a run uses it.
 
     The validation split is the official one, or `val_fraction` of train, stratified by class; the test split is left
-    as it is. `limit` then takes that many images for self-supervised training. Usually these are training images, and
-    the probes are fitted on the same ones (as DIET-CP, arXiv:2509.06990); a separate pretext split is limited alone
-    and train stays whole. Neither limit nor its seed changes which images are validation images of one `split_seed`.
-    `balanced` chooses them by their labels: equally many of each class, or in proportion (`splits.limit`).
+    as it is. Images of that part that another split holds too are told. `limit` then takes that many images for
+    self-supervised training. Usually these are training images, and the probes are fitted on the same ones (as
+    DIET-CP, arXiv:2509.06990); a separate pretext split is limited alone and train stays whole. Neither limit nor its
+    seed changes which images are validation images of one `split_seed`. `balanced` chooses them by their labels:
+    equally many of each class, or in proportion (`splits.limit`).
     `normalization` is explained in `statistics.chosen_statistics`.
 
     Raises:
@@ -76,6 +83,7 @@ def open_dataset(
         assert train.labels is not None
         rest, part = grouped_split(train.labels, files_of(train), val_fraction, split_seed)
         train, val = Subset(train, rest), Subset(train, part, HeldOut(val_fraction, split_seed))
+        tell_shared(source.name, {**source.splits, "train": train, "val": val}, new="val")
     pretext = train if source.pretext is None else source.pretext
     statistics = chosen_statistics(normalization, source.statistics, pretext, split_seed, source.name)
     selection = None
@@ -114,8 +122,7 @@ def native_size(splits: Sequence[Images]) -> int | None:
 def _check(source: RawSplits) -> None:
     if source.classes is not None and len(source.classes) != source.num_labels:
         raise UserError(f"{source.name}: {len(source.classes)} names of classes for {source.num_labels} labels")
-    splits = {"train": source.train, "val": source.val, "test": source.test, "pretext": source.pretext}
-    for split, images in splits.items():
+    for split, images in source.splits.items():
         where = f"{source.name}, split {split}"
         if images is not None and len(images) == 0 and (source.num_labels or split == "train"):
             raise UserError(f"{where}: no images")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
+from dinodiet.data.cache.decoded import VERSION, Encoded
+from dinodiet.data.cache.place import cache_folder
+from dinodiet.data.images import Subset
 from dinodiet.errors import UserError
+from dinodiet.io.files import read_json, write_json
+from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Images, Statistics
 
 MOST, THREADS = 1000, 16
@@ -43,9 +52,31 @@ def chosen_statistics(
         return _given(normalization)
     if published is not None:
         return published
-    found = image_statistics(images, seed)
+    found = _kept_statistics(images, seed)
     log.info("%s: mean %s, deviation %s, %s", title, _rounded(found.mean), _rounded(found.std), found.origin)
     return found
+
+
+def _kept_statistics(images: Images, seed: int) -> Statistics:
+    """Return the statistics of images; of files one process computes them, and others read them from the cache."""
+    folder = cache_folder("statistics")
+    if folder is None or not isinstance(images.images if isinstance(images, Subset) else images, Encoded):
+        return image_statistics(images, seed)
+    content = f"{VERSION} {PIL.__version__} {images.fingerprint()} {seed} {MOST}"
+    path = folder / f"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}.json"
+    return read_or_compute(
+        path, lambda: _read(path), lambda: image_statistics(images, seed), lambda found: write_json(path, asdict(found))
+    )
+
+
+def _read(path: Path) -> Statistics | None:
+    """Return the statistics that a file holds; None where it is missing or broken."""
+    found = read_json(path) or {}
+    try:
+        given = _given({name: found[name] for name in ("mean", "std")})
+        return Statistics(given.mean, given.std, str(found["origin"]))
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
 
 
 def image_statistics(images: Images, seed: int, most: int = MOST) -> Statistics:

@@ -22,6 +22,7 @@ CACHES = {
     "embeddings": re.compile(rf"{KEY}\.(?:safetensors|lock)"),
     "scores": re.compile(rf"{KEY}\.(?:json|lock)"),
     "decoded": re.compile(rf"{KEY}\.(?:pixels|lock)"),
+    "statistics": re.compile(rf"{KEY}\.(?:json|lock)"),
     "trunks": re.compile(rf"{KEY}_view\d+\.(?:bin|lock)"),
 }
 

@@ -24,8 +24,9 @@ from dinodiet.features.parts import Source, parts_of, rows_of
 from dinodiet.io.files import read_json, write_json
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.units import duration
+from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_scoring_fits
-from dinodiet.run.parts import build_backbone, open_data, runtime_of
+from dinodiet.run.parts import open_scored, runtime_of
 from dinodiet.run.trained import trained_of
 from dinodiet.store.embeddings.npz import NpzWriter
 from dinodiet.store.embeddings.parts import FORMAT, Layout, Writer, key_of
@@ -51,7 +52,7 @@ def embed_images(settings: Settings) -> dict[str, Any]:
     folder = folder_of(settings)
     _refuse_other_content(settings, folder)
     runtime = runtime_of(settings)
-    data = _data(settings)
+    data = open_scored(settings)
     splits = _splits(data, settings.embed.splits)
     backbone = _backbone(settings, data, runtime)
     assert isinstance(backbone, nn.Module)
@@ -80,11 +81,6 @@ def _writer(format: str) -> Any:
             "embed.format: parquet needs pyarrow: pip install 'dinodiet[parquet]', or embed.format=npz"
         ) from error
     return ParquetWriter
-
-
-def _data(settings: Settings) -> Data:
-    other = settings.evaluation.dataset
-    return open_data(settings.dataset) if other is None else open_data(other, "eval.dataset")
 
 
 def _backbone(settings: Settings, data: Data, runtime: Runtime) -> Backbone:

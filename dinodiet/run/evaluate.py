@@ -13,11 +13,12 @@ from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
 from dinodiet.run import checkpoint, console
+from dinodiet.run.backbone import build_backbone, input_of, rebuilding, rebuilt_for
 from dinodiet.run.fits import check_scoring_fits
-from dinodiet.run.parts import build_backbone, build_scorer, decode_once, open_data, runtime_of
-from dinodiet.run.scoring import Scoring
-from dinodiet.run.trained import Encoder, directory_of, place_of, read_stored
-from dinodiet.run.weights import read_encoder
+from dinodiet.run.parts import build_scorer, decode_once, open_scored, runtime_of
+from dinodiet.run.scoring import Scoring, missing_scores
+from dinodiet.run.trained import directory_of, place_of, read_stored
+from dinodiet.run.weights import Stored, read_encoder
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import read_results, write_results
 from dinodiet.types import Statistics
@@ -31,9 +32,10 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     """
     print(f"{run_dir.path.name} is trained already: scoring what is missing", flush=True)
     encoder = read_encoder(run_dir.encoder)
-    scoring, backbone = _scoring(settings, run_dir, encoder)
+    initial = bool(missing_scores(settings, run_dir, "initial"))
+    scoring, backbone = _scoring(settings, run_dir, encoder, initial=initial)
     scoring.ensure("initial", backbone, shared=True)
-    backbone.load_state_dict(encoder[0])
+    backbone.load_state_dict(encoder.state)
     scoring.ensure("final", backbone)
     return _rewritten(settings, run_dir)
 
@@ -47,11 +49,13 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     place = place_of(settings)
     run_dir = directory_of(place)
     encoder, step = read_stored(place)
-    _refuse_other_model(place, encoder[1], settings.model)
-    scoring, backbone = _scoring(settings, run_dir, encoder)
-    if scoring.followed:  # what they choose before the training is used after it
-        scoring.ensure("initial", backbone, shared=True, only=scoring.followed)
-    backbone.load_state_dict(encoder[0])
+    _refuse_other_model(place, encoder.model, settings.model)
+    scoring, backbone = _scoring(settings, run_dir, encoder, initial=False)
+    if followed := scoring.followed:  # what they choose before the training is used after it
+        if encoder.rebuilds and {*followed} & {*missing_scores(settings, run_dir, "initial")}:
+            scoring, backbone = _scoring(settings, run_dir, encoder, initial=True)
+        scoring.ensure("initial", backbone, shared=True, only=followed)
+    backbone.load_state_dict(encoder.state)
     files = scoring.ensure("final" if step is None else f"step{step}", backbone)
     if step is None and run_dir.results.exists():
         _rewritten(settings, run_dir)
@@ -61,26 +65,26 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     return {"checkpoint": str(place), "step": step, "scores": {file.evaluator: file for file in files}}
 
 
-def _scoring(settings: Settings, run_dir: RunDir, encoder: Encoder) -> tuple[Scoring, nn.Module]:
-    """Return what scores encoders on the wanted dataset, and the backbone as it was before the training."""
+def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: bool) -> tuple[Scoring, nn.Module]:
+    """Return what scores encoders on the wanted dataset, and a backbone; `initial`: as it was before the training."""
     runtime = runtime_of(settings)
-    other = settings.evaluation.dataset
-    data = open_data(settings.dataset) if other is None else open_data(other, "eval.dataset")
+    other, input = settings.evaluation.dataset, input_of(encoder, run_dir.path)
+    data = open_scored(settings)
     spec = data.spec
     if other is not None and spec.image_size is None:  # the side that the encoder was trained for
-        spec = replace(spec, image_size=encoder[2]["size"])
+        spec = replace(spec, image_size=input.size)
     if other is not None or spec.statistics is None:  # what it was trained with, whatever is the dataset's
-        spec = replace(spec, statistics=_normalised_by(encoder[2]))
-    check_scoring_fits(settings, spec, runtime.device)
-    backbone = build_backbone(settings, spec)
+        spec = replace(spec, statistics=Statistics(input.mean, input.std, "the run's"))
+    whole = rebuilding(settings, encoder)
+    check_scoring_fits(whole, spec, runtime.device)
+    if encoder.rebuilds and not initial:  # the weights that the run began with may be gone
+        backbone = rebuilt_for(whole.model, spec, run_dir.path)
+    else:
+        backbone = build_backbone(whole, spec)
     scorer = build_scorer(settings, data, backbone, runtime)
     scorer.data = decode_once(settings, data)
     assert isinstance(backbone, nn.Module)
     return Scoring(settings, run_dir, scorer), backbone.to(runtime.device)
-
-
-def _normalised_by(input: dict[str, Any]) -> Statistics:
-    return Statistics(tuple(input["mean"]), tuple(input["std"]), "the run's")
 
 
 def _refuse_other_model(place: Path, theirs: Node, ours: Node) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from dinodiet.backbones.recompute import recompute_blocks
@@ -14,6 +14,7 @@ from dinodiet.config.build import build
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.data.cache.decoded import keep_decoded
+from dinodiet.data.cache.place import kept_in
 from dinodiet.data.loader import TrainLoader, used_batch_size, without_pixels
 from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
@@ -22,15 +23,17 @@ from dinodiet.io import machine
 from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
 from dinodiet.run import console
+from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.scheduled import check_scheduled
+from dinodiet.run.weights import Stored
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
-from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Method, Runtime, Tracker, World
+from dinodiet.types import Backbone, Clock, Data, Images, Method, Runtime, Tracker, World
 
 
 @dataclass
@@ -48,18 +51,20 @@ class Parts:
     tracker: Tracker
 
 
-def build_parts(settings: Settings) -> Parts:
+def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     """Build tracker, data, backbone, evaluators, method and optimiser, in that order.
+
+    `stored` is what the training goes on from, where nothing needs the weights that it began with: these may be gone.
 
     Raises:
         UserError: one of them refuses its settings.
     """
     runtime = runtime_of(settings)
     tracker = Guarded(build(settings.tracker, "tracker", Tracker))
-    data = open_data(settings.dataset)
+    data = open_data(settings.dataset, cache=settings.cache)
     check_fits(settings, data.spec, runtime.device)
-    backbone = build_backbone(settings, data.spec)
-    scored = data if settings.evaluation.dataset is None else open_data(settings.evaluation.dataset, "eval.dataset")
+    backbone = build_backbone(settings, data.spec, stored)
+    scored = data if settings.evaluation.dataset is None else open_scored(settings)
     scorer = build_scorer(settings, scored, backbone, runtime)
     method: MethodBase = build(settings.method, "method", Method)(backbone=backbone, spec=data.spec)
     if settings.grad_checkpointing:
@@ -101,36 +106,22 @@ def runtime_of(settings: Settings) -> Runtime:
     )
 
 
-def open_data(node: Node, key: str = "dataset") -> Data:
-    """Open a dataset.
+def open_data(node: Node, key: str = "dataset", *, cache: Path | None = None) -> Data:
+    """Open a dataset; what is computed of its images for that is kept in `cache`, if one is given.
 
     Raises:
         UserError: it refuses its settings, or its files are missing or broken.
     """
-    data: Data = build(node, key)()
+    with kept_in(cache):
+        data: Data = build(node, key)()
     return data
 
 
-def build_backbone(settings: Settings, spec: DataSpec) -> Backbone:
-    """Build the backbone for a dataset; what starts from scratch follows the run's seed.
-
-    Raises:
-        UserError: it refuses its settings, or weights are missing or do not fit.
-    """
-    torch.manual_seed(settings.seed)  # of a backbone that starts from scratch, and of the heads that follow
-    backbone: Backbone = build(settings.model, "model", Backbone)(spec=spec)
-    assert isinstance(backbone, nn.Module)
-    prefer_channels_last(backbone)
-    return backbone
-
-
-def prefer_channels_last(module: nn.Module) -> None:
-    """Lay convolutional networks out channels-last: faster on CPUs (3-5 x for small ones) and on GPUs alike.
-
-    A transformer's single patch convolution gains nothing and is left alone.
-    """
-    if sum(isinstance(part, nn.Conv2d) for part in module.modules()) > 2:
-        module.to(memory_format=torch.channels_last)
+def open_scored(settings: Settings) -> Data:
+    """Open the dataset that is scored; raises as `open_data`."""
+    other = settings.evaluation.dataset
+    node, key = (settings.dataset, "dataset") if other is None else (other, "eval.dataset")
+    return open_data(node, key, cache=settings.cache)
 
 
 def build_scorer(settings: Settings, data: Data, backbone: Backbone, runtime: Runtime) -> Scorer:

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -24,6 +24,7 @@ from dinodiet.io.files import write_json
 from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
+from dinodiet.run.backbone import rebuilding
 from dinodiet.run.embed import embed_images
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.export import export
@@ -31,9 +32,9 @@ from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, describe, trained_images
 from dinodiet.run.sanity import sanity
-from dinodiet.run.scoring import Scoring, metrics_of
+from dinodiet.run.scoring import Scoring, metrics_of, missing_scores
 from dinodiet.run.trackers import show_artefacts
-from dinodiet.run.weights import path_of, write_weights
+from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, read_status, slurm_job
@@ -86,7 +87,8 @@ def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
 
 def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
     status.update(phase="building")
-    parts = build_parts(settings)
+    content = checkpoint.load(run_dir, training_identity(settings))
+    parts = _parts(settings, run_dir, content)
     print(describe(settings, parts, run_dir), flush=True)
     write_settings(settings, run_dir.config)
     if held_out := held_out_splits(parts.data):
@@ -95,7 +97,7 @@ def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any
     parts.tracker.start(run_dir.path.name, settings.plain, run_dir.path)
     exit_code, scores = 1, {}
     try:
-        results = _train_and_score(settings, run_dir, status, parts)
+        results = _train_and_score(settings, run_dir, status, parts, content)
         exit_code = 0
         scores = {f"{phase}/{name}": v for phase in ("initial", "final") for name, v in results[phase].items()}
     finally:
@@ -103,14 +105,23 @@ def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any
     return results
 
 
-def _train_and_score(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) -> dict[str, Any]:
+def _parts(settings: Settings, run_dir: RunDir, content: Mapping[str, Any] | None) -> Parts:
+    """Build the parts of a run; of a checkpoint where all initial scores are there, which alone need other weights."""
+    if content is None or not (stored := stored_in(content, run_dir.checkpoint, content["encoder"])).rebuilds:
+        return build_parts(settings)
+    whole = rebuilding(settings, stored)
+    return build_parts(whole, None if missing_scores(settings, run_dir, "initial") else stored)
+
+
+def _train_and_score(
+    settings: Settings, run_dir: RunDir, status: Status, parts: Parts, content: Mapping[str, Any] | None
+) -> dict[str, Any]:
     method, state, scoring = parts.method, parts.state, Scoring(settings, run_dir, parts.scorer)
-    content = checkpoint.load(run_dir, training_identity(settings))
     status.update(phase="initial evaluation")
     scoring.ensure("initial", method.encoder, shared=True)
     monitor = _monitor(settings, run_dir, status, parts)
     if content is not None:
-        state.restore(content)
+        state.restore(dict(content))
         monitor.restore(content["monitor"])
         print(f"continuing from step {state.clock.step} of {state.clock.total_steps}", flush=True)
     begun = time.monotonic()
@@ -133,7 +144,7 @@ def _train_and_score(settings: Settings, run_dir: RunDir, status: Status, parts:
     status.update(phase="final evaluation", step=state.clock.total_steps)
     scoring.ensure("final", method.encoder)
     show_artefacts(parts.tracker, run_dir.artefacts)
-    write_weights(run_dir, method, settings.model, parts.backbone.input)
+    write_weights(run_dir, method, settings.model, parts.backbone)
     cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
     what = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
@@ -150,7 +161,7 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) 
         method = parts.method
         towers = {"encoder": path_of(method.encoder, method), "trained": path_of(method.towers()[0], method)}
         content = {"identity": identity, "model": settings.model, **towers, "monitor": seen}
-        content["input"] = asdict(parts.backbone.input)
+        content |= {"input": asdict(parts.backbone.input), **rebuilds_of(parts.backbone)}
         checkpoint.save(run_dir, {**content, **parts.state.content()})
 
     pace = Pace(

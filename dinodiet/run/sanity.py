@@ -14,8 +14,9 @@ from dinodiet.errors import UserError
 from dinodiet.io import machine
 from dinodiet.io.files import write_json
 from dinodiet.run import console
+from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_scoring_fits
-from dinodiet.run.parts import build_backbone, build_scorer, decode_once, open_data, runtime_of
+from dinodiet.run.parts import build_scorer, decode_once, open_data, runtime_of
 from dinodiet.run.scoring import Scoring, flat
 from dinodiet.store.rundir import RunDir
 
@@ -29,7 +30,7 @@ def sanity(settings: Settings) -> dict[str, Any]:
     Raises:
         UserError: a score lies below its threshold or was not computed, or there is no threshold to hold it against.
     """
-    runtime, data = runtime_of(settings), open_data(settings.dataset)
+    runtime, data = runtime_of(settings), open_data(settings.dataset, cache=settings.cache)
     check_scoring_fits(settings, data.spec, runtime.device)
     backbone = build_backbone(settings, data.spec)
     scorer = build_scorer(settings, data, backbone, runtime)

@@ -32,10 +32,9 @@ class Scoring:
 
         `shared` also keeps them, and the embeddings, for other runs of the same frozen encoder.
         """
-        evaluators = [name for name in self.settings.evaluation.evaluators if only is None or name in only]
-        wanted = {name: score_id(self.settings, name, phase) for name in evaluators}
-        there = {scores.key: scores for scores in read_scores(self.run_dir) if self._is_whole(scores)}
-        missing = [name for name, key in wanted.items() if key not in there]
+        every, there, missing = _found(self.settings, self.run_dir, phase)
+        wanted = {name: key for name, key in every.items() if only is None or name in only}
+        missing = [name for name in missing if name in wanted]
         for name, scored in self._scored(encoder, phase, missing, shared).items():
             there[wanted[name]] = self._written(wanted[name], name, phase, scored)
             self._drop_work(wanted[name])
@@ -72,9 +71,6 @@ class Scoring:
         with contextlib.suppress(OSError):  # others are at work, or none is
             self.run_dir.work.rmdir()
 
-    def _is_whole(self, scores: ScoreFile) -> bool:
-        return scores.val is not None or scores.skipped is not None or not self.settings.evaluation.validation
-
     def _written(self, key: str, name: str, phase: str, scored: Scored) -> ScoreFile:
         settings = {k: v for k, v in canonical(self.settings.evaluation.evaluators[name]).items() if k != "_target_"}
         scores = ScoreFile(
@@ -91,6 +87,22 @@ class Scoring:
         )
         write_scores(self.run_dir, scores)
         return scores
+
+
+def missing_scores(settings: Settings, run_dir: RunDir, phase: str) -> list[str]:
+    """Return the wanted evaluators whose scores of an encoder are not in the run directory."""
+    return _found(settings, run_dir, phase)[2]
+
+
+def _found(settings: Settings, run_dir: RunDir, phase: str) -> tuple[dict[str, str], dict[str, ScoreFile], list[str]]:
+    """Return the keys of wanted scores by evaluator, the scores that are there by key, and whose are missing."""
+    wanted = {name: score_id(settings, name, phase) for name in settings.evaluation.evaluators}
+    there = {scores.key: scores for scores in read_scores(run_dir) if _is_whole(settings, scores)}
+    return wanted, there, [name for name, key in wanted.items() if key not in there]
+
+
+def _is_whole(settings: Settings, scores: ScoreFile) -> bool:
+    return scores.val is not None or scores.skipped is not None or not settings.evaluation.validation
 
 
 def _plain(scores: Mapping[str, Score]) -> Metrics:

@@ -5,17 +5,14 @@ Neither the data nor the pretrained weights that the run began with are needed, 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dinodiet.backbones.weights.misfit import refuse_misfit
-from dinodiet.config.build import build
 from dinodiet.config.schema import Tower
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
@@ -23,15 +20,12 @@ from dinodiet.config.trust import check_trusted
 from dinodiet.data.transform import Transform
 from dinodiet.errors import UserError
 from dinodiet.io import machine
-from dinodiet.io.files import is_number
 from dinodiet.run import checkpoint
+from dinodiet.run.backbone import input_of, rebuilt
 from dinodiet.run.finished import run_dir_of
-from dinodiet.run.parts import prefer_channels_last
-from dinodiet.run.weights import below, read_encoder, read_trained_tower
+from dinodiet.run.weights import Stored, read_encoder, read_trained_tower, stored_in
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import Backbone, DataSpec, Description, InputSpec, Statistics
-
-Encoder = tuple[dict[str, Tensor], Node, dict[str, Any]]  # its state dict, its model's node, its input specification
+from dinodiet.types import Backbone, DataSpec, Description, InputSpec
 
 
 @dataclass(frozen=True)
@@ -112,34 +106,25 @@ def trained(place: Path, *, device: str, tower: Tower, named: Mapping[str, Any] 
     Raises:
         UserError: as `load`.
     """
-    (state, node, spec), step = read_stored(place, tower)
+    stored, step = read_stored(place, tower)
     if named is not None:
-        check_trusted({"model": node}, str(place), named)
-    input = _input_of(spec, place)
-    backbone = _built(node, input, place)
-    refuse_misfit(backbone.state_dict(), state, f"checkpoint: {place} does not fit its model")
-    backbone.load_state_dict(state)
-    prefer_channels_last(backbone)
+        check_trusted({"model": stored.model}, str(place), named)
+    backbone = _built(stored, place)
+    refuse_misfit(backbone.state_dict(), stored.state, f"checkpoint: {place} does not fit its model")
+    backbone.load_state_dict(stored.state)
     moved = backbone.to(machine.pick_device(device)).eval().requires_grad_(False)
-    return Trained(moved, Transform(input), node, place, directory_of(place), step, tower)
+    transform = Transform(input_of(stored, place))
+    return Trained(moved, transform, stored.model, place, directory_of(place), step, tower)
 
 
-def _built(node: Node, input: InputSpec, place: Path) -> nn.Module:
+def _built(stored: Stored, place: Path) -> nn.Module:
     """Return the backbone of a run without its weights, which expects the same input.
 
     Raises:
         UserError: a part of it is refused, or it would see its images in another way.
     """
-    own = Statistics(input.mean, input.std, "the run's")
-    spec = DataSpec(place.name, num_images=1, num_labels=0, image_size=input.size, statistics=own)
-    node = {**node, "weights": "none"} if "weights" in node else node
-    node = {**node, "weights_prefix": None} if "weights_prefix" in node else node
-    with torch.random.fork_rng(devices=[]):  # its first values are overwritten
-        backbone: Backbone = build(node, "model", Backbone)(spec=spec)
-    made = backbone.input
-    if (made.size, *made.mean, *made.std) != (input.size, *input.mean, *input.std):
-        raise UserError(f"checkpoint: {place} was trained for {input}; its model now expects {made}")
-    backbone.input = input  # of the weights that the run began with: its crop too
+    spec = DataSpec(place.name, num_images=1, num_labels=0)
+    backbone = rebuilt({**stored.rebuilds, **stored.model}, input_of(stored, place), spec, place)
     assert isinstance(backbone, nn.Module)
     return backbone
 
@@ -154,7 +139,7 @@ def directory_of(place: Path) -> RunDir:
     return RunDir(place if place.is_dir() or not place.suffix else place.parent)
 
 
-def read_stored(place: Path, tower: Tower = "evaluated") -> tuple[Encoder, int | None]:
+def read_stored(place: Path, tower: Tower = "evaluated") -> tuple[Stored, int | None]:
     """Return an encoder, and the step that it belongs to; None: its training is finished.
 
     Raises:
@@ -164,8 +149,8 @@ def read_stored(place: Path, tower: Tower = "evaluated") -> tuple[Encoder, int |
     path = run_dir.checkpoint if place == run_dir.path else place
     if place.suffix != ".safetensors" and not (run_dir.encoder.exists() and _is_newest(path, run_dir)):
         return _from_checkpoint(path, place, tower)
-    state, model, spec = read_encoder(place if place.suffix == ".safetensors" else run_dir.encoder)
-    return (state if tower == "evaluated" else read_trained_tower(run_dir.weights), model, spec), None
+    stored = read_encoder(place if place.suffix == ".safetensors" else run_dir.encoder)
+    return (stored if tower == "evaluated" else replace(stored, state=read_trained_tower(run_dir.weights))), None
 
 
 def _is_newest(path: Path, run_dir: RunDir) -> bool:
@@ -173,14 +158,14 @@ def _is_newest(path: Path, run_dir: RunDir) -> bool:
     return path == run_dir.checkpoint or not path.exists()
 
 
-def _from_checkpoint(path: Path, place: Path, tower: Tower) -> tuple[Encoder, int]:
+def _from_checkpoint(path: Path, place: Path, tower: Tower) -> tuple[Stored, int]:
     if path != place and not path.exists():  # a directory was asked for
         raise UserError(f"checkpoint: {place} {_lacks(directory_of(place))}")
     content = checkpoint.read(path)
     where = content["encoder"] if tower == "evaluated" else content.get("trained")
     if not isinstance(where, str):
         raise UserError(f"tower: {path} does not say which of its parts is the trained backbone; take tower=evaluated")
-    return (below(where, content["method"]), content["model"], content["input"]), content["step"]
+    return stored_in(content, path, where), content["step"]
 
 
 def _lacks(run_dir: RunDir) -> str:
@@ -192,19 +177,3 @@ def _lacks(run_dir: RunDir) -> str:
         more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
         return f"is a folder of runs; choose one: {', '.join(runs[:3])}{more}"
     return f"holds neither {run_dir.encoder.name} nor {run_dir.checkpoint.name}: nothing was trained there yet"
-
-
-def _input_of(spec: Mapping[str, Any], place: Path) -> InputSpec:
-    """Return an input specification from plain values that may be anything.
-
-    Raises:
-        UserError: they are none.
-    """
-    known = {field.name: spec[field.name] for field in fields(InputSpec) if field.name in spec}
-    triples: list[Any] = [known.get(name) for name in ("mean", "std")]
-    whole = all(isinstance(triple, (list, tuple)) and len(triple) == 3 for triple in triples)
-    numbers = [known.get("size"), known.get("crop_fraction", 1.0), *itertools.chain(*(triples if whole else []))]
-    words = known.get("interpolation", "bicubic") in ("bilinear", "bicubic")
-    if not (whole and words and all(map(is_number, numbers)) and min(numbers[:2]) > 0):
-        raise UserError(f"checkpoint: {place} does not say what input its model expects: {spec}")
-    return InputSpec(**{**known, "mean": tuple(known["mean"]), "std": tuple(known["std"])})

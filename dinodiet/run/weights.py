@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,65 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dinodiet.config.signature import Node
+from dinodiet.config.signature import Node, shown
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import atomic_file, parse_json
 from dinodiet.methods.base import MethodBase
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import InputSpec
+from dinodiet.types import Backbone
 
 FORMAT = "1"  # of both files
+LARGEST = 8 << 20  # characters of what rebuilds a backbone
 
 
-def write_weights(run_dir: RunDir, method: MethodBase, model: Node, input: InputSpec) -> None:
+@dataclass(frozen=True)
+class Stored:
+    """A trained encoder as its run keeps it.
+
+    `state` is its state dict, `model` the node of its model, `input` its input specification as plain values, and
+    `rebuilds` settings that the node lacks, see `Description`; files of earlier versions have none.
+    """
+
+    state: dict[str, Tensor]
+    model: Node
+    input: dict[str, Any]
+    rebuilds: Node = field(default_factory=dict)
+
+
+def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Backbone) -> None:
     """Write the weights of a trained method, and of its evaluated encoder under the names of the backbone."""
-    metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(input))}
+    metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(backbone.input))}
+    metadata |= rebuilds_of(backbone)
     _write(run_dir.weights, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
     _write(run_dir.encoder, method.encoder.state_dict(), metadata)
+
+
+def rebuilds_of(backbone: Backbone) -> dict[str, str]:
+    """Return, as the metadata `rebuilds`, what a backbone is built of besides its node; empty where that is all."""
+    rebuilds = dict(backbone.description.rebuilds)
+    return {"rebuilds": json.dumps(rebuilds)} if rebuilds else {}
+
+
+def stored_in(content: Mapping[str, Any], path: Path, encoder: str) -> Stored:
+    """Return what a checkpoint, read from a path, holds of the module that has the dotted name `encoder`.
+
+    Raises:
+        UserError: what it says of its model is no text of settings.
+    """
+    state = below(encoder, content["method"])
+    return Stored(state, content["model"], content["input"], _rebuilds_in(content, path))
+
+
+def _rebuilds_in(kept: Mapping[str, Any], path: Path) -> Node:
+    """Return the settings that a file keeps as text; it may be from elsewhere, and names nothing to build."""
+    text = kept.get("rebuilds", "{}")
+    try:
+        found = parse_json(text) if isinstance(text, str) and len(text) <= LARGEST else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "_target_" in str(found):
+        raise UserError(f"checkpoint: {path} does not say what its model was built of: {shown(text)}")
+    return found
 
 
 def path_of(module: nn.Module, root: nn.Module) -> str:
@@ -47,8 +91,8 @@ def _write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> No
         save_file(tensors, unfinished, metadata)
 
 
-def read_encoder(path: Path) -> tuple[dict[str, Tensor], Node, dict[str, Any]]:
-    """Return an encoder's state dict, the node of its model, and its input specification as plain values.
+def read_encoder(path: Path) -> Stored:
+    """Return the encoder that a file holds.
 
     Raises:
         UserError: the file is absent, broken, or of another format.
@@ -60,7 +104,7 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], Node, dict[str, Any]]:
         raise UserError(f"checkpoint: {path} does not say of which model it is ({one_line(error)})") from error
     if not (isinstance(model, dict) and isinstance(spec, dict)):
         raise UserError(f"checkpoint: {path} does not say of which model it is")
-    return state, model, spec
+    return Stored(state, model, spec, _rebuilds_in(metadata, path))
 
 
 def read_trained_tower(path: Path) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequenc
     Raises:
         UserError: see `dinodiet.config.gate.gate`.
     """
-    settings = gate(composed, choices, overrides)
+    settings = gate(composed, choices, overrides, quiet=True)  # it is told when the task is done
     cell = Cell(run_id(settings), tuple(overrides), settings.choices, settings.seed)
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)

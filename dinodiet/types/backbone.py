@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -17,7 +17,9 @@ class Description:
 
     `signature` names what the forward pass depends on besides classes, weights and buffers (pooling, chosen layers):
     embeddings are kept under it. `licence` is that of the released weights. `published` holds scores to expect of the
-    frozen backbone, by dataset and metric. `details` are lines that a run prints about it.
+    frozen backbone, by dataset and metric. `details` are lines that a run prints about it. `rebuilds` are plain
+    settings that its node lacks and that build it again, without files that a machine may not have: a run keeps them
+    with its weights.
     """
 
     signature: str = ""
@@ -26,6 +28,7 @@ class Description:
     licence: str | None = None
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    rebuilds: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -5,11 +5,13 @@ import torch
 from PIL import Image
 
 from dinodiet.backbones.timm import timm_backbone
+from dinodiet.data.cache.place import kept_in
 from dinodiet.data.dataset import RawSplits, open_dataset
 from dinodiet.data.images import FileImages, TensorImages
 from dinodiet.data.sources.medmnist import medmnist_set
-from dinodiet.data.statistics import image_statistics
-from dinodiet.types import DataSpec, Statistics
+from dinodiet.data.statistics import chosen_statistics, image_statistics
+from dinodiet.results.leftovers import is_cached
+from dinodiet.types import DataSpec, Images, Statistics
 from tests.data.sources import test_medmnist
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -35,6 +37,38 @@ def test_images_of_different_sizes_count_alike(tmp_path: Path) -> None:
     found = image_statistics(FileImages([tmp_path / "small.png", tmp_path / "large.png"]), seed=0)
     assert found.mean == pytest.approx([100 / 255, 50 / 255, 25 / 255])
     assert found.std == pytest.approx([100 / 255, 50 / 255, 25 / 255])
+
+
+def test_those_of_files_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        Image.new("RGB", (4, 3), (40 * number, 100 + number, 7 * number)).save(tmp_path / f"{number}.png")
+    files = FileImages(sorted(tmp_path.glob("*.png")), torch.arange(6) % 2)
+    computed: list[int] = []
+
+    def count(images: Images, seed: int) -> Statistics:
+        computed.append(seed)
+        return image_statistics(images, seed)
+
+    def found(seed: int = 0) -> Statistics | None:
+        with kept_in(tmp_path / "cache"):
+            return chosen_statistics("dataset", None, files, seed, "small")
+
+    monkeypatch.setattr("dinodiet.data.statistics.image_statistics", count)
+    assert found() == found() == image_statistics(files, 0)
+    assert computed == [0]
+    (path,) = (tmp_path / "cache" / "statistics").glob("*.json")
+    assert is_cached(path, "statistics")
+    for broken in ("", "{}", '{"mean": [0, 0], "std": 3, "origin": ""}', path.read_text().replace("std", "x")):
+        path.write_text(broken)
+        assert found() == image_statistics(files, 0)
+    assert found(seed=1) is not None and computed == [0] * 5 + [1]
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "0.png")
+    files = FileImages(files.paths, files.labels)
+    assert found() == image_statistics(files, 0) and len(computed) == 7
+    chosen_statistics("dataset", None, files, 0, "small")
+    with kept_in(tmp_path / "other"):
+        chosen_statistics("dataset", None, coloured(40), 0, "small")  # which are in memory
+    assert len(computed) == 9 and not (tmp_path / "other").exists()
 
 
 def test_of_many_a_sample_of_the_seed_is_taken() -> None:

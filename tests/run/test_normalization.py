@@ -25,7 +25,7 @@ def test_numbers_of_the_dataset_are_another_run_and_stay_with_its_weights(tmp_pa
     assert record is not None
     found = record["normalization"]
     assert found["origin"] == "computed from 1,000 of 1,000 training images, seed 0"
-    input = read_encoder(run_dir.encoder)[2]
+    input = read_encoder(run_dir.encoder).input
     assert (input["mean"], input["std"]) == (found["mean"], found["std"])
     assert found["mean"][0] == pytest.approx(0.305, abs=0.01)  # counts from 0 to 16, 4.88 on average
     for weights in (run_dir.path, run_dir.encoder, run_dir.weights):

@@ -14,10 +14,11 @@ from timm.models import PretrainedCfg
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.hf.backbone import HFBackbone
 from dinodiet.backbones.hf.configuration import Architecture, signature_of
+from dinodiet.backbones.hf.facts import Facts
 from dinodiet.backbones.hf.processor import Processor
 from dinodiet.backbones.hf.pruned import remove, unused_parameters
 from dinodiet.backbones.hf.readout import Arguments, Feature, Output, chosen_feature, output_of, run
-from dinodiet.backbones.hf.repository import Repository
+from dinodiet.backbones.hf.repository import Repository, licence_of
 from dinodiet.backbones.hf.weights import from_file, from_scratch
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.timm import expected_input, input_side
@@ -29,24 +30,35 @@ from dinodiet.types import DataSpec, Description
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights of a model come from: `hub` is its repository."""
+    """Where the weights of a model come from: `hub` is its repository, which is looked for when they are read."""
 
     weights: str
     prefix: str | None
-    repository: Repository
+    name: str
+    revision: str | None
+
+    @property
+    def label(self) -> str:
+        """Return what to call the repository, with its commit where that is known."""
+        return self.name if self.revision is None else f"{self.name} at {self.revision}"
 
     def path(self) -> Path | None:
         """Return the file; None: random weights, or none at all on the meta device."""
         refuse_prefix(self.weights, self.prefix)
         if self.weights == "none" or on_meta():
             return None
-        return self.repository.get_weights() if self.weights == "hub" else weights_path(self.weights)
+        if self.weights != "hub":
+            return weights_path(self.weights)
+        return Repository(self.name, self.revision).get_weights()
+
+    def licence(self, path: Path | None) -> str | None:
+        """Return what the card says, which comes with the weights if these are of the hub; None: it is not told."""
+        return None if path is None or self.weights != "hub" else licence_of(Repository(self.name, self.revision))
 
 
 def built(
     spec: DataSpec,
-    chosen: Architecture,
-    taken: Processor,
+    facts: Facts,
     source: Source,
     told: Description,
     feature: Feature,
@@ -58,6 +70,7 @@ def built(
     Raises:
         UserError: a feature, size or weights that do not exist or do not fit; see `hf_backbone`.
     """
+    chosen, taken = facts.architecture, facts.input
     cfg = _as_timm(chosen, taken)
     side = input_side(spec, image_size, cfg, source.weights)
     probe = chosen.on_meta()
@@ -71,15 +84,17 @@ def built(
     whole = make(probe, description=told)
     unused = [name.removeprefix("model.") for name in unused_parameters(whole, side)]
     path = source.path()
+    licence = facts.licence or source.licence(path)
     if path is not None:
         model, words = from_file(chosen, path, source.prefix, unused)
     else:
         model, words = probe if on_meta() else from_scratch(chosen, unused), source.weights
         remove(model, unused)
     set_drop_path(model, drop_path)
-    details = {"weights": words, "repository": source.repository.label, "feature": f"{feature} ({kind})"}
+    details = {"weights": words, "repository": source.label, "feature": f"{feature} ({kind})"}
     details |= {"without": ", ".join(_tops(unused))} if unused else {}
     signature = f"{signature_of(chosen)} {kind} {side} {taken.flipped}"
+    told = replace(told, licence=licence or told.licence, rebuilds=replace(facts, licence=licence).rebuilds)
     return make(model, description=replace(told, signature=signature, details=details))
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from dinodiet.backbones.hf.backbone import HFBackbone
 from dinodiet.backbones.hf.built import Source, built
-from dinodiet.backbones.hf.configuration import architecture
-from dinodiet.backbones.hf.processor import processor
+from dinodiet.backbones.hf.facts import facts_in, family_facts, kept_facts
 from dinodiet.backbones.hf.readout import Feature
-from dinodiet.backbones.hf.repository import CONFIG, PROCESSOR, Repository, assets_of, licence_of, read_json
+from dinodiet.backbones.hf.repository import Repository, assets_of
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.released import released_name, weights_assets
 from dinodiet.config.ranges import BelowOne, Side
@@ -39,6 +38,7 @@ def hf_backbone(
     drop_path: BelowOne[float] = 0.0,
     family: Neutral[str | None] = None,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
+    kept: dict[str, str] | None = None,
 ) -> HFBackbone:
     """Build a vision encoder of transformers for a dataset; no code of its repository is run.
 
@@ -53,20 +53,17 @@ def hf_backbone(
         drop_path: rate of stochastic depth in the last block while training, of models that have it.
         family: what to call it in tables; null: the last part of the name.
         published: frozen scores to check an installation against, by dataset and metric.
+        kept: what a run has kept of the repository, which is then not asked, see `Facts`; null: it is.
 
     Raises:
         NotOnDisk: without the network, where its configuration is not on this machine.
         UserError: no such model, one that takes no images or needs code of its own, or a setting that does not fit.
     """
-    repository = Repository(_required(name), revision)
-    config = repository.require(CONFIG) if on_meta() else repository.get(CONFIG)
-    repository = repository.at_commit(config)
-    chosen = architecture(read_json(config), repository.name)
-    asked = repository.require(PROCESSOR) if on_meta() else repository.get(PROCESSOR)
-    taken = processor(read_json(asked), repository.name)
-    source = Source(weights, weights_prefix, repository)
-    told = Description(family=family, licence=licence_of(repository), published=published or {})
-    return built(spec, chosen, taken, source, told, feature, image_size, drop_path)
+    whole = _required(name)
+    facts = facts_in(Repository(whole, revision)) if kept is None else kept_facts(kept, whole)
+    source = Source(weights, weights_prefix, whole, facts.revision)
+    told = Description(family=family, published=published or {})
+    return built(spec, facts, source, told, feature, image_size, drop_path)
 
 
 def _required(name: str | None) -> str:
@@ -96,6 +93,7 @@ def hf_family(
     drop_path: BelowOne[float] = 0.0,
     family: Neutral[str | None] = None,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
+    kept: dict[str, str] | None = None,
 ) -> HFBackbone:
     """Build one size of a family of transformers for a dataset; it is planned without any file.
 
@@ -107,24 +105,20 @@ def hf_family(
             from the defaults of its `model_type`.
         processor_config: likewise preprocessor_config.json: size, mean, deviation, interpolation.
         licence: of the released weights.
-        feature, weights, weights_prefix, image_size, drop_path, family, published: as in `hf_backbone`.
+        feature, weights, weights_prefix, image_size, drop_path, family, published, kept: as in `hf_backbone`.
 
     Raises:
         UserError: a size, feature, weights or image size that does not exist or does not fit.
     """
-    repository = Repository(released_name(size, names))
+    name = released_name(size, names)
     if str(size) not in configs:
         raise UserError(f"configs: none for size {size}; it has {', '.join(configs)}")
-    facts, images, whose = configs[str(size)], processor_config, f"configs.{size}"
-    fetched = weights == "hub" and not on_meta()
-    if (config := repository.get(CONFIG) if fetched else repository.find(CONFIG)) is not None:
-        repository = repository.at_commit(config)
-        facts, whose = read_json(config), repository.name
-        asked = repository.get(PROCESSOR) if fetched else repository.find(PROCESSOR)
-        images = processor_config if asked is None else read_json(asked)
-    source = Source(weights, weights_prefix, repository)
-    told = Description(
-        family=family, size=str(size), licence=licence_of(repository) or licence, published=published or {}
-    )
-    chosen, taken = architecture(facts, whose), processor(images, whose)
-    return built(spec, chosen, taken, source, told, feature, image_size, drop_path)
+    if kept is None:
+        fetch = weights == "hub" and not on_meta()
+        where = f"configs.{size}"
+        facts = family_facts(Repository(name), configs[str(size)], processor_config, where, fetch=fetch)
+    else:
+        facts = kept_facts(kept, name)
+    source = Source(weights, weights_prefix, name, facts.revision)
+    told = Description(family=family, size=str(size), licence=licence, published=published or {})
+    return built(spec, facts, source, told, feature, image_size, drop_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from dinodiet.backbones.weights.files import first_line, shard_names
 from dinodiet.backbones.weights.released import AHEAD, HubFile
 from dinodiet.errors import NotOnDisk, UserError
 from dinodiet.io.assets import Asset
+from dinodiet.io.files import parse_json
 
 CONFIG = ("config.json",)
 PROCESSOR = ("preprocessor_config.json", "processor_config.json")
@@ -26,6 +26,7 @@ CARD = ("README.md",)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _LARGEST = 1 << 20  # bytes of a configuration
+_TOO_LARGE = "it is larger than a configuration can be"
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,6 @@ class Repository:
         """Return the folder; None: the model is on the hub."""
         path = Path(self.name).expanduser()
         return path if path.is_dir() else None
-
-    @property
-    def label(self) -> str:
-        """Return what to call it, with its commit where that is known."""
-        return self.name if self.revision is None else f"{self.name} at {self.revision}"
 
     def at_commit(self, file: Path) -> Repository:
         """Return the repository at the commit that a cached file of it belongs to; a folder is as it is."""
@@ -127,20 +123,36 @@ class Repository:
         return path
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of JSON holds.
+def read_text(path: Path) -> str:
+    """Return the text of a configuration: JSON that holds a mapping.
 
     Raises:
-        UserError: it is no JSON, or no mapping.
+        UserError: as `mapping_in`, or it cannot be read.
     """
     try:
         if path.stat().st_size > _LARGEST:
-            raise ValueError("it is larger than a configuration can be")
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(_TOO_LARGE)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise UserError(f"name: {path} cannot be read as JSON ({first_line(error)})") from error
+    mapping_in(text, path)
+    return text
+
+
+def mapping_in(text: str, where: object) -> dict[str, Any]:
+    """Return the mapping that JSON holds; `where` is what to call it.
+
+    Raises:
+        UserError: it is no JSON, no mapping, or larger than a configuration can be.
+    """
+    try:
+        if len(text) > _LARGEST:
+            raise ValueError(_TOO_LARGE)
+        found = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"name: {where} cannot be read as JSON ({first_line(error)})") from error
     if not isinstance(found, dict):
-        raise UserError(f"name: {path} holds a {type(found).__name__}, not a mapping")
+        raise UserError(f"name: {where} holds a {type(found).__name__}, not a mapping")
     return found
 
 

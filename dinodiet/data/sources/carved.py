@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages, HeldOut, Subset
+from dinodiet.data.shared import tell_shared
 from dinodiet.data.sources.broken import Broken
 from dinodiet.data.sources.planned import counted
 from dinodiet.data.sources.release import Release
-from dinodiet.data.sources.shared import tell_shared
 from dinodiet.errors import UserError, one_line
 
 SEED, PART = 42, 0.2  # a fifth is taken off, and divided into val and test
@@ -47,7 +47,7 @@ def carved(
     )
     found = release.checked(source, published, broken)
     if broken != "check":  # which compares the pixels of all images
-        tell_shared(found)
+        tell_shared(found.name, found.splits)
     return found
 
 

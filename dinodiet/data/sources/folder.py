@@ -13,12 +13,12 @@ import torch
 from dinodiet.config.ranges import Between, Range
 from dinodiet.data.dataset import RawSplits, hold_out, unlabelled
 from dinodiet.data.images import FileImages
+from dinodiet.data.shared import tell_shared
 from dinodiet.data.sources.broken import Broken, handle_broken
 from dinodiet.data.sources.class_names import class_names
 from dinodiet.data.sources.download import local_assets
 from dinodiet.data.sources.frames import Frames, framed
 from dinodiet.data.sources.label_table import MakeImages, table_splits
-from dinodiet.data.sources.shared import tell_shared
 from dinodiet.data.sources.used_bits import scale_to_used_bits
 from dinodiet.data.sources.walk import EXTENSIONS, image_files, subfolders
 from dinodiet.errors import NotOnDisk, UserError, printable
@@ -99,7 +99,7 @@ def _checked(source: RawSplits, bits: int | None, broken: Broken, folder: Path) 
     scale_to_used_bits((source.train, source.val, source.test, source.pretext), bits, folder)
     sound = handle_broken(source, broken, folder)
     if broken != "check":  # which compares the pixels of all images
-        tell_shared(sound)
+        tell_shared(sound.name, sound.splits)
     return sound
 
 

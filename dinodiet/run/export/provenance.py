@@ -63,14 +63,20 @@ class Provenance:
             return weights if weights in ("none", "package") else Path(weights).name
         try:
             names = [asset.name for tell in declared(node, "model", ASSETS) for asset in tell()]
-        except UserError:  # a part of one's own, or another version
-            return weights
+        except UserError:  # a part of one's own, another version, or a folder that is gone
+            return self._repository or weights
         return names[-1] if names else weights
+
+    @property
+    def _repository(self) -> str | None:
+        """What the backbone says of where it is from, with a commit if that is on the hub; None: it says nothing."""
+        return self.found.description.details.get("repository")
 
     def base_model(self) -> str | None:
         """Return the repository of the parent weights on the hub; None where they are not from there."""
         name = "/".join(self.parent().split("/")[:2])
-        from_hub = self.found.model.get("weights", "hub") == "hub" and not Path(self.parent()).exists()
+        is_folder = Path(self.parent()).exists() or self._repository == self.found.model.get("name", "")
+        from_hub = self.found.model.get("weights", "hub") == "hub" and not is_folder
         return name if from_hub and HUB.fullmatch(name) else None
 
     def dataset(self) -> str | None:

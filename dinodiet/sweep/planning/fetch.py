@@ -54,7 +54,8 @@ def fetch(tasks: Sequence[Task]) -> None:
         print(f"  {state:<13}  {need.choice:<{width}}  {line}", flush=True)
     print(", ".join(f"{states[state]} {state}" for state in dict.fromkeys(states)))
     if failures:
-        raise UserError(f"mode=fetch: {len(failures)} of {len(wanted)} could not be fetched: {', '.join(failures)}")
+        choices = ", ".join(dict.fromkeys(failures))
+        raise UserError(f"mode=fetch: {len(failures)} of {len(wanted)} could not be fetched: {choices}")
 
 
 def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:

@@ -8,7 +8,7 @@ import torch
 
 from dinodiet.backbones.hf import hf_backbone
 from dinodiet.backbones.hf.factory import _assets
-from dinodiet.backbones.hf.repository import CONFIG, Repository, read_json
+from dinodiet.backbones.hf.repository import CONFIG, Repository, read_text
 from dinodiet.errors import UserError
 from tests.web import COMMIT, Web, serving
 
@@ -69,5 +69,5 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
     for text, problem in (("[1]", "holds a list"), ("{" * 3, "cannot be read"), (" " * 2**20 + " ", "larger than")):
         path.write_text(text)
         with pytest.raises(UserError, match=problem):
-            read_json(path)
+            read_text(path)
     assert Repository(str(tmp_path)).get(CONFIG) == path

@@ -19,13 +19,14 @@ from dinodiet.config.settings import settings_of
 from dinodiet.data.dataset import RawSplits
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
-from dinodiet.run.parts import build_backbone, open_data
+from dinodiet.run.backbone import build_backbone
+from dinodiet.run.parts import open_data
 from dinodiet.sweep.command import cli
 from dinodiet.sweep.planning.fetch import needs_of, size_on_disk
 from dinodiet.types import Backbone, Data
 from tests.data.sources.test_medmnist import write
 from tests.places import ROOT
-from tests.running import CHOICES, TINY, composed
+from tests.running import CHOICES, TINY, composed, run
 from tests.sweep.cells import tasks
 from tests.web import Web, serving
 
@@ -131,7 +132,7 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     assert (tmp_path / "data" / "bloodmnist_64.npz").is_file()
     assert lines[-1] == "3 FAILED, 1 nothing, 1 fetched"
     assert errors.startswith("error: mode=fetch: 3 of 5 could not")
-    assert errors.endswith(": vit_tiny, vit_tiny, bloodmnist\n")
+    assert errors.endswith(": vit_tiny, bloodmnist\n")
     assert errors.count("\n") == 1
 
 
@@ -144,6 +145,32 @@ def test_a_single_run_whose_parts_need_nothing(
         ["nothing", "vit_tiny", "weights=none"],
         ["nothing", "digits", "comes", "with", "scikit-learn"],
     ]
+
+
+def test_what_a_run_needs_is_what_its_own_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_id = run(composed(tmp_path / "runs", "schedule.epochs=1"))["run_id"]
+    place = tmp_path / "runs" / "default" / run_id
+
+    def fetched(*words: str) -> tuple[int, list[str], str]:
+        monkeypatch.setattr(sys, "argv", ["launch.py", "mode=fetch", *words, f"data_dir={tmp_path}/data"])
+        capfd.readouterr()
+        code = cli()
+        GlobalHydra.instance().clear()
+        printed = capfd.readouterr()
+        return code, printed.out.splitlines(), printed.err
+
+    code, lines, _ = fetched(f"checkpoint={place}")
+    assert (code, lines[:2]) == (0, [f"fetching for {place} with its own configuration", "1 run needs:"])
+    assert [line.split()[:2] for line in lines[2:4]] == [["nothing", "vit_tiny"], ["nothing", "digits"]]
+    code, lines, errors = fetched(f"checkpoint={place}", "dataset@eval.dataset=stanford_cars")
+    assert (code, errors.count("\n")) == (1, 1)
+    assert sum("own configuration; overridden" in line for line in lines) == 1
+    assert any(line.startswith("  FAILED") and "stanford_cars" in line for line in lines)
+    assert fetched(f"checkpoint={tmp_path}")[2].startswith(f"error: checkpoint: {tmp_path} lies beside no config.yaml")
+    code, _, errors = fetched(f"checkpoint={tmp_path}/nowhere")
+    assert (code, errors) == (1, f"error: checkpoint: {tmp_path}/nowhere does not exist\n")
 
 
 def test_stopping_it_is_one_line(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinodiet.data.sources import shared
+from dinodiet.data import shared
+from dinodiet.data.dataset import open_dataset
 from dinodiet.data.sources.folder import image_folder
 
 
@@ -78,3 +79,20 @@ def test_of_a_large_set_a_part_is_compared(
     monkeypatch.setattr(shared, "READ", 12)
     (line,) = told(root, caplog)
     assert "at least 6 of 20" in line
+
+
+def told_when_opened(root: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    open_dataset(image_folder(root=str(root)), val_fraction=0.5)
+    return [record.message for record in caplog.records if "are also in" in record.message]
+
+
+def test_a_held_out_validation_split_is_compared_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree(tmp_path, "train", "test", "pretext")
+    assert told_when_opened(root, caplog) == []
+    for number in range(10):
+        shutil.copy(root / "train" / "ant" / f"{number}.png", root / "train" / "ant" / f"copy{number}.png")
+    (line,) = told_when_opened(root, caplog)
+    assert "images of split val are also in train: " in line and "copy" in line
+    shutil.copy(root / "train" / "bee" / "3.png", root / "test" / "bee" / "copy.png")
+    assert sum("split test are also in" in line for line in told_when_opened(root, caplog)) == 1

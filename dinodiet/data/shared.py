@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import FileImages, Subset
 from dinodiet.errors import printable
 from dinodiet.types import Images
 
 READ = 10_000  # files that are opened for two splits: in a large set many are equally long by chance
 PART = 4096  # bytes from the middle of a file that are compared first; heads are alike
+PAIRS = (("train", "val"), ("train", "test"), ("val", "test"), ("pretext", "val"), ("pretext", "test"))
 
 Group = tuple[list[int], list[int]]  # positions in the first split and in the second
 
@@ -37,23 +37,23 @@ class _Files:
     places: NDArray[np.int64]
 
 
-def tell_shared(source: RawSplits) -> None:
-    """Warn of files of val or test that are in another split too, byte by byte; of a large set a part is compared."""
-    every = {"train": source.train, "pretext": source.pretext, "val": source.val, "test": source.test}
-    files = {split: found for split, images in every.items() if (found := _files(images)) is not None}
-    for first, second in (
-        ("train", "val"),
-        ("train", "test"),
-        ("val", "test"),
-        ("pretext", "val"),
-        ("pretext", "test"),
-    ):
+def tell_shared(name: str, splits: Mapping[str, Images | None], new: str | None = None) -> None:
+    """Warn of files of val or test that are in another split too, byte by byte; of a large set a part is compared.
+
+    Args:
+        name: of the set.
+        splits: its images by split.
+        new: the split that the others are compared with; None: all are compared with each other.
+    """
+    wanted = [pair for pair in PAIRS if new is None or new in pair]
+    files = {split: found for split, images in splits.items() if (found := _files(images)) is not None}
+    for first, second in wanted:
         if first in files and second in files:
             pairs, all_compared = _shared(files[first], files[second])
             if pairs:
                 count = f"{'' if all_compared else 'at least '}{len(pairs)} of {len(files[second].paths)}"
                 example = printable(f"{pairs[0][1]} = {pairs[0][0]}")
-                log.warning("%s: %s images of split %s are also in %s: %s", source.name, count, second, first, example)
+                log.warning("%s: %s images of split %s are also in %s: %s", name, count, second, first, example)
 
 
 def _files(images: Images | None) -> _Files | None:
