@@ -46,6 +46,18 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(tmp_path: Path, s
     assert ("continuing from step" in done.stdout) == (size in ("500k", "700k"))
 
 
+@pytest.mark.parametrize("format", ["npz", "parquet"])
+def test_embeddings_go_on_with_room_after_a_full_disk(tmp_path: Path, format: str) -> None:
+    small = ("mode=embed", f"embed.format={format}", "embed.rows=64", "eval.batch_size=64", f"embed.out={tmp_path}/out")
+    done = mounted(tmp_path, "72k", command(tmp_path, *TINY, *small))
+    assert "left with 75" in done.stdout
+    told = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(told) == 1 and "No space left on device" in told[0] and f"{tmp_path}/out/" in told[0]
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "images were embedded already, " in done.stdout  # the parts that there was room for
+
+
 # Fills the disk when a function of a module is called, and then runs the command line.
 FILLING = """
 import importlib, os, sys
