@@ -59,11 +59,11 @@ def chosen_statistics(
 
 def _kept_statistics(images: Images, seed: int) -> Statistics:
     """Return the statistics of images; of files one process computes them, and others read them from the cache."""
-    folder = cache_folder("statistics")
+    folder = cache_folder()
     if folder is None or not isinstance(images.images if isinstance(images, Subset) else images, Encoded):
         return image_statistics(images, seed)
     content = f"{VERSION} {PIL.__version__} {images.fingerprint()} {seed} {MOST}"
-    path = folder / f"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}.json"
+    path = folder / "statistics" / f"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}.json"
     return read_or_compute(
         path, lambda: _read(path), lambda: image_statistics(images, seed), lambda found: write_json(path, asdict(found))
     )

@@ -20,7 +20,6 @@ def kept_in(folder: Path | None) -> Iterator[None]:
         _folder.reset(token)
 
 
-def cache_folder(name: str) -> Path | None:
-    """Return the folder for one kind of what is kept; None: nothing is."""
-    folder = _folder.get()
-    return None if folder is None else folder / name
+def cache_folder() -> Path | None:
+    """Return the folder of what is kept; None: nothing is."""
+    return _folder.get()
