@@ -232,6 +232,8 @@ def test_an_architecture_that_timm_lacks_has_the_other_targets(tmp_path: Path) -
     run_dir = train(tmp_path, ("model=resnet5m", "model.weights=none", "dataset.image_size=32"))
     with pytest.raises(UserError, match=r"^export: timm; the .* can be written for: onnx, torch$"):
         export(run_dir, "timm")
+    with pytest.raises(UserError, match=r"written for: onnx, torch, and not for transformers: .* not among what is"):
+        export(run_dir, "transformers")
 
 
 def all_targets(run_dir: RunDir, family: str) -> Iterator[tuple[str, Any]]:

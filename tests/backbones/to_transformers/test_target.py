@@ -148,6 +148,15 @@ def test_transformers_gives_the_same_embeddings(case: str, tmp_path: Path) -> No
     assert AutoImageProcessor.from_pretrained(tmp_path).crop_size["height"] == backbone.input.size
 
 
+def test_it_says_which_output_is_the_embedding() -> None:
+    told = {
+        case: target(made(*CASES[case])).gives for case in ("ViTModel", "DINOv3ViTModel, without biases", "SwinModel")
+    }
+    first, mean, pooled = told.values()
+    assert first == "`last_hidden_state[:, 0]`, the class token"
+    assert (mean, pooled) == ("the mean of the patches, `last_hidden_state[:, 5:]`", "`pooler_output`")
+
+
 @pytest.mark.parametrize("case", ANY_SIDES)
 def test_images_of_other_sides(case: str, tmp_path: Path) -> None:
     backbone = made(*CASES[case])

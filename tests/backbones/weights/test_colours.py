@@ -49,7 +49,8 @@ def loaded(folder: Path) -> TimmBackbone:
 def test_the_processor_says_the_order(change: dict[str, Any], flipped: bool, tmp_path: Path) -> None:
     model = saved(tmp_path, **change)
     backbone, images = loaded(tmp_path), torch.rand(2, 3, 64, 64)
-    pixels = backbone.normalize(images)
+    stem, pixels = model.conv_stem.convolution.weight, backbone.normalize(images)
+    assert torch.equal(backbone.model.stem.conv.weight, stem.flip(1) if flipped else stem)
     with torch.no_grad():
         expected = model(pixel_values=pixels.flip(1) if flipped else pixels).pooler_output
         torch.testing.assert_close(backbone(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
