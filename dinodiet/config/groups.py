@@ -19,4 +19,8 @@ NOT_SCIENCE = (
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
 )
 
+# Keys of `eval` that say which scores there are, on how many labels, and change none of them.
+LABEL_BUDGETS = ("labels_per_class", "label_fraction", "label_rule", "label_seeds")
+BUDGET = "+"  # between the name of an evaluation and that of its budget of labels
+
 PHASES = ("initial", "final")  # of a run: its encoder before and after the training

@@ -1,9 +1,10 @@
 """What identifies a training and an evaluation. Imports no torch.
 
 The training identity is what changes the trained weights: model, dataset, method, schedule, seed and precision. It
-names the run directory. The evaluation identity is an evaluator with its settings, the dataset, the precision and the
-phase. It names a score inside that directory. In both, an argument that equals its default is left out, so that a new
-argument with a neutral default keeps every name. So is an argument that its signature marks as `Neutral`.
+names the run directory. The evaluation identity is an evaluator with its settings, the dataset, the precision, the
+phase, and the budget of labels where not all are used. It names a score inside that directory. In both, an argument
+that equals its default is left out, so that a new argument with a neutral default keeps every name. So is an argument
+that its signature marks as `Neutral`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.config.groups import COMMAND, EVALUATION_DATASET, PHASES
+from dinodiet.config.budgets import Budget, budgets
+from dinodiet.config.groups import BUDGET, COMMAND, EVALUATION_DATASET, PHASES
 from dinodiet.config.precheck import signature_of
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
@@ -46,14 +48,24 @@ def run_id(settings: Settings) -> str:
     return f"{what}_seed{settings.seed}_{digest(training_identity(settings))}"
 
 
-def score_id(settings: Settings, name: str, phase: str) -> str:
-    """Return the name of an evaluator's score within a run directory."""
-    return f"{phase}_{name}_{digest(evaluation_identity(settings, name, phase))}"
+def score_id(settings: Settings, name: str, phase: str, budget: Budget | None = None) -> str:
+    """Return the name of an evaluator's score within a run directory.
+
+    A budget of labels is the last part of its identity, and is written out behind the name of the same evaluation
+    on all labels.
+    """
+    whole = f"{phase}_{name}_{digest(evaluation_identity(settings, name, phase))}"
+    return whole if budget is None else f"{whole}{BUDGET}{budget.name}"
 
 
 def wanted_scores(settings: Settings) -> list[str]:
     """Return the names of all scores that the settings ask for, before and after the training."""
-    return [score_id(settings, name, phase) for phase in PHASES for name in settings.evaluation.evaluators]
+    return [
+        score_id(settings, name, phase, budget)
+        for phase in PHASES
+        for name in settings.evaluation.evaluators
+        for budget in budgets(settings.evaluation)
+    ]
 
 
 def model_label(settings: Settings) -> str:

@@ -110,6 +110,7 @@ def check_relations(plain: dict[str, Any]) -> None:
     _check_name(plain["name"])
     _check_paths(plain)
     _check_size(plain["model"])
+    _check_labels(plain["eval"])
 
 
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
@@ -134,6 +135,18 @@ def _check_name(name: str) -> None:
         raise UserError(f"name: {name!r} names the folder below outputs_dir; give a plain name such as my_study")
     if max(len(os.fsencode(part)) for part in name.split("/")) > LONGEST:
         raise UserError(f"name: {name[:40]!r}... names a folder, and a folder's name has up to {LONGEST} bytes")
+
+
+def _check_labels(evaluation: dict[str, Any]) -> None:
+    """Refuse budgets of labels that do not go together; runs of older versions say none."""
+    per_class, fraction = evaluation.get("labels_per_class"), evaluation.get("label_fraction")
+    for key, amounts, such in (("labels_per_class", per_class, "5, all"), ("label_fraction", fraction, "0.1, 1")):
+        if amounts == []:
+            raise UserError(f"eval.{key}: []; give budgets such as {such}, or null for all labels")
+    if per_class is not None and fraction is not None:
+        raise UserError("eval.label_fraction: given beside labels_per_class; give one of the two")
+    if fraction is not None and evaluation.get("label_rule") == "balanced":
+        raise UserError("eval.label_rule: balanced takes so many of each class: it goes with eval.labels_per_class")
 
 
 def _check_paths(plain: dict[str, Any]) -> None:

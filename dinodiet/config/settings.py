@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dinodiet.config.groups import NODES
+from dinodiet.config.groups import LABEL_BUDGETS, NODES
 from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
 from dinodiet.config.schema import Mode, Precision, Tower, check, check_relations, own_choices, resolved
@@ -24,6 +24,7 @@ from dinodiet.io.files import write_atomically, write_text
 T = TypeVar("T")
 Rate = Annotated[T, Range(0, 100)]  # of learning and decay; what is larger overflows in a few steps
 Count = Annotated[T, Range(1, 2**20)]
+Share = Annotated[T, Range(0, 1, open_low=True)]
 KINDS: dict[str, Any] = {"plan": Literal["grouped", "full"]}  # of a key that settings do not keep
 # What torch and timm call the settings of optimisers.
 OPTIMIZER: dict[str, Any] = {
@@ -31,7 +32,9 @@ OPTIMIZER: dict[str, Any] = {
     **dict.fromkeys(("momentum", "alpha", "rho", "momentum_decay"), BelowOne[float]),
     "betas": tuple[BelowOne[float], BelowOne[float]],
 }
-EVALUATION = ("every_epochs", "batch_size", "validation", "dataset")  # keys of `eval` that are not evaluators
+LabelRule = Literal["balanced", "proportional"]
+# Keys of `eval` that are not evaluators.
+EVALUATION = ("every_epochs", "batch_size", "validation", "dataset", *LABEL_BUDGETS)
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,20 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is scored: evaluators by name, how often during training, on which dataset (None: the trained one)."""
+    """What is scored: evaluators by name, how often during training, on which dataset (None: the trained one).
+
+    The keys of labels say how many of train's evaluators are given, see `config.budgets`; None of both: all.
+    """
 
     evaluators: dict[str, Node]
     every_epochs: Positive[float | None] = None
     batch_size: Count[int] = 256
     validation: bool = True
     dataset: Node | None = None
+    labels_per_class: list[AtLeastOne[int] | Literal["all"]] | None = None
+    label_fraction: Share[list[float] | None] = None
+    label_rule: LabelRule | None = None
+    label_seeds: Count[int] = 5
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dinodiet.data.splits import rank_in_class
+from dinodiet.data.splits import limit, rank_in_class
 from dinodiet.errors import UserError
 
 NAMED = 3  # classes, in a message
@@ -72,6 +72,34 @@ def fraction(labels: Tensor, share: float, seed: int, *, key: str = "label_fract
     _, place, sizes = np.unique(labels.numpy()[shuffled], return_inverse=True, return_counts=True)
     rank, _ = rank_in_class(place)
     return _sorted(shuffled[rank < _turns(sizes, count)[place]])
+
+
+def proportional(
+    labels: Tensor, count: int, seed: int, *, key: str = "label_fraction", told: str | None = None
+) -> Tensor:
+    """Return the sorted positions of exactly `count` images in proportion to the classes, one of each at least.
+
+    Quotas are those of `splits.proportional_quotas`: (900, 60, 30, 10) images and a count of 10 give 7, 1, 1, 1. Of
+    one seed a smaller count is a part of a larger one, but for a class that loses an image as the count grows, which
+    largest remainders allow. Of multi-label sets, labels (N, L), the draw is plainly random, and nested.
+
+    Args:
+        labels: int64 (N,) or (N, L).
+        count: of images.
+        seed: of the draw.
+        key: what to call the amount in a message.
+        told: the amount as the user gave it; None: the count.
+
+    Raises:
+        UserError: there are fewer images than classes among the chosen, or than are asked for.
+    """
+    least = len(labels.unique()) if labels.ndim == 1 else 1
+    if not least <= count <= len(labels):
+        why = f"which are {count} of {len(labels)} training images"
+        raise UserError(
+            f"{key}: {told or count}, {why}; choose as much as gives {least} (the classes) to {len(labels)}"
+        )
+    return limit(labels, len(labels), count, seed, balanced="proportional" if labels.ndim == 1 else False)
 
 
 def _turns(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:

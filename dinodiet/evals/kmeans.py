@@ -24,6 +24,7 @@ class KMeans:
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
+    fits_labels: ClassVar[bool] = False
     n_init: Annotated[int, Range(1, 1000)] = 10
     seed: Seed[int] = 42
 

@@ -40,6 +40,7 @@ class KNN:
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
+    fits_labels: ClassVar[bool] = True
     k: AtLeastOne[int | list[int]] = 20
     temperature: Annotated[float, Range(0.002, 1e3)] = 0.07  # exp(1 / temperature) has to fit a float64
 

@@ -40,6 +40,7 @@ class Linear:
     """
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
+    fits_labels: ClassVar[bool] = True
     C: Annotated[float | list[float], Range(1e-12, 1e12)] = field(default_factory=lambda: list(STRENGTHS))
     normalize: Normalize = "l2"
     seed: Seed[int] = 0

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dinodiet.io.files import is_interval, is_number, read_json, write_json
 from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Evaluator, Images, InputSpec, Report, Score
@@ -25,11 +27,14 @@ TRAINED_WITH = ("training", "methods", "data/loader.py", "data/views", "backbone
 BETTER, KINDS = ("higher", "lower", "none"), ("metric", "setting", "diagnostic")
 
 
-def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int) -> str | None:
+def score_key(
+    evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_labels: int, positions: Tensor | None = None
+) -> str | None:
     """Return a hash of all that an evaluator's scores depend on: its settings and code, embeddings and labels.
 
-    `splits` are what it is called with, in order: the keys of their embeddings, and the images for their labels. None
-    for an evaluator from elsewhere, as what its code depends on cannot be known: it is always computed.
+    `splits` are what it is called with, in order: the keys of their embeddings, and the images for their labels.
+    `positions` are those of the images of train that count; None: all. Returns None for an evaluator from elsewhere,
+    as what its code depends on cannot be known: it is always computed.
     """
     if not _is_known(evaluator):
         return None
@@ -39,6 +44,8 @@ def score_key(evaluator: Evaluator, splits: Iterable[tuple[str, Images]], num_la
         digest.update(f"\0{key} {None if labels is None else tuple(labels.shape)}\0".encode())
         if labels is not None:
             digest.update(labels.contiguous().numpy(force=True).data)
+    if positions is not None:
+        digest.update(b"\0only\0" + positions.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -1,18 +1,21 @@
-"""Scores of an encoder: every split embedded once, all evaluators on the same embeddings."""
+"""Scores of an encoder: every split embedded once, all evaluators and label budgets on the same embeddings."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from dinodiet.config.budgets import Budget
+from dinodiet.config.groups import BUDGET
 from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.labels import draw
 from dinodiet.evals.score_cache import ReportCache, ScoreCache, encoder_key, score_key
 from dinodiet.evals.splits import Embedder, LazyEncoderSplits, LazySplits, LazyTrainingSplits
 from dinodiet.features.embed import fingerprint
@@ -25,6 +28,7 @@ from dinodiet.types import (
     Score,
     TrainingEvaluator,
     Work,
+    fits_labels,
 )
 
 NEEDS = ("embeddings", "encoder", "training")
@@ -46,31 +50,70 @@ class Scored:
     protocol: dict[str, Any] | None = None
 
 
+Asked = tuple[str, Budget | None]  # an evaluator's name, and a budget of labels; None: all labels
+
+
 class Scorer:
     """Scores encoders on a dataset.
 
-    `validation` also scores on val when test is scored, so that settings can be compared without looking at test. The
-    runtime's cache is the folder of embeddings and scores of frozen encoders that runs share.
+    `budgets` are the budgets of labels to score with, each a part of train; None stands for all of it. `validation`
+    also scores on val when test is scored, so that settings can be compared without looking at test. The runtime's
+    cache is the folder of embeddings and scores of frozen encoders that runs share.
 
     Raises:
-        UserError: an evaluator's settings do not fit the data (on construction, before any work).
+        UserError: an evaluator's settings do not fit the data, or a budget of labels does not (on construction, before
+            any work).
     """
 
     def __init__(
-        self, evaluators: Mapping[str, Evaluator], data: Data, input: InputSpec, runtime: Runtime, *, validation: bool
+        self,
+        evaluators: Mapping[str, Evaluator],
+        data: Data,
+        input: InputSpec,
+        runtime: Runtime,
+        *,
+        validation: bool,
+        budgets: Sequence[Budget | None] = (None,),
     ) -> None:
         self.evaluators: dict[str, Evaluator] = {}
         self.skipped: dict[str, str] = {}
         self.data, self.input, self.runtime, self.validation = data, input, runtime, validation
+        labelled = data.train.labels is not None
+        self.subsets = {budget: draw(budget, data) for budget in budgets if budget is not None and labelled}
+        self._fits = {name: fits_labels(evaluator) for name, evaluator in evaluators.items()}
+        self._asked: dict[Asked, str | None] = {}  # with the reason where it is left out
         for name, evaluator in evaluators.items():
             _refuse_other_contracts(name, evaluator)
-            try:
-                with _under(name, evaluator):
-                    evaluator.applies(data.spec, len(data.train))
-            except NotApplicable as reason:
-                self.skipped[name] = str(reason)
-            else:
+            reason = self._left_out(name, evaluator, None)
+            if reason is None:
                 self.evaluators[name] = evaluator
+            else:
+                self.skipped[name] = reason
+            for budget in budgets if self._fits[name] else [None]:
+                self._asked[name, budget] = reason or self._left_out(name, evaluator, budget)
+
+    @property
+    def asked(self) -> list[Asked]:
+        """Return what there is to score: every evaluator with every budget, or once where it fits no labels."""
+        return list(self._asked)
+
+    def fits_labels(self, name: str) -> bool:
+        """Return whether labels of train change what an evaluator says."""
+        return self._fits[name]
+
+    def _left_out(self, name: str, evaluator: Evaluator, budget: Budget | None) -> str | None:
+        """Return why an evaluator cannot score so many labels, None where it can; raises as the constructor."""
+        subset = self.subsets.get(budget) if budget is not None else None
+        try:
+            with _under(name, evaluator):
+                evaluator.applies(self.data.spec, len(self.data.train) if subset is None else len(subset.positions))
+        except NotApplicable as reason:
+            return str(reason)
+        except UserError as error:
+            if subset is None:
+                raise
+            raise type(error)(f"{error} ({subset.budget.key}: {subset.budget.amount})") from error
+        return None
 
     def __call__(
         self,
@@ -81,50 +124,80 @@ class Scorer:
         folder: Path | None = None,
         work: Mapping[str, Work] | None = None,
     ) -> dict[str, Scored]:
-        """Return what each evaluator says, by its name.
+        """Return what each evaluator says on all labels, by its name; `only` names those to call (None: all).
 
-        `only` names the evaluators to call (None: all). `cached` keeps embeddings and scores on disk for other runs of
-        the same frozen encoder. Artefacts are written to `folder/<evaluator>/<split>/` (None: nowhere). `work` says
-        by name where evaluators that train keep what they continue from.
+        The rest is as in `scores`.
+        """
+        names = [name for name in (*self.skipped, *self.evaluators) if only is None or name in only]
+        places: dict[Asked, Work] = {(name, None): (work or {}).get(name, Work()) for name in names}
+        found = self.scores(encoder, places, cached=cached, folder=folder, work=places)
+        return {name: scored for (name, _), scored in found}
+
+    def scores(
+        self,
+        encoder: nn.Module,
+        asked: Iterable[Asked],
+        *,
+        cached: bool = False,
+        folder: Path | None = None,
+        work: Mapping[Asked, Work] | None = None,
+    ) -> Iterator[tuple[Asked, Scored]]:
+        """Yield what evaluators say, each on its budget of labels; a split is embedded once for all of them.
+
+        `cached` keeps embeddings and scores on disk for other runs of the same frozen encoder. Artefacts are written to
+        `folder/<evaluator>/<split>/` (None: nowhere), of a budget to `folder/<evaluator>+<budget>/<split>/`. `work`
+        says where evaluators that train keep what they continue from.
         """
         key = fingerprint(encoder) if cached and self.runtime.cache is not None else None
         embedder = Embedder(encoder, self.data, self.input, self.runtime, key)
-        asked = {*self.evaluators, *self.skipped} if only is None else set(only)
-        scored = {name: Scored(skipped=reason) for name, reason in self.skipped.items() if name in asked}
-        for name, evaluator in self.evaluators.items():
-            if name in asked:
-                place = (work or {}).get(name, Work())
-                scored[name] = (
-                    self._trained(name, evaluator, embedder, folder, place)
-                    if evaluator.needs == "training"
-                    else self._scored(name, evaluator, embedder, folder)
-                )
-        return scored
+        for name, budget in asked:
+            reason = self._asked.get((name, budget)) or self.skipped.get(name)
+            place = (work or {}).get((name, budget), Work())
+            yield (
+                (name, budget),
+                (
+                    Scored(skipped=reason)
+                    if reason is not None
+                    else self._scored_or_trained((name, budget), embedder, folder, place)
+                ),
+            )
+
+    def _scored_or_trained(self, asked: Asked, embedder: Embedder, folder: Path | None, work: Work) -> Scored:
+        evaluator = self.evaluators[asked[0]]
+        if evaluator.needs == "training":
+            return self._trained(asked, evaluator, embedder, folder, work)
+        return self._scored(asked, embedder, folder)
+
+    def _positions(self, budget: Budget | None) -> Tensor | None:
+        return None if budget is None else self.subsets[budget].positions
 
     def validate(self, encoder: nn.Module) -> dict[str, dict[str, Score]]:
         """Return the scores on val alone, by the evaluator's name; those that train are not called for that."""
         embedder = Embedder(encoder, self.data, self.input, self.runtime)
         found: dict[str, dict[str, Score]] = {}
-        for name, evaluator in self.evaluators.items():
+        for name in self.evaluators:
             with contextlib.suppress(NotApplicable):
-                if evaluator.needs != "training":
-                    found[name] = self._scores(name, evaluator, embedder, "val", None)
+                if self.evaluators[name].needs != "training":
+                    found[name] = self._scores((name, None), embedder, "val", None)
         return found
 
     def _trained(
-        self, name: str, evaluator: TrainingEvaluator, embedder: Embedder, folder: Path | None, work: Work
+        self, asked: Asked, evaluator: TrainingEvaluator, embedder: Embedder, folder: Path | None, work: Work
     ) -> Scored:
         """Return what an evaluator says that trains: once, on test and val; from the cache where one is asked for."""
-        place = None if folder is None else folder / name
-        key = self._encoder_key(evaluator, embedder, work.before)
-        splits = LazyTrainingSplits(embedder, "test", place, replace(work, key=key))
+        own, subset = _own(asked), None if asked[1] is None else self.subsets[asked[1]]
+        place = None if folder is None else folder / own
+        drawn = () if subset is None else (subset.digest,)
+        key = self._encoder_key(evaluator, embedder, work.before, *drawn)
+        positions = None if subset is None else subset.positions
+        splits = LazyTrainingSplits(embedder, "test", positions, place, replace(work, key=key))
         try:
-            with _under(name, evaluator):
+            with _under(asked[0], evaluator):
                 report = self._report(evaluator, embedder, place, key, lambda: evaluator(splits))
         except NotApplicable as reason:
-            return Scored(skipped=str(reason), artefacts=_files(folder, name))
+            return Scored(skipped=str(reason), artefacts=_files(folder, own))
         val = report.val if self.validation else None
-        return Scored(report.test, val, None, _files(folder, name), report.protocol)
+        return Scored(report.test, val, None, _files(folder, own), report.protocol)
 
     def _encoder_key(self, evaluator: Evaluator, embedder: Embedder, *more: object) -> str:
         known = embedder.fingerprint or fingerprint(embedder.encoder)
@@ -144,25 +217,27 @@ class Scorer:
             return compute()
         return ReportCache(cache / "reports").get(evaluator, key, artefacts, compute)
 
-    def _scored(self, name: str, evaluator: Evaluator, embedder: Embedder, folder: Path | None) -> Scored:
+    def _scored(self, asked: Asked, embedder: Embedder, folder: Path | None) -> Scored:
+        own = _own(asked)
         found: dict[str, dict[str, Score]] = {}
         skipped = None
         for reported in ("test", "val") if self.validation else ("test",):
-            place = None if folder is None else folder / name / reported
+            place = None if folder is None else folder / own / reported
             try:
-                found[reported] = self._scores(name, evaluator, embedder, reported, place)
+                found[reported] = self._scores(asked, embedder, reported, place)
             except NotApplicable as reason:
                 skipped = skipped or (str(reason) if reported == "test" else f"on val: {reason}")
-        return Scored(found.get("test", {}), found.get("val"), skipped, _files(folder, name))
+        return Scored(found.get("test", {}), found.get("val"), skipped, _files(folder, own))
 
-    def _scores(
-        self, name: str, evaluator: Evaluator, embedder: Embedder, reported: str, folder: Path | None
-    ) -> dict[str, Score]:
+    def _scores(self, asked: Asked, embedder: Embedder, reported: str, folder: Path | None) -> dict[str, Score]:
+        name, budget = asked
+        evaluator = self.evaluators[name]
+        positions = self._positions(budget)
         with _under(name, evaluator):
             assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
-                return evaluator(LazyEncoderSplits(embedder, reported, folder))
-            splits = LazySplits(embedder, reported)
+                return evaluator(LazyEncoderSplits(embedder, reported, positions, folder))
+            splits = LazySplits(embedder, reported, positions)
             return self._kept(evaluator, splits, functools.partial(evaluator, splits))
 
     def _kept(
@@ -171,7 +246,7 @@ class Scorer:
         """Return the scores from the cache where the encoder is frozen and the evaluator known."""
         cache, embedder = self.runtime.cache, splits.embedder
         keyed = [(key, embedder.images(name)) for name in splits.names if (key := embedder.key(name)) is not None]
-        key = score_key(evaluator, keyed, self.data.spec.num_labels) if keyed else None
+        key = score_key(evaluator, keyed, self.data.spec.num_labels, splits.positions) if keyed else None
         return compute() if cache is None or key is None else ScoreCache(cache / "scores").get(key, compute)
 
 
@@ -190,6 +265,11 @@ def flat(
 def values(scores: Mapping[str, Score]) -> dict[str, float]:
     """Return scores without what is known about them."""
     return {name: score.value for name, score in scores.items()}
+
+
+def _own(asked: Asked) -> str:
+    """Return the name of an evaluation's folder."""
+    return asked[0] if asked[1] is None else f"{asked[0]}{BUDGET}{asked[1].name}"
 
 
 def _files(folder: Path | None, name: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from dinodiet.data.images import Subset
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed
 from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime, Work
 
@@ -84,10 +85,14 @@ class Embedder:
 
 @dataclass(frozen=True)
 class LazySplits:
-    """The splits of an encoder as `dinodiet.types.Splits`: scores are of the split `reported`, test or val."""
+    """The splits of an encoder as `dinodiet.types.Splits`: scores are of the split `reported`, test or val.
+
+    Of `train` only the images at `positions`, int64 (n,), are given; None: all.
+    """
 
     embedder: Embedder
     reported: str
+    positions: Tensor | None = None
 
     @property
     def chosen_on(self) -> str | None:
@@ -102,7 +107,11 @@ class LazySplits:
     @property
     def train(self) -> Embeddings:
         """Return the embeddings to fit on."""
-        return self.embedder.embeddings("train")
+        whole = self.embedder.embeddings("train")
+        if self.positions is None:
+            return whole
+        labels = None if whole.labels_or_none is None else whole.labels_or_none[self.positions]
+        return replace(whole, features=whole.features[self.positions], labels_or_none=labels)
 
     @property
     def test(self) -> Embeddings:
@@ -155,7 +164,8 @@ class LazyEncoderSplits(LazySplits):
     @property
     def train_images(self) -> Images:
         """Return the images of `train`."""
-        return self.embedder.images("train")
+        whole = self.embedder.images("train")
+        return whole if self.positions is None else Subset(whole, self.positions)
 
     @property
     def test_images(self) -> Images:

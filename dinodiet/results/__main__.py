@@ -13,10 +13,13 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
+from dinodiet.results.budgets import COLUMN, on_budgets, over_draws, picked
+from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.compare import compare, notes, report
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
-from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map
+from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map, draw_label_curves
+from dinodiet.results.label_curves import label_curves
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
 from dinodiet.results.summary import MOST, cells_of, setting_notes, status
@@ -32,6 +35,7 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --compare method=diet,dino
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
   python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
+  python -m dinodiet.results outputs/study --curves labels.svg --over labels_per_class      or label_fraction
   python -m dinodiet.results outputs/study --disk                what lies where; --clean takes caches and leftovers
   python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
 
@@ -53,7 +57,8 @@ def parser() -> Parser:
     add("--status", action="store_true", help="only the states, naming every run that is not done")
     add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")
     add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
-    add("--over", type=names, default=["seed"], metavar="COLUMN,...", help="averaged over; default: seed")
+    add("--over", type=names, default=[], metavar="COLUMN,...", help="averaged over; default: seed")
+    add("--labels", type=names, default=[], metavar="N,...", help="scores on 10 labels a class, 0.1 of train, or all")
     add("--metric", type=names, default=[], metavar="METRIC,...", help="default: knn/accuracy; val/... on validation")
     add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
@@ -99,20 +104,20 @@ def run(args: argparse.Namespace) -> None:
             print(status(study, found, None if args.status else MOST))
     if args.status:
         return
-    runs = select(found.runs, where)
+    runs = select(picked(found.runs, args.labels), where)
     if args.curves:
-        _curves(args, select([*found.runs, *unfinished(found.unfinished)], where))
+        _curves(args, found, where)
     if not runs:
         if not args.curves or args.compare or args.out or args.heatmap or args.tidy:
             print("no finished run yet: no table")
     elif args.compare:
-        _compare(args, runs)
+        _compare(args, found, runs)
     elif args.out or not drawing:
         _table(args, found, where)
     if runs and args.heatmap:
         _heat_map(args, found, where)
     if runs and args.tidy:
-        write_frame(tidy(runs), args.tidy)
+        write_frame(tidy(select(on_budgets(found.runs), where)), args.tidy)
         print(f"wrote {args.tidy}")
 
 
@@ -138,7 +143,9 @@ def _filter(text: str) -> tuple[str, list[str]]:
 
 
 def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
-    cells, plan, notes = cells_of(found, where, metrics=args.metric, phases=args.phase, **_sides(args))
+    cells, plan, notes = cells_of(
+        found, where, labels=args.labels, metrics=args.metric, phases=args.phase, **_sides(args)
+    )
     print(f"\n{tables(cells, plan)}")
     _print_notes(notes)
     _write(args.out, cells, lambda style: tables(cells, plan, style))
@@ -156,25 +163,34 @@ def _compared(text: str) -> tuple[str, list[str]]:
     return key, names(values)
 
 
-def _compare(args: argparse.Namespace, runs: list[Run]) -> None:
+def _compare(args: argparse.Namespace, found: Found, runs: list[Run]) -> None:
     key, values = _compared(args.compare)
     metrics, phases = args.metric or [default_metric(runs)], args.phase or ["final"]
-    plan = layout(runs, over=args.over, metrics=metrics, phases=phases)
+    plan = layout(runs, over=args.over or over_draws(runs), metrics=metrics, phases=phases)
     results = [
         compare(runs, key, values, metric=metric, phase=phase, over=plan.over) for metric in metrics for phase in phases
     ]
+    said = [*label_notes(found.runs, runs), *setting_notes(runs, plan)]
     print("\n\n".join(report(one) for one in results))
-    _print_notes([*dict.fromkeys(note for one in results for note in [*setting_notes(runs, plan), *notes(one)])])
+    _print_notes([*dict.fromkeys(note for one in results for note in [*said, *notes(one)])])
     frames = [one.pairs.assign(metric=one.metric, phase=one.phase) for one in results]
     _write(args.out, pd.concat(frames), lambda style: "\n\n".join(report(one, style) for one in results))
 
 
-def _curves(args: argparse.Namespace, runs: list[Run]) -> None:
+def _curves(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
+    """Draw a score over labels where these are named by --over, else over epochs."""
+    if column := next((name for name in args.over if name in COLUMN.values()), None):
+        _label_curves(args, column, select(found.runs, where))
+    else:
+        _epoch_curves(args, select([*found.runs, *unfinished(found.unfinished)], where))
+
+
+def _epoch_curves(args: argparse.Namespace, runs: list[Run]) -> None:
     if not runs:
         print("no run has begun yet: no curves")
         return
     name = quantity(runs, args.metric[0] if args.metric else None)
-    plan = place(runs, **_sides(args))
+    plan = place(runs, **{**_sides(args), "over": args.over or ["seed"]})
     data = curves(runs, name, plan)
     if args.curves.suffix == ".csv":
         write_frame(data, args.curves)
@@ -183,8 +199,22 @@ def _curves(args: argparse.Namespace, runs: list[Run]) -> None:
     print(f"wrote {args.curves}")
 
 
+def _label_curves(args: argparse.Namespace, column: str, runs: list[Run]) -> None:
+    metric = args.metric[0] if args.metric else default_metric(on_budgets(runs))
+    over = [name for name in args.over if name not in (column, "label_seed")] or ["seed"]
+    plan = place(runs, rows=args.rows, cols=args.cols, over=over)
+    data = label_curves(runs, column, metric, plan)
+    if args.curves.suffix == ".csv":
+        write_frame(data, args.curves)
+    else:
+        draw_label_curves(data, column, metric, plan, args.curves)
+    print(f"wrote {args.curves}")
+
+
 def _heat_map(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
-    cells, plan, remarks = cells_of(found, where, metrics=args.metric, phases=["change"], **_sides(args))
+    cells, plan, remarks = cells_of(
+        found, where, labels=args.labels, metrics=args.metric, phases=["change"], **_sides(args)
+    )
     draw_heat_map(cells, plan, args.heatmap)
     _print_notes(remarks)
     print(f"wrote {args.heatmap}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 SUFFIXES = (".png", ".svg")
+AXES = {"labels_per_class": "labelled images a class", "label_fraction": "fraction of train with labels"}
 WIDEST = 4  # panels side by side
 LETTERS = 9  # to an inch, at the 12 points of titles
 
@@ -48,6 +49,41 @@ def curves_figure(data: pd.DataFrame, title: str, plan: Layout) -> Figure:
         ax.set(title=name, xlabel="epoch", ylabel=title)
     _legend(figure, {_with_n(label, data["n"][labels == label]): color for label, color in colors.items()})
     return figure
+
+
+def draw_label_curves(data: pd.DataFrame, column: str, metric: str, plan: Layout, path: Path) -> None:
+    """Draw a panel for each column of the layout and a line for each row and arm, over labels (logarithmic).
+
+    The band is the 95 % interval of the mean over seeds and draws; see `label_curves`.
+    """
+    save(label_curves_figure(data, column, metric, plan), path)
+
+
+def label_curves_figure(data: pd.DataFrame, column: str, metric: str, plan: Layout) -> Figure:
+    """Return the figure of `draw_label_curves`."""
+    panels = _panels(data, [name for name in plan.cols if name in data])
+    figure, axes = _figure(panels, (3.2, 3.2), ticks=1.0)
+    names = [*(name for name in plan.rows if name in data), "arm"]
+    labels = _without_blanks(labels_of(data, names))
+    colors = {label: f"C{place % 10}" for place, label in enumerate(dict.fromkeys(labels))}
+    for ax, (name, part) in zip(axes, panels.items(), strict=True):
+        for label, line in part.groupby(labels[part.index], sort=False):
+            style = "--" if line["arm"].iloc[0] == "before" else "-"
+            ax.plot(line["labels"], line["mean"], style, color=colors[label], marker="o", markersize=3)
+            ax.fill_between(line["labels"], line["low"], line["high"], color=colors[label], alpha=0.2)
+        ticks = sorted(set(part["labels"]))
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, labels=[f"{tick:.4g}" for tick in ticks], fontsize="small")
+        ax.minorticks_off()
+        ax.set(title=name, xlabel=AXES[column], ylabel=metric)
+    _legend(figure, {_with_n(label, data["n"][labels == label]): color for label, color in colors.items()})
+    figure.suptitle("mean and 95 % t interval over seeds and draws", fontsize="small")
+    return figure
+
+
+def _without_blanks(labels: pd.Series[str]) -> pd.Series[str]:
+    """Return labels without the parts that say nothing."""
+    return labels.map(lambda label: ", ".join(part for part in label.split(", ") if part.rpartition("=")[2]))
 
 
 def _legend(figure: Figure, colors: dict[str, str]) -> None:

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dinodiet.config.groups import NOT_SCIENCE
+from dinodiet.config.groups import LABEL_BUDGETS, NOT_SCIENCE
 from dinodiet.errors import printable
 from dinodiet.io.files import is_interval, is_number
 from dinodiet.results.cache import Record, Scalar
-from dinodiet.store.scores import FORMAT
+from dinodiet.store.scores import BUDGET_KINDS, FORMAT
 
 COSTS = {  # what a run cost, and which direction is an improvement
     **dict.fromkeys(("steps", "train_seconds"), "lower"),
@@ -20,7 +20,9 @@ COSTS = {  # what a run cost, and which direction is an improvement
     **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
 }
 # how keys of a record begin that are no choices
-NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/")
+LABELS = "labels/"  # of scores on a budget of labels: labels/<kind>=<amount>/<rule>/<seed>/<key of a record>
+LABEL_COLUMNS = ("labels_per_class", "label_fraction", "label_seed")  # of runs on budgets of labels
+NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/", LABELS)
 
 
 class OtherFormatError(ValueError):
@@ -49,7 +51,7 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     record |= _scores("final/", {name: results.get(name) for name in COSTS})
     record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
     record |= {f"refused/{name}": str(reason) for name, reason in results.get("refused", {}).items()}
-    return record
+    return record | _budgets(results.get("budgets", ()))
 
 
 def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[str, Any]) -> Record:
@@ -86,6 +88,19 @@ def _intervals(phase: str, intervals: dict[str, Any]) -> Record:
     return record
 
 
+def _budgets(rows: Iterable[Mapping[str, Any]]) -> Record:
+    """Return the scores on budgets of labels; see `results.budgets`."""
+    record: Record = {}
+    for row in rows:
+        kind = BUDGET_KINDS[0] if BUDGET_KINDS[0] in row else BUDGET_KINDS[1]
+        start, phase = f"{LABELS}{kind}={row[kind]}/{row['rule']}/{row['seed']}/", row["phase"]
+        record |= _scores(start, {"images": row["images"], "of": row["of"]})
+        record |= _scores(f"{start}{phase}/", row["test"]) | _scores(f"{start}{phase}/val/", row["val"])
+        record |= _scores(f"{start}setting/", row["settings"]) if phase == "final" else {}
+        record |= {} if row["skipped"] is None else {f"{start}skipped/{row['evaluator']}": str(row["skipped"])}
+    return record
+
+
 def evaluator_of(metric: str) -> str:
     """Return the name of the evaluator in the configuration: knn of val/knn(k=10)/accuracy and of knn@cifar10/f1."""
     return re.split(r"[/(@]", metric.removeprefix("val/"), maxsplit=1)[0]
@@ -107,7 +122,10 @@ def science(config: dict[str, Any]) -> Record:
     data_dir = str(config.get("data_dir", "data"))
     flat: Record = {}
     for key, value in _flatten({key: value for key, value in config.items() if key not in NOT_SCIENCE}, ""):
-        if key.rpartition(".")[2] != "device":  # evaluators follow the run's
+        if key.rpartition(".")[2] not in (
+            "device",
+            *LABEL_BUDGETS,
+        ):  # evaluators follow the run's; scores say their own
             inside = isinstance(value, str) and value.startswith(data_dir + "/")
             flat[key] = "data" + str(value)[len(data_dir) :] if inside else value
     return flat

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from dinodiet.errors import UserError
+from dinodiet.results.budgets import like, over_draws, picked
+from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.plan import planned
 from dinodiet.results.progress import running_lines
 from dinodiet.results.record import evaluator_of, keys_of
@@ -43,9 +45,11 @@ def table(
 
 
 def cells_of(
-    found: Found, where: Where | None = None, **options: Iterable[str]
+    found: Found, where: Where | None = None, labels: Iterable[str] = (), **options: Iterable[str]
 ) -> tuple[pd.DataFrame, Layout, list[str]]:
     """Return the cells of a table, its layout, and what should be known about it.
+
+    `labels` are the budgets of labels to show, see `budgets.picked`; they are never averaged over.
 
     Raises:
         UserError: nothing is finished; an unknown column, metric, phase or filter.
@@ -53,12 +57,13 @@ def cells_of(
     if not found.runs:
         raise UserError(f"no finished run in {named(found.studies)}")
     waiting, wanted = planned(found.studies, found.runs)
-    waiting_now = select([*found.runs, *waiting], where or {})
-    done = [run for run in waiting_now if "final/steps" in run.record]
-    waiting = [run for run in waiting_now if "final/steps" not in run.record]
-    plan = layout(done, waiting, **options)
+    shown = picked(found.runs, list(labels))
+    kept = select([*shown, *like(waiting, shown)], where or {})
+    done = [run for run in kept if run.state == "done"]
+    waiting = [run for run in kept if run.state != "done"]
+    plan = layout(done, waiting, **{**options, "over": tuple(options.get("over", ())) or over_draws(done)})
     cells = aggregate(done, waiting, [run for run in done if (run.study, run.name) in wanted], plan)
-    return cells, plan, [*setting_notes(done, plan), *gap_notes(done, plan)]
+    return cells, plan, [*label_notes(found.runs, done), *setting_notes(done, plan), *gap_notes(done, plan)]
 
 
 def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
@@ -88,7 +93,8 @@ def _mixed(runs: Sequence[Run], plan: Layout, setting: str) -> list[str]:
     """Name the cells whose runs were scored with different values of a setting."""
     key, used = f"setting/{setting}", defaultdict(set)
     for run in runs:
-        used[tuple(map(run.record.get, plan.choices))].add(run.record.get(key))
+        if key in run.record:
+            used[tuple(map(run.record.get, plan.choices))].add(run.record[key])
     mixed = {", ".join(map(text, cell)): set(map(text, values)) for cell, values in used.items() if len(values) > 1}
     if not mixed:
         return []

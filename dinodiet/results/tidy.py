@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from dinodiet.errors import UserError, printable
+from dinodiet.results.budgets import on_budgets
 from dinodiet.results.cache import Record
-from dinodiet.results.record import COSTS, is_choice, keys_of
+from dinodiet.results.record import COSTS, LABEL_COLUMNS, is_choice, keys_of
 from dinodiet.results.runs import Run, read
 
 PHASES = ("initial", "final", "change")
@@ -33,6 +34,9 @@ def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = Non
     value that was not finite is NaN. `low` and `high` are the ends of the 95 % interval of a test score; NaN where none
     is known.
 
+    Where runs have scores on budgets of labels each of those, and each of its draws, has rows of its own: the columns
+    labels_per_class, label_fraction and label_seed say which; NaN or None in all of them: all labels.
+
     `where` keeps runs by column or configuration key: {"method": ["diet", "dino"], "label_smoothing": 0.2}.
 
     Broken results, and those of another version, are left out with a warning that names them.
@@ -44,7 +48,7 @@ def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = Non
     found = read(itertools.chain.from_iterable(listed))
     for message in found.messages():
         warnings.warn(message, stacklevel=2)
-    return tidy(select(found.runs, where or {}))
+    return tidy(select(on_budgets(found.runs), where or {}))
 
 
 def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterable[str] | None = None) -> pd.DataFrame:
@@ -81,7 +85,8 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
 def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None) -> pd.DataFrame:
     """Return one row per run: the columns always there, and the named keys, or else the choices that differ."""
     records = [run.record for run in runs]
-    names = dict.fromkeys([*ALWAYS, *(differing(records) if keys is None else keys)])
+    budgets = LABEL_COLUMNS if any("label_seed" in record for record in records) else ()
+    names = dict.fromkeys([*ALWAYS, *([*budgets, *differing(records)] if keys is None else keys)])
     return pd.DataFrame({name: _column(records, name) for name in names})
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dinodiet.io.units import duration
-from dinodiet.store.scores import ScoreFile, number
+from dinodiet.run.by_labels import by_labels
+from dinodiet.store.scores import ScoreFile, budget_rows, number
 
 
 def block(title: str, lines: Mapping[str, str]) -> str:
@@ -20,11 +21,14 @@ def block(title: str, lines: Mapping[str, str]) -> str:
 def results_table(results: Mapping[str, Any]) -> str:
     """Return initial -> final scores with absolute and relative change, what was left out, and the settings.
 
-    Beside a final score stands its 95 % interval, where one is known.
+    Beside a final score stands its 95 % interval, where one is known. Scores on budgets of labels follow; where there
+    are no others, they stand alone.
     """
     initial, final, intervals = results["initial"], results["final"], results.get("intervals", {}).get("final", {})
+    budgets = by_labels(results.get("budgets", []))
     width = max(map(len, final), default=5)
-    lines = [f"  {'test score':<{width}}  initial    final   change  relative{'  95 % of final' if intervals else ''}"]
+    header = f"  {'test score':<{width}}  initial    final   change  relative{'  95 % of final' if intervals else ''}"
+    lines = [header] if final or not budgets else []
     refused = results.get("refused", {})
     unlike = {name for name in final if name.rpartition("/")[0] in refused}
     for name in final:
@@ -33,7 +37,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     lines += [f"  {name} is not compared: {reason}" for name, reason in refused.items()]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
     beside = results["settings"]["final"] | results.get("diagnostics", {}).get("final", {})
-    return "\n".join([*lines, *_settings(beside)])
+    return "\n".join([*lines, *_settings(beside), *budgets])
 
 
 def _cells(initial: float, final: float, *, refused: bool) -> str:
@@ -64,7 +68,11 @@ def closing(results: Mapping[str, Any], folder: Path) -> str:
 
 
 def evaluation_table(title: str, files: Sequence[ScoreFile], published: Mapping[str, float] | None = None) -> str:
-    """Return the scores of one encoder, with the published thresholds beside them where `published` has any."""
+    """Return the scores of one encoder, with the published thresholds beside them where `published` has any.
+
+    Scores on budgets of labels follow, as means over draws.
+    """
+    given, files = files, [file for file in files if file.labels is None]
     scores = {f"{file.evaluator}/{key}": entry for file in files for key, entry in file.test.items()}
     metrics = {name: entry for name, entry in scores.items() if entry["kind"] == "metric"}
     width = max(map(len, metrics), default=5)
@@ -76,7 +84,7 @@ def evaluation_table(title: str, files: Sequence[ScoreFile], published: Mapping[
     if published is not None and not published:
         lines.append("  no published threshold is known for this backbone and dataset")
     settings = {name: entry["value"] for name, entry in scores.items() if entry["kind"] != "metric"}
-    return "\n".join([*lines, *_settings(settings)])
+    return "\n".join([*lines, *_settings(settings), *by_labels(budget_rows(given))])
 
 
 def _verdict(value: float, least: float | None) -> str:

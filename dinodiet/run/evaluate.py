@@ -20,7 +20,7 @@ from dinodiet.run.scoring import Scoring, missing_scores
 from dinodiet.run.trained import directory_of, place_of, read_stored
 from dinodiet.run.weights import Stored, read_encoder
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.scores import read_results, write_results
+from dinodiet.store.scores import budget_rows, read_results, write_results
 from dinodiet.types import Statistics
 
 
@@ -62,7 +62,8 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     where = f"{model_label(settings)} of {place}" + ("" if step is None else f" at step {step:,}")
     print(console.evaluation_table(f"{where}, on {scoring.scorer.data.spec.name}", files), flush=True)
     print(f"  scores in {run_dir.scores}", flush=True)
-    return {"checkpoint": str(place), "step": step, "scores": {file.evaluator: file for file in files}}
+    scores = {file.evaluator: file for file in files if file.labels is None}
+    return {"checkpoint": str(place), "step": step, "scores": scores, "budgets": budget_rows(files)}
 
 
 def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: bool) -> tuple[Scoring, nn.Module]:

@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from dinodiet.backbones.recompute import recompute_blocks
+from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
@@ -128,7 +129,14 @@ def build_scorer(settings: Settings, data: Data, backbone: Backbone, runtime: Ru
     """Return what scores encoders: all evaluators of the group `eval`."""
     nodes = settings.evaluation.evaluators
     evaluators = {name: build(node, f"eval.{name}")() for name, node in nodes.items()}
-    return Scorer(evaluators, data, backbone.input, runtime, validation=settings.evaluation.validation)
+    return Scorer(
+        evaluators,
+        data,
+        backbone.input,
+        runtime,
+        validation=settings.evaluation.validation,
+        budgets=budgets(settings.evaluation),
+    )
 
 
 def decode_once(settings: Settings, data: Data) -> Data:

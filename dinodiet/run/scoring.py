@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from torch import nn
 
+from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.identity import canonical, evaluation_dataset_label, score_id
 from dinodiet.config.settings import Settings
-from dinodiet.evals.scorer import Scored, Scorer
+from dinodiet.evals.scorer import Asked, Scored, Scorer
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import Metrics, ScoreFile, read_scores, write_scores
 from dinodiet.types import Score, Work
@@ -28,17 +30,19 @@ class Scoring:
     def ensure(
         self, phase: str, encoder: nn.Module, *, shared: bool = False, only: Collection[str] | None = None
     ) -> list[ScoreFile]:
-        """Have the scores of an encoder in the run directory; return those of the wanted evaluators (None: of all).
+        """Have the scores of an encoder in the run directory; return those of the wanted evaluators and label budgets.
 
-        `shared` also keeps them, and the embeddings, for other runs of the same frozen encoder.
+        `only` names evaluators (None: all). `shared` also keeps scores, and the embeddings, for other runs of the same
+        frozen encoder.
         """
-        every, there, missing = _found(self.settings, self.run_dir, phase)
-        wanted = {name: key for name, key in every.items() if only is None or name in only}
-        missing = [name for name in missing if name in wanted]
-        for name, scored in self._scored(encoder, phase, missing, shared).items():
-            there[wanted[name]] = self._written(wanted[name], name, phase, scored)
-            self._drop_work(wanted[name])
-        return [there[key] for key in wanted.values()]
+        asked = [one for one in self.scorer.asked if only is None or one[0] in only]
+        wanted = {one: score_id(self.settings, one[0], phase, one[1]) for one in asked}
+        there = {scores.key: scores for scores in read_scores(self.run_dir) if _is_whole(self.settings, scores)}
+        missing = [one for one, key in wanted.items() if key not in there]
+        for one, scored in self._scored(encoder, phase, missing, shared):
+            there[wanted[one]] = self._written(wanted[one], one, phase, scored)
+            self._drop_work(wanted[one])
+        return [self._told(there[key], one[0]) for one, key in wanted.items()]
 
     @property
     def followed(self) -> list[str]:
@@ -46,24 +50,30 @@ class Scoring:
         evaluators = self.scorer.evaluators.items()
         return [name for name, evaluator in evaluators if evaluator.needs == "training" and evaluator.follows]
 
-    def _scored(self, encoder: nn.Module, phase: str, names: list[str], shared: bool) -> dict[str, Scored]:
-        if not names:
-            return {}
-        scored: dict[str, Scored] = self.scorer(
-            encoder,
-            only=names,
-            cached=shared,
-            folder=self.run_dir.artefacts / phase,
-            work={name: self._work(name, phase) for name in names},
-        )
-        return scored
+    def _scored(
+        self, encoder: nn.Module, phase: str, asked: list[Asked], shared: bool
+    ) -> Iterable[tuple[Asked, Scored]]:
+        if not asked:
+            return ()
+        work = {one: self._work(one, phase) for one in asked}
+        folder = self.run_dir.artefacts / phase
+        return self.scorer.scores(encoder, asked, cached=shared, folder=folder, work=work)
 
-    def _work(self, name: str, phase: str) -> Work:
-        initial = score_id(self.settings, name, "initial")
+    def _told(self, scores: ScoreFile, name: str) -> ScoreFile:
+        """Return scores that say whether labels of train had a part in them; older files do not."""
+        fits = self.scorer.fits_labels(name)
+        if scores.fits_labels != fits:
+            scores = replace(scores, fits_labels=fits)
+            write_scores(self.run_dir, scores)
+        return scores
+
+    def _work(self, asked: Asked, phase: str) -> Work:
+        name, budget = asked
+        initial = score_id(self.settings, name, "initial", budget)
         before = None
         if phase != "initial" and name in self.followed:
             before = next((there.protocol for there in read_scores(self.run_dir) if there.key == initial), None)
-        folder = self.run_dir.work / score_id(self.settings, name, phase)
+        folder = self.run_dir.work / score_id(self.settings, name, phase, budget)
         return Work(folder, 60 * self.settings.checkpoint_minutes, before=before)
 
     def _drop_work(self, key: str) -> None:
@@ -71,7 +81,8 @@ class Scoring:
         with contextlib.suppress(OSError):  # others are at work, or none is
             self.run_dir.work.rmdir()
 
-    def _written(self, key: str, name: str, phase: str, scored: Scored) -> ScoreFile:
+    def _written(self, key: str, asked: Asked, phase: str, scored: Scored) -> ScoreFile:
+        name, budget = asked
         settings = {k: v for k, v in canonical(self.settings.evaluation.evaluators[name]).items() if k != "_target_"}
         scores = ScoreFile(
             key=key,
@@ -84,21 +95,31 @@ class Scoring:
             skipped=scored.skipped,
             artefacts=[f"{self.run_dir.artefacts.name}/{phase}/{name}" for name in scored.artefacts],
             protocol=scored.protocol,
+            labels=self._labels(budget),
+            fits_labels=self.scorer.fits_labels(name),
         )
         write_scores(self.run_dir, scores)
         return scores
 
+    def _labels(self, budget: Budget | None) -> dict[str, Any] | None:
+        """Return what a file says of a budget; of data without labels nothing was drawn."""
+        if budget is None:
+            return None
+        subset = self.scorer.subsets.get(budget)
+        return {**budget.plain(), "images": 0, "of": 0, "digest": ""} if subset is None else subset.plain()
+
 
 def missing_scores(settings: Settings, run_dir: RunDir, phase: str) -> list[str]:
-    """Return the wanted evaluators whose scores of an encoder are not in the run directory."""
-    return _found(settings, run_dir, phase)[2]
-
-
-def _found(settings: Settings, run_dir: RunDir, phase: str) -> tuple[dict[str, str], dict[str, ScoreFile], list[str]]:
-    """Return the keys of wanted scores by evaluator, the scores that are there by key, and whose are missing."""
-    wanted = {name: score_id(settings, name, phase) for name in settings.evaluation.evaluators}
+    """Return the wanted evaluators of which scores of an encoder, on any budget of labels, are not in the directory."""
     there = {scores.key: scores for scores in read_scores(run_dir) if _is_whole(settings, scores)}
-    return wanted, there, [name for name, key in wanted.items() if key not in there]
+
+    def is_there(name: str, budget: Budget | None) -> bool:
+        whole = there.get(score_id(settings, name, phase))
+        once = whole is not None and not whole.fits_labels
+        return once or score_id(settings, name, phase, budget) in there
+
+    wanted = budgets(settings.evaluation)
+    return [name for name in settings.evaluation.evaluators if not all(is_there(name, budget) for budget in wanted)]
 
 
 def _is_whole(settings: Settings, scores: ScoreFile) -> bool:
@@ -113,8 +134,9 @@ def _plain(scores: Mapping[str, Score]) -> Metrics:
 
 
 def flat(files: Sequence[ScoreFile]) -> dict[str, float]:
-    """Return the test metrics of files by `<eval>/<metric>`."""
-    return {f"{file.evaluator}/{name}": entry["value"] for file in files for name, entry in file.test.items()}
+    """Return the test metrics of files on all labels by `<eval>/<metric>`."""
+    whole = [file for file in files if file.labels is None]
+    return {f"{file.evaluator}/{name}": entry["value"] for file in whole for name, entry in file.test.items()}
 
 
 def metrics_of(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, float]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dinodiet.config.groups import PHASES
+from dinodiet.config.groups import BUDGET, PHASES
 from dinodiet.errors import UserError
 from dinodiet.io.files import is_interval, is_number, read_json, write_json
 from dinodiet.store.protocol import difference
 from dinodiet.store.rundir import RunDir
 
 FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
+BUDGET_KINDS = ("per_class", "fraction")
 Metrics = dict[str, dict[str, Any]]  # by name: value, better, kind, perhaps interval and note (`dinodiet.types.Score`)
 
 
@@ -32,6 +33,9 @@ class ScoreFile:
         skipped: why there are no scores, or None.
         artefacts: figures and tables, relative to the run directory.
         protocol: how the scores were measured, where that is recorded; see `dinodiet.store.protocol`.
+        labels: which images of train were given: `per_class` or `fraction`, `rule` and `seed` of the draw, how many
+            (`images`, of so many `of`), and a `digest` of their positions; None: all.
+        fits_labels: whether the evaluator uses labels of train at all; if not, its scores are those of every budget.
         written: seconds since the epoch; of two evaluations with one name the first keeps the plain name.
     """
 
@@ -45,6 +49,8 @@ class ScoreFile:
     skipped: str | None = None
     artefacts: list[str] = field(default_factory=list)
     protocol: dict[str, Any] | None = None
+    labels: dict[str, Any] | None = None
+    fits_labels: bool = True
     written: float = field(default_factory=time.time)
 
 
@@ -68,8 +74,16 @@ def _scores(content: dict[str, Any]) -> ScoreFile | None:
         return None
     texts = all(isinstance(word, str) for word in (scores.key, scores.evaluator, scores.phase, *scores.artefacts))
     whole = texts and isinstance(scores.settings, dict) and is_number(scores.written)
-    whole = whole and (scores.protocol is None or isinstance(scores.protocol, dict))
+    whole = _is_budget(scores.labels) and whole and (scores.protocol is None or isinstance(scores.protocol, dict))
     return scores if whole and _are_metrics(scores.test) and _are_metrics(scores.val or {}) else None
+
+
+def _is_budget(labels: Any) -> bool:
+    return labels is None or (
+        isinstance(labels, dict)
+        and {"seed", "images", "of", "rule"} <= labels.keys()
+        and any(is_number(labels.get(kind)) for kind in BUDGET_KINDS)
+    )
 
 
 def _are_metrics(found: Any) -> bool:
@@ -86,7 +100,8 @@ def _are_metrics(found: Any) -> bool:
 def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
     """Return what `results.json` says of a run's scores: metrics and what belongs to them by phase, and their files.
 
-    `refused` says why the scores of an evaluator before and after the training are not to be subtracted.
+    `refused` says why the scores of an evaluator before and after the training are not to be subtracted. Those
+    on a budget of labels are rows of their own, in `budgets`; `label_free` are evaluations without labels of train.
     """
     found: dict[str, Any] = {
         "initial": {},
@@ -100,11 +115,20 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
         "skipped": {},
         "refused": {},
         "evaluations": {},
+        "budgets": [],
+        "label_free": [],
     }
-    names = _names([scores for scores in files if scores.phase in PHASES])
-    found["refused"] = _refused(names)
+    kept = [scores for scores in files if scores.phase in PHASES]
+    names = _names(kept)
+    found["refused"] = _refused([one for one in names if one[0].labels is None])
+    found["budgets"] = budget_rows(kept)
     for scores, name in names:
         found["evaluations"][scores.key] = scores.val is not None or scores.skipped is not None
+        found["better"] |= {f"{name}/{key}": m["better"] for key, m in scores.test.items() if m["kind"] == "metric"}
+        if not scores.fits_labels:
+            found["label_free"].append(scores.key)
+        if scores.labels is not None:
+            continue
         if scores.skipped is not None:
             found["skipped"][name] = scores.skipped
         found[scores.phase] |= _values(name, scores.test, "metric")
@@ -113,7 +137,6 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
         found["diagnostics"][scores.phase] |= _values(name, scores.test, "diagnostic")
         found["intervals"][scores.phase] |= _known(name, scores.test, "interval")
         found["notes"][scores.phase] |= _known(name, scores.test, "note")
-        found["better"] |= {f"{name}/{key}": m["better"] for key, m in scores.test.items() if m["kind"] == "metric"}
     return found
 
 
@@ -123,6 +146,25 @@ def _refused(names: list[tuple[ScoreFile, str]]) -> dict[str, str]:
     both = [name for phase, name in sides if phase == PHASES[0] and (PHASES[1], name) in sides]
     told = {name: difference(sides[PHASES[0], name], sides[PHASES[1], name]) for name in both}
     return {name: reason for name, reason in told.items() if reason is not None}
+
+
+def budget_rows(files: Sequence[ScoreFile]) -> list[dict[str, Any]]:
+    """Return a row for each score on a budget of labels: evaluator, phase, budget, and metrics of test and val."""
+    return [_row(scores, name) for scores, name in _names(files) if scores.labels is not None]
+
+
+def _row(scores: ScoreFile, name: str) -> dict[str, Any]:
+    """Return the row of a score on a budget of labels."""
+    assert scores.labels is not None
+    return {
+        "evaluator": name,
+        "phase": scores.phase,
+        **{key: value for key, value in scores.labels.items() if key != "digest"},
+        "test": _values(name, scores.test, "metric"),
+        "val": _values(name, scores.val or {}, "metric"),
+        "settings": _values(name, scores.test, "setting"),
+        "skipped": scores.skipped,
+    }
 
 
 def read_results(run_dir: RunDir) -> dict[str, Any] | None:
@@ -151,9 +193,14 @@ def write_results(run_dir: RunDir, content: Mapping[str, Any]) -> dict[str, Any]
 
 
 def lacks(results: Mapping[str, Any], wanted: Iterable[str], *, validation: bool) -> bool:
-    """Return whether some of the wanted scores are not in a run's results, or not on the validation split."""
+    """Return whether some of the wanted scores are not in a run's results, or not on the validation split.
+
+    Of an evaluation that uses no labels of train, its one score serves every budget.
+    """
     there: Mapping[str, bool] = results.get("evaluations", {})
-    return any(key not in there or (validation and not there[key]) for key in wanted)
+    once = set(results.get("label_free", ()))
+    asked = {whole if (whole := key.partition(BUDGET)[0]) in once else key for key in wanted}
+    return any(key not in there or (validation and not there[key]) for key in asked)
 
 
 def _values(name: str, metrics: Metrics, kind: str) -> dict[str, float]:
@@ -169,7 +216,7 @@ def number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _names(files: list[ScoreFile]) -> list[tuple[ScoreFile, str]]:
+def _names(files: Sequence[ScoreFile]) -> list[tuple[ScoreFile, str]]:
     """Return every file with the name of its evaluator; where settings or dataset differ, the name says how."""
     first: dict[tuple[str, str | None], Mapping[str, Any]] = {}
     named = []

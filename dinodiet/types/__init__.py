@@ -20,11 +20,13 @@ from dinodiet.types.evaluation import (
     EncoderSplits,
     Evaluator,
     Report,
+    SaysFitsLabels,
     Score,
     Splits,
     TrainingEvaluator,
     TrainingSplits,
     Work,
+    fits_labels,
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
 from dinodiet.types.method import Method, ParamGroup, Views
@@ -57,6 +59,7 @@ __all__ = [
     "Report",
     "Rule",
     "Runtime",
+    "SaysFitsLabels",
     "Score",
     "Selection",
     "Splits",
@@ -69,4 +72,5 @@ __all__ = [
     "Views",
     "Work",
     "World",
+    "fits_labels",
 ]

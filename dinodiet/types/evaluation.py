@@ -184,6 +184,19 @@ class _Applicable(Protocol):
 
 
 @runtime_checkable
+class SaysFitsLabels(Protocol):
+    """An evaluator that says whether it uses labels of `train`; one that does not say so is taken to use them.
+
+    On several budgets of labels (`eval.labels_per_class`) one that does not is computed once.
+    """
+
+    @property
+    def fits_labels(self) -> bool:
+        """Return whether labels of `train` change the scores."""
+        ...
+
+
+@runtime_checkable
 class EmbeddingEvaluator(_Applicable, Protocol):
     """Scores embeddings. Settings are keyword-only arguments; equal settings give equal scores, which are cached."""
 
@@ -243,3 +256,8 @@ class TrainingEvaluator(_Applicable, Protocol):
 
 
 Evaluator = EmbeddingEvaluator | EncoderEvaluator | TrainingEvaluator
+
+
+def fits_labels(evaluator: Evaluator) -> bool:
+    """Return whether labels of `train` change the scores of an evaluator."""
+    return evaluator.fits_labels if isinstance(evaluator, SaysFitsLabels) else True

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class Estimator:
         _check_file(settings.model.get("weights"))
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
-            build_scorer(settings, opened.data, backbone, Runtime())
+            build_scorer(_on_known_labels(settings, opened), opened.data, backbone, Runtime())
             method = method_on_meta(settings, backbone, opened.data.spec)
         except NotOnDisk as error:  # the configuration of a model of the hub
             return Estimate(steps, note=one_line(error))
@@ -118,6 +118,13 @@ class Estimator:
         kept = [node, spec.image_size, spec.native_size]
         backbone: Backbone = self._once("model", kept, lambda: backbone_on_meta(node, spec))
         return copy.deepcopy(backbone)
+
+
+def _on_known_labels(settings: Settings, opened: _Opened) -> Settings:
+    """Return settings without budgets of labels where the labels are made up: classes may be smaller or larger."""
+    if opened.note is None:
+        return settings
+    return replace(settings, evaluation=replace(settings.evaluation, labels_per_class=None, label_fraction=None))
 
 
 def open_data(node: dict[str, Any]) -> _Opened:

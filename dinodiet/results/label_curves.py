@@ -1,0 +1,76 @@
+"""Scores over the number of labels, before and after the training, with 95 % intervals over seeds and draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from dinodiet.errors import UserError
+from dinodiet.results.budgets import on_budgets
+from dinodiet.results.runs import Run
+from dinodiet.results.table import Layout, as_text, ordered
+from dinodiet.results.tidy import tidy
+
+LEVEL = 0.95
+ARMS = {"initial": "before", "final": "after"}
+TRAINING = ("method", "schedule", "tuned")  # columns of which the scores before the training know nothing
+
+
+def label_curves(runs: Sequence[Run], column: str, metric: str, plan: Layout) -> pd.DataFrame:
+    """Return a metric over the labels: the layout's keys as text, arm, labels, mean, sd, n, low, high.
+
+    A pair of run seed and draw is one value; low and high are the ends of Student's t interval of their mean, NaN for
+    one value. The arm `before` is one line for all methods, in which equal values of one draw, as of seeds that share a
+    frozen backbone, count once. `column` is labels_per_class, where all labels stand at the mean number of images of a
+    class, or label_fraction, where they stand at 1.
+
+    Raises:
+        UserError: no run has scores on such budgets.
+    """
+    kept = [run for run in on_budgets(runs) if run.record.get(column) is not None or _is_whole(run)]
+    if not any(run.record.get(column) is not None for run in kept):
+        raise UserError(f"{column}: no run has scores on it; give eval.{column}=[...] to the runs")
+    known = _all_labels(kept, column)
+    keys = [key for key in plan.choices if key not in (column, "label_seed")]
+    frame = tidy(kept, [metric], [*keys, column, "label_seed"])
+    frame = frame[frame["phase"].isin(ARMS) & frame["value"].notna()].reset_index(drop=True)
+    whole = [known.get(place) for place in zip(frame["study"], frame["run"], strict=True)]
+    frame["labels"] = frame[column].astype(float).fillna(pd.Series(whole, index=frame.index, dtype=float))
+    frame = as_text(frame, keys).assign(arm=frame["phase"].astype(str).map(ARMS))
+    before = frame["arm"] == "before"
+    for key in [key for key in keys if key.partition(".")[0] in TRAINING]:
+        frame.loc[before, key] = ""
+    once = frame[before].drop_duplicates([*keys, "labels", "label_seed", "value"])
+    groups = pd.concat([once, frame[~before]]).groupby([*keys, "arm", "labels"], sort=False)["value"]
+    found = groups.agg(mean="mean", sd="std", n="count").reset_index()
+    found["low"], found["high"] = _interval(found, -1), _interval(found, 1)
+    lines = ordered(found[[*keys, "arm"]].drop_duplicates())
+    sorted_rows: pd.DataFrame = lines.merge(found.sort_values("labels"), on=[*keys, "arm"])
+    return sorted_rows
+
+
+def _is_whole(run: Run) -> bool:
+    return run.record.get("label_seed") is None and run.record.get("label_fraction") is None
+
+
+def _all_labels(runs: Sequence[Run], column: str) -> dict[tuple[Any, Any], float]:
+    """Return where all labels stand on the axis, by run."""
+    if column == "label_fraction":
+        return {(run.record["study"], run.record["run"]): 1.0 for run in runs}
+    found: dict[tuple[Any, Any], float] = {}
+    for run in runs:
+        amount, images, of = (run.record.get(key) for key in (column, "setting/labels/images", "setting/labels/of"))
+        if amount is not None and images:
+            found[run.record["study"], run.record["run"]] = float(str(of)) * float(str(amount)) / float(str(images))
+    return found
+
+
+def _interval(frame: pd.DataFrame, sign: int) -> pd.Series[float]:
+    from scipy import stats  # noqa: PLC0415 - takes a second
+
+    counts = frame["n"].where(frame["n"] > 1, math.nan)
+    ends: pd.Series[float] = frame["mean"] + sign * stats.t.ppf((1 + LEVEL) / 2, counts - 1) * frame["sd"] / counts**0.5
+    return ends
