@@ -17,12 +17,14 @@ from dinodiet.evals.score_cache import ReportCache, ScoreCache, encoder_key, sco
 from dinodiet.evals.splits import Embedder, LazyEncoderSplits, LazySplits, LazyTrainingSplits
 from dinodiet.features.embed import fingerprint
 from dinodiet.types import (
+    Backbone,
     Data,
     Evaluator,
     InputSpec,
     Report,
     Runtime,
     Score,
+    TokenEvaluator,
     TrainingEvaluator,
     Work,
 )
@@ -50,14 +52,22 @@ class Scorer:
     """Scores encoders on a dataset.
 
     `validation` also scores on val when test is scored, so that settings can be compared without looking at test. The
-    runtime's cache is the folder of embeddings and scores of frozen encoders that runs share.
+    runtime's cache is the folder of embeddings and scores of frozen encoders that runs share. `backbone` is what will
+    be scored, where that is known: evaluators that do not suit it are left out.
 
     Raises:
-        UserError: an evaluator's settings do not fit the data (on construction, before any work).
+        UserError: an evaluator's settings do not fit the data or backbone (on construction, before any work).
     """
 
     def __init__(
-        self, evaluators: Mapping[str, Evaluator], data: Data, input: InputSpec, runtime: Runtime, *, validation: bool
+        self,
+        evaluators: Mapping[str, Evaluator],
+        data: Data,
+        input: InputSpec,
+        runtime: Runtime,
+        *,
+        validation: bool,
+        backbone: Backbone | None = None,
     ) -> None:
         self.evaluators: dict[str, Evaluator] = {}
         self.skipped: dict[str, str] = {}
@@ -67,6 +77,8 @@ class Scorer:
             try:
                 with _under(name, evaluator):
                     evaluator.applies(data.spec, len(data.train))
+                    if backbone is not None and isinstance(evaluator, TokenEvaluator):
+                        evaluator.suits(backbone)
             except NotApplicable as reason:
                 self.skipped[name] = str(reason)
             else:
@@ -161,7 +173,9 @@ class Scorer:
         with _under(name, evaluator):
             assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
-                return evaluator(LazyEncoderSplits(embedder, reported, folder))
+                images = LazyEncoderSplits(embedder, reported, folder)
+                compute = functools.partial(evaluator, images)
+                return self._kept(evaluator, images, compute) if isinstance(evaluator, TokenEvaluator) else compute()
             splits = LazySplits(embedder, reported)
             return self._kept(evaluator, splits, functools.partial(evaluator, splits))
 

@@ -137,7 +137,8 @@ def build_scorer(settings: Settings, data: Data, backbone: Backbone, runtime: Ru
     """Return what scores encoders: all evaluators of the group `eval`."""
     nodes = settings.evaluation.evaluators
     evaluators = {name: build(node, f"eval.{name}")() for name, node in nodes.items()}
-    return Scorer(evaluators, data, backbone.input, runtime, validation=settings.evaluation.validation)
+    validation = settings.evaluation.validation
+    return Scorer(evaluators, data, backbone.input, runtime, validation=validation, backbone=backbone)
 
 
 def decode_once(settings: Settings, data: Data) -> Data:

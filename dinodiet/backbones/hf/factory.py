@@ -95,6 +95,7 @@ def hf_family(
     image_size: Side[int | None] = None,
     drop_path: BelowOne[float] = 0.0,
     family: Neutral[str | None] = None,
+    trains_class_token: Neutral[bool] = False,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> HFBackbone:
     """Build one size of a family of transformers for a dataset; it is planned without any file.
@@ -107,6 +108,7 @@ def hf_family(
             from the defaults of its `model_type`.
         processor_config: likewise preprocessor_config.json: size, mean, deviation, interpolation.
         licence: of the released weights.
+        trains_class_token: whether the loss of the pretraining reads the class token.
         feature, weights, weights_prefix, image_size, drop_path, family, published: as in `hf_backbone`.
 
     Raises:
@@ -124,7 +126,11 @@ def hf_family(
         images = processor_config if asked is None else read_json(asked)
     source = Source(weights, weights_prefix, repository)
     told = Description(
-        family=family, size=str(size), licence=licence_of(repository) or licence, published=published or {}
+        family=family,
+        size=str(size),
+        licence=licence_of(repository) or licence,
+        published=published or {},
+        trains_class_token=trains_class_token,
     )
     chosen, taken = architecture(facts, whose), processor(images, whose)
     return built(spec, chosen, taken, source, told, feature, image_size, drop_path)
