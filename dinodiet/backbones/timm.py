@@ -10,7 +10,7 @@ from typing import Any, Literal
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from dinodiet.backbones import positions
+from dinodiet.backbones import positions, timm_tokens
 from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the models of timm
 from dinodiet.backbones.blocks import find_blocks
 from dinodiet.backbones.drop_path import set_drop_path
@@ -19,6 +19,7 @@ from dinodiet.backbones.timm_export import timm_targets
 from dinodiet.backbones.timm_models import (
     Feature,
     check_takes,
+    choose,
     create,
     divisor_of_crops,
     embed,
@@ -35,7 +36,7 @@ from dinodiet.config.signature import BySize, Neutral
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset
 from dinodiet.io.declare import declares
-from dinodiet.types import DataSpec, Description, ExportTarget, InputSpec, Unexportable
+from dinodiet.types import DataSpec, Description, ExportTarget, InputSpec, TokenLayout, Tokens, Unexportable
 
 
 class TimmBackbone(nn.Module):
@@ -69,6 +70,18 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (B, embed_dim) of images (B, 3, s, s) in 0..1."""
         return embed(self.model, self.feature, self.normalize(images))
+
+    def token_layout(self) -> TokenLayout:
+        """Return how its tokens look: see `dinodiet.backbones.timm_tokens`."""
+        return timm_tokens.layout(self.model)
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """Return the tokens of images (B, 3, s, s) in 0..1."""
+        return timm_tokens.tokens(self.model, self.normalize(images))
+
+    def class_tokens(self, images: Tensor, last: int) -> Tensor:
+        """Return the class tokens (B, last * D) of the last blocks."""
+        return timm_tokens.class_tokens(self.model, self.normalize(images), last)
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         """Return the transformer blocks or convolution stages from input to output: see `dinodiet.backbones.blocks`."""
@@ -109,6 +122,7 @@ def timm_backbone(
     drop_path: BelowOne[float] = 0.0,
     model_args: dict[str, Any] | None = None,
     family: Neutral[str | None] = None,
+    trains_class_token: Neutral[bool] = False,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
 ) -> TimmBackbone:
     """Build one size of a family of timm's models for a dataset.
@@ -127,6 +141,7 @@ def timm_backbone(
         drop_path: rate of stochastic depth in the last block while training.
         model_args: more arguments of timm's model.
         family: what its sizes are called together.
+        trains_class_token: whether the loss of the pretraining reads the class token.
         published: frozen scores to check an installation against, by dataset and metric.
 
     Raises:
@@ -135,14 +150,11 @@ def timm_backbone(
     name, cfg = find_model(str(size), names)
     side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
-    model = create(name, args)
-    set_drop_path(model, drop_path)
-    _choose(feature, model, name)
-    divisor = _patch_side(model) if cfg.fixed_input_size else 1
-    expected = expected_input(spec, cfg, side, divisor, weights)
+    model = _without_weights(name, args, feature, drop_path)
+    expected = expected_input(spec, cfg, side, _patch_side(model) if cfg.fixed_input_size else 1, weights)
     if not takes_any_size(name):
         check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
-        expected = replace(expected, divisor=divisor_of_crops(name, args, feature, side, divisor))
+        expected = replace(expected, divisor=divisor_of_crops(name, args, feature, side, expected.divisor))
     resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)
     told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
     description = Description(
@@ -152,6 +164,7 @@ def timm_backbone(
         licence=cfg.license,
         published=published or {},
         details={"weights": told, "positions": str(resizing or "")},
+        trains_class_token=trains_class_token,
     )
     return TimmBackbone(model, feature=feature, input=expected, description=description, made=(name, args))
 
@@ -184,28 +197,18 @@ def _transformer_args(
     return args
 
 
+def _without_weights(name: str, args: dict[str, Any], feature: Feature, drop_path: float) -> Any:
+    model = create(name, args)
+    set_drop_path(model, drop_path)
+    choose(feature, model, name)
+    return model
+
+
 def _patch_side(model: Any) -> int:
     """Return the side of the patches that a model cuts its input into, 1 where it says none."""
     stem = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
     side = getattr(stem, "patch_size", 1)
     return int(side[0] if isinstance(side, tuple) else side)
-
-
-def _choose(feature: Feature, model: Any, name: str) -> None:
-    """See that a model has a feature, and leave out the attention pooling that it may not depend on.
-
-    Raises:
-        UserError: it has not.
-    """
-    choices = ["pooled"]
-    if hasattr(model, "num_prefix_tokens"):
-        tokens = ["cls"] if getattr(model, "cls_token", None) is not None else []
-        learned = ["map"] if getattr(model, "attn_pool", None) is not None else []
-        choices = [*tokens, "mean_patch", *learned, "pooled"]
-    if feature not in choices:
-        raise UserError(f"feature: {feature!r} does not exist for {name}; choose from: {', '.join(choices)}")
-    if feature in ("cls", "mean_patch") and getattr(model, "attn_pool", None) is not None:
-        model.attn_pool = None  # else it would be trained without gradients
 
 
 def _whose(spec: DataSpec) -> str:

@@ -112,6 +112,23 @@ def _refused(args: Mapping[str, Any], error: Exception) -> str:
     return next((key for arg, key in own.items() if arg in args and f"'{arg}'" in str(error)), "model_args")
 
 
+def choose(feature: Feature, model: Any, name: str) -> None:
+    """See that a model has a feature, and leave out the attention pooling that it may not depend on.
+
+    Raises:
+        UserError: it has not.
+    """
+    choices = ["pooled"]
+    if hasattr(model, "num_prefix_tokens"):
+        tokens = ["cls"] if getattr(model, "cls_token", None) is not None else []
+        learned = ["map"] if getattr(model, "attn_pool", None) is not None else []
+        choices = [*tokens, "mean_patch", *learned, "pooled"]
+    if feature not in choices:
+        raise UserError(f"feature: {feature!r} does not exist for {name}; choose from: {', '.join(choices)}")
+    if feature in ("cls", "mean_patch") and getattr(model, "attn_pool", None) is not None:
+        model.attn_pool = None  # else it would be trained without gradients
+
+
 def embed_dim(model: Any, feature: Feature) -> int:
     """Return the width of the embeddings."""
     return int(model.head_hidden_size if feature in ("pooled", "map") else model.num_features)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from dinodiet.config.ranges import Between, Range, Seed
 from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.held_out import fifth
 from dinodiet.evals.metrics import accuracy, macro_auroc, measured
 from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.types import DataSpec, Embeddings, Score, Splits
 
 Normalize = Literal["l2", "standardize", "none"]
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
-HELD_OUT = 5  # without a validation split one image in five chooses C
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +154,9 @@ def _normalizer(normalize: Normalize, train: Tensor) -> Callable[[Tensor], Tenso
 
 
 def _split(train: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
-    """Return four fifths to fit and one to choose C on: every fifth image in an order by class, random within."""
-    labels, order = train.labels, torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    if not train.multilabel:
-        order = order[labels[order].argsort(stable=True)]
-    held_out = torch.arange(len(train)) % HELD_OUT == HELD_OUT // 2
+    """Return four fifths to fit and one to choose C on."""
     fitted, chosen = (
-        replace(train, features=train.features[rows], labels_or_none=labels[rows])
-        for rows in (order[~held_out], order[held_out])
+        replace(train, features=train.features[rows], labels_or_none=train.labels[rows])
+        for rows in fifth(train.labels, seed)
     )
     return fitted, chosen

@@ -20,12 +20,14 @@ from dinodiet.evals.score_cache import ReportCache, ScoreCache, encoder_key, sco
 from dinodiet.evals.splits import Embedder, LazyEncoderSplits, LazySplits, LazyTrainingSplits
 from dinodiet.features.embed import fingerprint
 from dinodiet.types import (
+    Backbone,
     Data,
     Evaluator,
     InputSpec,
     Report,
     Runtime,
     Score,
+    TokenEvaluator,
     TrainingEvaluator,
     Work,
     fits_labels,
@@ -58,11 +60,12 @@ class Scorer:
 
     `budgets` are the budgets of labels to score with, each a part of train; None stands for all of it. `validation`
     also scores on val when test is scored, so that settings can be compared without looking at test. The runtime's
-    cache is the folder of embeddings and scores of frozen encoders that runs share.
+    cache is the folder of embeddings and scores of frozen encoders that runs share. `backbone` is what will be scored,
+    where that is known: evaluators that do not suit it are left out.
 
     Raises:
-        UserError: an evaluator's settings do not fit the data, or a budget of labels does not (on construction, before
-            any work).
+        UserError: an evaluator's settings do not fit the data or backbone, or a budget of labels does not (on
+            construction, before any work).
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Scorer:
         *,
         validation: bool,
         budgets: Sequence[Budget | None] = (None,),
+        backbone: Backbone | None = None,
     ) -> None:
         self.evaluators: dict[str, Evaluator] = {}
         self.skipped: dict[str, str] = {}
@@ -84,7 +88,7 @@ class Scorer:
         self._asked: dict[Asked, str | None] = {}  # with the reason where it is left out
         for name, evaluator in evaluators.items():
             _refuse_other_contracts(name, evaluator)
-            reason = self._left_out(name, evaluator, None)
+            reason = self._left_out(name, evaluator, None) or _unsuited(name, evaluator, backbone)
             if reason is None:
                 self.evaluators[name] = evaluator
             else:
@@ -236,7 +240,9 @@ class Scorer:
         with _under(name, evaluator):
             assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
-                return evaluator(LazyEncoderSplits(embedder, reported, positions, folder))
+                images = LazyEncoderSplits(embedder, reported, positions, folder)
+                compute = functools.partial(evaluator, images)
+                return self._kept(evaluator, images, compute) if isinstance(evaluator, TokenEvaluator) else compute()
             splits = LazySplits(embedder, reported, positions)
             return self._kept(evaluator, splits, functools.partial(evaluator, splits))
 
@@ -265,6 +271,17 @@ def flat(
 def values(scores: Mapping[str, Score]) -> dict[str, float]:
     """Return scores without what is known about them."""
     return {name: score.value for name, score in scores.items()}
+
+
+def _unsuited(name: str, evaluator: Evaluator, backbone: Backbone | None) -> str | None:
+    """Return why an evaluator that reads tokens cannot score a backbone; None where it can, or it is not known."""
+    if backbone is not None and isinstance(evaluator, TokenEvaluator):
+        try:
+            with _under(name, evaluator):
+                evaluator.suits(backbone)
+        except NotApplicable as reason:
+            return str(reason)
+    return None
 
 
 def _own(asked: Asked) -> str:

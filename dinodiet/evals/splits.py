@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from dinodiet.data.images import Subset
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed
-from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime, Work
+from dinodiet.features.tokens import TokenFiles
+from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime, Splits, TokenTable, Work
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Embedder:
     runtime: Runtime
     fingerprint: str | None = None
     _embedded: dict[str, Embeddings] = field(default_factory=dict)
+    _tokens: dict[str, TokenTable] = field(default_factory=dict)
+    _others: dict[str, Embedder] = field(default_factory=dict)
 
     def images(self, name: str) -> Images:
         """Return the images of a split: train, val or test."""
@@ -59,6 +62,19 @@ class Embedder:
             with tqdm(total=len(images), desc=f"embedding {name}", unit="img", leave=False, delay=2) as bar:
                 self._embedded[name] = self._embed(images, bar.update)
         return self._embedded[name]
+
+    def tokens(self, name: str) -> TokenTable:
+        """Return the tokens of a split."""
+        if name not in self._tokens:
+            files = TokenFiles(self.encoder, self.input, self.runtime, self.fingerprint)
+            self._tokens[name] = files.table(self.images(name), name)
+        return self._tokens[name]
+
+    def by(self, module: nn.Module, name: str) -> Embedder:
+        """Return the embedder of another module, which reads this encoder in a way that has a name."""
+        fingerprint = None if self.fingerprint is None else f"{self.fingerprint} {name}"
+        other = Embedder(module, self.data, self.input, self.runtime, fingerprint)
+        return self._others.setdefault(name, other)
 
     def others(self, images: Images) -> Embeddings:
         """Return the embeddings, without labels, of images that are no split of the dataset."""
@@ -160,6 +176,29 @@ class LazyEncoderSplits(LazySplits):
     def spec(self) -> DataSpec:
         """Return the facts about the dataset."""
         return self.embedder.data.spec
+
+    @property
+    def train_tokens(self) -> TokenTable:
+        """Return the tokens of `train`; of a part of it they are copied into memory."""
+        whole = self.embedder.tokens("train")
+        if self.positions is None:
+            return whole
+        labels = None if whole.labels is None else whole.labels[self.positions]
+        return replace(whole, values=whole.values[self.positions], labels=labels)
+
+    @property
+    def val_tokens(self) -> TokenTable | None:
+        """Return the tokens of `val`."""
+        return None if self.chosen_on is None else self.embedder.tokens(self.chosen_on)
+
+    @property
+    def test_tokens(self) -> TokenTable:
+        """Return the tokens of `test`."""
+        return self.embedder.tokens(self.reported)
+
+    def embedded_by(self, module: nn.Module, name: str) -> Splits:
+        """Return these splits as another module embeds them."""
+        return LazySplits(self.embedder.by(module, name), self.reported, self.positions)
 
     @property
     def train_images(self) -> Images:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from dinodiet.config.ranges import Range, Seed
 from dinodiet.data.images import fetch
 from dinodiet.errors import UserError
 from dinodiet.features.embed import fingerprint, in_order
+from dinodiet.io.bars import interval
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.room import check_room
@@ -223,8 +223,7 @@ def _announce(views: int, missing: int, size: int, folder: Path) -> None:
 
 
 def _bar(total: int) -> tqdm[Any]:
-    interval = 0.1 if sys.stderr.isatty() else 30.0  # in a log file a line every half minute
-    return tqdm(total=total, desc="trunk cache", unit="img", mininterval=interval, disable=total == 0)
+    return tqdm(total=total, desc="trunk cache", unit="img", mininterval=interval(), disable=total == 0)
 
 
 def _complete(path: Path, size: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from dinodiet.io.bars import interval
 from dinodiet.io.leaving import leave_now, signals_to
 from dinodiet.run import learning
 from dinodiet.store.rundir import RunDir
@@ -154,5 +154,5 @@ class Monitor:
 
 def _progress(clock: Clock) -> tqdm[Any]:
     """Return a live bar on a terminal; in a log file it is a line every half minute."""
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    return tqdm(total=clock.total_steps, initial=clock.step, desc="training", unit="step", mininterval=interval)
+    every = interval()
+    return tqdm(total=clock.total_steps, initial=clock.step, desc="training", unit="step", mininterval=every)

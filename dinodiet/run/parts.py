@@ -136,6 +136,7 @@ def build_scorer(settings: Settings, data: Data, backbone: Backbone, runtime: Ru
         runtime,
         validation=settings.evaluation.validation,
         budgets=budgets(settings.evaluation),
+        backbone=backbone,
     )
 
 

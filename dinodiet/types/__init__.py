@@ -1,6 +1,6 @@
 """What the parts hand each other, and the contracts that they keep: one import for all of them."""
 
-from dinodiet.types.backbone import Backbone, Description, Splittable
+from dinodiet.types.backbone import Backbone, Description, Splittable, Tokened, TokenLayout, Tokens
 from dinodiet.types.data import (
     Batch,
     Channels,
@@ -23,6 +23,8 @@ from dinodiet.types.evaluation import (
     SaysFitsLabels,
     Score,
     Splits,
+    TokenEvaluator,
+    TokenTable,
     TrainingEvaluator,
     TrainingSplits,
     Work,
@@ -65,6 +67,11 @@ __all__ = [
     "Splits",
     "Splittable",
     "Statistics",
+    "TokenEvaluator",
+    "TokenLayout",
+    "TokenTable",
+    "Tokened",
+    "Tokens",
     "Tracker",
     "TrainingEvaluator",
     "TrainingSplits",

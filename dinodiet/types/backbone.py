@@ -19,7 +19,7 @@ class Description:
     embeddings are kept under it. `licence` is that of the released weights. `published` holds scores to expect of the
     frozen backbone, by dataset and metric. `details` are lines that a run prints about it. `rebuilds` are plain
     settings that its node lacks and that build it again, without files that a machine may not have: a run keeps them
-    with its weights.
+    with its weights. `trains_class_token` says that the loss of its pretraining reads the class token.
     """
 
     signature: str = ""
@@ -29,6 +29,7 @@ class Description:
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
     rebuilds: Mapping[str, Any] = field(default_factory=dict)
+    trains_class_token: bool = False
 
 
 @runtime_checkable
@@ -70,4 +71,51 @@ class Splittable(Protocol):
 
     def rest(self, hidden: tuple[Tensor, ...], first: int, side: int) -> Tensor:
         """Return the embeddings from these tensors, of images of `side` pixels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the last layer of a network makes of B images, after the final norm: what its own readout reads.
+
+    `class_token` (B, D), None where there is none; `registers` (B, R, D), all others that are no patches; `patches`
+    (B, N, D), row by row.
+    """
+
+    class_token: Tensor | None
+    registers: Tensor
+    patches: Tensor
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """The tokens of a network: their width, whether one is a class token, and how many layers can be read."""
+
+    width: int
+    class_token: bool
+    depth: int
+
+
+@runtime_checkable
+class Tokened(Protocol):
+    """A backbone that shows the tokens which its embedding is made of."""
+
+    def token_layout(self) -> TokenLayout:
+        """Return how its tokens look, without a forward pass.
+
+        Raises:
+            NotApplicable: this network has none, as those of convolutions.
+        """
+        ...
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """Return the tokens of images (B, 3, h, w) in 0..1."""
+        ...
+
+    def class_tokens(self, images: Tensor, last: int) -> Tensor:
+        """Return the class tokens of the last layers, from the earliest on: (B, last * D), each after the final norm.
+
+        Raises:
+            NotApplicable: there is no class token, or the network does not show its layers.
+        """
         ...

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from dinodiet.errors import NotApplicable
+from dinodiet.types.backbone import Backbone
 from dinodiet.types.data import DataSpec, Images, InputSpec
 from dinodiet.types.runtime import Runtime
 
@@ -39,6 +40,21 @@ class Embeddings:
 
 
 Kind = Literal["metric", "setting", "diagnostic"]
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The tokens of a split in sample order: bf16 (N, T, D) on the CPU, mapped from a file; `labels` of `Images`.
+
+    Where there is a `class_token` it is the first of the T; all others are patches.
+    """
+
+    values: Tensor
+    class_token: bool
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True)
@@ -154,6 +170,28 @@ class EncoderSplits(Splits, Protocol):
         ...
 
     @property
+    def train_tokens(self) -> TokenTable:
+        """Return the tokens of `train`, of an encoder that is `Tokened`."""
+        ...
+
+    @property
+    def val_tokens(self) -> TokenTable | None:
+        """Return the tokens of `val`."""
+        ...
+
+    @property
+    def test_tokens(self) -> TokenTable:
+        """Return the tokens of `test`."""
+        ...
+
+    def embedded_by(self, module: nn.Module, name: str) -> Splits:
+        """Return these splits as another module embeds them, one that reads the encoder; each is embedded once.
+
+        `name` tells apart what the modules make of one encoder: embeddings are kept under it.
+        """
+        ...
+
+    @property
     def folder(self) -> Path | None:
         """Return the folder of artefacts, which exists; None where none are kept."""
         ...
@@ -251,6 +289,20 @@ class TrainingEvaluator(_Applicable, Protocol):
         Raises:
             NotApplicable: the scores make no sense for these splits.
             Preempted: it was told to stop, and has kept where it is.
+        """
+        ...
+
+
+@runtime_checkable
+class TokenEvaluator(EncoderEvaluator, Protocol):
+    """Scores the tokens of an encoder, which not every one has, and writes no artefacts: its scores are cached too."""
+
+    def suits(self, encoder: Backbone) -> None:
+        """Refuse an encoder that cannot be scored; called before the first step.
+
+        Raises:
+            NotApplicable: it has no such tokens; the evaluator is left out.
+            UserError: a setting does not fit it; the message begins with the argument's name.
         """
         ...
 

@@ -24,6 +24,15 @@ from tests.places import CONF
 
 EVALS = names("eval")
 NEEDED = {"reference": ("dataset@eval.reference.dataset=digits",)}  # words without which one is left out
+# What makes an evaluator fit the backbone of a tiny run, of two blocks 24 wide, and quick.
+QUICK = {
+    "attentive": (
+        "eval.attentive.pooling.queries=4",
+        "eval.attentive.training.epochs=1",
+        "eval.attentive.training.min_steps=5",
+    ),
+    "linear_last_blocks": ("eval.linear_last_blocks.blocks=2",),
+}
 
 
 def evaluator(name: str) -> Any:
@@ -52,7 +61,7 @@ def test_a_file_states_the_defaults_of_its_class(name: str) -> None:
 def quick(name: str) -> list[str]:
     """Return the overrides that choose an evaluator; one that trains takes a few steps."""
     trains = evaluator(name).needs == "training"
-    return [f"eval={name}", *([f"eval.{name}.steps=2", f"eval.{name}.seeds=2"] if trains else [])]
+    return [f"eval={name}", *QUICK.get(name, ()), *([f"eval.{name}.steps=2", f"eval.{name}.seeds=2"] if trains else [])]
 
 
 @pytest.mark.parametrize("name", EVALS)

@@ -78,9 +78,7 @@ def built(
     kind = chosen_feature(feature, chosen.type, output)
     expected = expected_input(spec, cfg, side, _divisor(probe, chosen, output, side), source.weights)
     width = output.pooler if kind in ("pooler", "map") else output.tokens and output.tokens[-1]
-    make = partial(
-        HFBackbone, feature=kind, prefix=output.prefix, embed_dim=width or 0, input=expected, flipped=taken.flipped
-    )
+    make = partial(HFBackbone, feature=kind, output=output, embed_dim=width or 0, input=expected, flipped=taken.flipped)
     whole = make(probe, description=told)
     unused = [name.removeprefix("model.") for name in unused_parameters(whole, side)]
     path = source.path()

@@ -92,6 +92,7 @@ def hf_family(
     image_size: Side[int | None] = None,
     drop_path: BelowOne[float] = 0.0,
     family: Neutral[str | None] = None,
+    trains_class_token: Neutral[bool] = False,
     published: Neutral[dict[str, dict[str, float]] | None] = None,
     kept: dict[str, str] | None = None,
 ) -> HFBackbone:
@@ -105,6 +106,7 @@ def hf_family(
             from the defaults of its `model_type`.
         processor_config: likewise preprocessor_config.json: size, mean, deviation, interpolation.
         licence: of the released weights.
+        trains_class_token: whether the loss of the pretraining reads the class token.
         feature, weights, weights_prefix, image_size, drop_path, family, published, kept: as in `hf_backbone`.
 
     Raises:
@@ -120,5 +122,11 @@ def hf_family(
     else:
         facts = kept_facts(kept, name)
     source = Source(weights, weights_prefix, name, facts.revision)
-    told = Description(family=family, size=str(size), licence=licence, published=published or {})
+    told = Description(
+        family=family,
+        size=str(size),
+        licence=licence,
+        published=published or {},
+        trains_class_token=trains_class_token,
+    )
     return built(spec, facts, source, told, feature, image_size, drop_path)

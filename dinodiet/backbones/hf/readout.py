@@ -25,13 +25,15 @@ _CLASS_TOKEN = ("vit", "deit", "vit_msn", "vit_mae", "dinov2", "dinov2_with_regi
 class Output:
     """What a model returns for one image: shapes.
 
-    `tokens`: (1, T, C), or None; `prefix` of the T are no patches; `class_token`: the first is one; `pooler`: its
-    width, None where there is none; `attention`: it is attention pooling.
+    `tokens`: (1, T, C), or None; `prefix` of the T are no patches; `class_token`: the first is one; `attends`: they
+    attend to each other, and are no positions of a convolution's map; `pooler`: its width, None where there is none;
+    `attention`: it is attention pooling.
     """
 
     tokens: tuple[int, ...] | None
     prefix: int
     class_token: bool
+    attends: bool
     pooler: int | None
     attention: bool
 
@@ -57,9 +59,15 @@ def output_of(model: Any, found: Any, side: int) -> Output:
         tokens=tokens,
         prefix=prefix,
         class_token=prefix > int(getattr(model.config, "num_register_tokens", 0) or 0),
+        attends=tokens is not None and states.ndim == 3 and _has(model, "Attention"),
         pooler=None if pooled is None else int(pooled.flatten(1).shape[1]),
-        attention=pooled is not None and any("AttentionPooling" in type(part).__name__ for part in model.modules()),
+        attention=pooled is not None and _has(model, "AttentionPooling"),
     )
+
+
+def _has(model: Any, word: str) -> bool:
+    """Return whether the class of a part is named so."""
+    return any(word in type(part).__name__ for part in model.modules())
 
 
 def chosen_feature(asked: Feature, kind: str, output: Output) -> Feature:
