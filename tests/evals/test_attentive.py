@@ -161,7 +161,7 @@ def test_a_candidate_that_diverges_is_not_chosen() -> None:
 def test_of_a_budget_of_labels_only_its_images_are_fitted() -> None:
     last = LastBlocks(blocks=2, evaluator=Linear(C=1.0, normalize="none"))
     evaluators: dict[str, Evaluator] = {"last": last, "attentive": PROBE}
-    images, encoder, few = data(), Squares(), Budget("per_class", 20, "balanced", 0)
+    images, encoder, few = data(), Squares(), Budget("per_class", 2, "balanced", 0)
     make = partial(Scorer, evaluators, input=encoder.input, runtime=Runtime(batch_size=32), validation=False)
     whole = make(images, budgets=[None, few])
     found = dict(whole.scores(Squares(), whole.asked))
