@@ -20,7 +20,8 @@ from typing import Any
 
 from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.groups import BUDGET, COMMAND, EVALUATION_DATASET, PHASES
-from dinodiet.config.precheck import signature_of
+from dinodiet.config.parent import by_content
+from dinodiet.config.precheck import constant_of, signature_of
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 
@@ -30,8 +31,16 @@ DIGITS = 8  # of a digest, in hexadecimal
 def training_identity(settings: Settings) -> dict[str, Any]:
     """Return what changes the trained weights, as plain values in one form."""
     parts = {group: settings.plain[group] for group in ("model", "dataset", "method", "schedule")}
+    parts["model"] = by_content(parts["model"])
+    if not trains(settings):
+        parts["schedule"] = {}
     identity = {group: canonical(_relative(node, settings.data_dir)) for group, node in parts.items()}
     return {**identity, "seed": settings.seed, "precision": settings.precision}
+
+
+def trains(settings: Settings) -> bool:
+    """Return whether the method takes steps, as far as its source tells; see `dinodiet.types.Method`."""
+    return bool(constant_of(str(settings.method["_target_"]), "trains", True))
 
 
 def evaluation_identity(settings: Settings, name: str, phase: str) -> dict[str, Any]:
@@ -56,6 +65,12 @@ def score_id(settings: Settings, name: str, phase: str, budget: Budget | None = 
     """
     whole = f"{phase}_{name}_{digest(evaluation_identity(settings, name, phase))}"
     return whole if budget is None else f"{whole}{BUDGET}{budget.name}"
+
+
+def classifier_id(settings: Settings, name: str, phase: str) -> str:
+    """Return the name of the score of the classifier that a run trains itself, on the data that it is trained on."""
+    what = {"dataset": canonical(_relative(settings.dataset, settings.data_dir)), "precision": settings.precision}
+    return f"{phase}_{name}_{digest({**what, 'phase': phase})}"
 
 
 def wanted_scores(settings: Settings) -> list[str]:
@@ -94,7 +109,7 @@ def _dataset_label(choice: str, node: Node) -> str:
 
 def embeddings_identity(settings: Settings) -> dict[str, Any]:
     """Return what embeddings that mode=embed writes depend on, with their format; a checkpoint goes by its name."""
-    nodes = {"model": settings.model, "dataset": settings.evaluation_dataset}
+    nodes = {"model": by_content(settings.model), "dataset": settings.evaluation_dataset}
     what = {group: canonical(_relative(node, settings.data_dir)) for group, node in nodes.items()}
     how = {"seed": settings.seed, "precision": settings.precision, "format": settings.embed.format}
     return {**what, "checkpoint": checkpoint_label(settings), "tower": settings.tower, **how}

@@ -70,6 +70,20 @@ def hints_of(target: str) -> Hints:
     return (signature_of(target) or ({}, {}))[1]
 
 
+def constant_of(target: str, name: str, default: Any) -> Any:
+    """Return the constant that a class gives an attribute, as far as its source tells, or else the default."""
+    module, _, found = target.rpartition(".")
+    definition = _find(module, found)
+    body = definition[0].body if definition is not None and isinstance(definition[0], ast.ClassDef) else []
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=key)], value=value) if key == name:
+                return ast.literal_eval(value)
+            case ast.AnnAssign(target=ast.Name(id=key), value=ast.expr() as value) if key == name:
+                return ast.literal_eval(value)
+    return default
+
+
 def defined(target: str) -> bool:
     """Return whether a dotted name is a function or class that the source of its module defines, or a part of it does.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dinodiet.config.ranges import AtLeastOne, Between, Fraction, Seed, Side
 from dinodiet.data.images import HeldOut, Subset, TensorImages, files_of
+from dinodiet.data.labelled import fraction, nested_per_class
 from dinodiet.data.shared import tell_shared
 from dinodiet.data.splits import grouped_split
 from dinodiet.data.splits import limit as limit_positions
@@ -63,6 +64,8 @@ def open_dataset(
     split_seed: Seed[int] = 0,
     image_size: Side[int | None] = None,
     normalization: Literal["checkpoint", "dataset"] | dict[str, list[Fraction[float]]] = "checkpoint",
+    label_fraction: Fraction[float | None] = None,
+    labels_per_class: AtLeastOne[int | None] = None,
 ) -> Data:
     """Return the source as a run uses it.
 
@@ -74,8 +77,11 @@ def open_dataset(
     equally many of each class, or in proportion (`splits.limit`).
     `normalization` is explained in `statistics.chosen_statistics`.
 
+    `label_fraction` and `labels_per_class` then leave that many images of train, by `dinodiet.data.labelled`: all that
+    a run learns from labels, its evaluators too, it learns from these. Pretext keeps its images, but no labels to use.
+
     Raises:
-        UserError: there are fewer images than `limit`, or labels that cannot be.
+        UserError: there are fewer images than `limit` or labels than asked for, or labels that cannot be.
     """
     _check(source)
     train, val = source.train, source.val
@@ -91,7 +97,9 @@ def open_dataset(
         rule: Rule = "proportional" if balanced == "proportional" else "balanced" if balanced else "random"
         selection = Selection(rule, limit, len(pretext), split_seed)
         pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
-    train = pretext if source.pretext is None else train
+    train, labelled = _labelled(
+        source, pretext if source.pretext is None else train, _Amount(label_fraction, labels_per_class), split_seed
+    )
     if source.num_labels and not source.multilabel:
         _check_classes(source.name, train)
     spec = DataSpec(
@@ -99,13 +107,41 @@ def open_dataset(
         num_images=len(pretext),
         num_labels=source.num_labels,
         multilabel=source.multilabel,
-        pretext_labelled=pretext.labels is not None,
+        pretext_labelled=pretext.labels is not None and labelled is None,
         image_size=image_size,
         native_size=native_size([pretext, train, val, source.test]),
         classes=source.classes,
         statistics=statistics,
     )
-    return Data(spec, pretext, train, val, source.test, selection=selection, left_out=source.left_out)
+    return Data(spec, pretext, train, val, source.test, selection, labelled, source.left_out)
+
+
+@dataclass(frozen=True)
+class _Amount:
+    """How many training images keep their labels: a fraction, so many of each class, or (both None) all."""
+
+    fraction: float | None
+    per_class: int | None
+
+
+def _labelled(source: RawSplits, train: Images, amount: _Amount, seed: int) -> tuple[Images, Selection | None]:
+    """Return the training images that keep their labels, and how they were chosen; None: all do."""
+    if amount.fraction is None and amount.per_class is None:
+        return train, None
+    if amount.fraction is not None and amount.per_class is not None:
+        raise UserError(
+            f"label_fraction: {amount.fraction:g}, and labels_per_class: {amount.per_class}; set one of them"
+        )
+    if train.labels is None or not source.num_labels:
+        given = "label_fraction" if amount.per_class is None else "labels_per_class"
+        raise UserError(f"{given}: {source.name} has no labels to choose from; set it to null")
+    if amount.per_class is not None:
+        rule: Rule = "balanced"
+        chosen = nested_per_class(train.labels, amount.per_class, seed, source.classes)
+    else:
+        rule = "random" if source.multilabel else "proportional"
+        chosen = fraction(train.labels, amount.fraction or 0.0, seed)
+    return Subset(train, chosen), Selection(rule, len(chosen), len(train), seed)
 
 
 def native_size(splits: Sequence[Images]) -> int | None:

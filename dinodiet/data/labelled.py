@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dinodiet.data.splits import limit, rank_in_class
 from dinodiet.errors import UserError
+from dinodiet.types import DataSpec
 
 NAMED = 3  # classes, in a message
 
@@ -115,11 +116,12 @@ def _turns(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return taken
 
 
-def without_labels(labels: Tensor, chosen: Tensor) -> list[int]:
-    """Return the classes of labels (N,) of which no image is at the chosen positions; none of multi-label sets."""
-    if labels.ndim != 1:
+def classes_without_images(labels: Tensor | None, spec: DataSpec) -> list[str]:
+    """Return the names of the classes that no image of labels (N,) has; none of multi-label sets."""
+    if labels is None or labels.ndim != 1:
         return []
-    return sorted(set(labels.unique().tolist()) - set(labels[chosen].unique().tolist()))
+    missing = sorted(set(range(spec.num_labels)) - set(labels.unique().tolist()))
+    return [class_name(label, spec.classes) for label in missing]
 
 
 def class_name(label: int, classes: Sequence[str] | None) -> str:

@@ -12,7 +12,8 @@ def dataset_record(data: Data, input: InputSpec) -> dict[str, Any]:
     """Return what `dataset.json` says.
 
     Sizes of the splits; the names of the labels in their order, if known; how the images of a limited set were chosen,
-    and whether by labels; what images were normalised by, and where these numbers are from.
+    and those that keep their labels, and whether by labels; what images were normalised by, and where these numbers are
+    from.
     """
     spec = data.spec
     sizes = {split: len(getattr(data, split)) for split in ("pretext", "train", "val", "test")}
@@ -23,6 +24,7 @@ def dataset_record(data: Data, input: InputSpec) -> dict[str, Any]:
         "multilabel": spec.multilabel,
         "classes": spec.classes,
         "subset": None if data.selection is None else _selection(data.selection),
+        "labelled": None if data.labelled is None else _selection(data.labelled),
         "normalization": {
             "origin": "checkpoint" if spec.statistics is None else spec.statistics.origin,
             "mean": input.mean,

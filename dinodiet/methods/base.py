@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ class MethodBase(nn.Module):
 
     backbone: nn.Module
     split: Literal["pretext", "train"] = "pretext"
+    trains: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone, *, trainable: str = "all", warmup_fraction: Fraction[float] = 0.0) -> None:
         super().__init__()

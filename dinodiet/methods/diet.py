@@ -8,21 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import TrunkCache
-from dinodiet.methods.base import MethodBase
-from dinodiet.methods.parts.check_views import check_views
-from dinodiet.methods.parts.diagnostics import effective_rank
+from dinodiet.methods.one_view import OneViewMethod, Source
 from dinodiet.methods.parts.heads import ClassHead
 from dinodiet.methods.parts.losses import CrossEntropy
-from dinodiet.methods.parts.mix import Mix, Mixed
-from dinodiet.methods.parts.param_groups import weight_decay_groups
+from dinodiet.methods.parts.mix import Mix
 from dinodiet.methods.parts.probe import Probe
 from dinodiet.methods.parts.targets import IndexTargets
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, ParamGroup, Runtime, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 
 
-class DIET(MethodBase):
+class DIET(OneViewMethod):
     """Cross-entropy of a bias-free linear head on the L2-normalised embedding, with the image's index as its class.
 
     The parts are callables that wait for what a run knows:
@@ -61,20 +57,19 @@ class DIET(MethodBase):
     ) -> None:
         target_of = targets(spec=spec)
         class_head = head(in_dim=backbone.embed_dim, num_classes=target_of.num_classes)
-        super().__init__(backbone, trainable=trainable, warmup_fraction=class_head.warmup_fraction)
-        self.views = views(input=backbone.input)
-        check_views(self.views, backbone)
-        self.mix = mix or Mix()
+        super().__init__(
+            backbone,
+            Source(views, mix, trunk),
+            trainable=trainable,
+            warmup_fraction=class_head.warmup_fraction,
+            head_lr_scale=class_head.lr_scale,
+        )
         self.targets, self.head, self.loss = target_of, class_head, loss or CrossEntropy()
         self.probe = probe(in_dim=backbone.embed_dim, spec=spec) if probe else None
-        self.trunk = trunk(backbone=backbone, augment=self.views, trainable=trainable) if trunk else None
-        if self.trunk is not None and self.mix.kinds:
-            raise UserError(f"trunk: views are cached, but {self.mix.kinds[0]} mixes images, which are not there then")
-        self._last: Tensor | None = None
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return `loss`, `diet_loss`, `diet_accuracy` (of the target on the augmented view), and `probe_loss`."""
-        mixed, embeddings = self._embedded(batch, clock)
+        mixed, embeddings = self.embedded(batch, clock)
         target = self.targets(batch.index)
         logits = self.head(embeddings)
         loss = diet_loss = mixed.loss(lambda classes: self.loss(logits, classes), target)
@@ -84,56 +79,15 @@ class DIET(MethodBase):
             probe_loss = self.probe.loss(embeddings, batch.label, mixed, self.loss)
             loss = self.probe.share(diet_loss, probe_loss, clock)
             logs["probe_loss"] = probe_loss.detach()
-        self._last = embeddings.detach()
         return {"loss": loss, **logs}
-
-    def _embedded(self, batch: Batch, clock: Clock) -> tuple[Mixed, Tensor]:
-        """Return how a view of the batch was mixed, and its embeddings."""
-        if self.trunk is not None:
-            hidden = self.trunk.draw(batch.index, clock)
-            with self.phase(clock):
-                return Mixed(hidden[0], batch.index, 1.0), self.trunk.rest(hidden)
-        (images,) = self.views(batch.images, clock.generator("views"))
-        mixed = self.mix(images, clock.generator("mix"))
-        return mixed, self.embed(mixed.images, clock)
 
     def logits(self, images: Tensor) -> Tensor | None:
         """Return the probe's logits; None without a probe."""
         return None if self.probe is None else self.probe(self.encoder(images))
 
-    @property
-    def reads_images(self) -> bool:
-        """Return whether the images of a batch are read: with a trunk cache they are not."""
-        return self.trunk is None
-
-    @property
-    def draft_side(self) -> int | None:
-        """Return that of the views."""
-        return self.views.draft_side
-
-    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
-        """Fill the trunk cache, or find it in the runtime's cache."""
-        if self.trunk is not None:
-            self.trunk.prepare(images, clock, runtime)
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return the backbone's groups and the heads' groups, which have their own learning rate."""
-        named = [(name, p) for name, p in self.named_parameters() if not name.startswith("backbone.")]
-        backbone = weight_decay_groups((n, p) for n, p in self.named_parameters() if n.startswith("backbone."))
-        heads = weight_decay_groups(named)
-        for group in backbone:
-            group.name = f"backbone_{group.name}"
-        for group in heads:
-            group.name, group.lr_scale = f"head_{group.name}", self.head.lr_scale
-        return backbone + heads
-
     def guessing(self) -> dict[str, float]:
         """Return log(classes), the cross-entropy of a uniform prediction, with label smoothing and mixing too."""
         return {"diet_loss": math.log(self.targets.num_classes)}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return the effective rank of the last batch's embeddings; a fall towards 1 is collapse."""
-        return {} if self._last is None else {"effective_rank": effective_rank(self._last)}
 
     def describe(self) -> dict[str, Any]:
         """Return the number of classes, and of views in the trunk cache."""

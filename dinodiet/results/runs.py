@@ -41,6 +41,11 @@ class Run:
         """The run directory."""
         return self.study / self.name
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the run took no step, so that its final scores are its initial ones."""
+        return self.record.get("final/steps") == 0
+
 
 @dataclass
 class Found:

@@ -76,7 +76,8 @@ def layout(
     Raises:
         UserError: an unknown column, metric or phase; the valid ones are listed.
     """
-    metrics, phases = tuple(metrics) or (default_metric(runs),), tuple(phases) or PHASES
+    shown = ("final",) if runs and all(run.is_frozen for run in runs) else PHASES
+    metrics, phases = tuple(metrics) or (default_metric(runs),), tuple(phases) or shown
     _known("metric", metrics, metric_names(runs))
     _known("phase", phases, PHASES)
     placed = place([*runs, *waiting], rows=rows, cols=cols, over=over, metrics=metrics)
@@ -141,8 +142,8 @@ def aggregate(runs: Sequence[Run], waiting: Sequence[Run], wanted: Sequence[Run]
 
     Columns: the layout's keys, as text; phase; mean; sd (ddof = 1, NaN for one run); n: runs with a finite value;
     planned: runs of the grid (those `wanted`, and those `waiting`), <NA> where no grid is known; mark: `best` of its
-    column, `tie` within the best's sd; state: `done`, `-` for what is not in the grid, else what became of its runs
-    (see `GAPS`); failed: runs that failed.
+    column, `tie` within the best's sd; state: `done`, `-` for what is not in the grid and for the change of runs of no
+    steps, else what became of its runs (see `GAPS`); failed: runs that failed.
     """
     scores = as_text(tidy(runs, plan.metrics, plan.choices), plan.keys)
     scores = scores[scores["phase"].isin(plan.phases)]
@@ -157,21 +158,39 @@ def aggregate(runs: Sequence[Run], waiting: Sequence[Run], wanted: Sequence[Run]
     cells["planned"] = cells["planned"].astype("Int64").fillna(0) if len(counts) else pd.array([pd.NA] * len(cells))
     expected = {*there.index, *counts.index} if len(counts) else None
     gaps = _gaps(waiting, plan)
-    names = list(cells[plan.keys].itertuples(index=False, name=None))
+    names, unmoved = list(cells[plan.keys].itertuples(index=False, name=None)), _unmoved(runs, plan)
     cells["state"] = [
-        "done" if n else _gap(gaps.get(name, ())) if expected is None or name in expected else "-"
-        for name, n in zip(names, cells["n"], strict=True)
+        "done"
+        if n
+        else "-"
+        if name in unmoved and phase == "change"
+        else _gap(gaps.get(name, ()))
+        if expected is None or name in expected
+        else "-"
+        for name, n, phase in zip(names, cells["n"], cells["phase"], strict=True)
     ]
     cells["failed"] = [gaps.get(name, ()).count("failed") for name in names]
     return _marked(cells, plan)
+
+
+def _unmoved(runs: Sequence[Run], plan: Layout) -> set[tuple[str, ...]]:
+    """Return the cells whose runs took no step, all of them: they have no change."""
+    if not any(run.is_frozen for run in runs):
+        return set()
+    frame = _run_cells(runs, plan, frozen=[run.is_frozen for run in runs])
+    return set(_states(frame[frame["frozen"]], plan, "frozen")) - set(_states(frame[~frame["frozen"]], plan, "frozen"))
 
 
 def _gaps(waiting: Sequence[Run], plan: Layout) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Return the states of the unfinished runs of each cell."""
     if not waiting:
         return {}
-    frame = _run_cells(waiting, plan, state=[run.state for run in waiting])
-    groups = frame.groupby(plan.keys, sort=False)["state"]
+    return _states(_run_cells(waiting, plan, state=[run.state for run in waiting]), plan, "state")
+
+
+def _states(frame: pd.DataFrame, plan: Layout, column: str) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the values of a column by cell."""
+    groups = frame.groupby(plan.keys, sort=False)[column]
     return {
         tuple(map(str, name)) if isinstance(name, tuple) else (str(name),): tuple(states) for name, states in groups
     }
@@ -198,7 +217,7 @@ def _counts(runs: Sequence[Run], plan: Layout) -> pd.Series[int]:
     return counts
 
 
-def _run_cells(runs: Sequence[Run], plan: Layout, **columns: Sequence[str]) -> pd.DataFrame:
+def _run_cells(runs: Sequence[Run], plan: Layout, **columns: Sequence[str] | Sequence[bool]) -> pd.DataFrame:
     """Return a row for each run, or run and metric, with the keys of its cell as text and further columns."""
     frame = run_frame(runs, plan.choices).assign(**columns)
     if "metric" in plan.keys:

@@ -30,9 +30,9 @@ def collect(*paths: Path | str | Iterable[Path | str], where: Where | None = Non
     Columns: study, run, model (with its size), dataset, method, seed; every other choice and every configuration key
     (`method.trainable`) that differs and does not follow from the choices already there; metric, phase, value, low,
     high. Metrics are those of the test split; `val/` precedes those of the validation split; costs such as
-    train_seconds have the phase `final`. `change` is final - initial, NaN where the two were not measured alike. A
-    value that was not finite is NaN. `low` and `high` are the ends of the 95 % interval of a test score; NaN where none
-    is known.
+    train_seconds have the phase `final`. `change` is final - initial, NaN where the two were not measured alike, absent
+    of a run of no steps. A value that was not finite is NaN. `low` and `high` are the ends of the 95 % interval of a
+    test score; NaN where none is known.
 
     Where runs have scores on budgets of labels each of those, and each of its draws, has rows of its own: the columns
     labels_per_class, label_fraction and label_seed say which; NaN or None in all of them: all labels.
@@ -72,7 +72,8 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
             if f"refused/{name.removeprefix('val/').rpartition('/')[0]}" in record:  # both sides stay, unsubtracted
                 refused[i, j] = True
     values[:, :, 2] = np.where(refused, np.nan, values[:, :, 1] - values[:, :, 0])
-    present[:, :, 2] = present[:, :, 0] & present[:, :, 1]
+    trained = np.array([not run.is_frozen for run in runs], dtype=bool)
+    present[:, :, 2] = present[:, :, 0] & present[:, :, 1] & trained[:, None]
     rows, columns, phases = np.nonzero(present)
     frame: pd.DataFrame = run_frame(runs, keys).take(rows).reset_index(drop=True)
     frame["metric"] = pd.Categorical.from_codes(columns, categories=pd.Index(names))

@@ -21,23 +21,31 @@ def block(title: str, lines: Mapping[str, str]) -> str:
 def results_table(results: Mapping[str, Any]) -> str:
     """Return initial -> final scores with absolute and relative change, what was left out, and the settings.
 
-    Beside a final score stands its 95 % interval, where one is known. Scores on budgets of labels follow; where there
-    are no others, they stand alone.
+    Beside a final score stands its 95 % interval, where one is known. Of a run of no steps they are the scores alone.
+    Scores on budgets of labels follow; where there are no others, they stand alone.
     """
     initial, final, intervals = results["initial"], results["final"], results.get("intervals", {}).get("final", {})
-    budgets = by_labels(results.get("budgets", []))
+    budgets, trained = by_labels(results.get("budgets", [])), results.get("steps") != 0
     width = max(map(len, final), default=5)
-    header = f"  {'test score':<{width}}  initial    final   change  relative{'  95 % of final' if intervals else ''}"
+    columns = "initial    final   change  relative" if trained else "  value"
+    header = f"  {'test score':<{width}}  {columns}{'  95 % of final' if intervals and trained else ''}"
     lines = [header] if final or not budgets else []
     refused = results.get("refused", {})
     unlike = {name for name in final if name.rpartition("/")[0] in refused}
-    for name in final:
-        cells = _cells(number(initial.get(name)), number(final[name]), refused=name in unlike)
+    for name, value in ((name, number(found)) for name, found in final.items()):
+        cells = _row(initial, name, value, refused=name in unlike) if trained else _score(value)
         lines.append(f"  {name:<{width}}  {cells}{_interval(intervals.get(name))}")
     lines += [f"  {name} is not compared: {reason}" for name, reason in refused.items()]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
     beside = results["settings"]["final"] | results.get("diagnostics", {}).get("final", {})
     return "\n".join([*lines, *_settings(beside), *budgets])
+
+
+def _row(initial: Mapping[str, Any], name: str, final: float, *, refused: bool) -> str:
+    """Return the cells of a score; of one that is of the training alone, as a trained classifier's, the final one."""
+    if name not in initial:
+        return f"{'-':>7}  {_score(final)}  {'-':>7}  {'-':>8}"
+    return _cells(number(initial[name]), final, refused=refused)
 
 
 def _cells(initial: float, final: float, *, refused: bool) -> str:
@@ -61,7 +69,9 @@ def _percent(value: float) -> str:
 def closing(results: Mapping[str, Any], folder: Path) -> str:
     """Return the last lines of a run: the table, the cost, and where everything lies."""
     cost = (
-        f"  {results['steps']:,} steps in {duration(results['train_seconds'])}, "
+        f"  nothing was trained, peak memory {results['peak_memory_mb']:,.0f} MiB"
+        if results["steps"] == 0
+        else f"  {results['steps']:,} steps in {duration(results['train_seconds'])}, "
         f"{results['images_per_second'] or 0:.0f} images/s, peak memory {results['peak_memory_mb']:,.0f} MiB"
     )
     return f"\n{results['run_id']}\n{results_table(results)}\n{cost}\n  results in {folder}/results.json"

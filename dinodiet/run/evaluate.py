@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from dinodiet.config.identity import canonical, model_label
+from dinodiet.config.identity import canonical, model_label, trains
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
@@ -35,8 +35,11 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     initial = bool(missing_scores(settings, run_dir, "initial"))
     scoring, backbone = _scoring(settings, run_dir, encoder, initial=initial)
     scoring.ensure("initial", backbone, shared=True)
-    backbone.load_state_dict(encoder.state)
-    scoring.ensure("final", backbone)
+    if trains(settings):
+        backbone.load_state_dict(encoder.state)
+        scoring.ensure("final", backbone)
+    else:
+        scoring.repeat("final", of="initial")
     return _rewritten(settings, run_dir)
 
 

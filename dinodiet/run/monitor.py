@@ -154,5 +154,11 @@ class Monitor:
 
 def _progress(clock: Clock) -> tqdm[Any]:
     """Return a live bar on a terminal; in a log file it is a line every half minute."""
-    every = interval()
-    return tqdm(total=clock.total_steps, initial=clock.step, desc="training", unit="step", mininterval=every)
+    return tqdm(
+        total=clock.total_steps,
+        initial=clock.step,
+        desc="training",
+        unit="step",
+        mininterval=interval(),
+        disable=not clock.total_steps,
+    )

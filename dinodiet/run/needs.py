@@ -99,7 +99,7 @@ def needs(
     side, images = backbone.input.size, micro_batch(settings, spec.num_images)
     try:
         with batchnorm_told():
-            step = activations.peak(key, method, spec, images, settings.precision)
+            step = activations.peak(key, method, spec, images, settings.precision) if method.trains else 0
         scoring = activations.evaluation(key, backbone, settings.evaluation.batch_size, side, settings.precision)
     except UserError:
         raise

@@ -21,20 +21,17 @@ from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
 from dinodiet.io import machine
-from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
-from dinodiet.run import console
 from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
 from dinodiet.schedules import Scalar, scale_peak
-from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
-from dinodiet.types import Backbone, Clock, Data, Images, Method, Runtime, Tracker, World
+from dinodiet.types import Backbone, Clock, Data, Images, Method, ParamGroup, Runtime, Tracker, World
 
 
 @dataclass
@@ -81,8 +78,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     decoded = decode_once(settings, data)
     scorer.data = decoded if scored is data else decode_once(settings, scored)
     loader = _loader(settings, decoded, method, drafts, runtime)
-    steps = round(settings.schedule.epochs * loader.steps_per_epoch)
-    clock = Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)
+    clock = clock_of(settings, loader, trains=method.trains)
     check_scheduled(settings, clock)
     if settings.compile:
         for tower in method.towers():
@@ -90,6 +86,19 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
     return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker)
+
+
+def clock_of(settings: Settings, loader: TrainLoader, *, trains: bool) -> Clock:
+    """Return the clock at the first step of a training.
+
+    Raises:
+        UserError: so small a part of an epoch is no step.
+    """
+    epochs = settings.schedule.epochs if trains else 0
+    steps = round(epochs * loader.steps_per_epoch)
+    if epochs and not steps:
+        raise UserError(f"schedule.epochs: {epochs:g} of {loader.steps_per_epoch} steps is no step; choose more")
+    return Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)
 
 
 def runtime_of(settings: Settings) -> Runtime:
@@ -194,8 +203,9 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
         precision=settings.precision,
     )
     groups = [group.as_dict() for group in method.param_groups()]
-    if not groups:
+    if not groups and method.trains:
         raise UserError("method.trainable: nothing is left to train")
+    groups = groups or [ParamGroup("none").as_dict()]
     return optimisation, build_fused(build(schedule.optimizer, "schedule.optimizer"), groups)
 
 
@@ -207,42 +217,3 @@ def _scalar(value: Any, key: str) -> Scalar:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{key}: {value!r}; must be a number or a schedule (a node with a _target_)")
     return float(value)
-
-
-def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
-    """Return the block that a run prints before it starts."""
-    spec, clock, data, choices = parts.data.spec, parts.state.clock, parts.data, settings.choices
-    parameters = list(parts.method.towers()[0].parameters())
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in parameters)
-    chosen = {"trainable": settings.method.get("trainable"), **parts.method.describe()}
-    return console.block(
-        f"{choices['model']} on {choices['dataset']} with {choices['method']}, seed {settings.seed}",
-        {
-            "backbone": f"{parts.backbone.embed_dim} features, {count(total)} parameters, "
-            f"{count(trained)} trained ({_percent(trained, total)}), {parts.backbone.input.size} px",
-            **{name: text for name, text in parts.backbone.description.details.items() if text},
-            "data": f"{spec.name}: {len(trained_images(data, parts.method)):,} images to train on, {_labelled(data)}",
-            "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None),
-            "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of "
-            f"{parts.loader.batch_size}",
-            "device": f"{machine.describe_device(parts.runtime.device)}, {settings.precision}",
-            "evaluation": ", ".join(parts.scorer.evaluators) or "none",
-            "writes to": str(run_dir.path),
-        },
-    )
-
-
-def _percent(part: int, whole: int) -> str:
-    """Return a share in words: 0 %, 0.4 %, 14 %."""
-    share = 100 * part / max(whole, 1)
-    return f"{share:.1f} %" if 0 < share < 1 else f"{share:.0f} %"
-
-
-def _labelled(data: Data) -> str:
-    """Return the labelled splits in words."""
-    if not data.spec.labelled:
-        return "no labels"
-    kind = "labels" if data.spec.multilabel else "classes"
-    splits = f"{len(data.train):,} train / {len(data.val):,} val / {len(data.test):,} test"
-    return f"{splits}, {data.spec.num_labels} {kind}"

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
+from dinodiet.config.parent import parent_of
 from dinodiet.config.settings import Settings, write_settings
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.data.record import dataset_record
@@ -25,14 +26,15 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
 from dinodiet.run import checkpoint, console
 from dinodiet.run.backbone import rebuilding
+from dinodiet.run.described import describe
 from dinodiet.run.embed import embed_images
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.monitor import Monitor, Pace
-from dinodiet.run.parts import Parts, build_parts, describe, trained_images
+from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.sanity import sanity
-from dinodiet.run.scoring import Scoring, metrics_of, missing_scores
+from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation
 from dinodiet.run.trackers import show_artefacts
 from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights
 from dinodiet.store.rundir import RunDir
@@ -142,12 +144,18 @@ def _train_and_score(
             on_step=monitor.on_step,
         )
     status.update(phase="final evaluation", step=state.clock.total_steps)
-    scoring.ensure("final", method.encoder)
+    if method.trains:
+        scoring.ensure("final", method.encoder)
+    else:
+        scoring.repeat("final", of="initial")
+    scoring.ensure_classifier("final", method, parts.data)
     show_artefacts(parts.tracker, run_dir.artefacts)
     write_weights(run_dir, method, settings.model, parts.backbone)
     cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
-    what = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
+    what: dict[str, Any] = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
+    if (parent := parent_of(settings.model)) is not None:
+        what["parent"] = parent
     results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
     checkpoint.drop(run_dir)
     return results
@@ -176,7 +184,7 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) 
         status,
         pace,
         batch_size=parts.loader.batch_size,
-        validate=lambda: metrics_of(parts.scorer.validate(parts.method.encoder)),
+        validate=lambda: metrics_of(on_validation(parts.scorer, parts.method, parts.data)),
         save=save,
     )
 

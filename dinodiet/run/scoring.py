@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,12 +12,14 @@ from typing import Any
 from torch import nn
 
 from dinodiet.config.budgets import Budget, budgets
-from dinodiet.config.identity import canonical, evaluation_dataset_label, score_id
+from dinodiet.config.identity import canonical, classifier_id, evaluation_dataset_label, score_id
 from dinodiet.config.settings import Settings
+from dinodiet.evals.classifier import NAME, classifier_scores, has_classifier
 from dinodiet.evals.scorer import Asked, Scored, Scorer
+from dinodiet.methods.base import MethodBase
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import Metrics, ScoreFile, read_scores, write_scores
-from dinodiet.types import Score, Work
+from dinodiet.types import Data, Method, Score, Work
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,30 @@ class Scoring:
         """Return the evaluators that need what they chose before the training, to be called after it."""
         evaluators = self.scorer.evaluators.items()
         return [name for name, evaluator in evaluators if evaluator.needs == "training" and evaluator.follows]
+
+    def repeat(self, phase: str, of: str) -> None:
+        """Have the scores of a phase stand for another one, of the same encoder, too; nothing is computed."""
+        evaluation = self.settings.evaluation
+        first = {scores.key: scores for scores in read_scores(self.run_dir)}
+        for name, budget in itertools.product(evaluation.evaluators, budgets(evaluation)):
+            before, key = (score_id(self.settings, name, one, budget) for one in (of, phase))
+            write_scores(self.run_dir, replace(first[before], key=key, phase=phase))
+
+    def ensure_classifier(self, phase: str, method: Method, data: Data) -> None:
+        """Have the scores of the classifier that a method trains in the run directory; without effect if it has none.
+
+        They are those of `data`, which it was trained on, also where evaluators score another dataset.
+        """
+        input, runtime = self.scorer.input, self.scorer.runtime
+        key = classifier_id(self.settings, NAME, phase)
+        there = any(scores.key == key and _is_whole(self.settings, scores) for scores in read_scores(self.run_dir))
+        if there or not has_classifier(method, input, runtime.device):
+            return
+        splits = ("test", "val") if self.settings.evaluation.validation else ("test",)
+        found = {
+            split: _plain(scores) for split, scores in classifier_scores(method, data, input, runtime, splits).items()
+        }
+        write_scores(self.run_dir, ScoreFile(key, NAME, phase, {}, test=found["test"], val=found.get("val")))
 
     def _scored(
         self, encoder: nn.Module, phase: str, asked: list[Asked], shared: bool
@@ -147,3 +174,11 @@ def metrics_of(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, float]:
         for name, score in found.items()
         if score.kind == "metric"
     }
+
+
+def on_validation(scorer: Scorer, method: MethodBase, data: Data) -> dict[str, dict[str, Score]]:
+    """Return the scores on val of a method's encoder and, where it trains one, of its classifier on `data`."""
+    found: dict[str, dict[str, Score]] = scorer.validate(method.encoder)
+    if has_classifier(method, scorer.input, scorer.runtime.device):
+        found[NAME] = classifier_scores(method, data, scorer.input, scorer.runtime, ("val",))["val"]
+    return found

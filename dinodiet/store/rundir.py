@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dinodiet.config.parent import ENCODER, WHOLE
 from dinodiet.errors import UserError
 from dinodiet.io.files import is_number, naming, parse_json, without_nan, write_atomically, write_text
 
@@ -66,12 +67,12 @@ class RunDir:
     @property
     def weights(self) -> Path:
         """The trained weights of the whole method; written when the run is done."""
-        return self.path / "weights.safetensors"
+        return self.path / WHOLE
 
     @property
     def encoder(self) -> Path:
         """The evaluated encoder's weights, under the names of its backbone; written when the run is done."""
-        return self.path / "encoder.safetensors"
+        return self.path / ENCODER
 
     @property
     def exports(self) -> Path:

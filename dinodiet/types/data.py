@@ -111,7 +111,8 @@ class Data:
     """An opened dataset: `pretext` for self-supervised training; fit on `train`, choose on `val`, report on `test`.
 
     Of images without labels nothing is held out: `train` is `pretext`, and `val` and `test` are empty. `selection` says
-    how `pretext` was chosen where it is limited. `left_out` counts broken images that are in no split.
+    how `pretext` was chosen where it is limited, `labelled` how the images of `train` were, which alone keep their
+    labels. `left_out` counts broken images that are in no split.
     """
 
     spec: DataSpec
@@ -120,6 +121,7 @@ class Data:
     val: Images
     test: Images
     selection: Selection | None = None
+    labelled: Selection | None = None
     left_out: int = 0
 
 

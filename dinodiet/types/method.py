@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class ParamGroup:
 
 
 class Method(Protocol):
-    """What the training loop, the run and the planning know of a self-supervised method; also a `torch.nn.Module`.
+    """What the training loop, the run and the planning know of a method; also a `torch.nn.Module`.
 
     Built as `factory(backbone=..., spec=DataSpec, <settings from YAML>)`. The loop calls, once per step:
     `method(batch, clock)` (once per part where gradients are accumulated), backward, clipping, `before_step`, the
@@ -59,6 +59,7 @@ class Method(Protocol):
     """
 
     split: Literal["pretext", "train"]  # of the dataset: what the method trains on
+    trains: ClassVar[bool]  # whether it takes steps; False: it optimises nothing, and its schedule means nothing
 
     @property
     def encoder(self) -> nn.Module:

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dinodiet.run.parts import Parts, build_parts
+from dinodiet.config.identity import trains
+from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.training.loop import fit, forward_backward
 from dinodiet.types import Batch, Clock
 from tests.contracts.choices import names, settings
 
-METHODS = names("method")
+EVERY = names("method")
+METHODS = [name for name in EVERY if name != "frozen"]
 HALF = 2  # steps before a stop, and after it
 
 
@@ -35,8 +37,13 @@ def parts_of(folder: Path, method: str, *overrides: str) -> Parts:
 
 def middle(parts: Parts) -> tuple[Batch, Clock]:
     """Return a batch and the clock in the middle of the training, when no head is trained alone any more."""
+    prepare(parts)
     clock = parts.state.clock.at(parts.state.clock.total_steps // 2)
     return next(parts.loader.batches(clock.step)), clock
+
+
+def prepare(parts: Parts) -> None:
+    parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
 
 
 def trained(parts: Parts, until: int) -> None:
@@ -49,7 +56,7 @@ def trained(parts: Parts, until: int) -> None:
 
     state, batches = parts.state, parts.loader.batches(parts.state.clock.step)
     settings_ = parts.optimisation
-    parts.method.prepare(parts.data.pretext, state.clock, parts.runtime)
+    prepare(parts)
     with pytest.raises(Stop):
         fit(
             parts.method,
@@ -107,7 +114,8 @@ def test_a_method_keeps_to_its_protocol(method: str, tmp_path: Path) -> None:
     assert all(isinstance(tower, nn.Module) for tower in towers)
     assert {id(tower) for tower in towers} <= {id(module) for module in built.modules()}
     assert id(built.encoder) in {id(tower) for tower in towers}
-    assert any(parameter.requires_grad for parameter in towers[0].parameters())
+    assert built.trains
+    assert any(parameter.requires_grad for parameter in built.parameters())
     assert built.split in ("pretext", "train")
     assert built.draft_side is None or built.draft_side > 0
     assert not built.reads_images or all(image.dtype == torch.uint8 for image in batch.images)
@@ -127,6 +135,7 @@ def test_a_restored_state_gives_the_same_embeddings_and_loss(method: str, tmp_pa
 
     def seen(parts: Parts) -> dict[str, Tensor]:
         parts.method.eval()
+        prepare(parts)
         side = parts.backbone.input.size
         images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
@@ -149,6 +158,7 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
     assert differences(second.state.content(), whole.state.content()) == []
 
 
+@pytest.mark.parametrize("method", EVERY)
 def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinodiet.sweep.planning.estimate.needs", lambda *_: None)  # tests/run/test_activations.py
     words = (f"method={method}", "schedule.epochs=2.5")
@@ -159,3 +169,12 @@ def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert planned.trained == sum(parameter.numel() for parameter in backbone if parameter.requires_grad)
     assert planned.steps == parts.state.clock.total_steps
     assert planned.note is None
+
+
+def test_frozen_trains_nothing(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, "frozen")
+    assert not parts.method.trains
+    assert not trains(settings(tmp_path, "method=frozen"))
+    assert parts.state.clock.total_steps == 0
+    assert not any(parameter.requires_grad for parameter in parts.method.parameters())
+    assert parts.method.param_groups() == []

@@ -142,3 +142,54 @@ def flat(count: int) -> TensorImages:
 def test_mistakes_are_named(source: dict[str, Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_dataset(raw(**source), **options)
+
+
+class TestLabels:
+    def test_so_many_of_each_class_keep_their_labels(self) -> None:
+        data = open_dataset(raw(), labels_per_class=3)
+        assert data.train.labels is not None
+        assert data.train.labels.bincount().tolist() == [3] * 4
+        assert data.labelled == Selection("balanced", 12, 90, 0)
+
+    def test_pretext_val_and_test_are_unchanged_but_pretext_has_no_labels_to_use(self) -> None:
+        whole, part = open_dataset(raw()), open_dataset(raw(), label_fraction=0.1)
+        assert positions(part.pretext) == positions(whole.pretext) > positions(part.train)
+        assert positions(part.val) == positions(whole.val)
+        assert part.test.labels is not None and len(part.test) == 20
+        assert part.spec.num_images == 90
+        assert (whole.spec.pretext_labelled, part.spec.pretext_labelled) == (True, False)
+
+    def test_larger_amounts_of_a_seed_hold_smaller_ones(self) -> None:
+        few, more, other = (
+            positions(open_dataset(raw(), label_fraction=part, split_seed=seed).train)
+            for part, seed in ((0.1, 0), (0.3, 0), (0.1, 1))
+        )
+        assert few < more
+        assert (len(few), len(more)) == (9, 27)
+        assert other != few
+
+    def test_of_a_limited_set_a_part_keeps_its_labels(self) -> None:
+        limited, both = open_dataset(raw(), limit=40), open_dataset(raw(), limit=40, labels_per_class=2)
+        assert positions(both.train) < positions(limited.train) == positions(both.pretext)
+
+    def test_a_separate_pretext_set_stays_whole(self) -> None:
+        data = open_dataset(raw(pretext=unlabelled(50)), labels_per_class=2)
+        assert (len(data.pretext), len(data.train)) == (50, 8)
+
+    @pytest.mark.parametrize(
+        ("source", "given", "told"),
+        [
+            (
+                raw(),
+                {"label_fraction": 0.1, "labels_per_class": 2},
+                "label_fraction: 0.1, and labels_per_class: 2; set one",
+            ),
+            (raw(classes=("a", "b", "c", "d")), {"labels_per_class": 99}, "labels_per_class: 99, but .* class 'a' has"),
+            (raw(), {"label_fraction": 0.0}, "label_fraction: 0 of 90 training images"),
+            (raw(), {"label_fraction": 0.01}, "small: all 1 training images are of one class; 2 are needed"),
+        ],
+        ids=["both", "too few", "none", "one"],
+    )
+    def test_what_cannot_be_is_refused(self, source: RawSplits, given: dict[str, Any], told: str) -> None:
+        with pytest.raises(UserError, match=told):
+            open_dataset(source, **given)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dinodiet.data.labelled import fraction, nested_per_class, without_labels
+from dinodiet.data.labelled import classes_without_images, fraction, nested_per_class
 from dinodiet.errors import UserError
+from dinodiet.types import DataSpec
 
 EVEN = torch.arange(1000) % 10
 LONG_TAIL = torch.from_numpy(np.random.RandomState(3).choice(12, 997, p=np.arange(1, 13) ** 2 / 650))
@@ -74,7 +75,9 @@ def test_no_images_are_refused() -> None:
         fraction(EVEN, 0.0001, 0)
 
 
-def test_classes_without_a_label_are_found() -> None:
-    missing = without_labels(RARE, fraction(RARE, 0.1, 0))
-    assert 0 < len(missing) < 9 and 0 not in missing
-    assert without_labels(EVEN, torch.arange(10)) == []
+def test_classes_without_an_image_are_named() -> None:
+    spec = DataSpec("rare", 1000, 10, classes=tuple("abcdefghij"))
+    missing = classes_without_images(RARE[fraction(RARE, 0.1, 0)], spec)
+    assert 0 < len(missing) < 9 and "'a'" not in missing
+    assert classes_without_images(EVEN, spec) == []
+    assert classes_without_images(torch.eye(3, dtype=torch.int64), spec) == []

@@ -17,6 +17,7 @@ def test_sizes_and_names_of_a_dataset() -> None:
         "multilabel": False,
         "classes": tuple("0123456789"),
         "subset": {"rule": "random", "images": 300, "available": 1000, "seed": 0, "uses_labels": False},
+        "labelled": None,
         "normalization": {"origin": "checkpoint", "mean": INPUT.mean, "std": INPUT.std},
     }
 
@@ -27,6 +28,12 @@ def test_a_subset_says_whether_labels_chose_it() -> None:
     for balanced, rule in rules.items():
         found = dataset_record(open_dataset(digits(), limit=50, balanced=balanced, split_seed=3), INPUT)["subset"]
         assert found == {"rule": rule, "images": 50, "available": 1000, "seed": 3, "uses_labels": True}
+
+
+def test_labels_that_are_kept_are_counted() -> None:
+    found = dataset_record(open_dataset(digits(), labels_per_class=3, split_seed=2), INPUT)
+    assert found["labelled"] == {"rule": "balanced", "images": 30, "available": 1000, "seed": 2, "uses_labels": True}
+    assert (found["images"]["pretext"], found["images"]["train"]) == (1000, 30)
 
 
 def test_numbers_of_the_dataset_say_where_they_are_from() -> None:

@@ -24,6 +24,7 @@ from dinodiet.backbones.weights.network import module_state
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.limits import raise_limit
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import read_status
 
 _INDEX = ".index.json"  # Hugging Face's list of the shards that hold a model
 IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -76,17 +77,28 @@ def run_file(weights: str) -> Path | None:
     None: `weights` is something else.
 
     Raises:
-        UserError: it is the weights of a method, without those of the encoder beside it.
+        UserError: the run is not finished; or it is the weights of a method, without those of the encoder beside it.
     """
     path = Path(weights).expanduser()
     run = RunDir(path if path.is_dir() else path.parent)
     if path.is_dir():
-        return next((file for file in (run.encoder, run.checkpoint, run.previous_checkpoint) if file.is_file()), None)
+        if not run.encoder.is_file() and (run.status.is_file() or run.checkpoint.is_file()):
+            raise UserError(f"weights: {path} is a run that is not finished{_step_of(run)}; finish it first{_or(run)}")
+        return run.encoder if run.encoder.is_file() else None
     if path.name == run.weights.name and path.is_file():
         if not run.encoder.is_file():
             raise UserError(f"weights: {path} holds a whole method; its encoder, {run.encoder.name}, is not beside it")
         return run.encoder
     return path if path.name == run.encoder.name or path.suffix == ".pt" else None
+
+
+def _step_of(run: RunDir) -> str:
+    content = read_status(run) or {}
+    return f" (step {content['step']:,} of {content['total_steps']:,})" if content.get("total_steps") else ""
+
+
+def _or(run: RunDir) -> str:
+    return f", or give {run.checkpoint}" if run.checkpoint.is_file() else ""
 
 
 def weights_path(weights: str) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinodiet.config.ranges import Fraction
 from dinodiet.errors import UserError
+from dinodiet.methods.parts.classifier import label_loss
 from dinodiet.methods.parts.losses import CrossEntropy
 from dinodiet.methods.parts.mix import Mixed
 from dinodiet.schedules import Scalar, at
@@ -18,7 +18,7 @@ class Probe(nn.Module):
 
     def __init__(self, in_dim: int, spec: DataSpec, *, weight: Scalar) -> None:
         super().__init__()
-        self.weight, self.multilabel = weight, spec.multilabel
+        self.weight = weight
         self.linear = nn.Linear(in_dim, spec.num_labels)
 
     def forward(self, embeddings: Tensor) -> Tensor:
@@ -28,10 +28,7 @@ class Probe(nn.Module):
 
     def loss(self, embeddings: Tensor, label: Tensor, mixed: Mixed, criterion: CrossEntropy) -> Tensor:
         """Return the mean loss: of several labels binary cross-entropy, else the first head's criterion."""
-        logits = self(embeddings).float()
-        if self.multilabel:
-            return mixed.loss(lambda target: F.binary_cross_entropy_with_logits(logits, target.float()), label)
-        return mixed.loss(lambda target: criterion(logits, target), label)
+        return label_loss(self(embeddings), label, mixed, criterion)
 
     def share(self, loss: Tensor, probe_loss: Tensor, clock: Clock) -> Tensor:
         """Return the weighted sum of the first head's loss and the probe's."""

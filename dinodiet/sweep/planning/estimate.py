@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.backbones.weights.files import run_file
 from dinodiet.config.build import build, declared
+from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.loader import TrainLoader
@@ -23,13 +25,14 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.needs import held, method_on_meta, needs, size_of
-from dinodiet.run.parts import build_optimisation, build_scorer
+from dinodiet.run.parts import build_optimisation, build_scorer, clock_of, trained_images
 from dinodiet.run.scheduled import check_scheduled
-from dinodiet.types import Backbone, Clock, Data, DataSpec, Runtime, Tracker
+from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
 IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
 UNKNOWN_COUNT = 1000
+UNBUILT = (("split", "pretext"), ("trains", True))  # what the steps depend on of a method that cannot be built here
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class Estimator:
     def _estimate(self, settings: Settings) -> Estimate:
         self._once("tracker", settings.tracker, lambda: Guarded(build(settings.tracker, "tracker", Tracker)))
         opened: _Opened = self._once("data", settings.dataset, lambda: open_data(settings.dataset))
-        steps = _clock(settings, opened.data).total_steps if opened.counted else None
+        constants = (constant_of(str(settings.method["_target_"]), name, default) for name, default in UNBUILT)
+        steps = _clock(settings, opened.data, *constants).total_steps if opened.counted else None
         _check_file(settings.model.get("weights"))
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
@@ -105,7 +109,9 @@ class Estimator:
             return Estimate(steps, note=one_line(error))
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
-        memory = _memory(settings, method, opened.data)
+        clock = _clock(settings, opened.data, method.split, trains=method.trains)
+        steps = clock.total_steps if opened.counted else None
+        memory = _memory(settings, method, opened.data, clock)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
@@ -161,18 +167,24 @@ def _on_disk(source: dict[str, Any], key: str) -> RawSplits:
 
 
 def _check_file(weights: Any) -> None:
+    """Refuse weights that are not there, and those of a run that is not finished, by its name."""
     if isinstance(weights, str) and os.sep in weights and not Path(weights).expanduser().exists():
         raise UserError(
             f"model.weights: no file {Path(weights).absolute()}; choose from: hub, none, or a file that exists"
         )
+    if isinstance(weights, str) and Path(weights).expanduser().is_dir():
+        try:
+            run_file(weights)
+        except UserError as error:
+            raise UserError(f"model.{error}") from error
 
 
-def _clock(settings: Settings, data: Data) -> Clock:
-    loader = TrainLoader(data.pretext, settings.schedule.batch_size, seed=0)
-    return Clock(0, round(settings.schedule.epochs * loader.steps_per_epoch), loader.steps_per_epoch)
+def _clock(settings: Settings, data: Data, split: str, trains: bool) -> Clock:
+    images: Images = getattr(data, split)
+    return clock_of(settings, TrainLoader(images, settings.schedule.batch_size, seed=0), trains=trains)
 
 
-def _memory(settings: Settings, method: MethodBase, data: Data) -> int:
-    _, optimizer = build_optimisation(settings, method, len(data.pretext))
-    check_scheduled(settings, _clock(settings, data))
+def _memory(settings: Settings, method: MethodBase, data: Data, clock: Clock) -> int:
+    _, optimizer = build_optimisation(settings, method, len(trained_images(data, method)))
+    check_scheduled(settings, clock)
     return held(settings, method, size_of(p for group in optimizer.param_groups for p in group["params"]))
