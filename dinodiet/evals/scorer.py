@@ -194,7 +194,7 @@ class Scorer:
         drawn = () if subset is None else (subset.digest,)
         key = self._encoder_key(evaluator, embedder, work.before, *drawn)
         positions = None if subset is None else subset.positions
-        splits = LazyTrainingSplits(embedder, "test", positions, place, replace(work, key=key))
+        splits = LazyTrainingSplits(embedder, "test", place, replace(work, key=key), positions=positions)
         try:
             with _under(asked[0], evaluator):
                 report = self._report(evaluator, embedder, place, key, lambda: evaluator(splits))
@@ -240,10 +240,10 @@ class Scorer:
         with _under(name, evaluator):
             assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
-                images = LazyEncoderSplits(embedder, reported, positions, folder)
+                images = LazyEncoderSplits(embedder, reported, folder, positions=positions)
                 compute = functools.partial(evaluator, images)
                 return self._kept(evaluator, images, compute) if isinstance(evaluator, TokenEvaluator) else compute()
-            splits = LazySplits(embedder, reported, positions)
+            splits = LazySplits(embedder, reported, positions=positions)
             return self._kept(evaluator, splits, functools.partial(evaluator, splits))
 
     def _kept(

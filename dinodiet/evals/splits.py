@@ -108,7 +108,7 @@ class LazySplits:
 
     embedder: Embedder
     reported: str
-    positions: Tensor | None = None
+    positions: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def chosen_on(self) -> str | None:
@@ -198,7 +198,7 @@ class LazyEncoderSplits(LazySplits):
 
     def embedded_by(self, module: nn.Module, name: str) -> Splits:
         """Return these splits as another module embeds them."""
-        return LazySplits(self.embedder.by(module, name), self.reported, self.positions)
+        return LazySplits(self.embedder.by(module, name), self.reported, positions=self.positions)
 
     @property
     def train_images(self) -> Images:
