@@ -92,14 +92,20 @@ def open_dataset(
         tell_shared(source.name, {**source.splits, "train": train, "val": val}, new="val")
     pretext = train if source.pretext is None else source.pretext
     statistics = chosen_statistics(normalization, source.statistics, pretext, split_seed, source.name)
-    selection = None
+    selection, unseen = None, None
     if limit is not None:
         rule: Rule = "proportional" if balanced == "proportional" else "balanced" if balanced else "random"
         selection = Selection(rule, limit, len(pretext), split_seed)
-        pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
+        chosen = limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced)
+        unseen = _others(pretext, chosen)
+        pretext = Subset(pretext, chosen)
     train, labelled = _labelled(
         source, pretext if source.pretext is None else train, _Amount(label_fraction, labels_per_class), split_seed
     )
+    if source.pretext is not None:
+        unseen = train
+    elif labelled is not None:  # images beyond have no labels to use
+        unseen = None
     if source.num_labels and not source.multilabel:
         _check_classes(source.name, train)
     spec = DataSpec(
@@ -113,7 +119,7 @@ def open_dataset(
         classes=source.classes,
         statistics=statistics,
     )
-    return Data(spec, pretext, train, val, source.test, selection, labelled, source.left_out)
+    return Data(spec, pretext, train, val, source.test, selection, labelled, source.left_out, unseen)
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,13 @@ def _labelled(source: RawSplits, train: Images, amount: _Amount, seed: int) -> t
         rule = "random" if source.multilabel else "proportional"
         chosen = fraction(train.labels, amount.fraction or 0.0, seed)
     return Subset(train, chosen), Selection(rule, len(chosen), len(train), seed)
+
+
+def _others(images: Images, positions: Tensor) -> Images | None:
+    """Return the images at all other positions; None where there are none."""
+    left = torch.ones(len(images), dtype=torch.bool)
+    left[positions] = False
+    return Subset(images, left.nonzero()[:, 0]) if left.any() else None
 
 
 def native_size(splits: Sequence[Images]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from dinodiet.config.ranges import Between, Range, Seed
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.held_out import fifth
-from dinodiet.evals.metrics import accuracy, macro_auroc, measured
+from dinodiet.evals.metrics import accuracy, bounded, macro_auroc, measured
 from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.types import DataSpec, Embeddings, Score, Splits
 
@@ -31,9 +31,13 @@ class Linear:
     train, stratified by class, chooses C, and the probe is fitted again on all of train. Val is never fitted on: a
     probe sees the same images whether or not val exists.
 
-    `normalize` puts features on the unit sphere (DIET-CP), standardises them by train's mean and deviation, or neither.
-    Two classes have one logit. Multi-label: one-vs-rest with one C; a label that is constant in train gets a constant
-    score.
+    `pretext_overlap` says which labelled images it is fitted on: `all` of train, or `none` of those that the pretext
+    training saw, to tell apart whether features of other images gained too.
+
+    `train_accuracy` (multi-label: `train_auroc`) is on the images that it was fitted on; far above that on test, the
+    probe knows them by heart. `normalize` puts features on the unit sphere (DIET-CP), standardises them by train's mean
+    and deviation, or neither. Two classes have one logit. Multi-label: one-vs-rest with one C; a label that is constant
+    in train gets a constant score.
 
     Raises:
         UserError: the list of C is empty.
@@ -45,6 +49,7 @@ class Linear:
     normalize: Normalize = "l2"
     seed: Seed[int] = 0
     tolerance: Between[float] = 1e-9
+    pretext_overlap: Literal["all", "none"] = "all"
 
     def __post_init__(self) -> None:
         if not self.strengths:
@@ -63,18 +68,27 @@ class Linear:
             raise NotApplicable("needs two classes; this dataset has one")
 
     def __call__(self, splits: Splits) -> dict[str, Score]:
-        """Return the metrics on `test`, and the chosen `C`.
+        """Return the metrics on `test`, the chosen `C`, and the accuracy on the images that the probe was fitted on.
 
         Raises:
-            NotApplicable: the labels of `train` are all the same, or a split has none.
+            NotApplicable: the labels of `train` are all the same, or a split has none; with `pretext_overlap` none, the
+                pretext training saw all labelled images.
         """
-        train, val, test, device = splits.train, splits.val, splits.test, splits.runtime.device
+        return self.scores(splits, splits.train if self.pretext_overlap == "all" else _unseen(splits))
+
+    def scores(self, splits: Splits, train: Embeddings, views: Sequence[Embeddings] = ()) -> dict[str, Score]:
+        """Return the scores of a probe fitted on `train` and on views of its images, in the same order."""
+        val, test, device = splits.val, splits.test, splits.runtime.device
         expected = test.labels
-        fitted, held_out = (train, val) if val is not None else _split(train, self.seed)
-        chosen = self.choose(fitted, held_out, device)
-        if val is None:
-            chosen = _Problem(train, self.normalize, device).fit(chosen.C, self.tolerance)
-        return measured(chosen.scores(test.features), expected) | {"C": Score(chosen.C, kind="setting")}
+        everything = [train, *views]
+        if val is not None:
+            chosen = self.choose(_joined(everything), val, device)
+        else:
+            fitted, held_out = fifth(train.labels, self.seed)
+            chosen = self.choose(_joined([rows(part, fitted) for part in everything]), rows(train, held_out), device)
+            chosen = _Problem(_joined(everything), self.normalize, device).fit(chosen.C, self.tolerance)
+        beside = {"C": Score(chosen.C, kind="setting"), **_on_train(chosen, train)}
+        return measured(chosen.scores(test.features), expected) | beside
 
     def choose(self, train: Embeddings, held_out: Embeddings, device: torch.device) -> _Probe:
         """Return the probe fitted on `train` that is best on `held_out`."""
@@ -153,10 +167,29 @@ def _normalizer(normalize: Normalize, train: Tensor) -> Callable[[Tensor], Tenso
     return lambda features: features
 
 
-def _split(train: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
-    """Return four fifths to fit and one to choose C on."""
-    fitted, chosen = (
-        replace(train, features=train.features[rows], labels_or_none=train.labels[rows])
-        for rows in fifth(train.labels, seed)
-    )
-    return fitted, chosen
+def rows(images: Embeddings, positions: Tensor) -> Embeddings:
+    """Return the embeddings at these positions."""
+    return replace(images, features=images.features[positions], labels_or_none=images.labels[positions])
+
+
+def _joined(parts: Sequence[Embeddings]) -> Embeddings:
+    if len(parts) == 1:
+        return parts[0]
+    features, labels = torch.cat([part.features for part in parts]), torch.cat([part.labels for part in parts])
+    return replace(parts[0], features=features, labels_or_none=labels)
+
+
+def _unseen(splits: Splits) -> Embeddings:
+    if splits.unseen is None:
+        raise NotApplicable(
+            "pretext_overlap is none, but the pretext training saw all labelled training images; "
+            "limit its images, or give it a pretext split of its own"
+        )
+    return splits.unseen
+
+
+def _on_train(probe: _Probe, train: Embeddings) -> dict[str, Score]:
+    scores = probe.scores(train.features)
+    if train.multilabel:
+        return {"train_auroc": bounded(macro_auroc(scores, train.labels), kind="diagnostic")}
+    return {"train_accuracy": bounded(accuracy(scores, train.labels), kind="diagnostic")}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dinodiet.evals.intervals import bootstrap, wilson
 from dinodiet.types import Score
+from dinodiet.types.evaluation import Kind
 
 ROUNDING = 1e-6  # so far outside its range a metric may be computed: a perfect macro-F1 of float32 is 1.0000001
 
@@ -30,7 +31,12 @@ def measured(scores: Tensor, labels: Tensor) -> dict[str, Score]:
 
 
 def bounded(
-    value: float, low: float = 0.0, *, interval: tuple[float, float] | None = None, note: str | None = None
+    value: float,
+    low: float = 0.0,
+    *,
+    kind: Kind = "metric",
+    interval: tuple[float, float] | None = None,
+    note: str | None = None,
 ) -> Score:
     """Return the score of a metric that lies in [low, 1]: what rounding put outside is clipped, and noted.
 
@@ -38,10 +44,10 @@ def bounded(
         ArithmeticError: the value lies further outside.
     """
     if math.isnan(value) or low <= value <= 1.0:
-        return Score(value, interval=interval, note=note)
+        return Score(value, kind=kind, interval=interval, note=note)
     if not low - ROUNDING <= value <= 1.0 + ROUNDING:
         raise ArithmeticError(f"a metric is {value!r}, which is outside [{low:g}, 1]")
-    return Score(min(1.0, max(low, value)), interval=interval, note=f"clipped from {value!r}")
+    return Score(min(1.0, max(low, value)), kind=kind, interval=interval, note=f"clipped from {value!r}")
 
 
 def _reason(metric: str, scores: Tensor, labels: Tensor) -> str | None:

@@ -22,6 +22,7 @@ class GivenSplits:
     train: Embeddings
     test: Embeddings
     val: Embeddings | None = None
+    unseen: Embeddings | None = None
     runtime: Runtime = field(default_factory=Runtime)
 
 
@@ -118,7 +119,8 @@ class LazySplits:
     @property
     def names(self) -> list[str]:
         """Return the names of the splits, in the order of `GivenSplits`."""
-        return ["train", self.reported, *([] if self.chosen_on is None else [self.chosen_on])]
+        unseen = [] if self.embedder.data.unseen is None else ["unseen"]
+        return ["train", self.reported, *([] if self.chosen_on is None else [self.chosen_on]), *unseen]
 
     @property
     def train(self) -> Embeddings:
@@ -138,6 +140,17 @@ class LazySplits:
     def val(self) -> Embeddings | None:
         """Return the embeddings to choose settings on."""
         return None if self.chosen_on is None else self.embedder.embeddings(self.chosen_on)
+
+    @property
+    def unseen(self) -> Embeddings | None:
+        """Return the embeddings of labelled training images that the pretext training did not see.
+
+        Where a part of train is given, no others have labels.
+        """
+        data = self.embedder.data
+        if data.unseen is data.train:
+            return self.train
+        return None if data.unseen is None or self.positions is not None else self.embedder.embeddings("unseen")
 
     @property
     def runtime(self) -> Runtime:

@@ -46,7 +46,7 @@ def _distances(near: Tensor, rows: Tensor, metric: Metric) -> Tensor:
     """Return the distances (B, k) of rows (B, D) to theirs (B, k, D)."""
     near, rows = near.double(), rows.double()[:, None]
     if metric == "euclidean":
-        return torch.linalg.vector_norm(near - rows, dim=2)
+        return (near - rows).square().sum(dim=2).sqrt()
     return (F.normalize(near, dim=2) - F.normalize(rows, dim=2)).square().sum(dim=2) / 2
 
 

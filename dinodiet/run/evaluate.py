@@ -75,6 +75,8 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: b
     other, input = settings.evaluation.dataset, input_of(encoder, run_dir.path)
     data = open_scored(settings)
     spec = data.spec
+    if other is not None:  # the training saw none of another source's images; which of the same one's is not known here
+        data = replace(data, unseen=None if other["source"] == settings.dataset["source"] else data.train)
     if other is not None and spec.image_size is None:  # the side that the encoder was trained for
         spec = replace(spec, image_size=input.size)
     if other is not None or spec.statistics is None:  # what it was trained with, whatever is the dataset's

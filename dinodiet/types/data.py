@@ -112,7 +112,8 @@ class Data:
 
     Of images without labels nothing is held out: `train` is `pretext`, and `val` and `test` are empty. `selection` says
     how `pretext` was chosen where it is limited, `labelled` how the images of `train` were, which alone keep their
-    labels. `left_out` counts broken images that are in no split.
+    labels. `left_out` counts broken images that are in no split. `unseen` are the labelled
+    training images that are not in `pretext`; None: there are none.
     """
 
     spec: DataSpec
@@ -123,6 +124,7 @@ class Data:
     selection: Selection | None = None
     labelled: Selection | None = None
     left_out: int = 0
+    unseen: Images | None = None
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,11 @@ class Splits(Protocol):
         ...
 
     @property
+    def unseen(self) -> Embeddings | None:
+        """Return the embeddings of labelled training images that the pretext training did not see; None: none are."""
+        ...
+
+    @property
     def runtime(self) -> Runtime:
         """Return where and how to compute."""
         ...

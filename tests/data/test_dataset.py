@@ -50,6 +50,21 @@ class TestSplits:
         assert data.pretext is data.train
         assert data.spec.num_images == 10
 
+    def test_what_the_limit_leaves_of_train_is_unseen(self) -> None:
+        data = open_dataset(raw(), limit=10)
+        assert data.unseen is not None and not positions(data.unseen) & positions(data.train)
+        rest = positions(data.train) | positions(data.unseen)
+        assert rest == set(range(100)) - positions(data.val) and len(data.unseen) == 80
+        assert open_dataset(raw()).unseen is open_dataset(raw(), limit=90).unseen is None
+
+    def test_a_pretext_split_leaves_all_of_train_unseen(self) -> None:
+        for limit in (None, 20):
+            data = open_dataset(raw(pretext=unlabelled(50)), limit=limit)
+            assert data.unseen is data.train and len(data.train) == 90
+        few = open_dataset(raw(pretext=unlabelled(50)), labels_per_class=2)
+        assert few.unseen is few.train and len(few.train) == 8
+        assert open_dataset(raw(), limit=40, labels_per_class=2).unseen is None  # the others have no labels to use
+
     def test_limit_leaves_validation_and_test_as_they_are(self) -> None:
         whole, part = open_dataset(raw()), open_dataset(raw(), limit=10)
         assert positions(part.val) == positions(whole.val)

@@ -10,7 +10,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler, normalize
 
 from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.linear import Linear, _split
+from dinodiet.evals.held_out import fifth
+from dinodiet.evals.linear import Linear, rows
+from dinodiet.evals.splits import GivenSplits
 from dinodiet.types import DataSpec, Embeddings
 from tests.evals.synthetic import blobs, tags, values
 
@@ -36,7 +38,7 @@ def test_scores_are_scikit_learns_at_the_same_C(num_labels: int, how: str) -> No
     assert metrics["accuracy"] == pytest.approx(model.score(report, test.labels.numpy()))
     scores = probabilities[:, 1] if num_labels == 2 else probabilities
     assert metrics["auroc"] == pytest.approx(roc_auc_score(test.labels, scores, multi_class="ovr"), abs=1e-4)
-    assert metrics["C"] == 3.0 and set(metrics) == {"accuracy", "recall", "f1", "auroc", "C"}
+    assert metrics["C"] == 3.0 and set(metrics) == {"accuracy", "recall", "f1", "auroc", "C", "train_accuracy"}
 
 
 def test_C_is_the_best_on_val_and_the_smaller_of_equals() -> None:
@@ -60,15 +62,14 @@ def test_test_has_no_part_in_the_choice() -> None:
 
 def test_without_val_a_stratified_fifth_of_train_chooses() -> None:
     train, test, _ = three(noise=3.0)
-    fitted, held_out = _split(train, seed=0)
+    fitted, held_out = (rows(train, part) for part in fifth(train.labels, seed=0))
     assert len(fitted) == 96 and held_out.labels.bincount().tolist() == [6, 6, 6, 6]
     assert not (fitted.features[:, None] == held_out.features[None]).all(-1).any()
     expected = values(Linear(C=[0.01, 1.0, 100.0]), fitted, held_out, held_out)["C"]
     metrics = values(Linear(C=[0.01, 1.0, 100.0]), train, test)
     assert metrics == pytest.approx(values(Linear(C=expected), train, test))  # fitted again on all of train
-    other = _split(train, seed=1)[1]
-    assert not torch.equal(other.features, held_out.features)
-    assert torch.equal(_split(train, seed=0)[1].features, held_out.features)
+    assert not torch.equal(fifth(train.labels, seed=1)[1], fifth(train.labels, seed=0)[1])
+    assert torch.equal(fifth(train.labels, seed=0)[1], fifth(train.labels, seed=0)[1])
 
 
 def test_a_class_that_train_lacks_is_never_predicted() -> None:
@@ -89,7 +90,7 @@ def test_a_class_that_train_lacks_is_never_predicted() -> None:
 def test_multilabel_is_one_vs_rest_and_chosen_by_auroc() -> None:
     train, test, val = (tags(150, noise=2.0, seed=seed) for seed in range(3))
     metrics = values(Linear(C=[0.01, 1.0, 100.0], normalize="none"), train, test, val)
-    assert set(metrics) == {"auroc", "C"}
+    assert set(metrics) == {"auroc", "C", "train_auroc"}
     by_label = [
         roc_auc_score(
             test.labels[:, label],
@@ -138,3 +139,21 @@ def test_what_cannot_be_probed_is_refused() -> None:
 def test_no_strength_at_all_is_refused() -> None:
     with pytest.raises(UserError, match=r"^C: \[\]; .*positive"):
         Linear(C=[])
+
+
+def test_the_accuracy_on_the_fitted_images_stands_beside_and_is_no_metric() -> None:
+    train, test, val = three(noise=3.0)
+    fitted = Linear(C=1000.0)(GivenSplits(train, test, val))["train_accuracy"]
+    assert fitted.kind == "diagnostic" and fitted.value == values(Linear(C=1000.0), train, train, val)["accuracy"]
+    several = Linear(C=1.0)(GivenSplits(tags(60), tags(60, seed=1), tags(60, seed=2)))
+    assert "train_accuracy" not in several and several["train_auroc"].value > several["auroc"].value
+
+
+def test_without_overlap_the_probe_is_fitted_on_images_that_the_training_did_not_see() -> None:
+    train, test, val = three(noise=3.0)
+    others = blobs(150, num_labels=4, dim=train.features.shape[1], noise=3.0, seed=7)
+    apart = Linear(pretext_overlap="none")
+    assert apart(GivenSplits(train, test, val, unseen=others)) == Linear()(GivenSplits(others, test, val))
+    assert Linear()(GivenSplits(train, test, val, unseen=others)) == Linear()(GivenSplits(train, test, val))
+    with pytest.raises(NotApplicable, match="saw all labelled training images; limit its images"):
+        apart(GivenSplits(train, test, val))

@@ -59,7 +59,8 @@ def keep_decoded(data: Data, folder: Path, limit_gib: float, threads: int = 1) -
     kept = {id(s.images): DecodedImages(s, file) for s in used if (file := _pixels(s, folder, threads)) is not None}
     moved = {id(images): _moved(images, kept) for images in splits}  # one split under two names stays one
     pretext, train, val, test = (moved[id(images)] for images in splits)
-    return replace(data, pretext=pretext, train=train, val=val, test=test)
+    unseen = train if data.unseen is data.train else data.unseen  # others are rarely asked for
+    return replace(data, pretext=pretext, train=train, val=val, test=test, unseen=unseen)
 
 
 class DecodedImages:
