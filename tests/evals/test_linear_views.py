@@ -85,7 +85,7 @@ def test_of_a_budget_of_labels_no_image_beyond_it_is_unseen() -> None:
     for unseen, count, budgeted in ((None, None, None), (train, 45, 9), (others, 20, None)):
         embedder = replace(whole.embedder, data=replace(whole.embedder.data, unseen=unseen))
         for positions, expected in ((None, count), (part, budgeted)):
-            found = LazyEncoderSplits(embedder, "test", positions).unseen
+            found = LazyEncoderSplits(embedder, "test", positions=positions).unseen
             assert (None if found is None else len(found)) == expected
 
 
