@@ -92,20 +92,15 @@ def open_dataset(
         tell_shared(source.name, {**source.splits, "train": train, "val": val}, new="val")
     pretext = train if source.pretext is None else source.pretext
     statistics = chosen_statistics(normalization, source.statistics, pretext, split_seed, source.name)
-    selection, unseen = None, None
+    selection, whole = None, pretext
     if limit is not None:
         rule: Rule = "proportional" if balanced == "proportional" else "balanced" if balanced else "random"
         selection = Selection(rule, limit, len(pretext), split_seed)
-        chosen = limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced)
-        unseen = _others(pretext, chosen)
-        pretext = Subset(pretext, chosen)
+        pretext = Subset(pretext, limit_positions(pretext.labels, len(pretext), limit, split_seed, balanced))
     train, labelled = _labelled(
         source, pretext if source.pretext is None else train, _Amount(label_fraction, labels_per_class), split_seed
     )
-    if source.pretext is not None:
-        unseen = train
-    elif labelled is not None:  # images beyond have no labels to use
-        unseen = None
+    unseen = train if source.pretext is not None else None if labelled else _others(whole, pretext)
     if source.num_labels and not source.multilabel:
         _check_classes(source.name, train)
     spec = DataSpec(
@@ -150,11 +145,13 @@ def _labelled(source: RawSplits, train: Images, amount: _Amount, seed: int) -> t
     return Subset(train, chosen), Selection(rule, len(chosen), len(train), seed)
 
 
-def _others(images: Images, positions: Tensor) -> Images | None:
-    """Return the images at all other positions; None where there are none."""
-    left = torch.ones(len(images), dtype=torch.bool)
-    left[positions] = False
-    return Subset(images, left.nonzero()[:, 0]) if left.any() else None
+def _others(whole: Images, chosen: Images) -> Images | None:
+    """Return the images that are not among those chosen of `whole`; None where there are none."""
+    if not isinstance(chosen, Subset) or chosen is whole:
+        return None
+    places = whole.positions if isinstance(whole, Subset) else torch.arange(len(whole))
+    left = torch.isin(places, chosen.positions, invert=True).nonzero()[:, 0]
+    return Subset(whole, left) if len(left) else None
 
 
 def native_size(splits: Sequence[Images]) -> int | None:

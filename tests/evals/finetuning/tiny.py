@@ -52,7 +52,7 @@ def splits(
 ) -> LazyTrainingSplits:
     encoder = encoder or backbone()
     embedder = Embedder(encoder, given or data(), encoder.input, Runtime(**runtime))
-    return LazyTrainingSplits(embedder, "test", None, None, work or Work())
+    return LazyTrainingSplits(embedder, "test", None, work or Work())
 
 
 def quick(**changes: Any) -> FineTune:
