@@ -92,14 +92,14 @@ class Linear:
 
     def choose(self, train: Embeddings, held_out: Embeddings, device: torch.device) -> _Probe:
         """Return the probe fitted on `train` that is best on `held_out`."""
-        labels = held_out.labels
+        labels, problem = held_out.labels, _Problem(train, self.normalize, device)
+        inputs = problem.inputs(held_out.features)
 
         def quality(probe: _Probe) -> float:
-            scores = probe.scores(held_out.features)
+            scores = probe.scores_of(inputs)
             value = macro_auroc(scores, labels) if held_out.multilabel else accuracy(scores, labels)
             return -math.inf if math.isnan(value) else value
 
-        problem = _Problem(train, self.normalize, device)
         return max((problem.fit(C, self.tolerance) for C in self.strengths), key=quality)
 
 
@@ -108,16 +108,20 @@ class _Problem:
 
     def __init__(self, train: Embeddings, normalize: Normalize, device: torch.device) -> None:
         features = train.features.to(device)
-        self._normalizer = _normalizer(normalize, features)
+        self._device, self._normalizer = device, _normalizer(normalize, features)
         self._num_labels, self._multilabel = train.num_labels, train.multilabel
         self._columns, targets = _targets(train)
         self._regression = LogisticRegression(self._normalizer(features), targets.to(device))
+
+    def inputs(self, features: Tensor) -> Tensor:
+        """Return features as probes take them."""
+        return self._normalizer(features.to(self._device)).double()
 
     def fit(self, C: float, tolerance: float) -> _Probe:  # noqa: N803
         weight, intercept = self._regression.fit(C, tolerance=tolerance)
         if len(weight) < len(self._columns):  # two classes on one logit z are a softmax of -z / 2 and z / 2
             weight, intercept = torch.cat([-weight, weight]) / 2, torch.cat([-intercept, intercept]) / 2
-        return _Probe(C, weight, intercept, self._normalizer, self._columns, self._num_labels, self._multilabel)
+        return _Probe(C, weight, intercept, self.inputs, self._columns, self._num_labels, self._multilabel)
 
 
 @dataclass(frozen=True)
@@ -127,16 +131,19 @@ class _Probe:
     C: float
     weight: Tensor
     intercept: Tensor
-    normalizer: Callable[[Tensor], Tensor]
+    inputs: Callable[[Tensor], Tensor]
     columns: Tensor
     num_labels: int
     multilabel: bool
 
     def scores(self, features: Tensor) -> Tensor:
         """Return (N, num_labels): probabilities of classes, or logits of labels; 0 where train does not vary."""
-        inputs = self.normalizer(features.to(self.weight.device)).double()
+        return self.scores_of(self.inputs(features))
+
+    def scores_of(self, inputs: Tensor) -> Tensor:
+        """Return the scores of features that were made inputs once for several probes."""
         logits = inputs @ self.weight.T + self.intercept
-        scores = torch.zeros(len(features), self.num_labels, dtype=logits.dtype)
+        scores = torch.zeros(len(inputs), self.num_labels, dtype=logits.dtype)
         scores[:, self.columns] = (logits if self.multilabel else logits.softmax(dim=1)).cpu()
         return scores
 

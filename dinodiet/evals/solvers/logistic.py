@@ -56,7 +56,7 @@ class LogisticRegression:
         from scipy.optimize import minimize  # noqa: PLC0415 - only who fits pays for it
 
         start = self._weight
-        _, gradient, spread = self._loss(start, C)
+        _, gradient, spread = self._loss(start, C, curvature=True)
         scale = (self._penalty + C * spread * self._squares).rsqrt()
         scale = scale * (gradient * scale).norm().clamp(min=1e-12)  # L-BFGS-B's first step has norm 1: make it Newton's
 
@@ -75,16 +75,16 @@ class LogisticRegression:
         weight = self._weight[:, :-1] @ self._axes.T
         return weight, self._weight[:, -1] - weight @ self._mean
 
-    def _loss(self, weight: Tensor, C: float) -> tuple[float, Tensor, float]:  # noqa: N803
-        """Return the objective, its gradient, and the mean of p (1 - p)."""
+    def _loss(self, weight: Tensor, C: float, *, curvature: bool = False) -> tuple[float, Tensor, float]:  # noqa: N803
+        """Return the objective, its gradient, and, where the `curvature` is asked for, the mean of p (1 - p)."""
         penalized = weight * self._penalty
         loss, gradient, spread = (penalized * weight).sum() / 2, penalized, 0.0
         rows = max(1, LOGITS_AT_ONCE // len(weight))
         for inputs, targets in zip(*(torch.split(part, rows) for part in (self._inputs, self._targets)), strict=True):
-            losses, residual, variance = _pointwise(inputs @ weight.T, targets)
+            losses, residual, variance = _pointwise(inputs @ weight.T, targets, curvature)
             loss = loss + C * losses
             gradient = gradient + C * (residual.T @ inputs)
-            spread += float(variance)
+            spread += variance
         return float(loss), gradient, spread / (len(self._inputs) * len(weight))
 
 
@@ -100,18 +100,24 @@ def _threads_for(multiplications: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _pointwise(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sum of the losses, their gradient by logits (N, K), and the sum of p (1 - p)."""
+def _pointwise(logits: Tensor, targets: Tensor, curvature: bool) -> tuple[Tensor, Tensor, float]:
+    """Return the sum of the losses, their gradient by logits (N, K), and the sum of p (1 - p); 0 if not asked for."""
     if targets.ndim == 2:
         losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
         probabilities = logits.sigmoid()
         residual = probabilities - targets
+        variance = _variance(probabilities) if curvature else 0.0
     else:
         log_probabilities = logits.log_softmax(dim=1)
         losses = F.nll_loss(log_probabilities, targets, reduction="sum")
-        probabilities = log_probabilities.exp()
-        residual = probabilities - F.one_hot(targets, logits.shape[1])
-    return losses, residual, (probabilities * (1 - probabilities)).sum()
+        residual = log_probabilities.exp_()  # one tensor for all of it: a step of a small problem is its allocations
+        variance = _variance(residual) if curvature else 0.0
+        residual.scatter_add_(1, targets[:, None], residual.new_full((1, 1), -1.0).expand(len(targets), 1))
+    return losses, residual, variance
+
+
+def _variance(probabilities: Tensor) -> float:
+    return float((probabilities * (1 - probabilities)).sum())
 
 
 def _principal_axes(centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
