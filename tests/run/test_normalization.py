@@ -44,7 +44,7 @@ def test_another_dataset_is_normalised_as_in_the_training(tmp_path: Path) -> Non
     run(composed(tmp_path, *words))
     later = run(composed(tmp_path, *words, *other), choices)
     names = [name for name in later["final"] if name.startswith("knn@digits/")]
-    assert len(names) == 3
+    assert len(names) == 4
     for phase in ("initial", "final"):
         assert {name: later[phase][name] for name in names} == {name: at_once[phase][name] for name in names}
 
