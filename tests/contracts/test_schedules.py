@@ -30,5 +30,5 @@ def test_a_schedule_gives_rates_for_every_step(name: str, tmp_path: Path) -> Non
     decays = [at(optimisation.weight_decay, Clock(step, total, 10)) for step in range(total)]
     assert all(math.isfinite(value) and value >= 0 for value in (*rates, *decays))
     assert total or name == "frozen"
-    assert not total or max(rates) > 0 and rates[-1] <= max(rates)
+    assert not total or (max(rates) > 0 and rates[-1] <= max(rates))
     assert plain.schedule.batch_size % plain.schedule.accumulate == 0
