@@ -111,10 +111,10 @@ def test_small_problems_run_on_one_thread_and_give_the_others_back(monkeypatch: 
     seen: list[int] = []
     blas: list[int] = []
 
-    def record(*arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def record(logits: Tensor, targets: Tensor, curvature: bool) -> tuple[Tensor, Tensor, float]:
         seen.append(torch.get_num_threads())
         blas.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
-        return pointwise(*arguments)
+        return pointwise(logits, targets, curvature)
 
     pointwise = logistic._pointwise
     monkeypatch.setattr(logistic, "_pointwise", record)
