@@ -222,6 +222,7 @@ def test_what_a_run_keeps_has_the_names_that_are_cleaned(tmp_path: Path) -> None
         "dataset=folder",
         f"dataset.source.root={tmp_path}/images",
         "dataset.limit=null",
+        "dataset.normalization=dataset",
         "method.trunk.views=1",
     )
     words = (
