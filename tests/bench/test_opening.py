@@ -54,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(count):
             path = f"{root}/{split}/class{i % CLASSES}/{i:05d}.jpg"
             with open(path, "wb") as file:  # noqa: PTH123 - many
-                file.write(encoded[i % DISTINCT])
+                file.write(encoded[i % DISTINCT] + bytes(i % 4096))  # of all lengths, as photographs are
     return root
 
 
