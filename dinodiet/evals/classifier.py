@@ -15,7 +15,7 @@ from dinodiet.types import Data, Images, InputSpec, Method, Runtime, Score
 NAME = "classifier"  # of its scores, beside those of evaluators
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """A method as a module that returns its classifier's logits."""
 
     def __init__(self, method: Method) -> None:
@@ -23,6 +23,7 @@ class _Logits(nn.Module):
         self.method = method
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, labels) of images (B, 3, s, s)."""
         logits = self.method.logits(images)
         assert logits is not None
         return logits
@@ -31,7 +32,7 @@ class _Logits(nn.Module):
 @torch.no_grad()
 def has_classifier(method: Method, input: InputSpec, device: torch.device) -> bool:
     """Return whether a method trains a classifier: it is asked about one blank image."""
-    with eval_mode(_Logits(method)):
+    with eval_mode(Logits(method)):
         return method.logits(torch.zeros(1, 3, input.size, input.size, device=device)) is not None
 
 
@@ -44,7 +45,7 @@ def classifier_scores(
     Images are preprocessed as for embeddings.
     """
     chosen: dict[str, Images] = {name: getattr(data, name) for name in splits}
-    return {name: _scores(_Logits(method), data, images, input, runtime) for name, images in chosen.items()}
+    return {name: _scores(Logits(method), data, images, input, runtime) for name, images in chosen.items()}
 
 
 def _scores(module: nn.Module, data: Data, images: Images, input: InputSpec, runtime: Runtime) -> dict[str, Score]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from dinodiet.evals.finetuning.classifier import LinearHead
 from dinodiet.evals.linear import Linear
+from dinodiet.methods.parts.classifier import Classifier
 from dinodiet.types import Embeddings
 
 
 @torch.no_grad()
-def start_from_probe(head: LinearHead, train: Embeddings, val: Embeddings, device: torch.device) -> None:
+def start_from_probe(head: Classifier, train: Embeddings, val: Embeddings, device: torch.device) -> None:
     """Set a head to the probe that is fitted on `train` and chosen on `val`, of what its norm makes of them.
 
     A label that `train` lacks gets no weight, and the lowest intercept.
@@ -29,12 +29,12 @@ def start_from_probe(head: LinearHead, train: Embeddings, val: Embeddings, devic
     normed = [replace(part, features=_normed(head, part, device)) for part in (train, val)]
     with torch.enable_grad():
         probe = Linear(normalize="none").choose(normed[0], normed[1], device)
-    head.linear.weight.zero_()
-    head.linear.bias.fill_(probe.intercept.min())
-    head.linear.weight[probe.columns] = probe.weight.float()
-    head.linear.bias[probe.columns] = probe.intercept.float()
+    head.last.weight.zero_()
+    head.last.bias.fill_(probe.intercept.min())
+    head.last.weight[probe.columns] = probe.weight.float()
+    head.last.bias[probe.columns] = probe.intercept.float()
 
 
-def _normed(head: LinearHead, part: Embeddings, device: torch.device) -> torch.Tensor:
+def _normed(head: Classifier, part: Embeddings, device: torch.device) -> torch.Tensor:
     head.norm.eval()
     return head.norm(part.features.to(device)).cpu()  # type: ignore[no-any-return]

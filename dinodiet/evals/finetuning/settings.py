@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from dinodiet.config.ranges import AtLeastOne, BelowOne, Fraction, NonNegative, Positive, Range
 from dinodiet.data.views import Blur, Colour, SingleView
 from dinodiet.data.views.settings import Scale
+from dinodiet.methods.parts.classifier import Norm
 from dinodiet.types import InputSpec
 
 LARGE_SET, SMALL_BATCH, LARGE_BATCH = 5000, 32, 64
@@ -58,7 +59,7 @@ class Head:
     frozen embeddings instead (LP-FT; Kumar et al. 2022, arXiv:2202.10054).
     """
 
-    norm: Literal["layer", "batch", "none"] = "layer"
+    norm: Norm = "layer"
     init_std: Positive[float | None] = 2e-5
     start: Literal["random", "probe"] = "random"
 

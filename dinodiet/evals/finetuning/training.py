@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dinodiet.data.loader import TrainLoader
 from dinodiet.errors import UserError
-from dinodiet.evals.finetuning.classifier import Classifier, Logits, count, opened
+from dinodiet.evals.classifier import Logits
+from dinodiet.evals.finetuning.finetuned import FineTuned, count, opened
 from dinodiet.evals.finetuning.kept import Kept, Outcome, name_of
 from dinodiet.evals.finetuning.probe_start import start_from_probe
 from dinodiet.evals.finetuning.settings import Recipe
@@ -53,10 +54,10 @@ class Task:
         )
         return train, val
 
-    def metrics(self, classifier: Classifier, images: Images) -> dict[str, float]:
+    def metrics(self, method: FineTuned, images: Images) -> dict[str, float]:
         """Return the metrics of a classifier on un-augmented images."""
         assert images.labels is not None
-        logits = torch.cat(list(embedded(Logits(classifier), images, self.input, self.runtime))).double()
+        logits = torch.cat(list(embedded(Logits(method), images, self.input, self.runtime))).double()
         return score(logits if self.spec.multilabel else logits.softmax(dim=1), images.labels)
 
 
@@ -143,7 +144,7 @@ class Trainings:
 
     def _watch(self, state: TrainState, outcome: Outcome) -> Watch:
         clock, method = state.clock, state.method
-        assert isinstance(method, Classifier)
+        assert isinstance(method, FineTuned)
 
         def save(seen: dict[str, Any]) -> None:
             self.kept.save(outcome.name, {**state.content(), **seen})
@@ -159,23 +160,23 @@ class Trainings:
         )
 
     def _on_test(self, lr: float, seed: int, weights: dict[str, Tensor]) -> dict[str, float]:
-        method = classifier(self.task, seed)[0]
+        method = fresh(self.task, seed)[0]
         method.load_state_dict(weights)
         return self.task.metrics(method, self.task.test)
 
 
-def classifier(task: Task, seed: int) -> tuple[Classifier, float]:
+def fresh(task: Task, seed: int) -> tuple[FineTuned, float]:
     """Return a fresh classifier on a copy of the encoder, all of it open, and its rate of stochastic depth."""
     torch.manual_seed(seed)
     backbone, drop_path = opened(task.encoder, task.recipe.regularisation.drop_path)
-    made = Classifier(backbone, task.spec, task.recipe, len(task.train))
+    made = FineTuned(backbone, task.spec, task.recipe, len(task.train))
     return made.to(task.runtime.device), drop_path
 
 
 def prepared(task: Task, seed: int) -> tuple[TrainState, TrainLoader, dict[str, Any]]:
     """Return what is trained, before its first step, its batches, and facts about it for the protocol."""
     recipe, runtime = task.recipe, task.runtime
-    method, drop_path = classifier(task, seed)
+    method, drop_path = fresh(task, seed)
     groups = [group.as_dict() for group in method.param_groups()]
     optimizer = build_fused(functools.partial(torch.optim.AdamW, betas=BETAS, lr=0.0), groups)
     batch, fill = recipe.batch(len(task.train)), recipe.length.last_batch == "filled"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinodiet.config.ranges import Fraction, Range, Width
+from dinodiet.config.ranges import Fraction, Positive, Range, Width
 from dinodiet.methods.parts.losses import CrossEntropy
 from dinodiet.methods.parts.mix import Mixed
 from dinodiet.types import DataSpec
+
+Norm = Literal["none", "layer", "batch"]
 
 
 class Classifier(nn.Module):
@@ -20,6 +24,8 @@ class Classifier(nn.Module):
         in_dim: width of the embeddings.
         spec: facts about the data: the number of labels.
         hidden_dim: None, or the width of the hidden layer.
+        norm: of the embeddings: none, a layer norm, or a batch norm without affine parameters.
+        init_std: the deviation of the first weights of the last layer, whose biases are 0 then; None: torch's.
         lr_scale: the learning rate of the classifier over the backbone's.
         warmup_fraction: first part of the training in which the classifier is trained alone.
     """
@@ -30,18 +36,38 @@ class Classifier(nn.Module):
         spec: DataSpec,
         *,
         hidden_dim: Width[int | None] = None,
+        norm: Norm = "none",
+        init_std: Positive[float | None] = None,
         lr_scale: Annotated[float, Range(0, 1000)] = 1.0,
         warmup_fraction: Fraction[float] = 0.0,
     ) -> None:
         super().__init__()
         self.lr_scale, self.warmup_fraction = lr_scale, warmup_fraction
         hidden = [] if hidden_dim is None else [nn.Linear(in_dim, hidden_dim), nn.ReLU()]
+        self.norm = _NORMS[norm](in_dim)
         self.layers = nn.Sequential(*hidden, nn.Linear(hidden_dim or in_dim, spec.num_labels))
+        if init_std is not None:
+            nn.init.trunc_normal_(self.last.weight, std=init_std)
+            nn.init.zeros_(self.last.bias)
+
+    @property
+    def last(self) -> nn.Linear:
+        """Return the layer that gives the logits."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return the logits (B, labels)."""
-        logits: Tensor = self.layers(embeddings)
+        logits: Tensor = self.layers(self.norm(embeddings))
         return logits
+
+
+_NORMS: dict[Norm, Callable[[int], nn.Module]] = {
+    "none": lambda width: nn.Identity(),
+    "layer": functools.partial(nn.LayerNorm, eps=1e-6),
+    "batch": functools.partial(nn.BatchNorm1d, affine=False, eps=1e-6),
+}
 
 
 def label_loss(logits: Tensor, label: Tensor, mixed: Mixed, criterion: CrossEntropy) -> Tensor:

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dinodiet.backbones.freeze import set_trainable
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.finetune import FineTune
-from dinodiet.evals.finetuning.classifier import Classifier, LinearHead, opened
+from dinodiet.evals.finetuning.finetuned import FineTuned, opened
 from dinodiet.evals.finetuning.probe_start import start_from_probe
 from dinodiet.evals.finetuning.settings import Head, Length, Optimiser, Regularisation
 from dinodiet.evals.finetuning.training import Task
 from dinodiet.evals.metrics import accuracy
+from dinodiet.methods.parts.classifier import Classifier
 from dinodiet.types import DataSpec, ParamGroup, Report
 from tests.evals.finetuning.test_layer_decay import Twelve
 from tests.evals.finetuning.tiny import SPEC, backbone, data, quick, splits
@@ -55,13 +56,13 @@ def test_a_frozen_copy_is_trained_as_an_open_one_and_the_original_is_left_alone(
 
 def test_the_first_block_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[nn.Module] = []
-    groups = Classifier.param_groups
+    groups = FineTuned.param_groups
 
-    def noted(self: Classifier) -> list[ParamGroup]:
+    def noted(self: FineTuned) -> list[ParamGroup]:
         seen.append(self)
         return groups(self)
 
-    monkeypatch.setattr(Classifier, "param_groups", noted)
+    monkeypatch.setattr(FineTuned, "param_groups", noted)
     frozen = copy.deepcopy(backbone())
     set_trainable(frozen, "last_1_blocks")
     quick()(splits(encoder=frozen))
@@ -71,7 +72,7 @@ def test_the_first_block_moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_trained_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinodiet.evals.finetuning.classifier.set_trainable", lambda model, part: None)
+    monkeypatch.setattr("dinodiet.evals.finetuning.finetuned.set_trainable", lambda model, part: None)
     monkeypatch.setattr("dinodiet.methods.base.set_trainable", lambda model, part: None)
     frozen = copy.deepcopy(backbone())
     set_trainable(frozen, "last_2_blocks")
@@ -114,9 +115,9 @@ def test_the_rate_is_the_best_on_val_and_test_is_looked_at_once(monkeypatch: pyt
     looked: list[int] = []
     original = Task.metrics
 
-    def counted(self: Task, classifier: Classifier, images: Any) -> dict[str, float]:
+    def counted(self: Task, method: FineTuned, images: Any) -> dict[str, float]:
         looked.append(len(images))
-        return original(self, classifier, images)
+        return original(self, method, images)
 
     monkeypatch.setattr(Task, "metrics", counted)
     found = FineTune(lr=[1e-6, 5e-3], seeds=2, steps=30)(splits())
@@ -134,12 +135,24 @@ def test_a_rate_that_was_chosen_before_is_taken_over() -> None:
     assert FineTune().follows and not each.follows and not FineTune(lr=1e-3).follows
 
 
+class Bursting(Twelve):
+    """Features times exp(gain^2), which one step at a rate of 100 makes infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * self.gain.square().exp()
+
+
 def test_rates_that_diverge_are_not_chosen() -> None:
-    wild = quick(lr=[1e-3, 100.0], steps=8, head=Head(norm="none"), optimiser=Optimiser(clip_grad=None))
-    try:
-        assert wild(splits()).protocol["lr"] in (1e-3, 100.0)
-    except UserError as error:
-        pytest.fail(str(error))
+    optimiser = Optimiser(clip_grad=None, warmup_fraction=0.0, layer_decay=1.0)
+    plain = {"steps": 8, "head": Head(norm="none"), "optimiser": optimiser}
+    torch.manual_seed(0)
+    assert quick(lr=[1e-3, 100.0], **plain)(splits(encoder=Bursting())).protocol["lr"] == 1e-3
+    with pytest.raises(UserError, match=r"^lr: \[50.0, 100.0\]; fine-tuning diverged with each: the loss is "):
+        quick(lr=[50.0, 100.0], **plain)(splits(encoder=Bursting()))
 
 
 def test_without_a_validation_split_a_fifth_of_train_is_held_out() -> None:
@@ -155,7 +168,7 @@ def test_without_a_validation_split_a_fifth_of_train_is_held_out() -> None:
 def test_it_can_begin_with_the_linear_probe(norm: Any) -> None:
     settings = Head(norm=norm, start="probe")
     torch.manual_seed(0)
-    head, test = LinearHead(8, 3, settings), blobs(60, noise=0.3, seed=2)
+    head, test = Classifier(8, DataSpec("blobs", 90, 3), norm=norm), blobs(60, noise=0.3, seed=2)
     start_from_probe(head, blobs(90, noise=0.3), blobs(30, noise=0.3, seed=1), torch.device("cpu"))
     assert accuracy(head.eval()(test.features), test.labels) > 0.95
     started = quick(steps=1, head=settings)(splits())
