@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dinodiet.evals.intervals import bootstrap, wilson
 from dinodiet.types import Score
-from dinodiet.types.evaluation import Kind
+from dinodiet.types.score import Kind
 
 ROUNDING = 1e-6  # so far outside its range a metric may be computed: a perfect macro-F1 of float32 is 1.0000001
 

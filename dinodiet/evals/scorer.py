@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 
 from dinodiet.config.budgets import Budget
 from dinodiet.config.groups import BUDGET
-from dinodiet.errors import NotApplicable, UserError
-from dinodiet.evals.labels import draw
+from dinodiet.errors import NotApplicable
+from dinodiet.evals.asked import Asked, Evaluation, argument_errors
 from dinodiet.evals.score_cache import ReportCache, ScoreCache, encoder_key, score_key
 from dinodiet.evals.splits import Embedder, LazyEncoderSplits, LazySplits, LazyTrainingSplits
 from dinodiet.features.embed import fingerprint
@@ -30,10 +29,7 @@ from dinodiet.types import (
     TokenEvaluator,
     TrainingEvaluator,
     Work,
-    fits_labels,
 )
-
-NEEDS = ("embeddings", "encoder", "training")
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,6 @@ class Scored:
     skipped: str | None = None
     artefacts: list[str] = field(default_factory=list)
     protocol: dict[str, Any] | None = None
-
-
-Asked = tuple[str, Budget | None]  # an evaluator's name, and a budget of labels; None: all labels
 
 
 class Scorer:
@@ -79,45 +72,8 @@ class Scorer:
         budgets: Sequence[Budget | None] = (None,),
         backbone: Backbone | None = None,
     ) -> None:
-        self.evaluators: dict[str, Evaluator] = {}
-        self.skipped: dict[str, str] = {}
+        self.asked = Asked(evaluators, data, budgets, backbone)
         self.data, self.input, self.runtime, self.validation = data, input, runtime, validation
-        labelled = data.train.labels is not None
-        self.subsets = {budget: draw(budget, data) for budget in budgets if budget is not None and labelled}
-        self._fits = {name: fits_labels(evaluator) for name, evaluator in evaluators.items()}
-        self._asked: dict[Asked, str | None] = {}  # with the reason where it is left out
-        for name, evaluator in evaluators.items():
-            _refuse_other_contracts(name, evaluator)
-            reason = self._left_out(name, evaluator, None) or _unsuited(name, evaluator, backbone)
-            if reason is None:
-                self.evaluators[name] = evaluator
-            else:
-                self.skipped[name] = reason
-            for budget in budgets if self._fits[name] else [None]:
-                self._asked[name, budget] = reason or self._left_out(name, evaluator, budget)
-
-    @property
-    def asked(self) -> list[Asked]:
-        """Return what there is to score: every evaluator with every budget, or once where it fits no labels."""
-        return list(self._asked)
-
-    def fits_labels(self, name: str) -> bool:
-        """Return whether labels of train change what an evaluator says."""
-        return self._fits[name]
-
-    def _left_out(self, name: str, evaluator: Evaluator, budget: Budget | None) -> str | None:
-        """Return why an evaluator cannot score so many labels, None where it can; raises as the constructor."""
-        subset = self.subsets.get(budget) if budget is not None else None
-        try:
-            with _under(name, evaluator):
-                evaluator.applies(self.data.spec, len(self.data.train) if subset is None else len(subset.positions))
-        except NotApplicable as reason:
-            return str(reason)
-        except UserError as error:
-            if subset is None:
-                raise
-            raise type(error)(f"{error} ({subset.budget.key}: {subset.budget.amount})") from error
-        return None
 
     def __call__(
         self,
@@ -132,20 +88,20 @@ class Scorer:
 
         The rest is as in `scores`.
         """
-        names = [name for name in (*self.skipped, *self.evaluators) if only is None or name in only]
-        places: dict[Asked, Work] = {(name, None): (work or {}).get(name, Work()) for name in names}
+        names = [name for name in (*self.asked.skipped, *self.asked.evaluators) if only is None or name in only]
+        places: dict[Evaluation, Work] = {(name, None): (work or {}).get(name, Work()) for name in names}
         found = self.scores(encoder, places, cached=cached, folder=folder, work=places)
         return {name: scored for (name, _), scored in found}
 
     def scores(
         self,
         encoder: nn.Module,
-        asked: Iterable[Asked],
+        asked: Iterable[Evaluation],
         *,
         cached: bool = False,
         folder: Path | None = None,
-        work: Mapping[Asked, Work] | None = None,
-    ) -> Iterator[tuple[Asked, Scored]]:
+        work: Mapping[Evaluation, Work] | None = None,
+    ) -> Iterator[tuple[Evaluation, Scored]]:
         """Yield what evaluators say, each on its budget of labels; a split is embedded once for all of them.
 
         `cached` keeps embeddings and scores on disk for other runs of the same frozen encoder. Artefacts are written to
@@ -155,7 +111,7 @@ class Scorer:
         key = fingerprint(encoder) if cached and self.runtime.cache is not None else None
         embedder = Embedder(encoder, self.data, self.input, self.runtime, key)
         for name, budget in asked:
-            reason = self._asked.get((name, budget)) or self.skipped.get(name)
+            reason = self.asked.left_out.get((name, budget)) or self.asked.skipped.get(name)
             place = (work or {}).get((name, budget), Work())
             yield (
                 (name, budget),
@@ -166,37 +122,37 @@ class Scorer:
                 ),
             )
 
-    def _scored_or_trained(self, asked: Asked, embedder: Embedder, folder: Path | None, work: Work) -> Scored:
-        evaluator = self.evaluators[asked[0]]
+    def _scored_or_trained(self, asked: Evaluation, embedder: Embedder, folder: Path | None, work: Work) -> Scored:
+        evaluator = self.asked.evaluators[asked[0]]
         if evaluator.needs == "training":
             return self._trained(asked, evaluator, embedder, folder, work)
         return self._scored(asked, embedder, folder)
 
     def _positions(self, budget: Budget | None) -> Tensor | None:
-        return None if budget is None else self.subsets[budget].positions
+        return None if budget is None else self.asked.subsets[budget].positions
 
     def validate(self, encoder: nn.Module) -> dict[str, dict[str, Score]]:
         """Return the scores on val alone, by the evaluator's name; those that train are not called for that."""
         embedder = Embedder(encoder, self.data, self.input, self.runtime)
         found: dict[str, dict[str, Score]] = {}
-        for name in self.evaluators:
+        for name in self.asked.evaluators:
             with contextlib.suppress(NotApplicable):
-                if self.evaluators[name].needs != "training":
+                if self.asked.evaluators[name].needs != "training":
                     found[name] = self._scores((name, None), embedder, "val", None)
         return found
 
     def _trained(
-        self, asked: Asked, evaluator: TrainingEvaluator, embedder: Embedder, folder: Path | None, work: Work
+        self, asked: Evaluation, evaluator: TrainingEvaluator, embedder: Embedder, folder: Path | None, work: Work
     ) -> Scored:
         """Return what an evaluator says that trains: once, on test and val; from the cache where one is asked for."""
-        own, subset = _own(asked), None if asked[1] is None else self.subsets[asked[1]]
+        own, subset = _own(asked), None if asked[1] is None else self.asked.subsets[asked[1]]
         place = None if folder is None else folder / own
         drawn = () if subset is None else (subset.digest,)
         key = self._encoder_key(evaluator, embedder, work.before, *drawn)
         positions = None if subset is None else subset.positions
         splits = LazyTrainingSplits(embedder, "test", place, replace(work, key=key), positions=positions)
         try:
-            with _under(asked[0], evaluator):
+            with argument_errors(asked[0], evaluator):
                 report = self._report(evaluator, embedder, place, key, lambda: evaluator(splits))
         except NotApplicable as reason:
             return Scored(skipped=str(reason), artefacts=_files(folder, own))
@@ -221,7 +177,7 @@ class Scorer:
             return compute()
         return ReportCache(cache / "reports").get(evaluator, key, artefacts, compute)
 
-    def _scored(self, asked: Asked, embedder: Embedder, folder: Path | None) -> Scored:
+    def _scored(self, asked: Evaluation, embedder: Embedder, folder: Path | None) -> Scored:
         own = _own(asked)
         found: dict[str, dict[str, Score]] = {}
         skipped = None
@@ -233,11 +189,11 @@ class Scorer:
                 skipped = skipped or (str(reason) if reported == "test" else f"on val: {reason}")
         return Scored(found.get("test", {}), found.get("val"), skipped, _files(folder, own))
 
-    def _scores(self, asked: Asked, embedder: Embedder, reported: str, folder: Path | None) -> dict[str, Score]:
+    def _scores(self, asked: Evaluation, embedder: Embedder, reported: str, folder: Path | None) -> dict[str, Score]:
         name, budget = asked
-        evaluator = self.evaluators[name]
+        evaluator = self.asked.evaluators[name]
         positions = self._positions(budget)
-        with _under(name, evaluator):
+        with argument_errors(name, evaluator):
             assert evaluator.needs != "training"
             if evaluator.needs == "encoder":
                 images = LazyEncoderSplits(embedder, reported, folder, positions=positions)
@@ -273,18 +229,7 @@ def values(scores: Mapping[str, Score]) -> dict[str, float]:
     return {name: score.value for name, score in scores.items()}
 
 
-def _unsuited(name: str, evaluator: Evaluator, backbone: Backbone | None) -> str | None:
-    """Return why an evaluator that reads tokens cannot score a backbone; None where it can, or it is not known."""
-    if backbone is not None and isinstance(evaluator, TokenEvaluator):
-        try:
-            with _under(name, evaluator):
-                evaluator.suits(backbone)
-        except NotApplicable as reason:
-            return str(reason)
-    return None
-
-
-def _own(asked: Asked) -> str:
+def _own(asked: Evaluation) -> str:
     """Return the name of an evaluation's folder."""
     return asked[0] if asked[1] is None else f"{asked[0]}{BUDGET}{asked[1].name}"
 
@@ -294,26 +239,3 @@ def _files(folder: Path | None, name: str) -> list[str]:
     if folder is None:
         return []
     return sorted(path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if path.is_file())
-
-
-def _refuse_other_contracts(name: str, evaluator: Evaluator) -> None:
-    """Raise UserError, naming what is missing, for an object that is no evaluator."""
-    lacks = [member for member in ("needs", "applies", "__call__") if not hasattr(evaluator, member)]
-    if lacks:
-        raise UserError(
-            f"eval.{name}: {type(evaluator).__name__} lacks {', '.join(lacks)}, which an evaluator has; "
-            "see dinodiet.types.Evaluator"
-        )
-    if evaluator.needs not in NEEDS:
-        raise UserError(f"eval.{name}: needs {evaluator.needs!r}; choose from: {', '.join(NEEDS)}")
-
-
-@contextlib.contextmanager
-def _under(name: str, evaluator: Evaluator) -> Iterator[None]:
-    """Tell errors of an evaluator's arguments under its name in the configuration; others are not its own."""
-    try:
-        yield
-    except UserError as error:
-        if str(error).partition(":")[0] in inspect.signature(type(evaluator)).parameters:
-            raise UserError(f"eval.{name}.{error}") from error
-        raise

@@ -36,7 +36,7 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
             if parts.method.trains
             else "none: nothing is trained",
             "device": f"{machine.describe_device(parts.runtime.device)}, {settings.precision}",
-            "evaluation": ", ".join(parts.scorer.evaluators) or "none",
+            "evaluation": ", ".join(parts.scorer.asked.evaluators) or "none",
             "writes to": str(run_dir.path),
         },
     )

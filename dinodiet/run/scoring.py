@@ -14,8 +14,9 @@ from torch import nn
 from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.identity import canonical, classifier_id, evaluation_dataset_label, score_id
 from dinodiet.config.settings import Settings
+from dinodiet.evals.asked import Evaluation
 from dinodiet.evals.classifier import NAME, classifier_scores, has_classifier
-from dinodiet.evals.scorer import Asked, Scored, Scorer
+from dinodiet.evals.scorer import Scored, Scorer
 from dinodiet.methods.base import MethodBase
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import Metrics, ScoreFile, read_scores, write_scores
@@ -50,7 +51,7 @@ class Scoring:
     @property
     def followed(self) -> list[str]:
         """Return the evaluators that need what they chose before the training, to be called after it."""
-        evaluators = self.scorer.evaluators.items()
+        evaluators = self.scorer.asked.evaluators.items()
         return [name for name, evaluator in evaluators if evaluator.needs == "training" and evaluator.follows]
 
     def repeat(self, phase: str, of: str) -> None:
@@ -78,8 +79,8 @@ class Scoring:
         write_scores(self.run_dir, ScoreFile(key, NAME, phase, {}, test=found["test"], val=found.get("val")))
 
     def _scored(
-        self, encoder: nn.Module, phase: str, asked: list[Asked], shared: bool
-    ) -> Iterable[tuple[Asked, Scored]]:
+        self, encoder: nn.Module, phase: str, asked: list[Evaluation], shared: bool
+    ) -> Iterable[tuple[Evaluation, Scored]]:
         if not asked:
             return ()
         work = {one: self._work(one, phase) for one in asked}
@@ -88,13 +89,13 @@ class Scoring:
 
     def _told(self, scores: ScoreFile, name: str) -> ScoreFile:
         """Return scores that say whether labels of train had a part in them; older files do not."""
-        fits = self.scorer.fits_labels(name)
+        fits = self.scorer.asked.fits_labels(name)
         if scores.fits_labels != fits:
             scores = replace(scores, fits_labels=fits)
             write_scores(self.run_dir, scores)
         return scores
 
-    def _work(self, asked: Asked, phase: str) -> Work:
+    def _work(self, asked: Evaluation, phase: str) -> Work:
         name, budget = asked
         initial = score_id(self.settings, name, "initial", budget)
         before = None
@@ -108,7 +109,7 @@ class Scoring:
         with contextlib.suppress(OSError):  # others are at work, or none is
             self.run_dir.work.rmdir()
 
-    def _written(self, key: str, asked: Asked, phase: str, scored: Scored) -> ScoreFile:
+    def _written(self, key: str, asked: Evaluation, phase: str, scored: Scored) -> ScoreFile:
         name, budget = asked
         settings = {k: v for k, v in canonical(self.settings.evaluation.evaluators[name]).items() if k != "_target_"}
         scores = ScoreFile(
@@ -123,7 +124,7 @@ class Scoring:
             artefacts=[f"{self.run_dir.artefacts.name}/{phase}/{name}" for name in scored.artefacts],
             protocol=scored.protocol,
             labels=self._labels(budget),
-            fits_labels=self.scorer.fits_labels(name),
+            fits_labels=self.scorer.asked.fits_labels(name),
         )
         write_scores(self.run_dir, scores)
         return scores
@@ -132,7 +133,7 @@ class Scoring:
         """Return what a file says of a budget; of data without labels nothing was drawn."""
         if budget is None:
             return None
-        subset = self.scorer.subsets.get(budget)
+        subset = self.scorer.asked.subsets.get(budget)
         return {**budget.plain(), "images": 0, "of": 0, "digest": ""} if subset is None else subset.plain()
 
 

@@ -15,24 +15,18 @@ from dinodiet.types.data import (
 )
 from dinodiet.types.evaluation import (
     EmbeddingEvaluator,
-    Embeddings,
     EncoderEvaluator,
-    EncoderSplits,
     Evaluator,
-    Report,
     SaysFitsLabels,
-    Score,
-    Splits,
     TokenEvaluator,
-    TokenTable,
     TrainingEvaluator,
-    TrainingSplits,
-    Work,
     fits_labels,
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
 from dinodiet.types.method import Method, ParamGroup, Views
 from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
+from dinodiet.types.score import Report, Score
+from dinodiet.types.splits import Embeddings, EncoderSplits, Splits, TokenTable, TrainingSplits, Work
 from dinodiet.types.tracker import Tracker
 
 __all__ = [

@@ -143,7 +143,7 @@ def test_what_it_cannot_score_is_left_out_or_refused_before_the_first_step() -> 
             Scorer({"attentive": wrong}, data(), encoder.input, Runtime(), validation=True, backbone=encoder)
     toy = Toy(3, 8)
     found = Scorer({"attentive": PROBE}, data(), toy.input, Runtime(), validation=True, backbone=toy)
-    assert found.skipped == {"attentive": "needs the tokens of a transformer; Toy shows none"}
+    assert found.asked.skipped == {"attentive": "needs the tokens of a transformer; Toy shows none"}
 
 
 def test_splits_that_cannot_be_scored_are_left_out() -> None:
@@ -165,6 +165,6 @@ def test_of_a_budget_of_labels_only_its_images_are_fitted() -> None:
     make = partial(Scorer, evaluators, input=encoder.input, runtime=Runtime(batch_size=32), validation=False)
     whole = make(images, budgets=[None, few])
     found = dict(whole.scores(Squares(), whole.asked))
-    alone = make(replace(images, train=Subset(images.train, whole.subsets[few].positions)))(Squares())
+    alone = make(replace(images, train=Subset(images.train, whole.asked.subsets[few].positions)))(Squares())
     for name in evaluators:
         assert found[name, few].test == alone[name].test != found[name, None].test

@@ -124,7 +124,7 @@ def test_one_embedding_of_each_split_serves_all_budgets_and_seeds() -> None:
         "own": Counting(),
     }
     scorer = Scorer(evaluators, images, SPEC, Runtime(batch_size=16), validation=True, budgets=budgets)
-    assert scorer.asked == [
+    assert list(scorer.asked) == [
         *(("knn", budget) for budget in budgets), *(("linear", budget) for budget in budgets),
         ("kmeans", None), *(("own", budget) for budget in budgets),
     ]  # fmt: skip
@@ -165,8 +165,8 @@ def test_one_that_fits_no_labels_may_say_so_and_is_computed_once() -> None:
     scorer = Scorer(
         {"free": free, "own": Elsewhere()}, data(), SPEC, Runtime(batch_size=16), validation=False, budgets=budgets
     )
-    assert scorer.asked == [("free", None), ("own", budgets[0]), ("own", budgets[1])]
-    assert (scorer.fits_labels("free"), scorer.fits_labels("own")) == (False, True)
+    assert list(scorer.asked) == [("free", None), ("own", budgets[0]), ("own", budgets[1])]
+    assert (scorer.asked.fits_labels("free"), scorer.asked.fits_labels("own")) == (False, True)
     assert len(dict(scorer.scores(Encoder(), scorer.asked))) == 3
     assert free.calls == [30]
 
