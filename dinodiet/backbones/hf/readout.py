@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from transformers import pytorch_utils
 
 from dinodiet.errors import UserError
@@ -110,7 +111,7 @@ def read_out(feature: Feature, prefix: int, found: Any) -> Tensor:
 
 def run(model: Any, arguments: Arguments, images: Tensor) -> Any:
     """Return what a model returns for normalised images (B, 3, h, w)."""
-    with _nothing_kept() if images.is_meta else contextlib.nullcontext():
+    with _nothing_kept() if images.is_meta or isinstance(images, FakeTensor) else contextlib.nullcontext():
         return model(pixel_values=images, **arguments(images))
 
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dinodiet.backbones.freeze import first_trained, set_trainable
 from dinodiet.backbones.recompute import recompute_blocks
@@ -127,11 +128,13 @@ def test_crops_of_other_sizes_are_taken(name: str) -> None:
         assert backbone(torch.rand(2, 3, side, side)).isfinite().all()
 
 
-def test_a_forward_pass_without_values_leaves_nothing_for_those_with_some() -> None:
+@pytest.mark.parametrize("side", [56, 72])  # of which no other test makes a table
+def test_a_forward_pass_without_values_leaves_nothing_for_those_with_some(side: int) -> None:
     """BEiT's tables of positions are kept by the library for the size of the image alone."""
-    images = images_of(tiny("beit"), reference("beit")["pixel_values"])
-    with torch.device("meta"):
-        tiny("beit")(torch.empty(1, 3, 32, 32))
+    backbone = tiny("beit")
+    with FakeTensorMode(allow_non_fake_inputs=True) if side == 72 else torch.device("meta"):
+        (backbone if side == 72 else tiny("beit"))(torch.empty(1, 3, side, side))
     with torch.no_grad():
-        found = tiny("beit")(images)
-    torch.testing.assert_close(found, reference("beit")["pooler_output"], rtol=0, atol=1e-5)
+        found = backbone(torch.rand(1, 3, side, side))
+    assert type(found) is torch.Tensor
+    assert found.isfinite().all()
