@@ -15,11 +15,12 @@ from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
 from dinodiet.results.budgets import COLUMN, on_budgets, over_draws, picked
 from dinodiet.results.budgets import notes as label_notes
-from dinodiet.results.compare import compare, notes, report
+from dinodiet.results.compare import PHASE, compare, notes, report
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
 from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map, draw_label_curves
 from dinodiet.results.label_curves import label_curves
+from dinodiet.results.published import beside, beside_table, read_published, remarks
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
 from dinodiet.results.summary import MOST, cells_of, setting_notes, status
@@ -33,6 +34,8 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --rows label_smoothing --metric linear/accuracy --phase change
   python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
   python -m dinodiet.results outputs/study --compare method=diet,dino
+  python -m dinodiet.results outputs/study --compare phase       what the training changed, with interval and tests
+  python -m dinodiet.results outputs/frozen_medmnist_plus --published medmnist_plus      or a file of yours
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
   python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
   python -m dinodiet.results outputs/study --curves labels.svg --over labels_per_class      or label_fraction
@@ -63,6 +66,7 @@ def parser() -> Parser:
     add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
     add("--compare", metavar="COLUMN[=VALUE,...]", help="paired tests between the values of a column, and mean ranks")
+    add("--published", metavar="NAME", help="scores beside published ones: a table of sweeps/published, or a .csv")
     add(
         "--curves",
         type=Path,
@@ -110,10 +114,8 @@ def run(args: argparse.Namespace) -> None:
     if not runs:
         if not args.curves or args.compare or args.out or args.heatmap or args.tidy:
             print("no finished run yet: no table")
-    elif args.compare:
-        _compare(args, found, runs)
-    elif args.out or not drawing:
-        _table(args, found, where)
+    elif args.compare or args.out or not drawing:
+        _one_table(args, found, where, runs)
     if runs and args.heatmap:
         _heat_map(args, found, where)
     if runs and args.tidy:
@@ -133,6 +135,10 @@ def _check(args: argparse.Namespace) -> None:
             check_suffix(path, valid)
     if args.compare is not None:
         _compared(args.compare)
+        if args.published:
+            raise UserError("--published and --compare are two tables: ask for one of them")
+    if args.published is not None:
+        read_published(args.published)
 
 
 def _filter(text: str) -> tuple[str, list[str]]:
@@ -165,7 +171,8 @@ def _compared(text: str) -> tuple[str, list[str]]:
 
 def _compare(args: argparse.Namespace, found: Found, runs: list[Run]) -> None:
     key, values = _compared(args.compare)
-    metrics, phases = args.metric or [default_metric(runs)], args.phase or ["final"]
+    metrics = args.metric or [default_metric(runs)]
+    phases = ["final"] if key == PHASE else args.phase or ["final"]
     plan = layout(runs, over=args.over or over_draws(runs), metrics=metrics, phases=phases)
     results = [
         compare(runs, key, values, metric=metric, phase=phase, over=plan.over) for metric in metrics for phase in phases
@@ -175,6 +182,23 @@ def _compare(args: argparse.Namespace, found: Found, runs: list[Run]) -> None:
     _print_notes([*dict.fromkeys(note for one in results for note in [*said, *notes(one)])])
     frames = [one.pairs.assign(metric=one.metric, phase=one.phase) for one in results]
     _write(args.out, pd.concat(frames), lambda style: "\n\n".join(report(one, style) for one in results))
+
+
+def _one_table(args: argparse.Namespace, found: Found, where: dict[str, list[str]], runs: list[Run]) -> None:
+    if args.compare:
+        _compare(args, found, runs)
+    elif args.published:
+        _published(args, runs)
+    else:
+        _table(args, found, where)
+
+
+def _published(args: argparse.Namespace, runs: list[Run]) -> None:
+    published = read_published(args.published)
+    rows = beside(published, runs, args.metric, args.phase or ["final"])
+    print(f"\n{beside_table(rows, published)}")
+    _print_notes(remarks(rows, published))
+    _write(args.out, rows, lambda style: beside_table(rows, published, style))
 
 
 def _curves(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:

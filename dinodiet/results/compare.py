@@ -25,6 +25,7 @@ from dinodiet.results.tidy import matches, resolve, run_frame, text, tidy
 Array = np.ndarray[Any, np.dtype[np.float64]]
 ALL_CELLS = "all cells"
 LEVEL = 0.95
+PHASE, ENDS = "phase", ("initial", "final")  # compared as if it were a column: what the training changed
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,17 @@ def compare(
 ) -> Comparison:
     """Compare the values of a column (all of them, if none are given), pair by pair.
 
+    The key `phase` compares each run's final score with its initial one, where the two were measured alike.
+
     Raises:
         UserError: no such column, fewer than two of its values have runs, or no runs to pair.
     """
-    key, over = resolve(key, runs), tuple(resolve(name, runs) for name in over)
+    over = tuple(resolve(name, runs) for name in over)
+    if key == PHASE:
+        if values and tuple(values) != ENDS:
+            raise UserError(f"{PHASE}: {', '.join(map(text, values))}; it has {', '.join(ENDS)} and no other values")
+        return _phases(runs, metric, over)
+    key = resolve(key, runs)
     if key in over:
         raise UserError(f"{key}: cannot be compared and averaged over; name another column, or others in over")
     chosen, lower = _values(runs, key, values), lower_is_better(metric, runs)
@@ -93,6 +101,28 @@ def compare(
     return Comparison(
         key, tuple(chosen), metric, phase, over, tuple(cells), _corrected(pd.DataFrame(rows)),
         _ranks(means, lower), _friedman(means), unpaired, lower, not has_no_best(metric, runs),
+    )  # fmt: skip
+
+
+def _phases(runs: Sequence[Run], metric: str, over: tuple[str, ...]) -> Comparison:
+    """Return the comparison of final with initial scores, run by run."""
+    frame = run_frame(runs)
+    differ = [name for name in frame.columns if name not in ("run", *over) and frame[name].nunique(dropna=False) > 1]
+    cells, lower = differ or ["dataset"], lower_is_better(metric, runs)
+    scores = tidy(runs, [metric], ["run", *cells, *over])
+    paired = scores.loc[(scores["phase"] == "change") & scores["value"].notna(), ["study", "run"]]
+    if paired.empty:
+        raise UserError(f"{PHASE}: no run has {metric} before and after its training, measured alike")
+    kept = as_text(scores.merge(paired), [*cells, *over])
+    kept["phase"] = kept["phase"].astype(str)
+    index = list(dict.fromkeys([*cells, *over, "study", "run"]))
+    wide = kept.pivot_table(index=index, columns="phase", values="value", sort=False)[list(ENDS)]
+    measured = scores.loc[(scores["phase"] == "final") & ~scores["run"].isin(paired["run"]), "run"]
+    means = _by_cell(wide, cells).mean()
+    return Comparison(
+        PHASE, ENDS, metric, "change", over, tuple(cells),
+        _corrected(pd.DataFrame(_pair_rows(wide, ENDS, cells, lower))),
+        _ranks(means, lower), math.nan, measured.tolist(), lower, not has_no_best(metric, runs),
     )  # fmt: skip
 
 

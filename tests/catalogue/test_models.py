@@ -137,7 +137,8 @@ def test_presets_stand_for_their_size(known: dict[str, Model]) -> None:
     assert presets == {
         **{"mobilenetv2_035": ["035"], "mobilenetv2_075": ["075"], "mobilenetv2_100": ["100"]},
         **{"mobilevit_s": ["s"], "mobilevit_xs": ["xs"], "mobilevit_xxs": ["xxs"]},
-        **{"resnet18": ["18"], "resnet50": ["50"], "vit_base": ["base"], "vit_small": ["small"], "vit_tiny": ["tiny"]},
+        **{"dino_base16": ["base16"], "resnet18": ["18"], "resnet50": ["50"]},
+        **{"vit_base": ["base"], "vit_small": ["small"], "vit_tiny": ["tiny"]},
     }
 
 

@@ -201,3 +201,41 @@ def test_what_is_averaged_over_cannot_be_compared(tmp_path: Path) -> None:
     for key, over in (("seed", ["seed"]), ("model", ["seed", "model"])):
         with pytest.raises(UserError, match=f"^{key}: cannot be compared and averaged over"):
             compare(runs, key, metric="knn/accuracy", over=over)
+
+
+def test_what_the_training_changed_is_paired_run_by_run(tmp_path: Path) -> None:
+    for seed, final in enumerate((0.82, 0.85, 0.87)):
+        studies.write(tmp_path, studies.results(seed=seed, initial=0.8 + 0.01 * seed, final=final))
+    found = compare(read([tmp_path]).runs, "phase", metric="knn/accuracy")
+    (row,) = found.pairs.to_dict("records")
+    changes = np.array([0.02, 0.04, 0.05])
+    half = stats.t.ppf(0.975, 2) * changes.std(ddof=1) / math.sqrt(3)
+    assert (row["pair"], row["n"], row["wins"]) == ("final - initial", 3, 3)
+    assert (row["difference"], row["high"] - row["low"]) == pytest.approx((changes.mean(), 2 * half))
+    assert f"{changes.mean():+.3f}" in report(found)
+
+
+def test_two_protocols_are_two_cells_of_a_change(tmp_path: Path) -> None:
+    for k, final in ((5, 0.82), (20, 0.90)):
+        for seed in range(3):
+            content = studies.results(seed=seed, final=final + 0.001 * seed, overrides={"eval.knn.k": k})
+            studies.write(tmp_path, content)
+    found = compare(read([tmp_path]).runs, "phase", metric="knn/accuracy")
+    pairs = found.pairs.set_index("eval.knn.k")["difference"]
+    assert pairs["5"] == pytest.approx(0.021) and pairs["20"] == pytest.approx(0.101)
+
+
+def test_sides_that_were_measured_unlike_are_not_paired(tmp_path: Path) -> None:
+    refused, good = (studies.results(seed=seed) for seed in (0, 1))
+    refused["refused"] = {"knn": "other steps before than after"}
+    for content in (refused, good):
+        studies.write(tmp_path, content)
+    found = compare(read([tmp_path]).runs, "phase", metric="knn/accuracy")
+    assert found.pairs["n"].tolist() == [1] and found.unpaired == [refused["run_id"]]
+    with pytest.raises(UserError, match="phase: no run has knn/accuracy before and after its training"):
+        compare(read([tmp_path / refused["run_id"]]).runs, "phase", metric="knn/accuracy")
+
+
+def test_a_phase_has_two_values(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"phase: final, change; it has initial, final and no other values"):
+        compare(runs_of(tmp_path, 2), "phase", ["final", "change"], metric="knn/accuracy")

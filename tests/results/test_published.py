@@ -1,0 +1,107 @@
+"""Scores beside published ones: what is joined, what is kept apart, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dinodiet.errors import UserError
+from dinodiet.results.__main__ import main
+from dinodiet.results.published import FOLDER, beside, beside_table, read_published
+from dinodiet.results.runs import Run, read
+from tests.results import studies
+
+TABLE = """# Source: a table
+model,published_as,dataset,eval.knn.k,metric,value
+mae,MAE,pathmnist,11,knn/accuracy,0.70
+mae,MAE,pathmnist,,linear/accuracy,0.75
+dinov2-base,DINOv2,pathmnist,11,knn/accuracy,0.90
+"""
+KNN = ["knn/accuracy"]
+
+
+def table(tmp_path: Path, content: str = TABLE) -> str:
+    (tmp_path / "table.csv").write_text(content)
+    return str(tmp_path / "table.csv")
+
+
+def run_of(study: Path, seed: int, final: float, k: int = 11, **overrides: Any) -> None:
+    given = {"eval.knn.k": k, **overrides}
+    studies.write(study, studies.results(model="mae", seed=seed, final=final, overrides=given))
+
+
+def runs_of(study: Path) -> list[Run]:
+    return read([study]).runs
+
+
+def test_the_mean_over_seeds_stands_beside_what_is_published(tmp_path: Path) -> None:
+    run_of(tmp_path / "s", 0, 0.70)
+    run_of(tmp_path / "s", 1, 0.74)
+    rows = beside(read_published(table(tmp_path)), runs_of(tmp_path / "s"), KNN, ["final"])
+    (row,) = rows.to_dict("records")
+    assert (row["model"], row["n"], row["published"]) == ("mae", 2, 0.70)
+    assert (row["mean"], row["difference"]) == pytest.approx((0.72, 0.02))
+    assert row["sd"] == pytest.approx(0.02 * 2**0.5)
+
+
+def test_what_was_measured_otherwise_is_not_held_against_it(tmp_path: Path) -> None:
+    run_of(tmp_path / "s", 0, 0.70)
+    run_of(tmp_path / "s", 1, 0.74, k=20)
+    published = read_published(table(tmp_path))
+    rows = beside(published, runs_of(tmp_path / "s"), [], ["final"])
+    by_metric = dict(iter(rows.groupby("metric")))
+    assert by_metric["knn/accuracy"]["n"].tolist() == [1]
+    assert by_metric["knn/accuracy"]["mean"].tolist() == [0.70]
+    assert sorted(by_metric["linear/accuracy"]["mean"]) == [0.70, 0.74]  # another k is another row, not a mean
+    assert "eval.knn.k" in beside_table(rows, published)
+
+
+def test_the_phase_can_be_chosen(tmp_path: Path) -> None:
+    run_of(tmp_path / "s", 0, 0.85)
+    rows = beside(read_published(table(tmp_path)), runs_of(tmp_path / "s"), KNN, ["initial", "final"])
+    assert dict(zip(rows["phase"], rows["mean"], strict=True)) == {"initial": 0.8, "final": 0.85}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("model,dataset,metric\nmae,x,knn/accuracy\n", "no column value"),
+        (TABLE.replace("0.75", "high"), "value 'high' of mae on pathmnist is no number"),
+        (TABLE.replace("0.75", "nan"), "value 'nan' of mae on pathmnist is no number"),
+        (TABLE.replace(",0.75", ""), "of mae on pathmnist is no number"),
+    ],
+)
+def test_a_broken_table_is_refused(tmp_path: Path, content: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_published(table(tmp_path, content))
+
+
+def test_an_unknown_table_names_those_that_there_are() -> None:
+    with pytest.raises(UserError, match=r"--published nope: no such table; choose from: .*medmnist_plus"):
+        read_published("nope")
+
+
+def test_where_nothing_was_measured_it_is_said(tmp_path: Path) -> None:
+    run_of(tmp_path / "s", 0, 0.7, k=20)
+    with pytest.raises(UserError, match=r"no finished run has measured any of it \(knn/accuracy\); its models: mae"):
+        beside(read_published(table(tmp_path)), runs_of(tmp_path / "s"), KNN, ["final"])
+
+
+def test_the_command_prints_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of(tmp_path / "s", 0, 0.70)
+    words = [str(tmp_path / "s"), "--published", table(tmp_path), "--out", str(tmp_path / "out.md")]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "note: Source: a table" in printed and "note: 3 scores are published there" in printed
+    assert "-0.050" in (tmp_path / "out.md").read_text()
+    assert main([*words, "--compare", "seed"]) == 1
+    assert "two tables" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)
+def test_shipped_tables_say_their_source_and_hold_scores(path: Path) -> None:
+    published = read_published(path.stem)
+    assert published.told[0].startswith("Source: ") and published.told[1].startswith("Protocol there: ")
+    assert published.rows and all(0 < row["value"] < 1 for row in published.rows)
+    names = [tuple(field for key, field in row.items() if key != "value") for row in published.rows]
+    assert len(set(names)) == len(names)
