@@ -22,11 +22,21 @@ def run_each(tasks: Sequence[Task], launcher: Launcher) -> None:
         raise UserError(f"hydra/launcher: mode={mode} works in the process of the command alone; choose local")
     verdicts = [(task, _failure(task)) for task in tasks]
     failed = [task for task, failure in verdicts if failure is not None]
+    _compared(mode, tasks)
     print(f"\n{mode}: {len(tasks) - len(failed)} of {len(tasks)} passed")
     for task, failure in verdicts:
         print(f"  {'passed' if failure is None else 'FAILED'}  {' '.join(task.cell.overrides)}" + _after(failure))
     if failed:
         raise UserError(f"mode={mode}: {len(failed)} of {len(tasks)} failed")
+
+
+def _compared(mode: str, tasks: Sequence[Task]) -> None:
+    """Print one table of all checks of a sanity check."""
+    if mode == "sanity":
+        from dinodiet.run.sanity import compared  # noqa: PLC0415 - torch, which the checks have needed
+
+        if told := compared([task.settings(quiet=True) for task in tasks]):
+            print(f"\n{told}")
 
 
 def _failure(task: Task) -> str | None:

@@ -44,13 +44,13 @@ class Task:
         """The directory of the run."""
         return RunDir(self.study / self.cell.run_id)
 
-    def settings(self) -> Settings:
-        """Return the settings of the run; paths follow this machine.
+    def settings(self, *, quiet: bool = False) -> Settings:
+        """Return the settings of the run; paths follow this machine. `quiet`: what is to be told about them was.
 
         Raises:
             UserError: see `dinodiet.config.gate.gate`.
         """
-        return gate(OmegaConf.create(self.config), self.cell.choices, self.cell.overrides)
+        return gate(OmegaConf.create(self.config), self.cell.choices, self.cell.overrides, quiet=quiet)
 
 
 def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Task:

@@ -1,6 +1,7 @@
 """mode=sanity: every backbone on every dataset has a file of its own, and the same one again."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import timm
 import torch
 from PIL import Image
 
+from dinodiet.config.settings import settings_of
 from dinodiet.errors import UserError
 from dinodiet.run import fits
+from dinodiet.run.sanity import compared
 from tests.running import TINY, composed, launch, run
 
 CHOICES = {"model": "vit_tiny", "dataset": "folder", "method": "diet"}
@@ -95,6 +98,39 @@ def test_what_was_not_checked_has_not_passed(tmp_path: Path, published: str, tol
         run(composed(tmp_path / "out", f"dataset.source.root={root}", published, base=OWN), CHOICES)
     (verdict,) = verdicts(tmp_path / "out").values()
     assert verdict["passed"] is passed and "knn/accuracy" in verdict["test"]
+
+
+def test_a_verdict_has_scores_over_k_and_a_chart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = images(tmp_path / "set", 3)
+    run(composed(tmp_path / "out", f"dataset.source.root={root}", PUBLISHED.format(0.4), base=OWN), CHOICES)
+    ((path, verdict),) = verdicts(tmp_path / "out").items()
+    curve = verdict["over_k"]["knn/accuracy"]
+    assert list(curve) == ["1", "2", "5"] and curve["2"] == verdict["test"]["knn/accuracy"]
+    assert "published: at least 0.40" in Path(path).with_name("sanity.svg").read_text()
+    printed = capsys.readouterr().out
+    assert "  k             1      2      5\n" in printed
+
+
+def test_several_checks_are_one_table(tmp_path: Path) -> None:
+    root, out = f"dataset.source.root={images(tmp_path / 'set', 3)}", tmp_path / "out"
+    every = [composed(out, root, change, base=OWN) for change in (PUBLISHED.format(0), "eval.knn.k=1")]
+    for config in every:
+        run(config, CHOICES)
+    told = compared([settings_of(config, CHOICES) for config in every])
+    rows = [line for line in told.splitlines() if " pass" in line]
+    assert len(rows) == 2 and f"chart in {out}/default/sanity.svg" in told
+    assert (out / "default" / "sanity.svg").exists()
+
+
+def test_a_check_that_ends_without_scores_has_no_row_of_another_time(tmp_path: Path) -> None:
+    root, out = f"dataset.source.root={images(tmp_path / 'set', 3)}", tmp_path / "out"
+    config = composed(out, root, base=OWN)
+    run(config, CHOICES)
+    shutil.rmtree(tmp_path / "set" / "test")
+    shutil.rmtree(tmp_path / "set" / "train")
+    with pytest.raises(UserError):
+        run(config, CHOICES)
+    assert compared([settings_of(config, CHOICES)]) == ""
 
 
 @pytest.mark.parametrize("mode", ["sanity", "evaluate"])

@@ -116,6 +116,8 @@ def test_every_backbone_of_a_sanity_check_passes_or_fails_by_name(tmp_path: Path
     done = launch(tmp_path, "-m", *TINY, *grid)
     assert done.returncode == 1
     assert "sanity: 1 of 2 passed" in done.stdout
+    table = done.stdout.partition("verdict")[2].partition("chart in")[0].splitlines()
+    assert [row.split()[-1] for row in table if row.startswith("vit-tiny on digits")] == ["pass", "FAIL"]
     assert done.stdout.count("  passed  ") == done.stdout.count("  FAILED  ") == 1
     assert "below the published knn/accuracy" in done.stdout.partition("FAILED")[2]
     assert "mode=sanity: 1 of 2 failed" in done.stderr
