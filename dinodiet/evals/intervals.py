@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,7 +45,9 @@ def bootstrap(scores: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, Int
     wanted: dict[str, Draws] = {"auroc": _auroc_of(scores, labels)}
     if labels.ndim == 1:
         wanted |= _decisions_of(scores.argmax(dim=1).cpu(), labels.cpu(), num_labels)
-    parts = [{name: of(weights) for name, of in wanted.items()} for weights in _weights(num_images, draws, seed)]
+    few = num_images * draws <= AT_ONCE
+    weights = _kept_weights(num_images, draws, seed) if few else _weights(num_images, draws, seed)
+    parts = [{name: of(part) for name, of in wanted.items()} for part in weights]
     found = {name: torch.cat([part[name] for part in parts]) for name in wanted}
     return {name: _percentiles(values) for name, values in found.items() if not values.isnan().all()}
 
@@ -57,6 +60,12 @@ def _weights(num_images: int, draws: int, seed: int) -> Iterator[Tensor]:
         places = drawn + num_images * torch.arange(len(part))[:, None]
         counts = torch.bincount(places.flatten(), minlength=len(part) * num_images)
         yield counts.view(len(part), num_images).double()
+
+
+@lru_cache(maxsize=2)  # test's and val's
+def _kept_weights(num_images: int, draws: int, seed: int) -> list[Tensor]:
+    """Return what `_weights` yields: every evaluator and budget of labels asks for the same."""
+    return list(_weights(num_images, draws, seed))
 
 
 def _decisions_of(predicted: Tensor, labels: Tensor, num_labels: int) -> dict[str, Draws]:

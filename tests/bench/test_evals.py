@@ -215,9 +215,9 @@ def test_linear_probe_over_the_path_of_strengths(note: Note) -> None:
 
     def from_zero() -> None:
         solver = LogisticRegression(train.features, train.labels)
-        start, best = solver._weight, -1.0
+        best = -1.0
         for strength in grid:
-            solver._weight = torch.zeros_like(start)
+            solver._path.clear()
             solution = solver.fit(strength)
             if (on_val := accuracy(val, *solution)) > best:
                 best, found["from zero"] = on_val, accuracy(test, *solution)

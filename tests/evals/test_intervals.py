@@ -100,3 +100,18 @@ def test_of_many_images_and_labels_fewer_draws_are_made(monkeypatch: pytest.Monk
         monkeypatch.setattr(intervals, "MOST_PRODUCTS", most)
         bootstrap(*draw(50, 3))
     assert made == [1000, 300, 100]
+
+
+def test_the_same_number_of_images_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    weights = intervals._weights
+
+    def counted(num_images: int, draws: int, seed: int) -> Iterator[Tensor]:
+        calls.append(num_images)
+        return weights(num_images, draws, seed)
+
+    monkeypatch.setattr(intervals, "_weights", counted)
+    first, again = (bootstrap(*draw(53, 3)) for _ in range(2))
+    assert first == again and calls == [53]
+    monkeypatch.setattr(intervals, "AT_ONCE", 700)  # too many to keep
+    assert bootstrap(*draw(53, 3)) == first and calls == [53, 53]

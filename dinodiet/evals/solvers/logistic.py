@@ -9,29 +9,35 @@ change the penalty; so both leave the problem as it is. In the features' princip
 penalty + C * h * (sum of squares along the axis), where h is the mean of p (1 - p) over images and outputs. Variables
 divided by the root of that diagonal are nearly spherical, and tens of iterations do what takes hundreds without.
 Axes without variance are dropped when there are fewer images than features: the penalty keeps their weights at 0.
+
+Along a path of strengths the solution is a smooth curve of log C: a fit starts where a parabola through the last three
+solutions leads, which spares a third of the iterations and more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 LOGITS_AT_ONCE = 2**23  # 64 MiB in float64
 SMALL = 2**24  # multiplications in the logits, about a millisecond
+FOLLOWED = 3  # solutions that say where the next one lies
 
 
 class LogisticRegression:
-    """Features (N, D) and targets, ready to be fitted; each `fit` starts from the solution of the one before.
+    """Features (N, D) and targets, ready to be fitted; each `fit` starts from where those before it lead.
 
     Targets are classes, int64 (N,), each of 0 ... K-1 present: softmax over K outputs. Or they are 0 and 1, float64
     (N, K): K independent sigmoids. All tensors stay on the features' device.
@@ -46,7 +52,8 @@ class LogisticRegression:
         self._squares = F.pad(variances, (0, 1), value=float(len(features)))
         self._penalty = F.pad(torch.ones_like(variances), (0, 1))
         num_outputs = targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
-        self._weight = self._inputs.new_zeros(num_outputs, self._inputs.shape[1])
+        self._zero = self._inputs.new_zeros(num_outputs, self._inputs.shape[1])
+        self._path: dict[float, Tensor] = {}  # the last solutions by log C
 
     def fit(self, C: float, *, tolerance: float = 1e-9, max_iter: int = 1000) -> tuple[Tensor, Tensor]:  # noqa: N803
         """Return weight (K, D) and intercept (K,) that minimise the objective.
@@ -55,8 +62,7 @@ class LogisticRegression:
         """
         from scipy.optimize import minimize  # noqa: PLC0415 - only who fits pays for it
 
-        start = self._weight
-        _, gradient, spread = self._loss(start, C, curvature=True)
+        start, gradient, spread = self._start(C)
         scale = (self._penalty + C * spread * self._squares).rsqrt()
         scale = scale * (gradient * scale).norm().clamp(min=1e-12)  # L-BFGS-B's first step has norm 1: make it Newton's
 
@@ -71,9 +77,25 @@ class LogisticRegression:
             found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
         if found.nit >= max_iter:
             log.warning("logistic regression with C=%g has not converged in %d iterations", C, max_iter)
-        self._weight = torch.from_numpy(found.x).to(start.device).view_as(start) * scale
-        weight = self._weight[:, :-1] @ self._axes.T
-        return weight, self._weight[:, -1] - weight @ self._mean
+        solution = torch.from_numpy(found.x).to(start.device).view_as(start) * scale
+        self._remember(C, solution)
+        weight = solution[:, :-1] @ self._axes.T
+        return weight, solution[:, -1] - weight @ self._mean
+
+    def _start(self, C: float) -> tuple[Tensor, Tensor, float]:  # noqa: N803
+        """Return the better of the last solution and of where the path leads, with its gradient and mean p (1 - p)."""
+        starts = [next(reversed(self._path.values()), self._zero)]
+        if len(self._path) > 1:
+            starts.append(_extrapolated(self._path, math.log(C)))
+        found = [(start, *self._loss(start, C, curvature=True)) for start in starts]
+        start, _, gradient, spread = min(found, key=lambda one: one[1])
+        return start, gradient, spread
+
+    def _remember(self, C: float, solution: Tensor) -> None:  # noqa: N803
+        self._path.pop(math.log(C), None)  # solved again, it is the last one
+        self._path[math.log(C)] = solution
+        if len(self._path) > FOLLOWED:
+            del self._path[next(iter(self._path))]
 
     def _loss(self, weight: Tensor, C: float, *, curvature: bool = False) -> tuple[float, Tensor, float]:  # noqa: N803
         """Return the objective, its gradient, and, where the `curvature` is asked for, the mean of p (1 - p)."""
@@ -94,10 +116,23 @@ def _threads_for(multiplications: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if multiplications < SMALL else threads)
     try:
-        with threadpool_limits(1, user_api="blas"):  # scipy's; torch's own is not touched
+        with _pools().limit(limits=1, user_api="blas"):  # scipy's; torch's own is not touched
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """Return the pools of threads of the libraries that are loaded: to find them takes as long as a small fit."""
+    return ThreadpoolController()
+
+
+def _extrapolated(path: Mapping[float, Tensor], at: float) -> Tensor:
+    """Return the value at a place of the polynomial through values by place (Lagrange's)."""
+    shares = {one: math.prod((at - other) / (one - other) for other in path if other != one) for one in path}
+    parts = [share * path[one] for one, share in shares.items()]
+    return torch.stack(parts).sum(dim=0)
 
 
 def _pointwise(logits: Tensor, targets: Tensor, curvature: bool) -> tuple[Tensor, Tensor, float]:

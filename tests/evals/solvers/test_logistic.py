@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,29 @@ def test_the_path_of_strengths_ends_where_a_cold_start_ends() -> None:
     assert objective(data.features, data.labels, *warm, 1000.0) == pytest.approx(
         objective(data.features, data.labels, *cold, 1000.0), rel=1e-7
     )
+
+
+def test_a_fit_starts_where_the_path_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parabola through three solutions spares steps, and ends in the same optimum; a strength may come twice."""
+    data, strengths = (
+        blobs(90, num_labels=6, dim=40, noise=2.0),
+        (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e4),
+    )
+    steps, pointwise = [0, 0], logistic._pointwise
+    found: list[tuple[Tensor, Tensor]] = []
+    for side, followed in enumerate((1, 3)):
+
+        def counted(*given: Any, side: int = side) -> tuple[Tensor, Tensor, float]:
+            steps[side] += 1
+            return pointwise(*given)
+
+        monkeypatch.setattr(logistic, "_pointwise", counted)
+        monkeypatch.setattr(logistic, "FOLLOWED", followed)
+        path = LogisticRegression(data.features, data.labels)
+        found.append([path.fit(C) for C in strengths][-1])
+    assert steps[1] < 0.8 * steps[0], steps
+    one, other = (objective(data.features, data.labels, *solution, 1e4) for solution in found)
+    assert one == pytest.approx(other, rel=1e-7)
 
 
 def test_chunks_do_not_change_the_solution(monkeypatch: pytest.MonkeyPatch) -> None:
