@@ -17,7 +17,7 @@ def start(folder: Path, *arguments: str) -> BaseProcess:
     """Start launch.py in a process of its own; it prints to `folder/printed.txt`."""
     CONTEXT.set_forkserver_preload(["dinodiet.run.run"])
     folder.mkdir(parents=True, exist_ok=True)
-    process = CONTEXT.Process(target=_launch, args=(folder, arguments))
+    process = CONTEXT.Process(target=launch_here, args=(folder, arguments))
     process.start()
     return process
 
@@ -36,7 +36,8 @@ def printed(folder: Path) -> str:
     return (folder / "printed.txt").read_text()
 
 
-def _launch(folder: Path, arguments: tuple[str, ...]) -> None:
+def launch_here(folder: Path, arguments: tuple[str, ...]) -> None:
+    """Run launch.py in this process, and end it."""
     import torch
 
     from dinodiet.sweep.command import cli

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from torch import nn
 
 from dinodiet.config.ranges import AtLeastOne, Range
 from dinodiet.data.images import Subset, files_of
 from dinodiet.data.splits import grouped_split
 from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.finetuning.finetuned import FineTuned, opened
 from dinodiet.evals.finetuning.kept import Kept, Outcome
 from dinodiet.evals.finetuning.protocol import protocol_of
 from dinodiet.evals.finetuning.settings import Augmentation, Head, Length, Optimiser, Recipe, Regularisation
-from dinodiet.evals.finetuning.training import Task, Trainings, global_state_kept
+from dinodiet.evals.finetuning.training import STATE_PER_PARAMETER, Task, Trainings, global_state_kept
 from dinodiet.evals.metrics import bounded
 from dinodiet.store.scores import number
-from dinodiet.types import DataSpec, Images, Report, Score, TrainingSplits
+from dinodiet.types import Backbone, CopyTraining, DataSpec, Images, Report, Score, TrainingSplits
 
 CARVED = 0.2  # of train, where there is no validation split
 
@@ -96,6 +98,14 @@ class FineTune:
             raise NotApplicable("needs labels; this dataset has none")
         if spec.num_labels < 2 and not spec.multilabel:
             raise NotApplicable("needs two classes; this dataset has one")
+
+    def training_of(self, encoder: Backbone, spec: DataSpec, num_train: int) -> CopyTraining:
+        """Return what is trained of an encoder, which may be without values, on so many images."""
+        recipe = self.recipe
+        assert isinstance(encoder, nn.Module)
+        backbone, _ = opened(encoder, recipe.regularisation.drop_path)
+        method = FineTuned(backbone, spec, recipe, num_train)
+        return CopyTraining(method, recipe.batch(num_train), STATE_PER_PARAMETER)
 
     def __call__(self, splits: TrainingSplits) -> Report:
         """Return the metrics on test and val, and how they came about.

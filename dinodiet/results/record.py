@@ -97,7 +97,8 @@ def _budgets(rows: Iterable[Mapping[str, Any]]) -> Record:
         record |= _scores(start, {"images": row["images"], "of": row["of"]})
         record |= _scores(f"{start}{phase}/", row["test"]) | _scores(f"{start}{phase}/val/", row["val"])
         record |= _scores(f"{start}setting/", row["settings"]) if phase == "final" else {}
-        record |= {} if row["skipped"] is None else {f"{start}skipped/{row['evaluator']}": str(row["skipped"])}
+        told = {what: row.get(what) for what in ("skipped", "refused")}  # rows before scores were refused lack that
+        record |= {f"{start}{what}/{row['evaluator']}": str(why) for what, why in told.items() if why is not None}
     return record
 
 

@@ -13,10 +13,11 @@ Row = Mapping[str, Any]
 WORDS = {"per_class": "{} a class", "fraction": "{} of train"}
 
 
-def by_labels(rows: Iterable[Row]) -> list[str]:
+def by_labels(rows: Iterable[Row], *, trained: bool = True) -> list[str]:
     """Return a table of `budgets` of results.json; no lines where there are none. The other metrics stand there.
 
-    A value that is missing or undefined leaves its mean missing; how many draws there are stands beside.
+    A value that is missing or undefined leaves its mean missing; how many draws there are stands beside. Of a run that
+    is not `trained`, whose final scores are its initial ones, they stand once.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -25,19 +26,22 @@ def by_labels(rows: Iterable[Row]) -> list[str]:
         return []
     phases = [phase for phase in PHASES if any(row["phase"] == phase for group in groups.values() for row in group)]
     phases = phases or list(dict.fromkeys(row["phase"] for group in groups.values() for row in group))
+    phases = phases if trained else phases[-1:]
     names = {key: f"{_metric(key[0], group)}, {key[1]}" for key, group in groups.items()}
     width = max(map(len, [*names.values(), "labels of train, mean"]))
     change = "   change" if len(phases) > 1 else ""
-    header = f"  {'labels of train, mean':<{width}}{''.join(f'  {phase:>7}' for phase in phases)}{change}  draws"
+    columns = phases if trained else ["value"]
+    header = f"  {'labels of train, mean':<{width}}{''.join(f'  {name:>7}' for name in columns)}{change}  draws"
     return [header, *(f"  {names[key]:<{width}}{_cells(group, phases)}" for key, group in groups.items())]
 
 
 def _cells(rows: list[Row], phases: list[str]) -> str:
     means = [_mean([row for row in rows if row["phase"] == phase]) for phase in phases]
     draws = len({row["seed"] for row in rows})
-    reason = next((f"  left out: {row['skipped']}" for row in rows if row["skipped"] is not None), "")
-    change = [_score(means[1] - means[0], "+")] if len(phases) > 1 else []
-    return "".join(f"  {cell}" for cell in [*map(_score, means), *change, f"{draws:>5}"]) + reason
+    skipped = next((f"  left out: {row['skipped']}" for row in rows if row["skipped"] is not None), "")
+    refused = next((f"  not compared: {row['refused']}" for row in rows if row.get("refused") is not None), "")
+    change = [_score(math.nan if refused else means[1] - means[0], "+")] if len(phases) > 1 else []
+    return "".join(f"  {cell}" for cell in [*map(_score, means), *change, f"{draws:>5}"]) + skipped + refused
 
 
 def _budget(row: Row) -> str:

@@ -25,7 +25,8 @@ def results_table(results: Mapping[str, Any]) -> str:
     Scores on budgets of labels follow; where there are no others, they stand alone.
     """
     initial, final, intervals = results["initial"], results["final"], results.get("intervals", {}).get("final", {})
-    budgets, trained = by_labels(results.get("budgets", [])), results.get("steps") != 0
+    trained = results.get("steps") != 0
+    budgets = by_labels(results.get("budgets", []), trained=trained)
     width = max(map(len, final), default=5)
     columns = "initial    final   change  relative" if trained else "  value"
     header = f"  {'test score':<{width}}  {columns}{'  95 % of final' if intervals and trained else ''}"

@@ -82,7 +82,7 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: b
     if other is not None or spec.statistics is None:  # what it was trained with, whatever is the dataset's
         spec = replace(spec, statistics=Statistics(input.mean, input.std, "the run's"))
     whole = rebuilding(settings, encoder)
-    check_scoring_fits(whole, spec, runtime.device)
+    check_scoring_fits(whole, spec, runtime.device, len(data.train))
     if encoder.rebuilds and not initial:  # the weights that the run began with may be gone
         backbone = rebuilt_for(whole.model, spec, run_dir.path)
     else:

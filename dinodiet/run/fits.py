@@ -14,6 +14,7 @@ from dinodiet.io.memory import most_memory
 from dinodiet.io.units import byte_size
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
+from dinodiet.run.copies import TrainedCopy, trained_copies
 from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, size_of
 from dinodiet.types import DataSpec
 
@@ -32,10 +33,11 @@ def memory_of(device: torch.device) -> int | None:
     return most_memory()
 
 
-def check_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None:
+def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_train: int | None = None) -> None:
     """Refuse a run that needs more memory than its device, or this machine, can give at all.
 
-    Parts that cannot be made without values are not estimated: building them tells what is wrong with them.
+    `num_train` are the images that evaluators train on; None: all. Parts that cannot be made without values are not
+    estimated: building them tells what is wrong with them.
 
     Raises:
         UserError: one line that names the key, the estimate and what there is.
@@ -48,6 +50,7 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None
         method = method_on_meta(settings, backbone, spec)
         trained = size_of(parameter for group in method.param_groups() for parameter in group.params)
         memory, side = held(settings, method, trained), backbone.input.size
+        copies = trained_copies(settings, method.encoder, spec, num_train or spec.num_images)
     except Exception:
         return
     there = _there(device, most)
@@ -55,17 +58,20 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None
         raise UserError(
             f"{_heaviest(method, settings)}: weights, gradients and optimiser state take {byte_size(memory)}, {there}"
         )
+    held_beside = memory - size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
     if not settings.compile and not _is_small(settings, spec, side, most):
         _check_activations(settings, method, spec, memory, side, most, there)
+    _check_copies(settings, copies, held_beside, side, most, there)
 
 
-def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device) -> None:
+def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device, num_train: int | None = None) -> None:
     """Refuse an evaluation of a backbone alone that needs more memory than there is; as `check_fits`.
 
     Args:
         settings: of a run that is not trained.
         spec: of the dataset that is scored.
         device: where.
+        num_train: the images that evaluators train on; None: none is called that trains.
 
     Raises:
         UserError: one line that names the key, the estimate and what there is.
@@ -80,11 +86,13 @@ def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device)
         small = _is_small(settings, spec, side, most)
         batch = settings.evaluation.batch_size
         scoring = 0 if small else _seen.evaluation(key, backbone, batch, side, settings.precision)
+        copies = [] if num_train is None else trained_copies(settings, backbone, spec, num_train)
     except Exception:
         return
     if memory > most:
         raise UserError(f"model: its weights take {byte_size(memory)}, {_there(device, most)}")
     _check_scoring(settings, side, memory + scoring, most, _there(device, most))
+    _check_copies(settings, copies, memory, side, most, _there(device, most))
 
 
 def _there(device: torch.device, most: int) -> str:
@@ -115,11 +123,27 @@ def _check_scoring(settings: Settings, side: int, needed: int, most: int, there:
         )
 
 
+def _check_copies(settings: Settings, copies: list[TrainedCopy], beside: int, side: int, most: int, there: str) -> None:
+    for copy in copies:
+        small = settings.compile or _are_few(settings, copy.images, side, most)
+        needed = beside + ((copy.held if small else copy.peak(settings.precision, _seen)) or 0)
+        if needed > (1 if small else MARGIN) * most:
+            raise UserError(
+                f"eval.{copy.name}: training a copy of the whole model on {copy.images} images of {side} px "
+                f"(dataset.image_size) takes about {byte_size(needed)}, {there}; lower its batch size or the side, "
+                "or leave it out"
+            )
+
+
 def _is_small(settings: Settings, spec: DataSpec, side: int, most: int) -> bool:
     """Return whether activations are far from the limit, so that the second that their estimate takes is saved."""
+    images = max(micro_batch(settings, spec.num_images) * MOST_VIEWS, settings.evaluation.batch_size)
+    return _are_few(settings, images, side, most)
+
+
+def _are_few(settings: Settings, images: int, side: int, most: int) -> bool:
     named = settings.model.get("patch_size", 16)
     patch = named if isinstance(named, int) else 4  # `auto` may come to that
-    images = max(micro_batch(settings, spec.num_images) * MOST_VIEWS, settings.evaluation.batch_size)
     return images * side**2 * SMALL * max(16 / patch, 1) ** 2 < most
 
 

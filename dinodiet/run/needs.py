@@ -23,11 +23,15 @@ from dinodiet.types import Backbone, DataSpec
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes: `held` by weights, gradients and optimiser state; at the worst moment of a `step` and of a `scoring`."""
+    """Bytes: `held` by weights, gradients and optimiser state; at the worst moment of a `step` and of a `scoring`.
+
+    What evaluators train comes on top of what is held `without_gradients`.
+    """
 
     held: int
     step: int
     scoring: int
+    without_gradients: int
 
     @property
     def peak(self) -> int:
@@ -107,4 +111,5 @@ def needs(
         return None
     # A step's gradients are among its activations, except for those of the micro-batches before.
     kept = gradients if settings.schedule.accumulate > 1 else 0
-    return Needs(memory, memory - gradients + step + kept, memory - gradients + scoring)
+    rest = memory - gradients
+    return Needs(memory, rest + step + kept, rest + scoring, rest)

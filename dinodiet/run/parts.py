@@ -60,7 +60,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     runtime = runtime_of(settings)
     tracker = Guarded(build(settings.tracker, "tracker", Tracker))
     data = open_data(settings.dataset, cache=settings.cache)
-    check_fits(settings, data.spec, runtime.device)
+    check_fits(settings, data.spec, runtime.device, len(data.train))
     backbone = build_backbone(settings, data.spec, stored)
     scored = data if settings.evaluation.dataset is None else open_scored(settings)
     scorer = build_scorer(settings, scored, backbone, runtime)

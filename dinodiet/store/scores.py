@@ -149,11 +149,24 @@ def _refused(names: list[tuple[ScoreFile, str]]) -> dict[str, str]:
 
 
 def budget_rows(files: Sequence[ScoreFile]) -> list[dict[str, Any]]:
-    """Return a row for each score on a budget of labels: evaluator, phase, budget, and metrics of test and val."""
-    return [_row(scores, name) for scores, name in _names(files) if scores.labels is not None]
+    """Return a row for each score on a budget of labels: evaluator, phase, budget, and metrics of test and val.
+
+    `refused` says why those before and after the training are not to be subtracted.
+    """
+    draws: dict[str, list[tuple[ScoreFile, str]]] = {}
+    names = [one for one in _names(files) if one[0].labels is not None]
+    for one in names:
+        draws.setdefault(_draw(one[0]), []).append(one)
+    refused = {draw: _refused(ones) for draw, ones in draws.items()}
+    return [_row(scores, name, refused[_draw(scores)].get(name)) for scores, name in names]
 
 
-def _row(scores: ScoreFile, name: str) -> dict[str, Any]:
+def _draw(scores: ScoreFile) -> str:
+    """Return the name of a budget of labels and its draw: the last part of the key."""
+    return scores.key.partition(BUDGET)[2]
+
+
+def _row(scores: ScoreFile, name: str, refused: str | None) -> dict[str, Any]:
     """Return the row of a score on a budget of labels."""
     assert scores.labels is not None
     return {
@@ -164,6 +177,7 @@ def _row(scores: ScoreFile, name: str) -> dict[str, Any]:
         "val": _values(name, scores.val or {}, "metric"),
         "settings": _values(name, scores.test, "setting"),
         "skipped": scores.skipped,
+        "refused": refused,
     }
 
 

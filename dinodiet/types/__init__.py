@@ -14,9 +14,11 @@ from dinodiet.types.data import (
     Statistics,
 )
 from dinodiet.types.evaluation import (
+    CopyTraining,
     EmbeddingEvaluator,
     EncoderEvaluator,
     Evaluator,
+    PlansTraining,
     SaysFitsLabels,
     TokenEvaluator,
     TrainingEvaluator,
@@ -35,6 +37,7 @@ __all__ = [
     "Batch",
     "Channels",
     "Clock",
+    "CopyTraining",
     "Data",
     "DataSpec",
     "Description",
@@ -51,6 +54,7 @@ __all__ = [
     "Interpolation",
     "Method",
     "ParamGroup",
+    "PlansTraining",
     "Precision",
     "Report",
     "Rule",

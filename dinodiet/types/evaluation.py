@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from dinodiet.types.backbone import Backbone
 from dinodiet.types.data import DataSpec
+from dinodiet.types.method import Method
 from dinodiet.types.score import Report, Score
 from dinodiet.types.splits import EncoderSplits, Splits, TrainingSplits
 
@@ -90,6 +92,27 @@ class TrainingEvaluator(_Applicable, Protocol):
             NotApplicable: the scores make no sense for these splits.
             Preempted: it was told to stop, and has kept where it is.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class CopyTraining:
+    """What an evaluator trains: a method around its copy of a backbone, in batches of so many images.
+
+    `state_per_parameter` is how many numbers its optimiser keeps for each trained one.
+    """
+
+    method: Method
+    batch_size: int
+    state_per_parameter: float
+
+
+@runtime_checkable
+class PlansTraining(Protocol):
+    """An evaluator that says what it trains, so that its memory is planned; that of one that does not is not."""
+
+    def training_of(self, encoder: Backbone, spec: DataSpec, num_train: int) -> CopyTraining:
+        """Return what is trained of an encoder, which may be without values, on so many images."""
         ...
 
 

@@ -63,6 +63,16 @@ def test_every_budget_and_draw_has_rows_of_its_own(study: Path) -> None:
     assert len(collect(study, where={"labels_per_class": 5}).query("metric == 'knn/accuracy'")) == 4 * 3 * 2
 
 
+def test_sides_of_a_draw_that_were_measured_differently_are_not_subtracted(tmp_path: Path) -> None:
+    found = content("dino", 0)
+    for row in found["budgets"]:
+        row["refused"] = "another lr" if (row["per_class"], row["seed"]) == (5, 1) else None
+    studies.write(tmp_path, found)
+    change = collect(tmp_path).query("metric == 'knn/accuracy' and phase == 'change'")
+    unknown = change[change["value"].isna()]
+    assert len(change) == 5 and unknown[["labels_per_class", "label_seed"]].to_numpy().tolist() == [[5, 1]]
+
+
 def test_without_budgets_there_are_no_columns_of_them(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     assert not [name for name in collect(tmp_path).columns if "label" in name]

@@ -8,10 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from dinodiet.config.settings import Settings
+from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.config.settings import Settings, settings_of
+from dinodiet.evals.finetune import FineTune
+from dinodiet.evals.finetuning.training import Task, prepared
 from dinodiet.run.activations import Activations, Live
+from dinodiet.run.copies import trained_copies
+from dinodiet.run.needs import method_on_meta
 from dinodiet.run.parts import build_parts
 from dinodiet.sweep.planning.estimate import Estimator
+from tests.running import CHOICES, composed
 from tests.sweep.planning.test_plan import cell
 
 
@@ -63,6 +69,52 @@ def peaks(settings: Settings) -> tuple[int, int]:
     assert found.peak is not None
     assert found.memory is not None
     return found.peak - (found.memory - gradients), live.peak + sizes
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["eval=finetune"],
+        ["eval=finetune", "eval.finetune.batch_size=4", "model.model_args.embed_dim=96", "precision=bf16"],
+        ["eval=finetune_cpr", "eval.finetune_cpr.batch_size=64"],
+        ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "eval=finetune"],
+    ],
+)
+def test_the_peak_of_fine_tuning_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
+    settings = settings_of(composed(tmp_path, *overrides), {**CHOICES, "method": chosen(overrides)})
+    parts = build_parts(settings)
+    (evaluator,) = parts.scorer.asked.evaluators.values()
+    assert isinstance(evaluator, FineTune)
+    data, input = parts.data, parts.backbone.input
+    task = Task(
+        *(parts.method.encoder, input, data.spec, parts.runtime, data.train, data.val, data.test, evaluator.recipe)
+    )
+    state, loader, _ = prepared(task, seed=0)
+    method: Any = state.method
+    batch, held = next(loader.batches(0)), sum(map(bytes_of, (*method.parameters(), *method.buffers())))
+    views = method.views(batch.images, state.clock.generator("views"))
+    method.views = FixedViews(views, 1)
+    with Live() as live, torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+        torch.autograd.backward(method.train()(batch, state.clock.at(1))["loss"])
+    state.optimizer.step()
+    kept = sum(
+        bytes_of(value) for of_one in state.optimizer.state.values() for value in of_one.values() if value.ndim > 0
+    )
+    planned = method_on_meta(settings, backbone_on_meta(settings.model, data.spec), data.spec).encoder
+    (copy,) = trained_copies(settings, planned, data.spec, len(data.train))
+    assert (copy.images, copy.held) == (loader.batch_size, held + kept)
+    peak = copy.peak(settings.precision, Activations())
+    assert peak is not None and peak - copy.held == pytest.approx(live.peak + sum(map(bytes_of, views)), rel=0.15)
+    found = Estimator()(settings).peak
+    assert found is not None and found > peak
+
+
+def chosen(overrides: list[str]) -> str:
+    return next((word.removeprefix("method=") for word in overrides if word.startswith("method=")), "diet")
+
+
+def bytes_of(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 class FixedViews:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.config.settings import Settings, settings_of
 from dinodiet.errors import UserError
 from dinodiet.run import fits
+from dinodiet.run.copies import trained_copies
+from dinodiet.run.needs import method_on_meta
 from dinodiet.run.parts import build_parts
 from dinodiet.sweep.planning.estimate import Estimator
 from tests.running import CHOICES, composed
@@ -39,6 +43,22 @@ def settings(folder: Path, *overrides: str, method: str = "diet") -> Settings:
         ),
         ("dino", ["dataset.image_size=1024"], r"schedule\.batch_size: a step on 16 images of 1024 px"),
         ("diet", ["dataset.image_size=1024", "schedule.accumulate=16"], r"eval\.batch_size: 256 images of 1024 px"),
+        (
+            "diet",
+            [
+                "eval=finetune",
+                "eval.finetune.batch_size=64",
+                "dataset.image_size=1024",
+                "schedule.batch_size=1",
+                "eval.batch_size=1",
+            ],
+            r"eval\.finetune: training a copy of the whole model on 64 images of 1024 px .* takes about",
+        ),
+        (
+            "diet",
+            ["eval=finetune", "model.model_args.embed_dim=3072", "method.trainable=head_only"],
+            r"eval\.finetune: training a copy of the whole model on 32 images of 32 px .* takes about",
+        ),
     ],
 )
 def test_what_cannot_fit_is_refused_by_its_key(
@@ -60,6 +80,14 @@ def test_the_estimate_is_that_of_a_plan(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(fits, "most_memory", lambda: int(peak / fits.MARGIN) - 1)
     with pytest.raises(UserError, match="a step on 64 images"):
         fits.check_fits(tried, spec, torch.device("cpu"))
+
+
+def test_fine_tuning_that_is_left_out_is_not_planned(tmp_path: Path) -> None:
+    tried = settings(tmp_path, "eval=finetune")
+    spec = build_parts(tried).data.spec
+    backbone = method_on_meta(tried, backbone_on_meta(tried.model, spec), spec).encoder
+    assert len(trained_copies(tried, backbone, spec, 64)) == 1
+    assert trained_copies(tried, backbone, replace(spec, num_labels=0), 64) == []
 
 
 def test_small_runs_are_not_measured_and_unknown_limits_not_held(

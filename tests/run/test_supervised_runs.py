@@ -28,6 +28,18 @@ def test_a_frozen_run_has_its_initial_scores_as_final_ones_and_trains_nothing(tm
     assert [path.name for path in (tmp_path / "default").glob("*_frozen_*")] == [run_dir.name]
 
 
+def test_scores_of_a_frozen_run_on_budgets_of_labels_stand_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("method=frozen", "eval.labels_per_class=[1,2]", "eval.label_seeds=1", "eval.knn.k=3")
+    found = run(composed(tmp_path, *words), FROZEN)
+    assert {row["phase"] for row in found["budgets"]} == {"initial", "final"}
+    table = capsys.readouterr().out.partition("labels of train")[2].splitlines()
+    assert table[0].split()[-2:] == ["value", "draws"]
+    (value,) = {row["test"]["knn/accuracy"] for row in found["budgets"] if row["per_class"] == 2}
+    assert table[2].split() == ["knn/accuracy,", "2", "a", "class", f"{value:.3f}", "1"]
+
+
 def test_a_part_of_an_epoch_that_is_no_step_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"schedule\.epochs: 0\.01 of 4 steps is no step; choose more"):
         run(composed(tmp_path, "schedule.epochs=0.01"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dinodiet.config.groups import BUDGET
 from dinodiet.run.console import results_table
 from dinodiet.store.protocol import COMPARED, difference
 from dinodiet.store.scores import ScoreFile, summary
@@ -33,3 +34,24 @@ def test_sides_that_agree_are_subtracted_and_so_are_old_files_without_a_record()
         assert both(one, other)["refused"] == {} and difference(one, other) is None
     assert both(None, ALIKE)["refused"] == {"tune": "one side has no record of how it was measured"}
     assert not math.isnan(both(None, None)["final"]["tune/accuracy"])
+
+
+def test_sides_on_a_budget_of_labels_are_refused_for_their_own_draw() -> None:
+    metric = {"accuracy": {"value": 0.5, "better": "higher", "kind": "metric"}}
+    files = [
+        ScoreFile(
+            f"{phase}_tune_0{BUDGET}per_class-1-seed{seed}",
+            *("tune", phase, {}),
+            test=metric,
+            protocol=ALIKE | {"lr": 1 + seed * (phase == "final")},
+            labels={"per_class": 1, "rule": "balanced", "seed": seed, "images": 10, "of": 64},
+        )
+        for phase in ("initial", "final")
+        for seed in (0, 1)
+    ]
+    found = summary(files)
+    why = "measured differently: lr (1 before, 2 after)"
+    assert [(row["seed"], row["refused"]) for row in found["budgets"]] == [(0, None), (1, why)] * 2
+    assert found["refused"] == {}
+    (line,) = [line for line in results_table(found).splitlines() if "1 a class" in line]
+    assert line.split("  ")[-1] == f"not compared: {why}" and "missing" in line and "+0.000" not in line

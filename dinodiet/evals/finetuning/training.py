@@ -29,6 +29,7 @@ from dinodiet.training.state import TrainState
 from dinodiet.types import Clock, DataSpec, Embeddings, Images, InputSpec, Runtime
 
 BETAS = (0.9, 0.999)
+STATE_PER_PARAMETER = 2.0  # AdamW's two moments
 
 
 @dataclass(frozen=True)

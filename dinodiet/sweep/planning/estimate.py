@@ -23,6 +23,7 @@ from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
+from dinodiet.run.copies import trained_copies, worst
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.needs import held, method_on_meta, needs, size_of
 from dinodiet.run.parts import build_optimisation, build_scorer, clock_of, trained_images
@@ -105,6 +106,7 @@ class Estimator:
             backbone = self._backbone(settings.model, opened.data.spec)
             build_scorer(_on_known_labels(settings, opened), opened.data, backbone, Runtime())
             method = method_on_meta(settings, backbone, opened.data.spec)
+            copies = trained_copies(settings, method.encoder, opened.data.spec, len(opened.data.train))
         except NotOnDisk as error:  # the configuration of a model of the hub
             return Estimate(steps, note=one_line(error))
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
@@ -118,7 +120,11 @@ class Estimator:
         if not opened.counted:
             return Estimate(steps, total, trained, note=opened.note)
         needed = needs(settings, method, opened.data.spec, memory, self._activations)
-        return Estimate(steps, total, trained, memory, None if needed is None else needed.peak, opened.note)
+        peak = None
+        if needed is not None:
+            tuning = worst(copies, settings.precision, self._activations)
+            peak = max(needed.peak, needed.without_gradients + tuning)
+        return Estimate(steps, total, trained, memory, peak, opened.note)
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
         kept = [node, spec.image_size, spec.native_size]
