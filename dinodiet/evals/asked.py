@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dinodiet.config.budgets import Budget
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.labels import draw
-from dinodiet.types import Backbone, Data, Evaluator, TokenEvaluator, fits_labels
+from dinodiet.types import Backbone, Data, Evaluator, TokenEvaluator, fits_labels, of_train
 
 NEEDS = ("embeddings", "encoder", "training")
 Evaluation = tuple[str, Budget | None]  # an evaluator's name, and a budget of labels; None: all labels
@@ -64,6 +64,10 @@ class Asked:
     def fits_labels(self, name: str) -> bool:
         """Return whether labels of train change what an evaluator says."""
         return self._fits[name]
+
+    def of_train(self, name: str) -> bool:
+        """Return whether what an evaluator says is of train alone, whichever split is reported on."""
+        return name in self.evaluators and of_train(self.evaluators[name])
 
     def _inapplicable(self, name: str, evaluator: Evaluator, budget: Budget | None) -> str | None:
         """Return why an evaluator cannot score so many labels, None where it can; raises as the constructor."""

@@ -35,6 +35,7 @@ class Geometry:
 
     needs: ClassVar[Literal["embeddings"]] = "embeddings"
     fits_labels: ClassVar[bool] = False
+    of_train: ClassVar[bool] = True
     rows: Rows = 5000
     seed: Seed[int] = 42
     t: Annotated[float, Range(0.01, 100)] = 2.0

@@ -28,6 +28,7 @@ class LiDAR:
 
     needs: ClassVar[Literal["encoder"]] = "encoder"
     fits_labels: ClassVar[bool] = False
+    of_train: ClassVar[bool] = True
     images: Annotated[int, Range(2, 10**5)] = 100
     views: Annotated[int, Range(2, 1000)] = 10
     strength: Annotated[int, Range(1, 3)] = 2

@@ -33,6 +33,7 @@ class Reference:
 
     needs: ClassVar[Literal["encoder"]] = "encoder"
     fits_labels: ClassVar[bool] = False
+    of_train: ClassVar[bool] = True
     dataset: Data | None = field(default=None, repr=False)
     rows: Annotated[int, Range(2, 10**5)] = 5000
     k: AtLeastOne[int] = 50

@@ -29,6 +29,7 @@ from dinodiet.types import (
     TokenEvaluator,
     TrainingEvaluator,
     Work,
+    of_train,
 )
 
 
@@ -178,16 +179,17 @@ class Scorer:
         return ReportCache(cache / "reports").get(evaluator, key, artefacts, compute)
 
     def _scored(self, asked: Evaluation, embedder: Embedder, folder: Path | None) -> Scored:
-        own = _own(asked)
+        own, once = _own(asked), of_train(self.asked.evaluators[asked[0]])
         found: dict[str, dict[str, Score]] = {}
         skipped = None
-        for reported in ("test", "val") if self.validation else ("test",):
+        for reported in ("test", "val") if self.validation and not once else ("test",):
             place = None if folder is None else folder / own / reported
             try:
                 found[reported] = self._scores(asked, embedder, reported, place)
             except NotApplicable as reason:
                 skipped = skipped or (str(reason) if reported == "test" else f"on val: {reason}")
-        return Scored(found.get("test", {}), found.get("val"), skipped, _files(folder, own))
+        val = found.get("test" if once else "val") if self.validation else None
+        return Scored(found.get("test", {}), val, skipped, _files(folder, own))
 
     def _scores(self, asked: Evaluation, embedder: Embedder, reported: str, folder: Path | None) -> dict[str, Score]:
         name, budget = asked

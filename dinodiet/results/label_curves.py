@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from dinodiet.errors import UserError
 from dinodiet.results.budgets import on_budgets
 from dinodiet.results.runs import Run
 from dinodiet.results.table import Layout, as_text, ordered
-from dinodiet.results.tidy import tidy
+from dinodiet.results.tidy import is_refused, tidy
 
 LEVEL = 0.95
 ARMS = {"initial": "before", "final": "after"}
@@ -25,7 +26,7 @@ def label_curves(runs: Sequence[Run], column: str, metric: str, plan: Layout) ->
     A pair of run seed and draw is one value; low and high are the ends of Student's t interval of their mean, NaN for
     one value. The arm `before` is one line for all methods, in which equal values of one draw, as of seeds that share a
     frozen backbone, count once. `column` is labels_per_class, where all labels stand at the mean number of images of a
-    class, or label_fraction, where they stand at 1.
+    class, or label_fraction, where they stand at 1. Scores before that were not measured as those after are left out.
 
     Raises:
         UserError: no run has scores on such budgets.
@@ -35,7 +36,7 @@ def label_curves(runs: Sequence[Run], column: str, metric: str, plan: Layout) ->
         raise UserError(f"{column}: no run has scores on it; give eval.{column}=[...] to the runs")
     known = _all_labels(kept, column)
     keys = [key for key in plan.choices if key not in (column, "label_seed")]
-    frame = tidy(kept, [metric], [*keys, column, "label_seed"])
+    frame = tidy([_comparable(run, metric) for run in kept], [metric], [*keys, column, "label_seed"])
     frame = frame[frame["phase"].isin(ARMS) & frame["value"].notna()].reset_index(drop=True)
     whole = [known.get(place) for place in zip(frame["study"], frame["run"], strict=True)]
     frame["labels"] = frame[column].astype(float).fillna(pd.Series(whole, index=frame.index, dtype=float))
@@ -50,6 +51,13 @@ def label_curves(runs: Sequence[Run], column: str, metric: str, plan: Layout) ->
     lines = ordered(found[[*keys, "arm"]].drop_duplicates())
     sorted_rows: pd.DataFrame = lines.merge(found.sort_values("labels"), on=[*keys, "arm"])
     return sorted_rows
+
+
+def _comparable(run: Run, metric: str) -> Run:
+    """Return a run without its score before the training where that was measured otherwise than the one after."""
+    if not is_refused(run.record, metric):
+        return run
+    return replace(run, record={key: value for key, value in run.record.items() if key != f"initial/{metric}"})
 
 
 def _is_whole(run: Run) -> bool:

@@ -69,8 +69,7 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
                     values[i, j, phase] = np.nan if value is None else value
                     if f"low/{key}" in record:
                         ends[:, i, j, phase] = record[f"low/{key}"], record[f"high/{key}"]
-            if f"refused/{name.removeprefix('val/').rpartition('/')[0]}" in record:  # both sides stay, unsubtracted
-                refused[i, j] = True
+            refused[i, j] = is_refused(record, name)  # both sides stay, unsubtracted
     values[:, :, 2] = np.where(refused, np.nan, values[:, :, 1] - values[:, :, 0])
     trained = np.array([not run.is_frozen for run in runs], dtype=bool)
     present[:, :, 2] = present[:, :, 0] & present[:, :, 1] & trained[:, None]
@@ -81,6 +80,11 @@ def tidy(runs: Sequence[Run], metrics: Iterable[str] | None = None, keys: Iterab
     frame["value"] = values[present]
     frame["low"], frame["high"] = ends[0][present], ends[1][present]
     return frame
+
+
+def is_refused(record: Record, metric: str) -> bool:
+    """Return whether a metric of a run before and after its training was not measured alike."""
+    return f"refused/{metric.removeprefix('val/').rpartition('/')[0]}" in record
 
 
 def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None) -> pd.DataFrame:

@@ -22,24 +22,33 @@ def results_table(results: Mapping[str, Any]) -> str:
     """Return initial -> final scores with absolute and relative change, what was left out, and the settings.
 
     Beside a final score stands its 95 % interval, where one is known. Of a run of no steps they are the scores alone.
-    Scores on budgets of labels follow; where there are no others, they stand alone.
+    Those that measure train alone, on no split, have a table of their own. Scores on budgets of labels follow; where
+    there are no others, they stand alone.
     """
-    initial, final, intervals = results["initial"], results["final"], results.get("intervals", {}).get("final", {})
-    trained = results.get("steps") != 0
-    budgets = by_labels(results.get("budgets", []), trained=trained)
-    width = max(map(len, final), default=5)
-    columns = "initial    final   change  relative" if trained else "  value"
-    header = f"  {'test score':<{width}}  {columns}{'  95 % of final' if intervals and trained else ''}"
-    lines = [header] if final or not budgets else []
-    refused = results.get("refused", {})
-    unlike = {name for name in final if name.rpartition("/")[0] in refused}
-    for name, value in ((name, number(found)) for name, found in final.items()):
-        cells = _row(initial, name, value, refused=name in unlike) if trained else _score(value)
-        lines.append(f"  {name:<{width}}  {cells}{_interval(intervals.get(name))}")
+    final, budgets = results["final"], by_labels(results.get("budgets", []), trained=results.get("steps") != 0)
+    refused, elsewhere = results.get("refused", {}), set(results.get("of_train", ()))
+    of_train = [name for name in final if name.rpartition("/")[0] in elsewhere]
+    on_test = [name for name in final if name not in of_train]
+    lines = _table("test score", on_test, results) if on_test or not (of_train or budgets) else []
+    lines += _table("score", of_train, results) if of_train else []
     lines += [f"  {name} is not compared: {reason}" for name, reason in refused.items()]
     lines += [f"  {name} is left out: {reason}" for name, reason in results["skipped"].items()]
     beside = results["settings"]["final"] | results.get("diagnostics", {}).get("final", {})
     return "\n".join([*lines, *_settings(beside), *budgets])
+
+
+def _table(title: str, names: Sequence[str], results: Mapping[str, Any]) -> list[str]:
+    """Return a header and a line for each of the final scores with these names."""
+    intervals, trained = results.get("intervals", {}).get("final", {}), results.get("steps") != 0
+    width = max(map(len, results["final"]), default=5)
+    columns = "initial    final   change  relative" if trained else "  value"
+    known = trained and any(name in intervals for name in names)
+    lines = [f"  {title:<{width}}  {columns}{'  95 % of final' if known else ''}"]
+    for name in names:
+        value, refused = number(results["final"][name]), name.rpartition("/")[0] in results.get("refused", {})
+        cells = _row(results["initial"], name, value, refused=refused) if trained else _score(value)
+        lines.append(f"  {name:<{width}}  {cells}{_interval(intervals.get(name))}")
+    return lines
 
 
 def _row(initial: Mapping[str, Any], name: str, final: float, *, refused: bool) -> str:

@@ -125,6 +125,7 @@ class Scoring:
             protocol=scored.protocol,
             labels=self._labels(budget),
             fits_labels=self.scorer.asked.fits_labels(name),
+            of_train=self.scorer.asked.of_train(name),
         )
         write_scores(self.run_dir, scores)
         return scores

@@ -16,6 +16,7 @@ from dinodiet.store.rundir import RunDir
 
 FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
 BUDGET_KINDS = ("per_class", "fraction")
+Place = tuple[str, str]  # an evaluator's name, and its budget of labels; empty: all labels
 Metrics = dict[str, dict[str, Any]]  # by name: value, better, kind, perhaps interval and note (`dinodiet.types.Score`)
 
 
@@ -36,6 +37,7 @@ class ScoreFile:
         labels: which images of train were given: `per_class` or `fraction`, `rule` and `seed` of the draw, how many
             (`images`, of so many `of`), and a `digest` of their positions; None: all.
         fits_labels: whether the evaluator uses labels of train at all; if not, its scores are those of every budget.
+        of_train: whether the scores are of train alone; those of test and val are the same then.
         written: seconds since the epoch; of two evaluations with one name the first keeps the plain name.
     """
 
@@ -51,6 +53,7 @@ class ScoreFile:
     protocol: dict[str, Any] | None = None
     labels: dict[str, Any] | None = None
     fits_labels: bool = True
+    of_train: bool = False
     written: float = field(default_factory=time.time)
 
 
@@ -101,7 +104,8 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
     """Return what `results.json` says of a run's scores: metrics and what belongs to them by phase, and their files.
 
     `refused` says why the scores of an evaluator before and after the training are not to be subtracted. Those
-    on a budget of labels are rows of their own, in `budgets`; `label_free` are evaluations without labels of train.
+    on a budget of labels are rows of their own, in `budgets`; `label_free` are evaluations without labels of train,
+    `of_train` the evaluators that measure train alone.
     """
     found: dict[str, Any] = {
         "initial": {},
@@ -117,11 +121,13 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
         "evaluations": {},
         "budgets": [],
         "label_free": [],
+        "of_train": [],
     }
     kept = [scores for scores in files if scores.phase in PHASES]
     names = _names(kept)
-    found["refused"] = _refused([one for one in names if one[0].labels is None])
+    found["refused"] = {name: reason for (name, budget), reason in _refused(names).items() if not budget}
     found["budgets"] = budget_rows(kept)
+    found["of_train"] = sorted({name for scores, name in names if scores.of_train})
     for scores, name in names:
         found["evaluations"][scores.key] = scores.val is not None or scores.skipped is not None
         found["better"] |= {f"{name}/{key}": m["better"] for key, m in scores.test.items() if m["kind"] == "metric"}
@@ -140,30 +146,33 @@ def summary(files: Iterable[ScoreFile]) -> dict[str, Any]:
     return found
 
 
-def _refused(names: list[tuple[ScoreFile, str]]) -> dict[str, str]:
-    """Return by evaluator why its scores cannot be compared, of those that were measured in both phases."""
-    sides = {(scores.phase, name): scores.protocol for scores, name in names if scores.skipped is None}
-    both = [name for phase, name in sides if phase == PHASES[0] and (PHASES[1], name) in sides]
-    told = {name: difference(sides[PHASES[0], name], sides[PHASES[1], name]) for name in both}
-    return {name: reason for name, reason in told.items() if reason is not None}
+def _refused(names: Iterable[tuple[ScoreFile, str]]) -> dict[Place, str]:
+    """Return why scores cannot be compared, of those that were measured in both phases."""
+    sides = {(scores.phase, _place(scores, name)): scores for scores, name in names if scores.skipped is None}
+    both = [place for phase, place in sides if phase == PHASES[0] and (PHASES[1], place) in sides]
+    told = {place: _difference(sides[PHASES[0], place], sides[PHASES[1], place]) for place in both}
+    return {place: reason for place, reason in told.items() if reason is not None}
+
+
+def _place(scores: ScoreFile, name: str) -> Place:
+    labels = scores.labels or {}
+    return name, " ".join(f"{key}={labels[key]}" for key in (*BUDGET_KINDS, "rule", "seed") if key in labels)
+
+
+def _difference(initial: ScoreFile, final: ScoreFile) -> str | None:
+    if (initial.labels or {}).get("digest") != (final.labels or {}).get("digest"):
+        return "the labels before are of other images than those after"
+    return difference(initial.protocol, final.protocol)
 
 
 def budget_rows(files: Sequence[ScoreFile]) -> list[dict[str, Any]]:
     """Return a row for each score on a budget of labels: evaluator, phase, budget, and metrics of test and val.
 
-    `refused` says why those before and after the training are not to be subtracted.
+    `refused` says why the scores before and after the training are not to be subtracted, None where they may be.
     """
-    draws: dict[str, list[tuple[ScoreFile, str]]] = {}
-    names = [one for one in _names(files) if one[0].labels is not None]
-    for one in names:
-        draws.setdefault(_draw(one[0]), []).append(one)
-    refused = {draw: _refused(ones) for draw, ones in draws.items()}
-    return [_row(scores, name, refused[_draw(scores)].get(name)) for scores, name in names]
-
-
-def _draw(scores: ScoreFile) -> str:
-    """Return the name of a budget of labels and its draw: the last part of the key."""
-    return scores.key.partition(BUDGET)[2]
+    names = _names(files)
+    refused = _refused(names)
+    return [_row(*one, refused.get(_place(*one))) for one in names if one[0].labels is not None]
 
 
 def _row(scores: ScoreFile, name: str, refused: str | None) -> dict[str, Any]:

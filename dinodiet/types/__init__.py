@@ -23,6 +23,7 @@ from dinodiet.types.evaluation import (
     TokenEvaluator,
     TrainingEvaluator,
     fits_labels,
+    of_train,
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
 from dinodiet.types.method import Method, ParamGroup, Views
@@ -78,4 +79,5 @@ __all__ = [
     "Work",
     "World",
     "fits_labels",
+    "of_train",
 ]

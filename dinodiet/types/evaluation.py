@@ -37,6 +37,19 @@ class SaysFitsLabels(Protocol):
 
 
 @runtime_checkable
+class SaysOfTrain(Protocol):
+    """An evaluator that says whether it measures `train` alone; one that does not say so scores the reported split.
+
+    One that does is computed once, for the test and the validation split.
+    """
+
+    @property
+    def of_train(self) -> bool:
+        """Return whether the scores are the same whichever split is reported on."""
+        ...
+
+
+@runtime_checkable
 class EmbeddingEvaluator(_Applicable, Protocol):
     """Scores embeddings. Settings are keyword-only arguments; equal settings give equal scores, which are cached."""
 
@@ -136,3 +149,8 @@ Evaluator = EmbeddingEvaluator | EncoderEvaluator | TrainingEvaluator
 def fits_labels(evaluator: Evaluator) -> bool:
     """Return whether labels of `train` change the scores of an evaluator."""
     return evaluator.fits_labels if isinstance(evaluator, SaysFitsLabels) else True
+
+
+def of_train(evaluator: Evaluator) -> bool:
+    """Return whether the scores of an evaluator are of `train` alone."""
+    return evaluator.of_train if isinstance(evaluator, SaysOfTrain) else False

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dinodiet.data.images import TensorImages
 from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.geometry import Geometry
 from dinodiet.evals.kmeans import KMeans
 from dinodiet.evals.knn import KNN
 from dinodiet.evals.linear import Linear
@@ -102,6 +103,21 @@ def test_every_evaluator_scores_test_and_val_with_one_embedding_of_each() -> Non
     assert found["knn"].test["k"] == Score(3.0, kind="setting")
     assert scorer().validate(Encoder()) == {name: entry.val for name, entry in found.items()}
     assert scorer(validation=False)(Encoder())["knn"] == replace(found["knn"], val=None)
+
+
+def test_what_measures_train_alone_is_computed_once_for_test_and_val(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, measure = [], Geometry.__call__
+
+    def counted(self: Geometry, splits: Splits) -> dict[str, Score]:
+        calls.append(self)
+        return measure(self, splits)
+
+    monkeypatch.setattr(Geometry, "__call__", counted)
+    once = scorer(evaluators={"geometry": Geometry(first_rank=1)})
+    found = once(Encoder())["geometry"]
+    assert found.val == found.test and "rankme" in found.test and len(calls) == 1
+    assert scorer(evaluators={"geometry": Geometry()}, validation=False)(Encoder())["geometry"].val is None
+    assert once.validate(Encoder())["geometry"] == found.test  # it is followed during the training
 
 
 def test_only_the_named_are_called_and_only_what_they_read_is_embedded() -> None:

@@ -132,6 +132,18 @@ def test_curves_over_labels_count_each_frozen_score_once(study: Path) -> None:
     assert before["low"].isna().tolist() == [False, False, True]
 
 
+def test_what_was_measured_otherwise_is_neither_subtracted_nor_drawn_as_before(tmp_path: Path) -> None:
+    found = content("diet", 0)
+    for row in found["budgets"]:
+        row["refused"] = "measured differently: lr" if (row["per_class"], row["seed"]) == (5, 0) else None
+    studies.write(tmp_path, found)
+    change = collect(tmp_path).query("metric == 'knn/accuracy' and phase == 'change' and labels_per_class == 5")
+    assert change.set_index("label_seed")["value"].isna().to_dict() == {0: True, 1: False}
+    runs = read([tmp_path]).runs
+    curves = label_curves(runs, "labels_per_class", "knn/accuracy", place(runs, over=["seed"]))
+    assert curves[curves["labels"] == 5].set_index("arm")["n"].to_dict() == {"before": 1, "after": 2}
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".csv"])
 def test_curves_are_written(study: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"labels{suffix}"

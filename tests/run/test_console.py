@@ -30,6 +30,28 @@ def test_an_interval_stands_beside_the_final_score_it_belongs_to() -> None:
     assert "0.900  [0.881, 0.915]" in console.evaluation_table("t", [ScoreFile("k", "knn", "final", {}, test=test)])
 
 
+def test_measures_of_train_are_not_titled_as_scores_of_test() -> None:
+    both = {"knn/accuracy": 0.8, "geometry/rankme": 3.0}
+    lines = console.results_table(results(initial=both, final=both, of_train=["geometry"], skipped={})).splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [
+        ["test", "score"], ["knn/accuracy", "0.800"], ["score", "initial"], ["geometry/rankme", "3.000"],
+    ]  # fmt: skip
+    alone = console.results_table(results(initial=both, final={"geometry/rankme": 3.0}, of_train=["geometry"]))
+    assert "test score" not in alone
+
+
+def test_scores_on_a_budget_that_were_measured_otherwise_are_not_subtracted() -> None:
+    def row(phase: str, refused: str | None) -> dict[str, Any]:
+        budget = {"per_class": 5, "rule": "balanced", "seed": 0, "images": 15, "of": 90}
+        found = {"tune/accuracy": 0.9 if phase == "final" else 0.8}
+        return {"evaluator": "tune", "phase": phase, **budget, "test": found, "skipped": None, "refused": refused}
+
+    for refused, end in ((None, "+0.100 1"), ("other images", "missing 1 not compared: other images")):
+        rows = [row(phase, refused) for phase in ("initial", "final")]
+        line = console.results_table(results(budgets=rows)).splitlines()[-1]
+        assert " ".join(line.split()) == f"tune/accuracy, 5 a class 0.800 0.900 {end}"
+
+
 def test_a_missing_score_is_missing_and_not_zero() -> None:
     lines = console.results_table(results(final={"knn/accuracy": None})).splitlines()
     assert lines[1].split() == ["knn/accuracy", "0.800", "missing", "missing", "missing"]

@@ -82,6 +82,24 @@ def test_intervals_notes_and_diagnostics_stand_beside_the_metrics() -> None:
     assert found["diagnostics"]["final"] == {"knn/train_accuracy": 1.0}
 
 
+def test_scores_on_a_budget_that_were_measured_otherwise_are_refused_by_budget() -> None:
+    def on(seed: int, phase: str, batch_size: int, digest: str = "a") -> ScoreFile:
+        labels = {"per_class": 5, "rule": "balanced", "seed": seed, "images": 15, "of": 90, "digest": digest}
+        key = f"{phase}{seed}"
+        return scores(key, phase=phase, labels=labels, protocol={"version": 1, "batch_size": batch_size})
+
+    before = [on(seed, "initial", 32) for seed in (0, 1, 2)]
+    found = summary([*before, on(0, "final", 32), on(1, "final", 64), on(2, "final", 32, digest="b")])
+    told = {(row["seed"], row["phase"]): row["refused"] for row in found["budgets"]}
+    assert told[0, "initial"] is told[0, "final"] is None and found["refused"] == {}
+    assert told[1, "initial"] == told[1, "final"] == "measured differently: batch_size (32 before, 64 after)"
+    assert told[2, "final"] == "the labels before are of other images than those after"
+
+
+def test_evaluators_that_measure_train_alone_are_listed() -> None:
+    assert summary([scores("a"), scores("b", evaluator="geometry", of_train=True)])["of_train"] == ["geometry"]
+
+
 @pytest.mark.parametrize("broken", [{"interval": [0.6, 0.4]}, {"interval": 0.5}, {"note": 3}])
 def test_a_file_with_a_broken_interval_or_note_is_left_out(tmp_path: Path, broken: dict[str, Any]) -> None:
     write_scores(RunDir(tmp_path), scores("a"))  # has neither, as files from before they were known
