@@ -1,5 +1,6 @@
 """Scores beside published ones: what is joined, what is kept apart, and what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from dinodiet.errors import UserError
 from dinodiet.results.__main__ import main
 from dinodiet.results.published import FOLDER, beside, beside_table, read_published
 from dinodiet.results.runs import Run, read
+from tests.places import ROOT
 from tests.results import studies
 
 TABLE = """# Source: a table
@@ -105,3 +107,10 @@ def test_shipped_tables_say_their_source_and_hold_scores(path: Path) -> None:
     assert published.rows and all(0 < row["value"] < 1 for row in published.rows)
     names = [tuple(field for key, field in row.items() if key != "value") for row in published.rows]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)
+def test_models_of_shipped_tables_are_called_as_runs_call_them(path: Path) -> None:
+    golden = json.loads((ROOT / "tests" / "contracts" / "run_ids.json").read_text())
+    labels = {name.partition("_digits_")[0] for choice, name in golden.items() if choice.startswith("model=")}
+    assert {row["model"] for row in read_published(path.stem).rows} <= labels
