@@ -6,22 +6,27 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import cpu_count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dinodiet.data.cache.place import cache_folder
 from dinodiet.data.images import FileImages, Subset
 from dinodiet.errors import printable
+from dinodiet.io.files import read_json, write_json
+from dinodiet.io.locks import read_or_compute
 from dinodiet.types import Images
 
 READ = 10_000  # files that are opened for two splits: in a large set many are equally long by chance
 PART = 4096  # bytes from the middle of a file that are compared first; heads are alike
+VERSION = 1  # raise it when other images count as shared
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"), ("pretext", "val"), ("pretext", "test"))
+SPLITS = {split for pair in PAIRS for split in pair}
 
 Group = tuple[list[int], list[int]]  # positions in the first split and in the second
 
@@ -30,11 +35,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of a split with sizes (N,), and device and inode (N, 2)."""
+    """The files of a split with `stats` (N, 4): size, time of the last change, device and inode."""
 
     paths: list[str]
-    sizes: NDArray[np.int64]
-    places: NDArray[np.int64]
+    stats: NDArray[np.int64]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        return self.stats[:, 0]
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        return self.stats[:, 2:]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """How many images of the split `second` are in `first` too, one of these, and whether there may be more."""
+
+    first: str
+    second: str
+    count: int
+    example: tuple[str, str]
+    all_compared: bool
 
 
 def tell_shared(name: str, splits: Mapping[str, Images | None], new: str | None = None) -> None:
@@ -45,24 +68,63 @@ def tell_shared(name: str, splits: Mapping[str, Images | None], new: str | None 
         splits: its images by split.
         new: the split that the others are compared with; None: all are compared with each other.
     """
-    wanted = [pair for pair in PAIRS if new is None or new in pair]
     files = {split: found for split, images in splits.items() if (found := _files(images)) is not None}
+    wanted = [pair for pair in PAIRS if (new is None or new in pair) and {*pair} <= files.keys()]
+    for one in _kept(files, wanted) if wanted else ():
+        count = f"{'' if one.all_compared else 'at least '}{one.count} of {len(files[one.second].paths)}"
+        example = printable(f"{one.example[1]} = {one.example[0]}")
+        log.warning("%s: %s images of split %s are also in %s: %s", name, count, one.second, one.first, example)
+
+
+def _kept(files: Mapping[str, _Files], wanted: Sequence[tuple[str, str]]) -> list[_Found]:
+    """Return what the wanted pairs of splits share; one process compares them, and others read it from the cache."""
+    folder = cache_folder()
+    if folder is None:
+        return _compared(files, wanted)
+    path = folder / "shared" / f"{_key(files, wanted)}.json"
+    return read_or_compute(
+        path,
+        lambda: _read(path),
+        lambda: _compared(files, wanted),
+        lambda found: write_json(path, {"found": [asdict(one) for one in found]}),
+    )
+
+
+def _key(files: Mapping[str, _Files], wanted: Sequence[tuple[str, str]]) -> str:
+    """Return a hash of what a comparison depends on; a file that changes has another size, time or inode."""
+    digest = hashlib.blake2b(f"{VERSION} {READ} {PART} {wanted}".encode(), digest_size=16)
+    for split in sorted({split for pair in wanted for split in pair}):
+        digest.update("\0".join([split, *files[split].paths]).encode(errors="surrogateescape"))
+        digest.update(np.ascontiguousarray(files[split].stats).tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> list[_Found] | None:
+    """Return what a file holds; None where it is missing or broken."""
+    stored = read_json(path) or {}
+    try:
+        found = [_Found(**entry) for entry in stored["found"]]
+        good = all(one.count > 0 and len(one.example) == 2 and {one.first, one.second} <= SPLITS for one in found)
+        return found if good else None
+    except (KeyError, TypeError):
+        return None
+
+
+def _compared(files: Mapping[str, _Files], wanted: Sequence[tuple[str, str]]) -> list[_Found]:
+    found = []
     for first, second in wanted:
-        if first in files and second in files:
-            pairs, all_compared = _shared(files[first], files[second])
-            if pairs:
-                count = f"{'' if all_compared else 'at least '}{len(pairs)} of {len(files[second].paths)}"
-                example = printable(f"{pairs[0][1]} = {pairs[0][0]}")
-                log.warning("%s: %s images of split %s are also in %s: %s", name, count, second, first, example)
+        pairs, all_compared = _shared(files[first], files[second])
+        if pairs:
+            found.append(_Found(first, second, len(pairs), pairs[0], all_compared))
+    return found
 
 
 def _files(images: Images | None) -> _Files | None:
     whole, chosen = (images.images, images.positions.numpy()) if isinstance(images, Subset) else (images, slice(None))
     if not isinstance(whole, FileImages):
         return None
-    stats = whole.stats()[chosen]
     numbers = np.arange(len(whole.paths))[chosen]
-    return _Files([whole.paths[number] for number in numbers.tolist()], stats[:, 0], stats[:, 2:])
+    return _Files([whole.paths[number] for number in numbers.tolist()], whole.stats()[chosen])
 
 
 def _shared(first: _Files, second: _Files) -> tuple[list[tuple[str, str]], bool]:

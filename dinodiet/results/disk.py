@@ -197,7 +197,7 @@ def _cache(cache: Path, outputs: Iterable[Path]) -> Place:
         place.kept = "a process writes to it"
     for name in CACHES:
         for file in files_below(cache / name):
-            spare = (file.parent == cache / name and is_cached(file, name)) or is_abandoned(file)
+            spare = is_cached(file, cache / name) or is_abandoned(file)
             place.items.append(Item(file, name, size_of(file), place.kept is None and spare))
     return place
 
@@ -251,6 +251,12 @@ def remove(places: Iterable[Place]) -> list[Item]:
                 for item in items:
                     item.path.unlink(missing_ok=True)
                 if folder.name in CACHES:
-                    with contextlib.suppress(OSError):  # not empty
-                        folder.rmdir()
+                    _remove_empty({item.path.parent for item in items} | {folder})
     return removed
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that are empty, those inside others first."""
+    for folder in sorted(folders, reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()

@@ -17,19 +17,24 @@ WRITTEN = "json|jsonl|yaml|pt|safetensors|bin|pixels|npz|sha256|csv|md|tex|txt|h
 # What a writer leaves that was killed; see `atomic_file`.
 UNFINISHED_FILE = re.compile(rf"\.[^/]+\.(?:{WRITTEN})\.[a-z0-9_]{{8}}")
 KEY = "[0-9a-f]{32}"
-# Folders of a cache, with the names of the files that dinodiet writes there, and of their locks.
+# Folders of a cache, with the names below them of the files that dinodiet writes there, and of their locks.
 CACHES = {
     "embeddings": re.compile(rf"{KEY}\.(?:safetensors|lock)"),
     "scores": re.compile(rf"{KEY}\.(?:json|lock)"),
     "decoded": re.compile(rf"{KEY}\.(?:pixels|lock)"),
     "statistics": re.compile(rf"{KEY}\.(?:json|lock)"),
+    "shared": re.compile(rf"{KEY}\.(?:json|lock)"),
+    "reports": re.compile(
+        rf"{KEY}(?:_artefacts)?\.(?:json|lock)|{KEY}_artefacts/(?:trainings\.csv|lr[\d.e+-]+_seed\d+\.jsonl)"
+    ),
+    "tokens": re.compile(rf"{KEY}(?:_once)?\.(?:bin|lock)"),
     "trunks": re.compile(rf"{KEY}_view\d+\.(?:bin|lock)"),
 }
 
 
-def is_cached(file: Path, name: str) -> bool:
-    """Return whether a file of the folder `name` of a cache is one that dinodiet wrote there, or its idle lock."""
-    if not CACHES[name].fullmatch(file.name) or file.is_symlink():
+def is_cached(file: Path, folder: Path) -> bool:
+    """Return whether a file below a folder of a cache is one that dinodiet wrote there, or its idle lock."""
+    if not CACHES[folder.name].fullmatch(file.relative_to(folder).as_posix()) or file.is_symlink():
         return False
     return is_lock(file) if file.suffix == ".lock" else True
 

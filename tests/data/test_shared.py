@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dinodiet.data import shared
+from dinodiet.data.cache.place import kept_in
 from dinodiet.data.dataset import open_dataset
 from dinodiet.data.sources.folder import image_folder
 
@@ -79,6 +80,39 @@ def test_of_a_large_set_a_part_is_compared(
     monkeypatch.setattr(shared, "READ", 12)
     (line,) = told(root, caplog)
     assert "at least 6 of 20" in line
+
+
+def test_splits_are_compared_once_until_a_file_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "images", "train", "test", suffix="bmp")
+    shutil.copy(root / "train" / "ant" / "3.bmp", root / "test" / "ant" / "copy.bmp")
+    read: list[str] = []
+    whole = shared._whole
+
+    def noted(path: str) -> bytes:
+        read.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(shared, "_whole", noted)
+
+    def lines(place: str = "cache") -> list[str]:
+        read.clear()
+        with kept_in(tmp_path / place):
+            return told(root, caplog)
+
+    (first,) = lines()
+    assert "1 of 21 images of split test are also in train" in first and len(read) == 2
+    assert lines() == [first] and read == []
+    (path,) = (tmp_path / "cache" / "shared").glob("*.json")
+    for broken in ("", "{}", '{"found": [{"first": 3}]}', path.read_text().replace('"count": 1', '"count": 0')):
+        path.write_text(broken)
+        assert lines() == [first] and len(read) == 2
+    (root / "test" / "bee" / "3.bmp").write_bytes((root / "train" / "bee" / "3.bmp").read_bytes())
+    (second,) = lines()
+    assert "2 of 21" in second and len(read) == 4
+    assert lines("other") == [second] and len(read) == 4
+    assert told(root, caplog) == [second] and len(read) == 8  # without a cache
 
 
 def told_when_opened(root: Path, caplog: pytest.LogCaptureFixture) -> list[str]:

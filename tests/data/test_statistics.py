@@ -57,7 +57,7 @@ def test_those_of_files_are_computed_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert found() == found() == image_statistics(files, 0)
     assert computed == [0]
     (path,) = (tmp_path / "cache" / "statistics").glob("*.json")
-    assert is_cached(path, "statistics")
+    assert is_cached(path, path.parent)
     for broken in ("", "{}", '{"mean": [0, 0], "std": 3, "origin": ""}', path.read_text().replace("std", "x")):
         path.write_text(broken)
         assert found() == image_statistics(files, 0)

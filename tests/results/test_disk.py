@@ -20,7 +20,11 @@ from tests.running import CHOICES, composed, run
 RUN_FILES = ("config.yaml", "weights.safetensors", "encoder.safetensors", "scores/a.json", "log.txt", "metrics.jsonl")
 LEFTOVERS = ("checkpoint.pt", "checkpoint.previous.pt", "run.lock", ".results.json.abc12_x9")
 KEY = "0123456789abcdef" * 2
-CACHED = (f"embeddings/{KEY}.safetensors", f"trunks/{KEY}_view0.bin", f"scores/{KEY}.json", f"decoded/{KEY}.pixels")
+CACHED = (
+    *(f"embeddings/{KEY}.safetensors", f"trunks/{KEY}_view0.bin", f"scores/{KEY}.json", f"decoded/{KEY}.pixels"),
+    *(f"tokens/{KEY}.bin", f"tokens/{KEY}_once.bin", f"reports/{KEY}.json", f"reports/{KEY}_artefacts.json"),
+    *(f"reports/{KEY}_artefacts/trainings.csv", f"reports/{KEY}_artefacts/lr5e-05_seed0.jsonl", f"shared/{KEY}.json"),
+)
 
 
 def fill(folder: Path, *names: str, size: int = 1000) -> None:
@@ -71,7 +75,7 @@ def test_cleaning_takes_what_can_be_had_again(outputs: Path, capsys: pytest.Capt
     gone = {f"study/{name}/{file}" for file in LEFTOVERS} | {f"study/failed/{file}" for file in LEFTOVERS[2:]}
     assert before - files(outputs) == gone | {f".cache/{name}" for name in CACHED}
     assert not (outputs / ".cache" / "trunks").exists()
-    assert "removed 10 files" in capsys.readouterr().out
+    assert "removed 17 files" in capsys.readouterr().out
     assert main([str(outputs / "study"), "--clean"]) == 0
     assert "nothing to clean" in capsys.readouterr().out
 
@@ -232,11 +236,25 @@ def test_what_a_run_keeps_has_the_names_that_are_cleaned(tmp_path: Path) -> None
         "dataset.image_size=16",
         "schedule.epochs=1",
         "mode=train",
+        "eval=[knn,finetune,attentive]",
+        "eval.finetune.steps=1",
+        "eval.attentive.pooling.queries=2",
+        "eval.attentive.training={epochs: 1, min_steps: 1}",
     )
     run(composed(tmp_path / "outputs", *words), {**CHOICES, "dataset": "folder"})
+    cache = tmp_path / "outputs" / ".cache"
     for name in leftovers.CACHES:
-        kept = [*(tmp_path / "outputs" / ".cache" / name).iterdir()]
-        assert kept and all(leftovers.is_cached(file, name) for file in kept), name
+        kept = [*leftovers.files_below(cache / name)]
+        assert kept and all(leftovers.is_cached(file, cache / name) for file in kept), name
+    disk.disk([tmp_path / "outputs"], clean=True, yes=True)
+    assert [*cache.iterdir()] == []
+
+
+def test_what_others_put_beside_reports_stays(outputs: Path) -> None:
+    theirs = {f"reports/{KEY}_artefacts/notes.txt", f"reports/mine/{KEY}.json", "reports/trainings.csv"}
+    fill(outputs / ".cache", *theirs)
+    disk.disk([outputs / "study"], clean=True, yes=True)
+    assert files(outputs / ".cache") == theirs | {"mine/notes.txt"}
 
 
 def test_a_lock_of_another_program_is_not_asked(outputs: Path) -> None:
