@@ -13,8 +13,8 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
-from dinodiet.results.budgets import COLUMN, on_budgets, over_draws, picked
 from dinodiet.results.budgets import notes as label_notes
+from dinodiet.results.budgets import on_budgets, over_draws, picked
 from dinodiet.results.compare import PHASE, compare, notes, report
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
@@ -27,6 +27,7 @@ from dinodiet.results.summary import MOST, cells_of, setting_notes, status
 from dinodiet.results.table import default_metric, layout, place
 from dinodiet.results.tidy import select, tidy
 from dinodiet.results.unfinished import unfinished
+from dinodiet.store.scores import BUDGET_COLUMNS
 
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
@@ -203,7 +204,7 @@ def _published(args: argparse.Namespace, runs: list[Run]) -> None:
 
 def _curves(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
     """Draw a score over labels where these are named by --over, else over epochs."""
-    if column := next((name for name in args.over if name in COLUMN.values()), None):
+    if column := next((name for name in args.over if name in BUDGET_COLUMNS.values()), None):
         _label_curves(args, column, select(found.runs, where))
     else:
         _epoch_curves(args, select([*found.runs, *unfinished(found.unfinished)], where))

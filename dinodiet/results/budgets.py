@@ -10,8 +10,8 @@ from dinodiet.errors import UserError
 from dinodiet.results.cache import Record
 from dinodiet.results.record import LABEL_COLUMNS, LABELS, is_choice
 from dinodiet.results.runs import Run
+from dinodiet.store.scores import BUDGET_COLUMNS
 
-COLUMN = {"per_class": "labels_per_class", "fraction": "label_fraction"}
 KEPT = ("better/", "setting/")
 ALL = "all"
 
@@ -47,7 +47,7 @@ def _parts(run: Run) -> list[Run]:
 
 def _columns(budget: str, rule: str, seed: str) -> Record:
     kind, _, amount = budget.partition("=")
-    return {COLUMN[kind]: int(amount) if kind == "per_class" else float(amount), "label_seed": int(seed)} | (
+    return {BUDGET_COLUMNS[kind]: int(amount) if kind == "per_class" else float(amount), "label_seed": int(seed)} | (
         {} if (kind == "per_class") == (rule == "balanced") else {"label_rule": rule}
     )
 
@@ -82,7 +82,7 @@ def picked(runs: Sequence[Run], wanted: Sequence[str] = ()) -> list[Run]:
 
 def _named(parts: list[Run]) -> list[Run]:
     """Return runs of which those on all labels say so in the columns that tell the others apart."""
-    used = [column for column in COLUMN.values() if any(run.record.get(column) is not None for run in parts)]
+    used = [column for column in BUDGET_COLUMNS.values() if any(run.record.get(column) is not None for run in parts)]
     whole: Record = dict.fromkeys(used, ALL)
     return [run if _amount(run) != ALL else replace(run, record={**run.record, **whole}) for run in parts]
 
@@ -95,7 +95,7 @@ def _is_number(text: str) -> bool:
 
 
 def _amount(run: Run) -> str:
-    found = (run.record.get(column) for column in COLUMN.values())
+    found = (run.record.get(column) for column in BUDGET_COLUMNS.values())
     return next((str(amount) for amount in found if amount is not None), ALL)
 
 

@@ -15,7 +15,8 @@ from dinodiet.store.protocol import difference
 from dinodiet.store.rundir import RunDir
 
 FORMAT = 2  # of a file of scores and of results.json; raise it when either changes
-BUDGET_KINDS = ("per_class", "fraction")
+BUDGET_COLUMNS = {"per_class": "labels_per_class", "fraction": "label_fraction"}  # what tables call the kinds
+BUDGET_KINDS = tuple(BUDGET_COLUMNS)
 Place = tuple[str, str]  # an evaluator's name, and its budget of labels; empty: all labels
 Metrics = dict[str, dict[str, Any]]  # by name: value, better, kind, perhaps interval and note (`dinodiet.types.Score`)
 
