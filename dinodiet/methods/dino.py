@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
+from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.teacher import Teacher
@@ -122,12 +122,6 @@ class DINO(MethodBase):
             "teacher_momentum": _ends(self.teacher.momentum),
             "drop_path": self.drop_path,
         }
-
-
-def embed_views(backbone: Callable[[Tensor], Tensor], views: list[Tensor]) -> Tensor:
-    """Return the embeddings (views x B, embed_dim) in the views' order, with one forward pass per resolution."""
-    groups = (list(group) for _, group in itertools.groupby(views, key=lambda view: view.shape[-1]))
-    return torch.cat([backbone(torch.cat(group)) for group in groups])
 
 
 def choose_drop_path(backbone: nn.Module, rate: float | None) -> float:

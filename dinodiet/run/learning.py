@@ -15,6 +15,7 @@ SHORTEST = 20  # steps after which a whole training tells anything
 EARLIEST = 50  # steps after which the first tenth does: fresh heads are worse than guessing at first
 FALL = 0.005  # of the value for guessing: how far below a loss that learns is at least
 COLLAPSED = 1.1  # effective rank of a batch: 1 where all embeddings are parallel, 3 and more in a fresh network
+NARROW = 0.1  # spread of projections: 0 where all are one, 1 where they point in all directions
 SMALLEST_SCALE = 1.0  # of fp16's loss: it begins at 65,536 and halves at each step that overflows
 
 
@@ -52,6 +53,9 @@ def collapses(diagnostics: Mapping[str, float]) -> Iterator[str]:
     if (rank := diagnostics.get("effective_rank", math.inf)) < COLLAPSED:
         found = f"effective_rank is {rank:.2f}: all images have one embedding, the training collapsed"
         yield f"{found}; try a lower schedule.lr, or a larger schedule.batch_size"
+    if (spread := diagnostics.get("projection_spread", math.inf)) < NARROW:
+        found = f"projection_spread is {spread:.3f}: all projections are nearly one, the training collapses"
+        yield f"{found}; try a lower schedule.lr, or a slower teacher (method.teacher.momentum)"
 
 
 def overflows(scaler: torch.amp.GradScaler) -> Iterator[str]:

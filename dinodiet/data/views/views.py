@@ -94,7 +94,7 @@ class MultiCrop:
     def __init__(
         self,
         input: InputSpec,
-        crops: str = "2+8",
+        crops: str | int = "2+8",
         global_scale: Scale | None = None,
         local_scale: Scale | None = None,
         flip: Fraction[float | None] = None,
@@ -129,7 +129,7 @@ class MultiCrop:
         return [view for spec, recipes in self.groups for view in make_views(images, recipes, spec, generator)]
 
 
-def parse_crops(crops: str, input: InputSpec) -> list[tuple[int, int]]:
+def parse_crops(crops: str | int, input: InputSpec) -> list[tuple[int, int]]:
     """Return (number, pixels) per group of a specification such as `2x224+8x96`, see `MultiCrop`.
 
     Raises:

@@ -1,6 +1,8 @@
-"""Whether a backbone takes the views that a method gives it: seen before the training, without arithmetic."""
+"""Whether a backbone takes the views that a method gives it, and the method their number: seen before the training."""
 
 from __future__ import annotations
+
+import torch
 
 from dinodiet.backbones.without_values import forward_on_meta
 from dinodiet.errors import UserError, one_line
@@ -23,6 +25,21 @@ def check_views(views: Views, backbone: Backbone) -> None:
                 f"views: the backbone takes no views of {side} pixels ({fault}); choose others, such as its own "
                 f"{own}, or another dataset.image_size"
             )
+
+
+def check_pairs(views: Views) -> None:
+    """Refuse views that are not two of one size.
+
+    Raises:
+        UserError: there are others.
+    """
+    with torch.device("cpu"):
+        made = views(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.Generator())
+    sides = [view.shape[-1] for view in made]
+    if len(sides) != 2 or sides[0] != sides[1]:
+        raise UserError(
+            f"views: the method compares two views of one size, not {sides} pixels; set method.views.crops=2"
+        )
 
 
 def _fault(backbone: Backbone, side: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,6 +22,16 @@ def effective_rank(embeddings: Tensor) -> float:
     values = torch.linalg.svdvals(embeddings)
     total = values.sum()
     return math.exp(entropy(values / total).item()) if total > 0 else 0.0
+
+
+@torch.no_grad()
+def spread(projections: Tensor) -> float:
+    """Return the mean standard deviation of a dimension of the normalised projections (B, D), times sqrt(D).
+
+    About 1 where they point in all directions, 0 where all are one (Chen and He 2021, arXiv:2011.10566, section 4.1).
+    """
+    rows = F.normalize(projections.float(), dim=1)
+    return float(rows.std(0, correction=0).mean()) * math.sqrt(rows.shape[1])
 
 
 def entropy(probabilities: Tensor) -> Tensor:
