@@ -83,6 +83,10 @@ class TimmBackbone(nn.Module):
         """Return the class tokens (B, last * D) of the last blocks."""
         return timm_tokens.class_tokens(self.model, self.normalize(images), last)
 
+    def visible_tokens(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Return the tokens (B, prefix + V, D) of images of which only the patches `visible` (B, V) are seen."""
+        return timm_tokens.visible_tokens(self.model, self.normalize(images), visible)
+
     def freezable_blocks(self) -> list[list[nn.Module]]:
         """Return the transformer blocks or convolution stages from input to output: see `dinodiet.backbones.blocks`."""
         return [[self.model.get_submodule(name) for name in block] for block in self._parts.blocks]

@@ -6,7 +6,9 @@ import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from dinodiet.errors import NotApplicable
 from dinodiet.types import TokenLayout, Tokens
@@ -20,7 +22,13 @@ def layout(model: Any) -> TokenLayout:
     """
     if not hasattr(model, "num_prefix_tokens"):
         raise NotApplicable(f"needs the tokens of a transformer; {type(model).__name__} has none")
-    return TokenLayout(int(model.num_features), _has_class_token(model), len(getattr(model, "blocks", ())))
+    return TokenLayout(
+        width=int(model.num_features),
+        class_token=_has_class_token(model),
+        depth=len(getattr(model, "blocks", ())),
+        prefix=int(model.num_prefix_tokens),
+        patch=_patch_side(model),
+    )
 
 
 def tokens(model: Any, images: Tensor) -> Tokens:
@@ -44,6 +52,49 @@ def class_tokens(model: Any, images: Tensor, last: int) -> Tensor:
         images, indices=last, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
     )
     return torch.cat([_normalised(model, prefix[:, 0]) for _, prefix in found], dim=1)
+
+
+def visible_tokens(model: Any, images: Tensor, visible: Tensor) -> Tensor:
+    """Return the tokens (B, prefix + V, D) of normalised images of which only the patches `visible` (B, V) were seen.
+
+    timm's own place for dropping patches, in front of the blocks, is used: the model selects rotary positions itself.
+
+    Raises:
+        NotApplicable: the model has no such place.
+    """
+    shape = layout(model)
+    if shape.patch == 0:
+        raise NotApplicable(f"needs a transformer that can leave patches out; timm's {type(model).__name__} cannot")
+    usual = model.patch_drop
+    model.patch_drop = _Keep(visible, shape.prefix, told=isinstance(model, Eva))
+    try:
+        found = _normalised(model, model.forward_features(images))
+    finally:
+        model.patch_drop = usual
+    return found
+
+
+class _Keep(nn.Module):
+    """Keeps the prefix and these patches; `told`: the model asks for their numbers too."""
+
+    def __init__(self, visible: Tensor, prefix: int, *, told: bool) -> None:
+        super().__init__()
+        self._visible, self._prefix, self._told = visible, prefix, told
+
+    def forward(self, tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        prefix, patches = tokens[:, : self._prefix], tokens[:, self._prefix :]
+        kept = patches.gather(1, self._visible[:, :, None].expand(-1, -1, patches.shape[-1]))
+        joined = torch.cat([prefix, kept], dim=1)
+        return (joined, self._visible) if self._told else joined
+
+
+def _patch_side(model: Any) -> int:
+    """Return the side of the patches; 0 where they cannot be left out or are not square."""
+    if not isinstance(model, VisionTransformer | Eva):
+        return 0
+    sides = getattr(getattr(model, "patch_embed", None), "patch_size", (0,))
+    sides = {sides} if isinstance(sides, int) else set(sides)
+    return int(sides.pop()) if len(sides) == 1 else 0
 
 
 def _has_class_token(model: Any) -> bool:

@@ -25,7 +25,7 @@ class BYOL(MethodBase):
         views: two of each image, from `input`, the backbone's specification of its input.
         trainable: all | head_only | last_<n>_blocks of the backbone.
         head: the projector of student and teacher, from `in_dim`.
-        predictor: of the student alone, from `in_dim`, the width of the projections.
+        predictor: of the student alone, from `in_dim` and `out_dim`, both the width of the projections.
         teacher: follows the student, from `backbone`, `head` and `spec`.
         joint: both views are one batch to every BatchNorm; published code has both, the paper False.
 
@@ -51,7 +51,7 @@ class BYOL(MethodBase):
         check_views(self.views, backbone)
         check_pairs(self.views)
         self.head, self.joint = projector, joint
-        self.predictor = predictor(in_dim=projector.out_dim)
+        self.predictor = predictor(in_dim=projector.out_dim, out_dim=projector.out_dim)
         self.teacher = teacher(backbone=self.backbone, head=self.head, spec=spec)
         self._last: tuple[Tensor, Tensor] | None = None
 

@@ -60,21 +60,48 @@ class Cost:
     peak: int
 
 
-class Reserve(nn.Module):
-    """Stands for a backbone: embeddings of the right shape, and a count of what the real one would hold."""
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass through a backbone: the shape of its images, and how many patches of them it sees (None: all)."""
 
-    def __init__(self, embed_dim: int, cost: Callable[[torch.Size, bool], Cost], live: Live) -> None:
+    shape: torch.Size
+    training: bool
+    visible: int | None = None
+
+    def run(self, network: Any, images: Tensor) -> Tensor:
+        """Return what the network makes of images of this shape."""
+        if self.visible is None:
+            return network(images)  # type: ignore[no-any-return]
+        visible = torch.arange(self.visible).expand(len(images), -1)
+        return network.visible_tokens(images, visible)  # type: ignore[no-any-return]
+
+
+class Reserve(nn.Module):
+    """Stands for a backbone: outputs of the right shape, and a count of what the real one would hold."""
+
+    def __init__(self, backbone: Any, cost: Callable[[Pass], Cost], live: Live) -> None:
         super().__init__()
-        self.embed_dim, self._cost, self._live = embed_dim, cost, live
+        self.embed_dim, self._cost, self._live = backbone.embed_dim, cost, live
+        self._layout = getattr(backbone, "token_layout", None)
         self.kept = self.peak = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings of images."""
-        training = torch.is_grad_enabled()
-        cost = self._cost(images.shape, training)
+        self._reserve(Pass(images.shape, torch.is_grad_enabled()))
+        return torch.empty(len(images), self.embed_dim, requires_grad=torch.is_grad_enabled())
+
+    def visible_tokens(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Return tokens of images of which some patches are seen."""
+        assert self._layout is not None
+        self._reserve(Pass(images.shape, torch.is_grad_enabled(), visible.shape[1]))
+        layout = self._layout()
+        shape = len(images), layout.prefix + visible.shape[1], layout.width
+        return torch.empty(shape, requires_grad=torch.is_grad_enabled())
+
+    def _reserve(self, one: Pass) -> None:
+        cost = self._cost(one)
         self.peak = max(self.peak, self._live.now + self.kept + cost.peak)
         self.kept += cost.kept
-        return torch.empty(len(images), self.embed_dim, requires_grad=training)
 
 
 class Activations:
@@ -99,10 +126,7 @@ class Activations:
         backbone: Any = towers[0]
         live = Live()
 
-        def cost(shape: torch.Size, training: bool) -> Cost:
-            return self._cost((key, shape, training, precision), backbone, shape, training, precision)
-
-        reserve = Reserve(backbone.embed_dim, cost, live)
+        reserve = Reserve(backbone, lambda one: self._cost(key, backbone, one, precision), live)
         for name, module in list(method.named_modules()):
             if module in towers:
                 method.set_submodule(name, reserve)
@@ -117,26 +141,27 @@ class Activations:
 
     def evaluation(self, key: str, backbone: nn.Module, batch_size: int, side: int, precision: str) -> int:
         """Return the bytes of activations of an evaluation's batch."""
-        shape = torch.Size((batch_size, 3, side, side))
-        return self._cost((key, shape, False, precision), backbone, shape, False, precision).peak
+        one = Pass(torch.Size((batch_size, 3, side, side)), training=False)
+        return self._cost(key, backbone, one, precision).peak
 
-    def _cost(self, key: Any, backbone: nn.Module, shape: torch.Size, training: bool, precision: str) -> Cost:
+    def _cost(self, name: str, backbone: nn.Module, one: Pass, precision: str) -> Cost:
+        key = name, one, precision
         if key not in self._costs:
-            self._costs[key] = _measured(backbone, shape, training, precision)
+            self._costs[key] = _measured(backbone, one, precision)
         return self._costs[key]
 
 
-def _measured(backbone: nn.Module, shape: torch.Size, training: bool, precision: str) -> Cost:
+def _measured(backbone: nn.Module, one: Pass, precision: str) -> Cost:
     with _disable_current_modes():
-        network = copy.deepcopy(backbone.train(training))
-    with _disable_current_modes(), _without_memory(precision), torch.set_grad_enabled(training):
+        network = copy.deepcopy(backbone.train(one.training))
+    with _disable_current_modes(), _without_memory(precision), torch.set_grad_enabled(one.training):
         network.to_empty(device="cpu")
-        images, live = torch.empty(shape), Live()
+        images, live = torch.empty(one.shape), Live()
         with live:
-            embeddings = network(images)
-            kept = live.now if embeddings.requires_grad else 0
-            if embeddings.requires_grad:
-                torch.autograd.backward(embeddings.sum())
+            found = one.run(network, images)
+            kept = live.now if found.requires_grad else 0
+            if found.requires_grad:
+                torch.autograd.backward(found.sum())
     return Cost(kept, live.peak)
 
 

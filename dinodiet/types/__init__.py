@@ -1,6 +1,6 @@
 """What the parts hand each other, and the contracts that they keep: one import for all of them."""
 
-from dinodiet.types.backbone import Backbone, Description, Splittable, Tokened, TokenLayout, Tokens
+from dinodiet.types.backbone import Backbone, Description, Maskable, Splittable, Tokened, TokenLayout, Tokens
 from dinodiet.types.data import (
     Batch,
     Channels,
@@ -53,6 +53,7 @@ __all__ = [
     "Images",
     "InputSpec",
     "Interpolation",
+    "Maskable",
     "Method",
     "ParamGroup",
     "PlansTraining",

@@ -89,11 +89,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """The tokens of a network: their width, whether one is a class token, and how many layers can be read."""
+    """The tokens of a network: their width, whether one is a class token, and how many layers can be read.
+
+    `prefix` counts the tokens in front of the patches: the class token and registers. `patch` is the side in
+    pixels of patches that can be left out, 0 where none can.
+    """
 
     width: int
     class_token: bool
     depth: int
+    prefix: int = 0
+    patch: int = 0
 
 
 @runtime_checkable
@@ -117,5 +123,29 @@ class Tokened(Protocol):
 
         Raises:
             NotApplicable: there is no class token, or the network does not show its layers.
+        """
+        ...
+
+
+@runtime_checkable
+class Maskable(Protocol):
+    """A backbone that can leave patches out before its first block, as a masked autoencoder needs it."""
+
+    def token_layout(self) -> TokenLayout:
+        """Return how its tokens look, without a forward pass.
+
+        Raises:
+            NotApplicable: this network has none.
+        """
+        ...
+
+    def visible_tokens(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Return the tokens (B, prefix + V, D) of which only the patches `visible` were seen, after the final norm.
+
+        `images` (B, 3, h, w) are in 0..1; `visible` int64 (B, V) are numbers of patches, counted row by row. Positions
+        are those of the whole image.
+
+        Raises:
+            NotApplicable: this network cannot leave patches out.
         """
         ...

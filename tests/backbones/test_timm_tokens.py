@@ -35,16 +35,16 @@ def pictures(backbone: TimmBackbone) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "registers"),
-    [("vit_tiny_patch16_224", 0), ("vit_small_patch14_reg4_dinov2", 4), ("vit_small_patch16_dinov3", 4)],
+    ("name", "registers", "patch"),
+    [("vit_tiny_patch16_224", 0, 16), ("vit_small_patch14_reg4_dinov2", 4, 14), ("vit_small_patch16_dinov3", 4, 16)],
 )
 @torch.no_grad()
-def test_tokens_are_those_of_forward_features(name: str, registers: int) -> None:
+def test_tokens_are_those_of_forward_features(name: str, registers: int, patch: int) -> None:
     backbone = made(name, **SMALL)
     given = pictures(backbone)
     expected = backbone.model.forward_features(backbone.normalize(given))
     found = backbone.tokens(given)
-    assert isinstance(backbone, Tokened) and backbone.token_layout() == TokenLayout(24, True, 5)
+    assert isinstance(backbone, Tokened) and backbone.token_layout() == TokenLayout(24, True, 5, 1 + registers, patch)
     assert found.class_token is not None and found.registers.shape == (2, registers, 24)
     assert torch.equal(torch.cat([found.class_token[:, None], found.registers, found.patches], dim=1), expected)
     assert torch.equal(found.class_token, backbone(given))

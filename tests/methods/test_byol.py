@@ -25,7 +25,15 @@ def byol(views: Any = PAIR, **settings: Any) -> BYOL:
     torch.manual_seed(0)
     small = functools.partial(Projector, hidden_dims=[8], out_dim=6)
     teacher = functools.partial(Teacher, momentum=0.5)
-    return BYOL(Encoder(), SPEC, views=views, head=small, predictor=small, teacher=teacher, **settings)
+    return BYOL(
+        Encoder(),
+        SPEC,
+        views=views,
+        head=small,
+        predictor=functools.partial(Projector, hidden_dims=[8]),
+        teacher=teacher,
+        **settings,
+    )
 
 
 class Given(nn.Module):

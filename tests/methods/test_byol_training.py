@@ -55,14 +55,14 @@ def published(prefix: str) -> dict[str, Tensor]:
 
 
 def build(views: FixedViews, joint: bool) -> BYOL:
-    head = partial(Projector, hidden_dims=[SETTINGS["projection_hidden_size"]], out_dim=6, bias=True)
+    mlp = partial(Projector, hidden_dims=[SETTINGS["projection_hidden_size"]], bias=True)
     momenta = SETTINGS["momentum_by_step"]
     method = BYOL(
         Encoder(),
         SPEC,
         views=lambda input: views,
-        head=head,
-        predictor=head,
+        head=partial(mlp, out_dim=SETTINGS["projection_size"]),
+        predictor=mlp,
         teacher=partial(Teacher, momentum=lambda clock: momenta[clock.step]),
         joint=joint,
     )

@@ -12,7 +12,7 @@ from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.config.settings import Settings, settings_of
 from dinodiet.evals.finetune import FineTune
 from dinodiet.evals.finetuning.training import Task, prepared
-from dinodiet.run.activations import Activations, Live
+from dinodiet.run.activations import Activations, Live, Pass
 from dinodiet.run.copies import trained_copies
 from dinodiet.run.needs import method_on_meta
 from dinodiet.run.parts import build_parts
@@ -41,6 +41,10 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
         ["method=diet_dual", "method.trainable=all", "precision=bf16"],
         ["method=dino", "method.head.out_dim=2000", "method.head.hidden_dims=[64,64]"],
         ["method=diet", "method.trainable=head_only"],
+        ["method=simclr", "method.trainable=all", "method.head.warmup_fraction=0"],
+        ["method=lejepa", "method.head.hidden_dims=[64]", "method.loss.sigreg.directions=64"],
+        ["method=byol", "method.trainable=all", "method.head.hidden_dims=[64]", "method.predictor.hidden_dims=[64]"],
+        ["method=mae", "method.trainable=all", "method.head.width=64", "method.head.heads=4", "method.head.depth=2"],
         ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
     ],
 )
@@ -131,10 +135,10 @@ def test_a_backbone_is_run_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.
     shapes = []
     measured = Activations._cost
 
-    def counted(self: Activations, key: Any, backbone: nn.Module, *rest: Any) -> Any:
-        if key not in self._costs:
-            shapes.append(key[1:])
-        return measured(self, key, backbone, *rest)
+    def counted(self: Activations, name: str, backbone: nn.Module, one: Pass, precision: str) -> Any:
+        if (name, one, precision) not in self._costs:
+            shapes.append(one)
+        return measured(self, name, backbone, one, precision)
 
     monkeypatch.setattr(Activations, "_cost", counted)
     estimator = Estimator()

@@ -94,7 +94,7 @@ class MultiCrop:
     def __init__(
         self,
         input: InputSpec,
-        crops: str | int = "2+8",
+        crops: Annotated[str | int, Range(1, MOST_VIEWS)] = "2+8",
         global_scale: Scale | None = None,
         local_scale: Scale | None = None,
         flip: Fraction[float | None] = None,
