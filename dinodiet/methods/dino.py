@@ -11,13 +11,14 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from dinodiet.backbones.drop_path import set_drop_path
-from dinodiet.config.ranges import BelowOne
+from dinodiet.config.ranges import BelowOne, NonNegative
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.heads import DINOHead
+from dinodiet.methods.parts.koleo import koleo
 from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Linear, Scalar, at
@@ -39,6 +40,7 @@ class DINO(MethodBase):
         loss: between the logits of student and teacher, from `out_dim` and `spec`.
         teacher: follows the student, from `backbone`, `head` and `spec`.
         drop_path: of the student alone; None: what the backbone has, else 0.1.
+        koleo: weight of KoLeo on the student's embeddings of each global view; DINOv2 has 0.1.
 
     Raises:
         UserError: a value is out of range, or `drop_path` is set for a backbone that has no residual blocks to drop.
@@ -55,6 +57,7 @@ class DINO(MethodBase):
         loss: Callable[..., Distillation] = Distillation,
         teacher: Callable[..., Teacher] = Teacher,
         drop_path: BelowOne[float | None] = None,
+        koleo: NonNegative[float] = 0.0,
     ) -> None:
         prototypes = head(in_dim=backbone.embed_dim, spec=spec)
         super().__init__(backbone, trainable=trainable, warmup_fraction=prototypes.warmup_fraction)
@@ -64,6 +67,7 @@ class DINO(MethodBase):
         self.head = prototypes
         self.teacher = teacher(backbone=self.backbone, head=self.head, spec=spec)
         self.loss = loss(out_dim=self.head.out_dim, spec=spec)
+        self.koleo = koleo
         self._last: Tensor | None = None
         self._temp = 0.0
 
@@ -74,11 +78,16 @@ class DINO(MethodBase):
         with torch.no_grad():
             embeddings = embed_views(self.teacher.backbone, views[: self.views.num_global])
             teacher_logits = self.teacher.head(embeddings)
-        student_logits = self.head(embed_views(lambda images: self.embed(images, clock), views))
+        student = embed_views(lambda images: self.embed(images, clock), views)
+        student_logits = self.head(student)
         self._last, self._temp = embeddings[: len(batch)], at(self.loss.teacher_temp, clock)
         logs: dict[str, Tensor] = self.loss(
             student_logits, teacher_logits, num_global=self.views.num_global, clock=clock
         )
+        if self.koleo:
+            rows = student[: self.views.num_global * len(batch)].split(len(batch))
+            logs["koleo"] = torch.stack([koleo(view, batch.index) for view in rows]).sum()
+            logs |= {"loss": logs["loss"] + self.koleo * logs["koleo"], "koleo": logs["koleo"].detach()}
         return logs
 
     def before_step(self, clock: Clock) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from dinodiet.errors import UserError
 from dinodiet.methods.dino import DINO, choose_drop_path
+from dinodiet.methods.parts.koleo import koleo
 from dinodiet.schedules import Linear
 from dinodiet.types import Clock, DataSpec
 from tests.methods import assemble
@@ -196,3 +197,21 @@ def test_half_precision_gives_nearly_the_same_loss() -> None:
         half = method(batch(), CLOCK)["loss"]
     assert half.dtype == torch.float32
     assert math.isclose(half.item(), exact, rel_tol=0.02)
+
+
+def test_koleo_is_added_for_each_global_view() -> None:
+    plain, spread = dino()(batch(), CLOCK), dino(koleo=0.1)(batch(), CLOCK)
+    assert spread["loss"].item() == pytest.approx(plain["loss"].item() + 0.1 * spread["koleo"].item(), rel=1e-5)
+    method = dino(koleo=0.1)
+    rows = method.backbone(torch.cat(FixedViews(method.backbone.input).crops[:2])).split(4)  # type: ignore[arg-type]
+    expected = sum(koleo(view, torch.arange(4)).item() for view in rows)
+    assert spread["koleo"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_sinkhorn_takes_the_place_of_the_centre() -> None:
+    method = dino(loss__centring="sinkhorn", loss__teacher_temp=0.07)
+    method.loss.center.fill_(5.0)
+    found = method(batch(), CLOCK)["loss"].item()
+    method = dino(loss__centring="sinkhorn", loss__teacher_temp=0.07)
+    assert method(batch(), CLOCK)["loss"].item() == pytest.approx(found)
+    assert dino(loss__teacher_temp=0.07)(batch(), CLOCK)["loss"].item() != pytest.approx(found, rel=1e-4)

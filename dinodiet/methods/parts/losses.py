@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from dinodiet.config.ranges import BelowOne, Fraction, Temperature
 from dinodiet.methods.parts import dino_defaults
 from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.methods.parts.diagnostics import entropy
+from dinodiet.methods.parts.sinkhorn import sinkhorn_knopp
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock, DataSpec
 
@@ -32,7 +35,8 @@ class Distillation(nn.Module):
 
     The centre of the teacher's logits is a buffer (1, out_dim), from 0. It moves after the loss is computed, once per
     step however many parts the step's batch is split into: `forward` sums the logits up (from anew in a step's first
-    part), `update_center` moves the centre. `teacher_temp` None: by the number of images (`dino_defaults`).
+    part), `update_center` moves the centre. `teacher_temp` None: by the number of images (`dino_defaults`). With
+    `centring` sinkhorn the teacher's predictions of a batch use all prototypes equally instead, as in DINOv2.
     """
 
     center: Tensor
@@ -45,9 +49,10 @@ class Distillation(nn.Module):
         student_temp: Temperature[Scalar] = 0.1,
         teacher_temp: Temperature[Scalar | None] = None,
         center_momentum: Fraction[float] = 0.9,
+        centring: Literal["mean", "sinkhorn"] = "mean",
     ) -> None:
         super().__init__()
-        self.student_temp, self.center_momentum = student_temp, center_momentum
+        self.student_temp, self.center_momentum, self.centring = student_temp, center_momentum, centring
         self.teacher_temp = teacher_temp if teacher_temp is not None else dino_defaults.teacher_temp(spec.num_images)
         self.register_buffer("center", torch.zeros(1, out_dim))
         self._sum, self._rows = torch.zeros(()), 0
@@ -63,7 +68,7 @@ class Distillation(nn.Module):
         that every image falls on one prototype).
         """
         # A sum over student views replaces views x views products: a pair's term is linear in the student's log-probs.
-        targets = F.softmax((teacher_logits.detach().float() - self.center) / at(self.teacher_temp, clock), dim=-1)
+        targets = self._targets(teacher_logits.detach().float(), clock)
         targets = targets.view(num_global, -1, targets.shape[-1])  # (global, B, out)
         student = F.log_softmax(student_logits.float() / at(self.student_temp, clock), dim=-1)
         student = student.view(-1, *targets.shape[1:])
@@ -82,6 +87,13 @@ class Distillation(nn.Module):
             "kl": loss.detach() - teacher_entropy,
             "marginal_entropy": entropy(targets.mean((0, 1))),
         }
+
+    def _targets(self, logits: Tensor, clock: Clock) -> Tensor:
+        """Return the teacher's probabilities of logits (rows, out_dim)."""
+        temperature = at(self.teacher_temp, clock)
+        if self.centring == "sinkhorn":
+            return sinkhorn_knopp(logits / temperature)
+        return F.softmax((logits - self.center) / temperature, dim=-1)
 
     @torch.no_grad()
     def update_center(self) -> None:

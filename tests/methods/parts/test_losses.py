@@ -88,3 +88,14 @@ def test_the_loss_is_computed_in_float32_whatever_the_logits_are() -> None:
     expected = run(Distillation(64, SPEC, teacher_temp=0.04), student.float(), teacher.float())
     assert logs["loss"].dtype == torch.float32
     torch.testing.assert_close(logs["loss"], expected["loss"], rtol=1e-6, atol=1e-6)
+
+
+def test_with_sinkhorn_targets_it_is_the_swapped_loss_of_dinov2() -> None:
+    reference = np.load(REFERENCES / "dinov2_losses.npz")
+    teacher = torch.from_numpy(reference["sinkhorn.teacher"])
+    student = torch.randn(12, 16, generator=torch.Generator().manual_seed(0))
+    loss = Distillation(16, SPEC, teacher_temp=0.07, centring="sinkhorn")
+    found = run(loss, student, teacher)["loss"].item()
+    targets = torch.from_numpy(reference["sinkhorn.assignment_0.07"])
+    expected = -(targets.roll(6, 0) * F.log_softmax(student / 0.1, dim=1)).sum(1).mean().item()
+    assert found == pytest.approx(expected, rel=1e-5)
