@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from dinodiet.config.build import build
 from dinodiet.config.identity import canonical, model_label, trains
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.errors import UserError
+from dinodiet.evals.classifier import has_classifier
+from dinodiet.methods.base import MethodBase
 from dinodiet.run import checkpoint, console
 from dinodiet.run.backbone import build_backbone, input_of, rebuilding, rebuilt_for
 from dinodiet.run.fits import check_scoring_fits
-from dinodiet.run.parts import build_scorer, decode_once, open_scored, runtime_of
+from dinodiet.run.parts import build_scorer, decode_once, open_data, open_scored, runtime_of
 from dinodiet.run.scoring import Scoring, missing_scores
 from dinodiet.run.trained import directory_of, place_of, read_stored
-from dinodiet.run.weights import Stored, read_encoder
+from dinodiet.run.weights import Stored, read_encoder, read_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import budget_rows, read_results, write_results
-from dinodiet.types import Statistics
+from dinodiet.types import Method, Statistics
 
 
 def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
@@ -38,6 +43,7 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     if trains(settings):
         backbone.load_state_dict(encoder.state)
         scoring.ensure("final", backbone)
+        _score_classifier(scoring, backbone)
     else:
         scoring.repeat("final", of="initial")
     return _rewritten(settings, run_dir)
@@ -61,6 +67,7 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     backbone.load_state_dict(encoder.state)
     files = scoring.ensure("final" if step is None else f"step{step}", backbone)
     if step is None and run_dir.results.exists():
+        _score_classifier(scoring, backbone)
         _rewritten(settings, run_dir)
     where = f"{model_label(settings)} of {place}" + ("" if step is None else f" at step {step:,}")
     print(console.evaluation_table(f"{where}, on {scoring.scorer.data.spec.name}", files), flush=True)
@@ -91,6 +98,23 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: b
     scorer.data = decode_once(settings, data)
     assert isinstance(backbone, nn.Module)
     return Scoring(settings, run_dir, scorer), backbone.to(runtime.device)
+
+
+def _score_classifier(scoring: Scoring, backbone: nn.Module) -> None:
+    """Score the classifier that a finished run has trained and keeps, on the data that it was trained on.
+
+    Runs that are older than its scores have none.
+    """
+    settings, run_dir, scorer = scoring.settings, scoring.run_dir, scoring.scorer
+    if scoring.has_classifier_scores("final") or not run_dir.weights.exists():
+        return
+    data = scorer.data if settings.evaluation.dataset is None else open_data(settings.dataset, cache=settings.cache)
+    method: MethodBase = build(settings.method, "method", Method)(
+        backbone=copy.deepcopy(backbone).cpu(), spec=data.spec
+    )
+    if has_classifier(method, scorer.input, torch.device("cpu")):
+        method.load_state_dict(read_whole(run_dir.weights))
+        scoring.ensure_classifier("final", method.to(scorer.runtime.device), decode_once(settings, data))
 
 
 def _refuse_other_model(place: Path, theirs: Node, ours: Node) -> None:

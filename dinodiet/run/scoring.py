@@ -68,15 +68,19 @@ class Scoring:
         They are those of `data`, which it was trained on, also where evaluators score another dataset.
         """
         input, runtime = self.scorer.input, self.scorer.runtime
-        key = classifier_id(self.settings, NAME, phase)
-        there = any(scores.key == key and _is_whole(self.settings, scores) for scores in read_scores(self.run_dir))
-        if there or not has_classifier(method, input, runtime.device):
+        if self.has_classifier_scores(phase) or not has_classifier(method, input, runtime.device):
             return
+        key = classifier_id(self.settings, NAME, phase)
         splits = ("test", "val") if self.settings.evaluation.validation else ("test",)
         found = {
             split: _plain(scores) for split, scores in classifier_scores(method, data, input, runtime, splits).items()
         }
         write_scores(self.run_dir, ScoreFile(key, NAME, phase, {}, test=found["test"], val=found.get("val")))
+
+    def has_classifier_scores(self, phase: str) -> bool:
+        """Return whether the scores of the classifier that the run trains are in the directory."""
+        key = classifier_id(self.settings, NAME, phase)
+        return any(scores.key == key and _is_whole(self.settings, scores) for scores in read_scores(self.run_dir))
 
     def _scored(
         self, encoder: nn.Module, phase: str, asked: list[Evaluation], shared: bool

@@ -25,6 +25,7 @@ from dinodiet.run.backbone import input_of, rebuilt
 from dinodiet.run.finished import run_dir_of
 from dinodiet.run.weights import Stored, read_encoder, read_trained_tower, stored_in
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.scores import read_results
 from dinodiet.types import Backbone, DataSpec, Description, InputSpec
 
 
@@ -150,7 +151,14 @@ def read_stored(place: Path, tower: Tower = "evaluated") -> tuple[Stored, int | 
     if place.suffix != ".safetensors" and not (run_dir.encoder.exists() and _is_newest(path, run_dir)):
         return _from_checkpoint(path, place, tower)
     stored = read_encoder(place if place.suffix == ".safetensors" else run_dir.encoder)
-    return (stored if tower == "evaluated" else replace(stored, state=read_trained_tower(run_dir.weights))), None
+    if tower == "evaluated" or _is_untrained(run_dir):
+        return stored, None
+    return replace(stored, state=read_trained_tower(run_dir.weights)), None
+
+
+def _is_untrained(run_dir: RunDir) -> bool:
+    """Return whether a run trained nothing: its encoder is then its one backbone, and all that it keeps."""
+    return not run_dir.weights.exists() and (read_results(run_dir) or {}).get("steps") == 0
 
 
 def _is_newest(path: Path, run_dir: RunDir) -> bool:

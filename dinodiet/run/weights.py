@@ -38,10 +38,14 @@ class Stored:
 
 
 def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Backbone) -> None:
-    """Write the weights of a trained method, and of its evaluated encoder under the names of the backbone."""
+    """Write the weights of a trained method, and of its evaluated encoder under the names of the backbone.
+
+    Of a method that trains nothing the encoder is all there is.
+    """
     metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(backbone.input))}
     metadata |= rebuilds_of(backbone)
-    _write(run_dir.weights, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
+    if method.trains:
+        _write(run_dir.weights, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
     _write(run_dir.encoder, method.encoder.state_dict(), metadata)
 
 
@@ -105,6 +109,15 @@ def read_encoder(path: Path) -> Stored:
     if not (isinstance(model, dict) and isinstance(spec, dict)):
         raise UserError(f"checkpoint: {path} does not say of which model it is")
     return Stored(state, model, spec, _rebuilds_in(metadata, path))
+
+
+def read_whole(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a whole method.
+
+    Raises:
+        UserError: as `read_encoder`.
+    """
+    return _read(path)[0]
 
 
 def read_trained_tower(path: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dinodiet.errors import UserError
+from dinodiet.run.trained import load
 from tests.running import CHOICES, TINY, composed, killed_after, launch, results_in, run, scores
 
 FROZEN = {**CHOICES, "method": "frozen"}
@@ -19,6 +20,9 @@ def test_a_frozen_run_has_its_initial_scores_as_final_ones_and_trains_nothing(tm
     assert found["final"] == found["initial"] and {"knn/accuracy", "linear/accuracy"} <= found["final"].keys()
     assert found["validation"]["final"] == found["validation"]["initial"] != {}
     (run_dir,) = (tmp_path / "default").glob("*_frozen_*")
+    assert [path.name for path in run_dir.glob("*.safetensors")] == ["encoder.safetensors"]
+    towers = [one.backbone.state_dict() for one in (load(run_dir), load(run_dir, tower="trained"))]
+    assert all(towers[0][name].equal(towers[1][name]) for name in towers[0]) and towers[0].keys() == towers[1].keys()
     again = run(
         composed(tmp_path, "method=frozen", "eval=[knn,linear]", "schedule.epochs=9", "schedule.lr=1.0"), FROZEN
     )
@@ -63,6 +67,24 @@ def test_a_classifier_learns_digits_and_is_scored(tmp_path: Path) -> None:
     assert found["final"]["knn/accuracy"] > found["initial"]["knn/accuracy"]
     assert "classifier/accuracy" not in found["initial"]
     assert 0.1 < found["epochs"][0]["val/classifier/accuracy"] < 1
+
+
+def of_classifier(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name.startswith("classifier/")}
+
+
+@pytest.mark.parametrize("way", ["another evaluator", "evaluate"])
+def test_the_classifier_of_a_finished_run_without_its_scores_is_scored_later(tmp_path: Path, way: str) -> None:
+    found = run(composed(tmp_path, "method=supervised"), SUPERVISED)
+    (run_dir,) = (tmp_path / "default").iterdir()
+    (file,) = (run_dir / "scores").glob("final_classifier_*")
+    file.unlink()
+    words = ("mode=evaluate", f"checkpoint={run_dir}") if way == "evaluate" else ("method=supervised", "eval.knn.k=3")
+    run(composed(tmp_path, *words), SUPERVISED, words)
+    later = results_in(tmp_path)
+    for before, after in ((found, later), (found["validation"], later["validation"])):
+        assert of_classifier(before["final"]) == of_classifier(after["final"]) != {}
+    assert [path.name for path in (run_dir / "scores").glob("*_classifier_*")] == [file.name]
 
 
 @pytest.mark.parametrize("method", ["supervised", "supervised_linear"])
