@@ -6,7 +6,7 @@ from typing import Any
 
 from dinodiet.backbones.hf.backbone import HFBackbone
 from dinodiet.backbones.hf.built import Source, built
-from dinodiet.backbones.hf.facts import facts_in, family_facts, kept_facts
+from dinodiet.backbones.hf.facts import Facts, facts_in, facts_of_run, family_facts, kept_facts
 from dinodiet.backbones.hf.readout import Feature
 from dinodiet.backbones.hf.repository import Repository, assets_of
 from dinodiet.backbones.meta import on_meta
@@ -20,6 +20,8 @@ from dinodiet.types import DataSpec, Description
 
 
 def _assets(*, name: str | None, revision: str | None, weights: str) -> list[Asset]:
+    if facts_of_run(weights, name, revision) is not None:
+        return weights_assets(weights, None, "")
     repository = Repository(_required(name), revision)
     own = [] if weights in ("hub", "none") else weights_assets(weights, None, repository.name)
     return [*assets_of(repository, weights), *own]
@@ -44,7 +46,8 @@ def hf_backbone(
 
     Args:
         spec: the dataset; its `image_size`, where set, is the side of the input.
-        name: `USER/MODEL` on the hub, or a folder of `save_pretrained` with config.json and preprocessor_config.json.
+        name: `USER/MODEL` on the hub, or a folder of `save_pretrained` with config.json and preprocessor_config.json;
+            null: that of the run which `weights` names.
         revision: a branch, tag or commit of the hub; null: the main branch.
         feature: see `HFBackbone`; `auto` is what the publishers of its family evaluate.
         weights: `hub` are its own, `none` random ones, or a run, or a file in a layout of transformers.
@@ -53,17 +56,22 @@ def hf_backbone(
         drop_path: rate of stochastic depth in the last block while training, of models that have it.
         family: what to call it in tables; null: the last part of the name.
         published: frozen scores to check an installation against, by dataset and metric.
-        kept: what a run has kept of the repository, which is then not asked, see `Facts`; null: it is.
+        kept: what a run has kept of the repository, which is then not asked, see `Facts`; null: it is, unless `weights`
+            is a finished run of the same model, which has kept it.
 
     Raises:
         NotOnDisk: without the network, where its configuration is not on this machine.
         UserError: no such model, one that takes no images or needs code of its own, or a setting that does not fit.
     """
-    whole = _required(name)
-    facts = facts_in(Repository(whole, revision)) if kept is None else kept_facts(kept, whole)
-    source = Source(weights, weights_prefix, whole, facts.revision)
+    facts = _facts(name, revision, weights) if kept is None else kept_facts(kept, name or "the run's model")
+    source = Source(weights, weights_prefix, name or facts.whose, facts.revision)
     told = Description(family=family, published=published or {})
     return built(spec, facts, source, told, feature, image_size, drop_path)
+
+
+def _facts(name: str | None, revision: str | None, weights: str) -> Facts:
+    """Return what is known of a model: of the run with its weights, else of its repository."""
+    return facts_of_run(weights, name, revision) or facts_in(Repository(_required(name), revision))
 
 
 def _required(name: str | None) -> str:

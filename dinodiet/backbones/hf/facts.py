@@ -12,8 +12,10 @@ from dinodiet.backbones.hf.configuration import Architecture, architecture
 from dinodiet.backbones.hf.processor import Processor, processor
 from dinodiet.backbones.hf.repository import CONFIG, PROCESSOR, Repository, licence_of, mapping_in, read_text
 from dinodiet.backbones.meta import on_meta
+from dinodiet.backbones.weights.files import header, run_file
 from dinodiet.config.signature import shown
 from dinodiet.errors import UserError, printable
+from dinodiet.io.files import parse_json
 
 COMMIT = re.compile(r"\w[\w.-]{0,99}")
 
@@ -39,7 +41,8 @@ class Facts:
     @property
     def input(self) -> Processor:
         """Return what the model expects of its images; a UserError where it is not told."""
-        return processor(mapping_in(self.processor, f"the image processor of {self.whose}"), self.whose)
+        kind = mapping_in(self.config, f"config.json of {self.whose}").get("model_type")
+        return processor(mapping_in(self.processor, f"the image processor of {self.whose}"), self.whose, kind)
 
     @property
     def rebuilds(self) -> dict[str, Any]:
@@ -60,6 +63,27 @@ def kept_facts(kept: Mapping[str, str], whose: str) -> Facts:
         raise UserError(f"kept: {shown(dict(kept))}; a run keeps {', '.join(sorted(known))}")
     told = None if licence is None else printable(licence)
     return Facts(whose, kept["config"], kept["processor"], told, revision)
+
+
+def facts_of_run(weights: str, name: str | None, revision: str | None) -> Facts | None:
+    """Return what the run that `weights` names has kept of its model; None: it has nothing, or of another model.
+
+    `name` and `revision` are those that are asked for; null: those of the run.
+
+    Raises:
+        UserError: as `run_file` and `kept_facts`.
+    """
+    path = None if weights in ("hub", "none") else run_file(weights)
+    told = {} if path is None else header(path)
+    try:
+        node, rebuilds = (parse_json(told.get(key, "{}")) for key in ("model", "rebuilds"))
+        own, kept = node.get("name"), rebuilds.get("kept")
+    except (ValueError, AttributeError):  # a file from elsewhere
+        return None
+    whole = isinstance(kept, dict) and all(isinstance(value, str) for value in kept.values())
+    if not whole or name not in (None, own) or revision not in (None, node.get("revision"), kept.get("revision")):
+        return None
+    return kept_facts(kept, str(own))
 
 
 def facts_in(repository: Repository) -> Facts:

@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transformers.models.auto.image_processing_auto import (
+    IMAGE_PROCESSOR_MAPPING_NAMES,
+    get_image_processor_class_from_name,
+)
+
 from dinodiet.errors import UserError
 from dinodiet.types import Interpolation
 
 _BILINEAR = 2  # PIL's number
+_FLIP = "do_flip_channel_order"
 _NEVER = 0.0, 0.0, 0.0
 _ONES = 1.0, 1.0, 1.0
 Triple = tuple[float, float, float]
@@ -35,8 +41,10 @@ class Processor:
     flipped: bool = False
 
 
-def processor(facts: Mapping[str, Any], whose: str) -> Processor:
+def processor(facts: Mapping[str, Any], whose: str, kind: str | None = None) -> Processor:
     """Return what a `preprocessor_config.json`, or the part of a `processor_config.json` for images, asks for.
+
+    `kind` is the model's type in transformers: it has the image processor where the file names none.
 
     Raises:
         UserError: a value that is no mean, deviation or size.
@@ -52,8 +60,25 @@ def processor(facts: Mapping[str, Any], whose: str) -> Processor:
         std=std,
         interpolation="bilinear" if facts.get("resample") == _BILINEAR else "bicubic",
         crop_fraction=_crop_fraction(facts, side, resized if crops else None, whose),
-        flipped=bool(facts.get("do_flip_channel_order")),
+        flipped=_flipped(facts, kind),
     )
+
+
+def _flipped(facts: Mapping[str, Any], kind: str | None) -> bool:
+    """Return whether the network takes BGR: what the file says, else what the library's processor does."""
+    stated = facts.get(_FLIP)
+    return bool(getattr(_class(facts, kind), _FLIP, False) if stated is None else stated)
+
+
+def _class(facts: Mapping[str, Any], kind: str | None) -> Any:
+    """Return the class of the image processor that a file names, or that a kind of models has; None: it has none."""
+    named = facts.get("image_processor_type") or facts.get("feature_extractor_type")
+    if isinstance(named, str):  # as earlier versions called it too
+        return get_image_processor_class_from_name(
+            named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
+        )
+    known = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind or "", {})
+    return get_image_processor_class_from_name(known["torchvision"]) if known.get("torchvision") else None
 
 
 def _side(size: Any, whose: str) -> int | None:

@@ -183,11 +183,19 @@ def network_in(state: Mapping[str, Any]) -> dict[str, Tensor] | None:
 
 def whose(path: Path) -> str:
     """Return of which model a run's encoder is, in words; nothing where the file does not say."""
-    if path.suffix != ".safetensors":
+    try:
+        model = json.loads(header(path)["model"])
+        return f" (trained: {', '.join(str(model[key]) for key in ('family', 'size') if model.get(key))})"
+    except (KeyError, ValueError, TypeError, AttributeError):
         return ""
+
+
+def header(path: Path) -> dict[str, str]:
+    """Return what a file of safetensors says of itself besides its tensors; nothing where it is none."""
+    if path.suffix != ".safetensors":
+        return {}
     try:
         with safe_open(path, "pt") as file:
-            model = json.loads((file.metadata() or {})["model"])
-        return f" (trained: {', '.join(str(model[key]) for key in ('family', 'size') if model.get(key))})"
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError):
-        return ""
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dinodiet.config.build import declared
 from dinodiet.config.groups import NODES
+from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import ASSETS, Asset
 from dinodiet.io.units import byte_size
+from dinodiet.run.trained import place_of, read_stored
 from dinodiet.sweep.task import Task
 
 EXPECTED = ("model", "dataset")  # groups whose parts should say what they need
@@ -25,10 +28,14 @@ COUNTED = 20_000  # files of a folder whose sizes are added up
 
 @dataclass(frozen=True)
 class Need:
-    """Something that runs need: for which choice of which group, and what, or why that is not known."""
+    """Something that runs need: for which choice of which group, and what, or why that is not known.
+
+    `rebuilt_by` returns the run that does without it where it cannot be had; None: there is none.
+    """
 
     choice: str
     what: Asset | UserError
+    rebuilt_by: Callable[[], Path | None] = lambda: None
 
 
 def fetch(tasks: Sequence[Task]) -> None:
@@ -46,8 +53,8 @@ def fetch(tasks: Sequence[Task]) -> None:
         try:
             state, line = _have(need)
         except UserError as error:
-            state, line = "FAILED", one_line(error)
-            failures.append(need.choice)
+            state, line = _without(need, error)
+            failures += [need.choice] if state == "FAILED" else []
         except KeyboardInterrupt as error:
             raise UserError("mode=fetch: stopped; the same command goes on from there") from error
         states[state] += 1
@@ -62,10 +69,10 @@ def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:
     """Yield what the runs need, each thing once, models first."""
     asked: set[str] = set()
     known: set[tuple[str, str]] = set()
-    configs = [task.settings().plain for task in tasks]
+    runs = [(task, task.settings()) for task in tasks]
     for group in NODES:
-        for task, config in zip(tasks, configs, strict=True):
-            node = config[group]
+        for task, settings in runs:
+            node = settings.plain[group]
             if repr(node) in asked:
                 continue
             asked.add(repr(node))
@@ -73,7 +80,18 @@ def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:
                 key = (need.what.name, need.what.place) if isinstance(need.what, Asset) else (need.choice, "")
                 if key not in known:
                     known.add(key)
-                    yield need
+                    yield replace(need, rebuilt_by=partial(_rebuilt_by, settings)) if group == "model" else need
+
+
+def _rebuilt_by(settings: Settings) -> Path | None:
+    """Return the run that a checkpoint belongs to, if its own files rebuild its model; None: they do not."""
+    if settings.checkpoint is None:
+        return None
+    place = place_of(settings)
+    try:
+        return place if read_stored(place)[0].rebuilds else None
+    except UserError:  # it is told when the run is to be done
+        return None
 
 
 def _choice(group: str, node: dict[str, Any], task: Task) -> str:
@@ -90,6 +108,14 @@ def _needs(group: str, node: dict[str, Any], choice: str) -> list[Need]:
         what = f"{node['_target_']} does not declare its assets (dinodiet.io.assets.needs)"
         return [Need(choice, Asset(choice, what))]
     return [Need(choice, asset) for asset in told]
+
+
+def _without(need: Need, error: UserError) -> tuple[str, str]:
+    """Return what it means that a thing cannot be had, and its line."""
+    place = need.rebuilt_by()
+    if place is None:
+        return "FAILED", one_line(error)
+    return "not needed", f"{place} rebuilds its model from its own files ({one_line(error)})"
 
 
 def _have(need: Need) -> tuple[str, str]:

@@ -51,6 +51,25 @@ def test_a_form_is_read(form: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "kind", "flipped"),
+    [
+        ({"image_processor_type": "MobileViTImageProcessor"}, None, True),
+        ({"image_processor_type": "MobileViTImageProcessorFast"}, None, True),
+        ({"feature_extractor_type": "MobileViTFeatureExtractor"}, "vit", True),
+        ({}, "mobilevit", True),
+        ({"image_processor_type": "ViTImageProcessor"}, "mobilevit", False),
+        ({"image_processor_type": "NoSuchImageProcessor"}, "vit", False),
+        ({"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": False}, "mobilevit", False),
+        ({"image_processor_type": 3}, "no_such_kind", False),
+    ],
+)
+def test_the_order_of_colours_is_that_of_the_librarys_processor(
+    told: dict[str, Any], kind: str | None, flipped: bool
+) -> None:
+    assert processor({**HALF, **told}, "a model", kind).flipped == flipped
+
+
+@pytest.mark.parametrize(
     ("given", "problem"),
     [
         ({**HALF, "size": -1}, "a size of -1"),

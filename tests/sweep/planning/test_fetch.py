@@ -1,6 +1,7 @@
 """mode=fetch from the command line, against a hub and a publisher on loopback; then runs without any network."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,11 @@ from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
 from dinodiet.run.backbone import build_backbone
 from dinodiet.run.parts import open_data
+from dinodiet.store.rundir import RunDir
 from dinodiet.sweep.command import cli
 from dinodiet.sweep.planning.fetch import needs_of, size_on_disk
 from dinodiet.types import Backbone, Data
+from tests.backbones.hf.tiny import copied
 from tests.data.sources.test_medmnist import write
 from tests.places import ROOT
 from tests.running import CHOICES, TINY, composed, run
@@ -171,6 +174,29 @@ def test_what_a_run_needs_is_what_its_own_configuration_says(
     assert fetched(f"checkpoint={tmp_path}")[2].startswith(f"error: checkpoint: {tmp_path} lies beside no config.yaml")
     code, _, errors = fetched(f"checkpoint={tmp_path}/nowhere")
     assert (code, errors) == (1, f"error: checkpoint: {tmp_path}/nowhere does not exist\n")
+
+
+def test_a_model_that_is_gone_is_not_needed_where_the_run_rebuilds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied("vit", tmp_path / "model")
+    base = ("model=hf", f"model.name={folder}", *TINY[1:3], *TINY[5:])
+    done = run(composed(tmp_path / "runs", "schedule.epochs=1", base=base), {**CHOICES, "model": "hf"})
+    shutil.rmtree(folder)
+    place = tmp_path / "runs" / "default" / done["run_id"]
+    monkeypatch.setattr(sys, "argv", ["launch.py", "mode=fetch", f"checkpoint={place}"])
+    capfd.readouterr()
+    assert cli() == 0
+    GlobalHydra.instance().clear()
+    line, *_, last = capfd.readouterr().out.splitlines()[2:]
+    assert (
+        line.startswith("  not needed     hf") and f"{place} rebuilds its model from its own files (model.name" in line
+    )
+    assert last == "1 not needed, 1 nothing"
+    RunDir(place).encoder.unlink()
+    assert cli() == 1
+    GlobalHydra.instance().clear()
+    assert capfd.readouterr().out.splitlines()[-1] == "1 FAILED, 1 nothing"
 
 
 def test_stopping_it_is_one_line(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
