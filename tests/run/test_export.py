@@ -17,15 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import dinodiet
-from dinodiet.errors import UserError
+from dinodiet.errors import MachineLimit, UserError
 from dinodiet.run.export import programs
 from dinodiet.run.export.provenance import Provenance
 from dinodiet.run.trained import Trained
 from dinodiet.store.rundir import RunDir
 from tests.places import REFERENCES
 from tests.running import CHOICES, TINY, composed, run
-
-OLD = torch.__version__.startswith("2.6.")
 
 RUN = (
     *("dataset=digits", "dataset.limit=32", "tuned=none", "schedule.epochs=1", "schedule.batch_size=16"),
@@ -117,7 +115,6 @@ def test_a_program_of_torch_needs_torch_alone(vit: RunDir, tmp_path: Path) -> No
     assert load_file(folder / "model.safetensors").keys() == load_file(vit.encoder).keys()
 
 
-@pytest.mark.skipif(OLD, reason="the exporter of torch 2.6 does not agree with onnxscript from 0.3 on")
 def test_onnx_runs_with_any_number_of_images(vit: RunDir) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     folder, found = export(vit, "onnx"), dinodiet.load(vit.path)
@@ -132,7 +129,7 @@ def test_the_lines_of_the_card_give_the_embedding_of_a_photograph(vit: RunDir, t
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "image.jpg")
     found = dinodiet.load(vit.path)
     expected = own(found, found.transform(tmp_path / "image.jpg")[None])
-    for target, tolerance in (("timm", 0.1), ("torch", 1e-5), *(() if OLD else (("onnx", 1e-4),))):
+    for target, tolerance in (("timm", 0.1), ("torch", 1e-5), ("onnx", 1e-4)):
         folder = export(vit, target)
         (code,) = (folder / "README.md").read_text().split("```python\n")[1:]
         code = code.partition("```")[0].replace('"image.jpg"', repr(str(tmp_path / "image.jpg")))
@@ -203,6 +200,31 @@ def test_what_gives_other_embeddings_is_not_kept(vit: RunDir, tmp_path: Path, mo
     assert not list(tmp_path.iterdir())
 
 
+def test_what_cannot_be_loaded_is_not_kept_and_others_are_named(
+    vit: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: Path) -> None:
+        raise IndexError("list index\nout of range")
+
+    monkeypatch.setattr(programs, "_read_torch", read)
+    told = (
+        "export: torch does not take what was written of this model: list index out of range; "
+        "others to choose from: onnx, timm, transformers"
+    )
+    with pytest.raises(UserError, match=f"^{told}$"):
+        export(vit, "torch", f"export_dir={tmp_path / 'new'}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_of_the_machine_stays_one(vit: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> None:
+        raise MachineLimit("no room on the disk")
+
+    monkeypatch.setattr(programs, "_write_torch", write)
+    with pytest.raises(MachineLimit, match="no room on the disk"):
+        export(vit, "torch", f"export_dir={tmp_path / 'new'}")
+
+
 def test_targets_that_are_not_there_are_one_line(vit: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     for word in ("tensorflow", "null"):
         with pytest.raises(UserError, match=r"^export: .* can be written for: onnx, timm, torch, transformers$"):
@@ -237,7 +259,7 @@ def test_an_architecture_that_timm_lacks_has_the_other_targets(tmp_path: Path) -
 
 
 def all_targets(run_dir: RunDir, family: str) -> Iterator[tuple[str, Any]]:
-    for target in ("timm", "transformers", "torch", *(() if OLD else ("onnx",))):
+    for target in ("timm", "transformers", "torch", "onnx"):
         yield target, export(run_dir, target)
 
 

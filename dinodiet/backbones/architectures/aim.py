@@ -100,7 +100,7 @@ class AIMBackbone(nn.Module):
     def trunk(self, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Return what block `first` sees, and the means (B, n, embed_dim) over tokens of the `layers` before it."""
         tokens = self.model.embed(self.normalize(images))
-        means = torch.empty(len(tokens), 0, self.embed_dim, device=tokens.device)
+        means = torch.empty(tokens.shape[0], 0, self.embed_dim, device=tokens.device)
         return self._run(tokens, means, range(first))
 
     def rest(self, hidden: tuple[Tensor, Tensor], first: int, side: int) -> Tensor:

@@ -159,4 +159,4 @@ def from_windows(windows: Tensor, side: int, height: int, width: int) -> Tensor:
     """Undo `to_windows`: put windows together to maps (B, D, height, width), the padding cut off."""
     rows, columns = math.ceil(height / side), math.ceil(width / side)
     maps = windows.reshape(-1, rows, columns, side, side, windows.shape[-1]).permute(0, 5, 1, 3, 2, 4)
-    return maps.reshape(len(maps), -1, rows * side, columns * side)[:, :, :height, :width]
+    return maps.reshape(maps.shape[0], -1, rows * side, columns * side)[:, :, :height, :width]

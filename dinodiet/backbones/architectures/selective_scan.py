@@ -191,6 +191,8 @@ def _advance(decay: Tensor, drive: Tensor, start: Tensor, *, backwards: bool = F
     for reach, chunk, end in zip(decays.unbind(0)[::order], drives.unbind(0)[::order], last, strict=True):
         chunk.addcmul_(reach, state)  # reach: what each step of the chunk keeps of the state before it
         state = end
+    if not rest:  # torch cannot read a program that takes nothing apart
+        return drive
     for factor, step in zip(decay[remainder].unbind(0)[::order], drive[remainder].unbind(0)[::order], strict=True):
         state = step.addcmul_(factor, state)
     return drive

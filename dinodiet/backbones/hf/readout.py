@@ -153,5 +153,5 @@ class Arguments:
         if self._masks:
             assert isinstance(self._patch, int)
             count = (size[0] // self._patch) * (size[1] // self._patch)
-            given["noise"] = torch.arange(count, device=images.device).float().expand(len(images), count)
+            given["noise"] = torch.arange(count, device=images.device).float().expand(images.shape[0], count)
         return given

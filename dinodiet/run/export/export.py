@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dinodiet.config.settings import Settings
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.features.embed import fingerprint
 from dinodiet.io.files import read_json, write_atomically, write_json, write_text
 from dinodiet.io.scratch import scratch_folder
 from dinodiet.run.export.card import card
-from dinodiet.run.export.programs import programs
+from dinodiet.run.export.programs import programs, quiet
 from dinodiet.run.trained import Trained, trained_of
 from dinodiet.types import Exportable, ExportTarget, Unexportable
 
@@ -41,7 +43,8 @@ def export(settings: Settings) -> dict[str, Any]:
     _refuse_strange(folder)
     there = _is_there(folder, stamp, text)
     if not there:
-        _write(found, target, folder, stamp, text)
+        with _others_told(found, name):
+            _write(found, target, folder, stamp, text)
     print(_told(found, name, folder, there), flush=True)
     return {"folder": str(folder), **what}
 
@@ -53,14 +56,30 @@ def targets(found: Trained) -> Mapping[str, ExportTarget | Unexportable]:
 
 
 def _target(found: Trained, name: str | None) -> tuple[str, ExportTarget]:
-    known = targets(found)
-    chosen = known.get(name or "")
+    chosen = targets(found).get(name or "")
     if isinstance(chosen, ExportTarget):
         return str(name), chosen
     model = str(found.model.get("family") or str(found.model["_target_"]).rpartition(".")[2])
     why = "" if chosen is None else f", and not for {name}: {chosen.why}"
-    able = ", ".join(sorted(other for other, target in known.items() if isinstance(target, ExportTarget)))
+    able = ", ".join(_able(found))
     raise UserError(f"export: {name}; the {model} of {found.place} can be written for: {able}{why}")
+
+
+def _able(found: Trained) -> list[str]:
+    """Return the targets that the backbone of a run can be written for."""
+    return sorted(name for name, target in targets(found).items() if isinstance(target, ExportTarget))
+
+
+@contextmanager
+def _others_told(found: Trained, name: str) -> Iterator[None]:
+    """Add to what keeps a backbone from being written which other targets there are."""
+    try:
+        yield
+    except UserError as error:
+        if type(error) is not UserError:  # a limit of this machine, which no other target helps with
+            raise
+        others = ", ".join(other for other in _able(found) if other != name)
+        raise UserError(f"{error}; others to choose from: {others}") from error
 
 
 def _folder(settings: Settings, found: Trained, name: str) -> Path:
@@ -99,15 +118,31 @@ def _write(found: Trained, target: ExportTarget, folder: Path, stamp: Mapping[st
 @torch.no_grad()
 def _check(found: Trained, target: ExportTarget, folder: Path, name: str) -> None:
     """Hold the embeddings of what was written against the backbone's own, for one image and for several."""
-    embed, side = target.read(folder), found.input.size
-    for number in (1, 3):
-        images = torch.rand(number, 3, side, side, generator=torch.Generator().manual_seed(number))
-        own, theirs = found.backbone(images).float(), embed(images).float()
+    side = found.input.size
+    batches = [torch.rand(number, 3, side, side, generator=torch.Generator().manual_seed(number)) for number in (1, 3)]
+    for images, theirs in zip(batches, _embedded(target, folder, name, batches), strict=True):
+        own = found.backbone(images).float()
         if own.shape != theirs.shape:
             raise UserError(f"export: {name} gives {tuple(theirs.shape)} where the run gives {tuple(own.shape)}")
         off = float((own - theirs).abs().max() / own.abs().max().clamp(min=1e-30))
         if not off <= target.tolerance:
             raise UserError(f"export: {name} cannot give the embeddings of this run: they would be {off:.1g} off")
+
+
+def _embedded(target: ExportTarget, folder: Path, name: str, batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return the embeddings of what was written, as the program that it is for makes them.
+
+    Raises:
+        UserError: that program does not take it.
+    """
+    try:
+        with quiet():
+            embed = target.read(folder)
+            return [embed(images).float() for images in batches]
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of whatever class the program raises
+        raise UserError(f"export: {name} does not take what was written of this model: {one_line(error)}") from error
 
 
 def _told(found: Trained, name: str, folder: Path, there: bool) -> str:

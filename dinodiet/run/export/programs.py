@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from dinodiet.types import Embed, ExportTarget, InputSpec
 
 WEIGHTS, PROGRAM, ONNX = "model.safetensors", "model.pt2", "model.onnx"
 ONE_FILE = 2**31 - 2**24  # bytes that a message of protobuf holds, with room for the graph
+OPSET = 18  # what torch writes from 2.6 on without a conversion, which onnxscript cannot always do
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -68,7 +70,8 @@ def _write_torch(backbone: nn.Module, input: InputSpec, folder: Path) -> None:
 
 def _program(backbone: nn.Module, input: InputSpec) -> Any:
     """Return a backbone as a program for any number of images."""
-    return torch.export.export(backbone, (_example(input),), dynamic_shapes=[_batches()])
+    # Not strict, the default from torch 2.7 on: 2.6 would read the Python of transformers, and fails.
+    return torch.export.export(backbone, (_example(input),), dynamic_shapes=[_batches()], strict=False)
 
 
 def _example(input: InputSpec) -> Tensor:
@@ -94,6 +97,7 @@ def _write_onnx(backbone: nn.Module, input: InputSpec, folder: Path) -> None:
             (_example(input),),
             folder / ONNX,
             dynamo=True,
+            opset_version=OPSET,
             dynamic_shapes=[_batches()],
             input_names=["images"],
             output_names=["embeddings"],
@@ -111,6 +115,19 @@ def _read_onnx(folder: Path) -> Embed:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch and onnxscript from saying how they trace and load; what goes wrong, they raise."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
 def _tracing(target: str) -> Iterator[None]:
     """Tell in one line what of a backbone cannot be made into a program.
 
@@ -118,8 +135,7 @@ def _tracing(target: str) -> Iterator[None]:
         UserError: something cannot.
     """
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of how torch traces
+        with quiet(), torch.no_grad():
             yield
     except (UserError, OSError, MemoryError):
         raise
