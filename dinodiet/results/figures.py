@@ -24,6 +24,7 @@ SUFFIXES = (".png", ".svg")
 AXES = {"labels_per_class": "labelled images a class", "label_fraction": "fraction of train with labels"}
 WIDEST = 4  # panels side by side
 LETTERS = 9  # to an inch, at the 12 points of titles
+SMALL_LETTERS = 14  # letters of a legend in an inch
 
 
 def draw_curves(data: pd.DataFrame, title: str, plan: Layout, path: Path) -> None:
@@ -90,7 +91,9 @@ def _legend(figure: Figure, colors: dict[str, str]) -> None:
     from matplotlib.lines import Line2D  # noqa: PLC0415 - takes a second
 
     lines = [Line2D([], [], color=color, label=label) for label, color in colors.items()]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 3), fontsize="x-small")
+    entry = 0.6 + max(map(len, colors)) / SMALL_LETTERS  # inches, with the line before it
+    fit = max(1, min(len(lines), 3, int(figure.get_figwidth() / entry)))
+    figure.legend(handles=lines, loc="outside lower center", ncols=fit, fontsize="x-small")
 
 
 def _with_n(label: str, counts: pd.Series[int]) -> str:

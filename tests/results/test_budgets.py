@@ -13,6 +13,7 @@ from dinodiet.results import collect
 from dinodiet.results.__main__ import main
 from dinodiet.results.budgets import on_budgets, picked
 from dinodiet.results.compare import compare
+from dinodiet.results.figures import label_curves_figure
 from dinodiet.results.label_curves import label_curves
 from dinodiet.results.runs import read
 from dinodiet.results.table import layout, place
@@ -71,6 +72,19 @@ def test_sides_of_a_draw_that_were_measured_differently_are_not_subtracted(tmp_p
     change = collect(tmp_path).query("metric == 'knn/accuracy' and phase == 'change'")
     unknown = change[change["value"].isna()]
     assert len(change) == 5 and unknown[["labels_per_class", "label_seed"]].to_numpy().tolist() == [[5, 1]]
+
+
+def test_the_tidy_table_leaves_columns_of_budgets_empty_on_all_labels_alone(study: Path, tmp_path: Path) -> None:
+    assert main([str(study), "--tidy", str(tmp_path / "scores.csv")]) == 0
+    text = (tmp_path / "scores.csv").read_text()
+    frame = pd.read_csv(tmp_path / "scores.csv")
+    columns = ["labels_per_class", "label_seed"]
+    assert frame["label_fraction"].isna().all() and "None" not in text and "nan" not in text.lower()
+    on_all = frame[columns].isna().all(axis=1)
+    assert (frame[columns].isna().any(axis=1) == on_all).all()  # both or neither
+    others = frame[~frame["metric"].isin(["knn/accuracy", "val/knn/accuracy"])]
+    assert len(others) and others[columns].isna().all(axis=None)  # costs, and evaluators without budgets
+    assert frame["value"].notna().all()
 
 
 def test_without_budgets_there_are_no_columns_of_them(tmp_path: Path) -> None:
@@ -149,6 +163,16 @@ def test_curves_are_written(study: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"labels{suffix}"
     assert main([str(study), "--curves", str(path), "--over", "labels_per_class"]) == 0
     assert path.stat().st_size > 500
+
+
+def test_the_legend_of_curves_fits_into_the_figure(study: Path) -> None:
+    runs = read([study]).runs
+    plan = place(runs, over=["seed"])
+    data = label_curves(runs, "labels_per_class", "knn/accuracy", plan)
+    figure = label_curves_figure(data, "labels_per_class", "knn/accuracy", plan)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
 
 
 def test_curves_without_budgets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
