@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,7 @@ from dinodiet.evals.classifier import NAME, classifier_scores, has_classifier
 from dinodiet.evals.scorer import Scored, Scorer
 from dinodiet.methods.base import MethodBase
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.scores import Metrics, ScoreFile, read_scores, write_scores
+from dinodiet.store.scores import Metrics, ScoreFile, is_whole, read_scores, write_scores
 from dinodiet.types import Data, Method, Score, Work
 
 
@@ -56,9 +55,8 @@ class Scoring:
 
     def repeat(self, phase: str, of: str) -> None:
         """Have the scores of a phase stand for another one, of the same encoder, too; nothing is computed."""
-        evaluation = self.settings.evaluation
         first = {scores.key: scores for scores in read_scores(self.run_dir)}
-        for name, budget in itertools.product(evaluation.evaluators, budgets(evaluation)):
+        for name, budget in self.scorer.asked:
             before, key = (score_id(self.settings, name, one, budget) for one in (of, phase))
             write_scores(self.run_dir, replace(first[before], key=key, phase=phase))
 
@@ -156,7 +154,7 @@ def missing_scores(settings: Settings, run_dir: RunDir, phase: str) -> list[str]
 
 
 def _is_whole(settings: Settings, scores: ScoreFile) -> bool:
-    return scores.val is not None or scores.skipped is not None or not settings.evaluation.validation
+    return is_whole(scores, validation=settings.evaluation.validation)
 
 
 def _plain(scores: Mapping[str, Score]) -> Metrics:

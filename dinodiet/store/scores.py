@@ -216,6 +216,11 @@ def write_results(run_dir: RunDir, content: Mapping[str, Any]) -> dict[str, Any]
     return results
 
 
+def is_whole(scores: ScoreFile, *, validation: bool) -> bool:
+    """Return whether nothing of an evaluation is missing: where `validation` is asked for, the scores on it too."""
+    return scores.val is not None or scores.skipped is not None or not validation
+
+
 def lacks(results: Mapping[str, Any], wanted: Iterable[str], *, validation: bool) -> bool:
     """Return whether some of the wanted scores are not in a run's results, or not on the validation split.
 

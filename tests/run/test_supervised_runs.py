@@ -35,8 +35,10 @@ def test_a_frozen_run_has_its_initial_scores_as_final_ones_and_trains_nothing(tm
 def test_scores_of_a_frozen_run_on_budgets_of_labels_stand_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("method=frozen", "eval.labels_per_class=[1,2]", "eval.label_seeds=1", "eval.knn.k=3")
-    found = run(composed(tmp_path, *words), FROZEN)
+    words = ("eval=[knn,geometry]", "eval.labels_per_class=[1,2]", "eval.label_seeds=1", "eval.knn.k=3")
+    found = run(composed(tmp_path, "method=frozen", *words), FROZEN)
+    assert found["final"] == found["initial"]  # geometry uses no labels, and is there once
+    assert {name.partition("/")[0] for name in found["final"]} == {"geometry"}
     assert {row["phase"] for row in found["budgets"]} == {"initial", "final"}
     table = capsys.readouterr().out.partition("labels of train")[2].splitlines()
     assert table[0].split()[-2:] == ["value", "draws"]

@@ -13,6 +13,7 @@ from typing import Any
 from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.backbones.weights.files import run_file
 from dinodiet.config.build import build, declared
+from dinodiet.config.groups import PHASES
 from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
 from dinodiet.data.dataset import RawSplits
@@ -47,6 +48,8 @@ class Estimate:
         peak: bytes at the worst moment of a training step or of an evaluation, activations included. What a CPU run's
             process holds besides, about 1 GiB of libraries, comes on top.
         note: what the numbers could not be taken from, in one line.
+        evaluations: evaluators times budgets of labels, before and after the training; of data whose labels are not
+            here, without budgets.
     """
 
     steps: int | None
@@ -55,6 +58,7 @@ class Estimate:
     memory: int | None = None
     peak: int | None = None
     note: str | None = None
+    evaluations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Estimator:
         _check_file(settings.model.get("weights"))
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
-            build_scorer(_on_known_labels(settings, opened), opened.data, backbone, Runtime())
+            scorer = build_scorer(_on_known_labels(settings, opened), opened.data, backbone, Runtime())
             method = method_on_meta(settings, backbone, opened.data.spec)
             copies = trained_copies(settings, method.encoder, opened.data.spec, len(opened.data.train))
         except NotOnDisk as error:  # the configuration of a model of the hub
@@ -112,19 +116,19 @@ class Estimator:
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
         clock = _clock(settings, opened.data, method.split, trains=method.trains)
-        steps = clock.total_steps if opened.counted else None
+        steps, evaluations = clock.total_steps if opened.counted else None, len(PHASES) * len(list(scorer.asked))
         memory = _memory(settings, method, opened.data, clock)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
         if not opened.counted:
-            return Estimate(steps, total, trained, note=opened.note)
+            return Estimate(steps, total, trained, note=opened.note, evaluations=evaluations)
         needed = needs(settings, method, opened.data.spec, memory, self._activations)
         peak = None
         if needed is not None:
             tuning = worst(copies, settings.precision, self._activations)
             peak = max(needed.peak, needed.without_gradients + tuning)
-        return Estimate(steps, total, trained, memory, peak, opened.note)
+        return Estimate(steps, total, trained, memory, peak, opened.note, evaluations)
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
         kept = [node, spec.image_size, spec.native_size]

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from tqdm import tqdm
 
+from dinodiet.config.groups import BUDGET
 from dinodiet.errors import UserError
 from dinodiet.io.units import byte_size, count
+from dinodiet.store.scores import is_whole, read_scores
 from dinodiet.store.states import CellState, CellStatus
 from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
@@ -38,7 +40,11 @@ def plan(tasks: Sequence[Task], *, full: bool = False) -> str:
         [_state([statuses[cell] for cell in group], estimates[group[0]]), name, *needs[group[0]]]
         for group, name in zip(groups, names, strict=True)
     ]
-    sound = [(status, found) for status, found in zip(statuses, estimates, strict=True) if isinstance(found, Estimate)]
+    sound = [
+        (task, status, found)
+        for task, status, found in zip(tasks, statuses, estimates, strict=True)
+        if isinstance(found, Estimate)
+    ]
     title = f"{tasks[0].study}: {len(tasks)} runs: {counts(statuses)}"
     folded = f"{EXPLAINED}; numbers are those of one run, plan=full lists every run"
     text = "\n".join([title, *_aligned(rows), *_totals(sound), folded if len(groups) < len(tasks) else EXPLAINED])
@@ -150,18 +156,31 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _totals(runs: Sequence[tuple[CellStatus, Estimate]]) -> list[str]:
-    """Return the sums over the runs that can be built."""
+def _totals(runs: Sequence[tuple[Task, CellStatus, Estimate]]) -> list[str]:
+    """Return the sums over the runs that can be built: of steps, and of evaluations."""
     steps = Counter[str]()
-    for status, found in runs:
+    for _, status, found in runs:
         steps["all"] += found.steps or 0
         if status.state is not CellState.DONE:
             steps["to do"] += (found.steps or 0) - (status.step or 0)
-    unknown = sum(found.steps is None for _, found in runs)
+    unknown = sum(found.steps is None for *_, found in runs)
     more = f", and {unknown} runs of unknown length" if unknown else ""
-    peaks = [found.peak for _, found in runs if found.peak is not None]
+    peaks = [found.peak for *_, found in runs if found.peak is not None]
     largest = f"; largest peak {byte_size(max(peaks))}" if peaks else ""
-    return [f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}"]
+    counted = [(task, found.evaluations) for task, _, found in runs if found.evaluations is not None]
+    evaluations = sum(number for _, number in counted)
+    to_do = evaluations - sum(_scored(task) for task, _ in counted)
+    return [
+        f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}",
+        f"{evaluations:,} evaluations in all, {to_do:,} of them to do",
+    ]
+
+
+def _scored(task: Task) -> int:
+    """Return how many of the evaluations that a run asks for are in its directory."""
+    wanted, once = set(task.wanted), {key.partition(BUDGET)[0] for key in task.wanted}
+    there = [scores for scores in read_scores(task.run_dir) if is_whole(scores, validation=task.validation)]
+    return sum(scores.key in (wanted if scores.fits_labels else once) for scores in there)
 
 
 def _number(value: int | None) -> str:

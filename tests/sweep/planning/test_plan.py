@@ -20,6 +20,7 @@ from dinodiet.io.assets import planned
 from dinodiet.io.files import write_json
 from dinodiet.io.units import byte_size
 from dinodiet.run.parts import build_parts
+from dinodiet.store.scores import ScoreFile, write_scores
 from dinodiet.sweep.planning.estimate import Estimator, open_data
 from dinodiet.sweep.planning.plan import alike, differing, named, plan
 from dinodiet.sweep.task import Task, task_of
@@ -88,7 +89,7 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[1].run_dir.status, {"state": "failed", "reason": "loss is nan", "step": 5, "total_steps": 12})
     write_json(tasks[2].run_dir.status, {"state": "killed", "reason": "preempted", "step": 4, "total_steps": 12})
-    title, done, failed, stopped, missing, total, left_out = plan(tasks, full=True).splitlines()
+    title, done, failed, stopped, missing, total, evaluations, left_out = plan(tasks, full=True).splitlines()
     assert title == f"{tasks[0].study}: 4 runs: 1 done, 1 failed, 1 stopped, 1 missing"
     found = Estimator()(tasks[0].settings())
     needs = f"12 steps  {found.parameters / 1e3:.1f} k parameters"  # type: ignore[operator]
@@ -98,6 +99,7 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     assert stopped.startswith("  stopped  method.loss.label_smoothing=0.2 seed=2")
     assert missing.startswith("  missing  method.loss.label_smoothing=0.3 seed=3")
     assert total == f"48 steps in all, 27 of them to do; largest peak {byte_size(found.peak or 0)}"
+    assert evaluations == "8 evaluations in all, 8 of them to do"
     assert "peak: with activations" in left_out
 
 
@@ -116,7 +118,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
     ]
     write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[9].run_dir.status, {"state": "failed", "reason": "loss is nan"})
-    title, *groups, _, explained = plan(tasks).splitlines()
+    title, *groups, _, _, explained = plan(tasks).splitlines()
     words = [re.split(r"  +", line.strip())[:2] for line in groups]
     assert words == [
         ["1 done, 7 missing", "schedule.epochs=1 method.loss.label_smoothing=0.0,0.2 seed=0..3"],
@@ -124,7 +126,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
         ["failed", "schedule.epochs=2 method.loss.label_smoothing=0.0 seed=1"],
         ["4 missing", "schedule.epochs=2 method.loss.label_smoothing=0.2 seed=0..3"],
     ]
-    assert len(plan(tasks, full=True).splitlines()) == 16 + 3
+    assert len(plan(tasks, full=True).splitlines()) == 16 + 4
     assert (title.rpartition("/")[2], "plan=full" in explained) == (
         "default: 16 runs: 1 done, 1 failed, 14 missing",
         True,
@@ -316,3 +318,20 @@ def test_cuda_need_not_be_here(tmp_path: Path) -> None:
     assert Estimator()(cell(tmp_path, "device=cuda:3").settings()).steps == 12
     with pytest.raises(UserError, match=r"^device: 'gpu'"):
         Estimator()(cell(tmp_path, "device=gpu").settings())
+
+
+def test_evaluations_on_budgets_are_counted_and_those_that_are_done_are_not_to_do(tmp_path: Path) -> None:
+    words = ["eval=[knn,geometry]", "eval.labels_per_class=[1,2,all]", "eval.label_seeds=2", "eval.knn.k=1"]
+    task = task_of(composed(tmp_path, *words), CHOICES, words)
+
+    def told() -> str:
+        return plan([task]).splitlines()[3]
+
+    assert told() == "12 evaluations in all, 12 of them to do"  # 1 and 2 a class twice, all once; geometry once
+    keys = [key for key in task.wanted if key.startswith("initial_")]
+    knn = [key for key in keys if "_knn_" in key]
+    for key in knn[:2]:
+        write_scores(task.run_dir, ScoreFile(key, "knn", "initial", {}, test={}, val={}))
+    whole = next(key for key in keys if "_geometry_" in key).partition("+")[0]
+    write_scores(task.run_dir, ScoreFile(whole, "geometry", "initial", {}, test={}, val={}, fits_labels=False))
+    assert told() == "12 evaluations in all, 9 of them to do"
