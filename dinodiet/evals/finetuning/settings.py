@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from dinodiet.config.ranges import AtLeastOne, BelowOne, Fraction, NonNegative, Positive, Range
 from dinodiet.data.views import Blur, Colour, SingleView
+from dinodiet.data.views.rand_augment import RandAugmented
 from dinodiet.data.views.settings import Scale
 from dinodiet.methods.parts.classifier import Norm
-from dinodiet.types import InputSpec
+from dinodiet.types import InputSpec, Views
 
 LARGE_SET, SMALL_BATCH, LARGE_BATCH = 5000, 32, 64
 
@@ -86,16 +87,24 @@ class Regularisation:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """The view that is trained on: a random resized crop, a flip, and what `colour` and `blur` add to it."""
+    """The view that is trained on: a random resized crop, a flip, and what `colour` and `blur` add to it.
+
+    `rand_augment` (a policy in timm's words, as rand-m9-mstd0.5-inc1) and `erasing` (a probability) come last.
+    """
 
     crop_scale: Scale = field(default_factory=lambda: [0.3, 1.0])
     flip: Fraction[float] = 0.5
     colour: Colour | None = None
     blur: Blur | None = None
+    rand_augment: str | None = None
+    erasing: Fraction[float] = 0.0
 
-    def views(self, input: InputSpec) -> SingleView:
+    def views(self, input: InputSpec) -> Views:
         """Return the views for a backbone's input."""
-        return SingleView(input, 1, None, self.crop_scale, None, self.flip, None, self.colour, self.blur)
+        views = SingleView(input, 1, None, self.crop_scale, None, self.flip, None, self.colour, self.blur)
+        if self.rand_augment is None and self.erasing == 0:
+            return views
+        return RandAugmented(views, input, self.rand_augment, self.erasing)
 
 
 @dataclass(frozen=True, kw_only=True)
