@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dinodiet.run.learning import EARLIEST, guesses, is_due, overflows, tell
+from dinodiet.run.learning import EARLIEST, collapses, guesses, is_due, overflows, tell
 from dinodiet.types import Clock
 from tests.running import CHOICES, composed, run
 
@@ -72,3 +72,10 @@ def test_steps_that_fp16_leaves_out_are_told() -> None:
     assert not [*overflows(torch.amp.GradScaler("cpu"))] and not [
         *overflows(torch.amp.GradScaler("cpu", enabled=False))
     ]
+
+
+def test_projections_that_are_nearly_one_are_told() -> None:
+    (told,) = collapses({"effective_rank": 20.0, "projection_spread": 0.05})
+    assert told.startswith("projection_spread is 0.050: all projections are nearly one")
+    assert "method.teacher.momentum" in told
+    assert list(collapses({"effective_rank": 20.0, "projection_spread": 0.9})) == []
