@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dinodiet.backbones import timm_backbone
 from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.config.settings import Settings, settings_of
 from dinodiet.evals.finetune import FineTune
@@ -17,6 +18,7 @@ from dinodiet.run.copies import trained_copies
 from dinodiet.run.needs import method_on_meta
 from dinodiet.run.parts import build_parts
 from dinodiet.sweep.planning.estimate import Estimator
+from dinodiet.types import DataSpec
 from tests.running import CHOICES, composed
 from tests.sweep.planning.test_plan import cell
 
@@ -154,3 +156,23 @@ def test_what_cannot_be_run_without_values_is_unknown(tmp_path: Path, monkeypatc
     found = Estimator()(cell(tmp_path).settings())
     assert found.peak is None
     assert found.memory is not None
+
+
+def test_patches_that_are_left_out_hold_nothing() -> None:
+    spec = DataSpec("test", num_images=8, num_labels=2, image_size=32)
+    small = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+    with torch.device("meta"):
+        backbone = timm_backbone(
+            spec,
+            size="a",
+            names={"a": "vit_tiny_patch16_224"},
+            feature="mean_patch",
+            weights="none",
+            patch_size=4,
+            model_args=small,
+        )
+    shape = torch.Size((64, 3, 32, 32))
+    whole, part = (Activations()._cost("a", backbone, Pass(shape, True, seen), "fp32").kept for seen in (None, 15))
+    patches = 64 * 64 * 48 * 4  # the patch embedding, which is made of all
+    assert (part - 2 * patches) / whole < 0.3
+    assert part / whole > 16 / 65
