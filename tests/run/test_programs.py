@@ -21,6 +21,12 @@ FAMILIES = sorted({str(node("model", name).get("family")) for name in names("mod
 QUICK = {("vit", "torch"), ("vit_mae of transformers", "torch"), ("vit", "onnx")}
 NETWORKS = (*FAMILIES, *(f"{name} of transformers" for name in NAMES))
 CASES = [(network, target) for network in NETWORKS for target in ("torch", "onnx")]
+# torch 2.6 cannot write BatchNorm as ONNX, and not what MambaVision does with the number of images.
+REFUSED_BY_TORCH_26 = {
+    ("mambavision", "torch"),
+    *((name, "onnx") for name in ("mambavision", "convnextv2", "efficientnet_lite0", "mobilenetv2", "mobilevit")),
+    *((name, "onnx") for name in ("resnet", "resnet5m", "resnet of transformers")),
+}
 
 
 def small(name: str) -> Any:
@@ -54,6 +60,10 @@ def test_a_program_gives_the_embeddings_of_its_network(tmp_path: Path, name: str
     if target == "onnx":
         pytest.importorskip("onnxruntime")
     backbone = small(name).eval()
+    if torch.__version__ < "2.7" and (name, target) in REFUSED_BY_TORCH_26:
+        with pytest.raises(UserError, match=r"^export: torch 2\.6\S+ cannot make this model into a program"):
+            deviations(backbone, target, tmp_path)
+        return
     assert max(deviations(backbone, target, tmp_path).values()) <= {"torch": 1e-5, "onnx": 1e-4}[target]
 
 
@@ -65,6 +75,8 @@ class Counts(nn.Module):
 
 
 def test_what_is_no_program_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^export: torch cannot make this model into a program \(torch\): ") as found:
+    with pytest.raises(
+        UserError, match=r"^export: torch \S+ cannot make this model into a program \(torch\);"
+    ) as found:
         programs(Counts(), InputSpec(8, (0.0,) * 3, (1.0,) * 3))["torch"].write(tmp_path)
     assert "\n" not in str(found.value)

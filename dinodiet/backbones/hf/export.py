@@ -101,7 +101,10 @@ def read(folder: Path, feature: Feature, prefix: int, input: InputSpec, flipped:
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         model, told = AutoModel.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
-    missing = [] if pruned else [key for key in told["missing_keys"] if not key.startswith("pooler.")]
+    # Positions and the like, which are no floating-point numbers, are computed: some versions keep them as weights.
+    computed = {name for name, buffer in model.named_buffers() if not buffer.is_floating_point()}
+    left_out = [key for key in told["missing_keys"] if key not in computed]
+    missing = [] if pruned else [key for key in left_out if not key.startswith("pooler.")]
     _refuse_misfit(told, missing, type(model).__name__)
     normalize, given = Normalize(input), _arguments(model.eval(), input.size)
 

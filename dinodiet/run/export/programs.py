@@ -140,4 +140,12 @@ def _tracing(target: str) -> Iterator[None]:
     except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # torch has many kinds for this, and its operators any
-        raise UserError(f"export: torch cannot make this model into a program ({target}): {one_line(error)}") from error
+        told = f"torch {torch.__version__} cannot make this model into a program ({target}); a newer one may"
+        raise UserError(f"export: {told}: {one_line(_first(error))}") from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error that caused an error: what torch wraps around it is advice for its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
