@@ -42,6 +42,8 @@ class Scoring:
         wanted = {one: score_id(self.settings, one[0], phase, one[1]) for one in asked}
         there = {scores.key: scores for scores in read_scores(self.run_dir) if _is_whole(self.settings, scores)}
         missing = [one for one, key in wanted.items() if key not in there]
+        for key in there.keys() & set(wanted.values()):
+            self._drop_work(key)  # a kill may have come between a score and this
         for one, scored in self._scored(encoder, phase, missing, shared):
             there[wanted[one]] = self._written(wanted[one], one, phase, scored)
             self._drop_work(wanted[one])

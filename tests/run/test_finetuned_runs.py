@@ -167,3 +167,14 @@ def test_of_five_cells_that_start_at_once_one_computes_the_score_before(tmp_path
         for folder in (tmp_path / "default").iterdir()
     ]
     assert len(before) == 5 and len(before[0]) == 1 + 3 and all(one == before[0] for one in before)
+
+
+def test_what_a_kill_left_beside_a_score_is_dropped(tmp_path: Path) -> None:
+    run(composed(tmp_path))
+    run_dir = only_run(tmp_path)
+    for there in read_scores(run_dir):
+        (run_dir.work / there.key).mkdir(parents=True)
+        (run_dir.work / there.key / "state.pt").touch()
+    run_dir.results.unlink()
+    run(composed(tmp_path))
+    assert not run_dir.work.exists()
