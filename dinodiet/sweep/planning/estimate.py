@@ -12,6 +12,7 @@ from typing import Any
 
 from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.backbones.weights.files import run_file
+from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build, declared
 from dinodiet.config.groups import PHASES
 from dinodiet.config.precheck import constant_of
@@ -48,8 +49,7 @@ class Estimate:
         peak: bytes at the worst moment of a training step or of an evaluation, activations included. What a CPU run's
             process holds besides, about 1 GiB of libraries, comes on top.
         note: what the numbers could not be taken from, in one line.
-        evaluations: evaluators times budgets of labels, before and after the training; of data whose labels are not
-            here, without budgets.
+        evaluations: evaluators times budgets of labels, before and after the training.
     """
 
     steps: int | None
@@ -106,9 +106,10 @@ class Estimator:
         constants = (constant_of(str(settings.method["_target_"]), name, default) for name, default in UNBUILT)
         steps = _clock(settings, opened.data, *constants).total_steps if opened.counted else None
         _check_file(settings.model.get("weights"))
+        known = _on_known_labels(settings, opened)
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
-            scorer = build_scorer(_on_known_labels(settings, opened), opened.data, backbone, Runtime())
+            scorer = build_scorer(known, opened.data, backbone, Runtime())
             method = method_on_meta(settings, backbone, opened.data.spec)
             copies = trained_copies(settings, method.encoder, opened.data.spec, len(opened.data.train))
         except NotOnDisk as error:  # the configuration of a model of the hub
@@ -116,7 +117,8 @@ class Estimator:
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
         clock = _clock(settings, opened.data, method.split, trains=method.trains)
-        steps, evaluations = clock.total_steps if opened.counted else None, len(PHASES) * len(list(scorer.asked))
+        steps = clock.total_steps if opened.counted else None
+        evaluations = len(PHASES) * len(list(scorer.asked)) if known is settings else None
         memory = _memory(settings, method, opened.data, clock)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -138,7 +140,7 @@ class Estimator:
 
 def _on_known_labels(settings: Settings, opened: _Opened) -> Settings:
     """Return settings without budgets of labels where the labels are made up: classes may be smaller or larger."""
-    if opened.note is None:
+    if opened.note is None or budgets(settings.evaluation) == [None]:
         return settings
     return replace(settings, evaluation=replace(settings.evaluation, labels_per_class=None, label_fraction=None))
 

@@ -170,9 +170,10 @@ def _totals(runs: Sequence[tuple[Task, CellStatus, Estimate]]) -> list[str]:
     counted = [(task, found.evaluations) for task, _, found in runs if found.evaluations is not None]
     evaluations = sum(number for _, number in counted)
     to_do = evaluations - sum(_scored(task) for task, _ in counted)
+    uncounted = f"; runs not counted, whose labels are not here: {len(runs) - len(counted)}"
     return [
         f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}",
-        f"{evaluations:,} evaluations in all, {to_do:,} of them to do",
+        f"{evaluations:,} evaluations in all, {to_do:,} of them to do{uncounted if len(counted) < len(runs) else ''}",
     ]
 
 

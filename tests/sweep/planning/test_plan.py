@@ -335,3 +335,12 @@ def test_evaluations_on_budgets_are_counted_and_those_that_are_done_are_not_to_d
     whole = next(key for key in keys if "_geometry_" in key).partition("+")[0]
     write_scores(task.run_dir, ScoreFile(whole, "geometry", "initial", {}, test={}, val={}, fits_labels=False))
     assert told() == "12 evaluations in all, 9 of them to do"
+
+
+def test_evaluations_on_budgets_of_labels_that_are_not_here_are_not_counted(tmp_path: Path) -> None:
+    words = ["dataset=bloodmnist", "eval.labels_per_class=[1,2]", "eval.knn.k=1"]
+    task = task_of(composed(tmp_path, *words), {**CHOICES, "dataset": "bloodmnist"}, words)
+    for key in task.wanted:  # scored where the labels are
+        write_scores(task.run_dir, ScoreFile(key, "knn", "initial", {}, test={}, val={}))
+    found = plan([task]).splitlines()[3]
+    assert found == "0 evaluations in all, 0 of them to do; runs not counted, whose labels are not here: 1"
