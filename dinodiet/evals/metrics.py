@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dinodiet.evals.intervals import bootstrap, wilson
@@ -118,6 +117,8 @@ def macro_auroc(scores: Tensor, labels: Tensor) -> float:
     Of two classes it is the AUROC of the second, as the first's is the same. NaN of undefined scores. Arguments as in
     `score`.
     """
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - takes a second
+
     if not scores.isfinite().all():
         return math.nan
     columns = range(scores.shape[1])
@@ -128,17 +129,8 @@ def macro_auroc(scores: Tensor, labels: Tensor) -> float:
     for column in columns:
         positive = truth[:, column] == 1 if truth.ndim == 2 else truth == column
         if 0 < positive.sum() < len(positive):
-            areas.append(_area(positive, values[:, column]))
+            areas.append(roc_auc_score(positive, values[:, column]))
     return float(np.mean(areas)) if areas else math.nan
-
-
-def _area(positive: NDArray[np.bool_], values: NDArray[np.float64]) -> float:
-    """Return the AUROC (N,) as Mann and Whitney's U, scikit-learn's in a tenth of the time: it checks its arguments."""
-    from scipy.stats import rankdata  # noqa: PLC0415 - only who scores pays for it
-
-    count = int(positive.sum())
-    above = float(rankdata(values)[positive].sum()) - count * (count + 1) / 2
-    return above / (count * (len(positive) - count))
 
 
 def _both_values(scores: Tensor, labels: Tensor) -> list[bool]:

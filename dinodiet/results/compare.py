@@ -117,7 +117,9 @@ def _phases(runs: Sequence[Run], metric: str, over: tuple[str, ...]) -> Comparis
     kept["phase"] = kept["phase"].astype(str)
     index = list(dict.fromkeys([*cells, *over, "study", "run"]))
     wide = kept.pivot_table(index=index, columns="phase", values="value", sort=False)[list(ENDS)]
-    measured = scores.loc[(scores["phase"] == "final") & ~scores["run"].isin(paired["run"]), "run"]
+    final = scores.loc[scores["phase"] == "final", ["study", "run"]]
+    left_out = ~pd.MultiIndex.from_frame(final).isin(pd.MultiIndex.from_frame(paired))
+    measured = final.loc[left_out, "run"]
     means = _by_cell(wide, cells).mean()
     return Comparison(
         PHASE, ENDS, metric, "change", over, tuple(cells),

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from dinodiet.config.places import SWEEPS
-from dinodiet.errors import UserError
+from dinodiet.errors import UserError, one_line
 from dinodiet.results.render import Style, grid, number, titled
 from dinodiet.results.runs import Run
 from dinodiet.results.table import as_text, place
@@ -49,13 +49,17 @@ def read_published(name: str) -> Published:
     """Read a table of `sweeps/published/` by its name, or a file.
 
     Raises:
-        UserError: there is none (the names that there are are listed), a column is missing, or a value is no number.
+        UserError: there is none (the names that there are are listed), it is no text, a column is missing, a line has
+            more fields than columns, or a value is no number.
     """
     path = Path(name) if name.endswith(".csv") else FOLDER / f"{name}.csv"
     if not path.is_file():
         there = ", ".join(sorted(one.stem for one in FOLDER.glob("*.csv")))
         raise UserError(f"--published {name}: no such table; choose from: {there}, or give a .csv file")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); give a CSV file in UTF-8") from error
     told = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
     reader = csv.DictReader(line for line in lines if not line.startswith("#"))
     columns = list(reader.fieldnames or ())
@@ -65,6 +69,8 @@ def read_published(name: str) -> Published:
 
 
 def _row(path: Path, row: dict[str, str]) -> Fields:
+    if None in row:  # where the csv module puts fields that no column is for
+        raise UserError(f"{path}: more fields than columns in the line of {row['model']} on {row['dataset']}")
     kept: Fields = {column: field for column, field in row.items() if field}
     try:
         kept["value"] = float(row["value"])

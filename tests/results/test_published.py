@@ -71,11 +71,18 @@ def test_the_phase_can_be_chosen(tmp_path: Path) -> None:
         (TABLE.replace("0.75", "high"), "value 'high' of mae on pathmnist is no number"),
         (TABLE.replace("0.75", "nan"), "value 'nan' of mae on pathmnist is no number"),
         (TABLE.replace(",0.75", ""), "of mae on pathmnist is no number"),
+        (TABLE.replace("0.75", "0.75,0.8"), "more fields than columns in the line of mae on pathmnist"),
     ],
 )
 def test_a_broken_table_is_refused(tmp_path: Path, content: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         read_published(table(tmp_path, content))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_bytes(b"model\xff\xfe")
+    with pytest.raises(UserError, match=r"own\.csv: cannot be read \(.*\); give a CSV file in UTF-8"):
+        read_published(str(tmp_path / "own.csv"))
 
 
 def test_an_unknown_table_names_those_that_there_are() -> None:

@@ -20,7 +20,7 @@ from dinodiet.run.parts import build_parts
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.types import DataSpec
 from tests.running import CHOICES, composed
-from tests.sweep.planning.test_plan import cell
+from tests.sweep.planning.cells import cell
 
 
 def test_live_tensors_are_counted_once_and_until_they_go() -> None:
