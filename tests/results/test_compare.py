@@ -236,6 +236,15 @@ def test_sides_that_were_measured_unlike_are_not_paired(tmp_path: Path) -> None:
         compare(read([tmp_path / refused["run_id"]]).runs, "phase", metric="knn/accuracy")
 
 
+def test_runs_of_one_name_in_two_studies_are_told_apart(tmp_path: Path) -> None:
+    refused, good = studies.results(seed=0), studies.results(seed=0)
+    refused["refused"] = {"knn": "other steps before than after"}
+    for folder, content in (("a", refused), ("b", good)):
+        studies.write(tmp_path / folder, content)
+    found = compare(read([tmp_path / "a", tmp_path / "b"]).runs, "phase", metric="knn/accuracy")
+    assert found.pairs["n"].tolist() == [1] and found.unpaired == [refused["run_id"]]
+
+
 def test_a_phase_has_two_values(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"phase: final, change; it has initial, final and no other values"):
         compare(runs_of(tmp_path, 2), "phase", ["final", "change"], metric="knn/accuracy")
