@@ -27,3 +27,8 @@ def set_drop_path(module: nn.Module, rate: float) -> None:
             if hasattr(block, name):
                 drop = DropPath(probability) if probability > 0 else nn.Identity()
                 setattr(block, name, drop.train(block.training))
+
+
+def drops_paths(module: nn.Module) -> bool:
+    """Return whether a module is a place for stochastic depth, of timm or of transformers."""
+    return type(module).__name__.endswith("DropPath")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.split import Split
+from dinodiet.backbones.trainable import parsed
 from dinodiet.config.ranges import Range, Seed
 from dinodiet.data.images import fetch
 from dinodiet.errors import UserError
@@ -65,18 +66,20 @@ def trunk_cache(
     """Return the cache of a method's `trunk` node; None: no views are to be kept. The arguments are `TrunkCache`'s.
 
     Raises:
-        UserError: noise without views, or nothing of the backbone is frozen (`trainable` is all).
+        UserError: noise without views, or no block is frozen whole before the first one that is trained (all, or a part
+            of every block).
     """
     if noise and not views:
         raise UserError(f"noise: {noise}; must be 0 where no views are cached")
     if views == 0:
         return None
-    if trainable == "all":
+    first = first_trained(backbone, trainable)
+    if first == 0 and not parsed(trainable).blocks:
         raise UserError(
-            f"views: {views}, but with trainable all nothing is frozen; choose trainable from: head_only, "
-            "last_<n>_blocks, or cache 0 views"
+            f"views: {views}, but with trainable {trainable} nothing is frozen before the first trained layer; choose "
+            "trainable from: head_only, last_<n>_blocks, or cache 0 views"
         )
-    split = Split(backbone, first_trained(backbone, trainable))
+    split = Split(backbone, first)
     return TrunkCache(split, augment, num_views=views, noise=noise, dtype=dtype, seed=seed)
 
 

@@ -18,7 +18,7 @@ from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup, Runtime
 class MethodBase(nn.Module):
     """A backbone, what is trained on top of it, and the loss of a batch.
 
-    `trainable` (all | head_only | last_<n>_blocks) says which parts of the backbone are trained. For the first
+    `trainable` says which parts of the backbone are trained, see `dinodiet.backbones.freeze`. For the first
     `warmup_fraction` of the steps the head is trained alone, and the backbone waits frozen: random gradients from a
     fresh head would ruin pretrained weights. Frozen parts stay in evaluation mode and out of autograd.
 

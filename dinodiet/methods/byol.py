@@ -23,7 +23,7 @@ class BYOL(MethodBase):
         backbone: the student's, trained in place.
         spec: facts about the data.
         views: two of each image, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the projector of student and teacher, from `in_dim`.
         predictor: of the student alone, from `in_dim` and `out_dim`, both the width of the projections.
         teacher: follows the student, from `backbone`, `head` and `spec`.

@@ -27,7 +27,7 @@ class DIET(OneViewMethod):
         backbone: the module to train.
         spec: facts about the data.
         views: the augmentation, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         targets: the class of each image, from `spec`.
         head: the logits of these classes, from `in_dim` and `num_classes`.
         loss: of logits and classes.

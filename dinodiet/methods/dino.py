@@ -35,7 +35,7 @@ class DINO(MethodBase):
         backbone: the student's, trained in place.
         spec: facts about the data.
         views: global and local crops, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the logits of prototypes, from `in_dim` and `spec`.
         loss: between the logits of student and teacher, from `out_dim` and `spec`.
         teacher: follows the student, from `backbone`, `head` and `spec`.

@@ -20,7 +20,7 @@ class JointEmbedding(MethodBase):
     Args:
         backbone: the module to train.
         views: of each image, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the projector, from `in_dim`.
 
     Raises:

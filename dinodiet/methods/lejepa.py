@@ -22,7 +22,7 @@ class LeJEPA(JointEmbedding):
         backbone: the module to train.
         spec: facts about the data.
         views: of each image, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the projector, from `in_dim`.
         loss: of the projections; None: with the published settings.
 

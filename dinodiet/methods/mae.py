@@ -27,7 +27,7 @@ class MAE(MethodBase):
         backbone: the encoder, a transformer that can leave patches out.
         spec: facts about the data.
         views: one of each image, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the decoder, from `in_dim`, `prefix`, `grid` and `pixels`.
         mask_ratio: the part of the patches that is hidden, rounded down.
 

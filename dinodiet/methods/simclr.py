@@ -24,7 +24,7 @@ class SimCLR(JointEmbedding):
         backbone: the module to train.
         spec: facts about the data.
         views: two of each image, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the projector, from `in_dim`.
         loss: of the projections; None: at temperature 0.5.
 

@@ -26,7 +26,7 @@ class Supervised(OneViewMethod):
         backbone: the module to train.
         spec: facts about the data.
         views: the augmentation, from `input`, the backbone's specification of its input.
-        trainable: all | head_only | last_<n>_blocks of the backbone.
+        trainable: what of the backbone is trained, see `dinodiet.backbones.freeze`.
         head: the logits of the labels, from `in_dim` and `spec`.
         loss: of logits and classes; None: cross-entropy without smoothing.
         mix: mixes the views of a batch; None: nothing is mixed.

@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones import TimmBackbone, set_trainable
+from dinodiet.backbones.freeze import first_trained
+from dinodiet.config.build import build as build_node
 from dinodiet.errors import UserError
+from dinodiet.types import Backbone
 from tests.backbones.toy import Toy
+from tests.contracts.choices import small_model
 
-from .small import SMALL, build_small
+from .small import DATA, SMALL, build_small
 
 # Parameters of the last two blocks and of what follows them, by the names that timm gives them.
 LAST_TWO = {
@@ -166,6 +170,57 @@ def test_the_choice_can_be_changed_and_leaves_the_mode_alone() -> None:
     assert not any(module.training for module in backbone.eval().modules())
 
 
+def test_blocks_that_are_trained_in_part_drop_paths() -> None:
+    backbone = build_small("vit_tiny", drop_path=0.9)
+    set_trainable(backbone, "attn_proj")
+    backbone.train()
+    x = images(backbone)
+    assert not torch.equal(backbone(x), backbone(x))
+    backbone.eval()
+    assert torch.equal(backbone(x), backbone(x))
+
+
+def test_batchnorm_keeps_its_statistics_with_bias_and_follows_the_images_with_norms() -> None:
+    for trainable, moves in (("bias", False), ("norms", True)):
+        backbone = build_small("resnet18")
+        set_trainable(backbone, trainable)
+        before = statistics(backbone)
+        backbone.train()(images(backbone))
+        same = [torch.equal(a, b) for a, b in zip(before, statistics(backbone), strict=True)]
+        assert same == [not moves] * len(same), trainable
+
+
+def test_the_first_trained_block_is_the_first_that_holds_something_trained() -> None:
+    backbone = build_small("mobilevit_xxs")  # attention in the last three of five stages
+    assert [first_trained(backbone, word) for word in ("attn_proj", "norms", "last_2_blocks", "head_only", "all")] == [
+        *(2, 0, 3, 5, 0)
+    ]
+
+
+def test_blocks_in_half_precision_hold_what_is_trained_in_full() -> None:
+    backbone: Any = build_node(small_model("aim") | {"dtype": "bf16"}, "model", Backbone)(spec=DATA)
+    set_trainable(backbone, "attn_proj")
+    types = {p.dtype for block in backbone.freezable_blocks() for part in block for p in part.parameters()}
+    assert types == {torch.float32}
+    backbone(torch.rand(2, 3, 42, 42)).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("model", "trainable", "has"),
+    [
+        ("resnet18", "attn_proj", "all, head_only, last_<n>_blocks, norms, bias"),
+        ("plain", "attn_proj", "all, head_only, last_<n>_blocks, norms, bias"),
+        ("bare", "norms", "all, head_only, bias"),
+    ],
+)
+def test_what_a_backbone_has_none_of_is_refused_with_what_it_has(model: str, trainable: str, has: str) -> None:
+    backbone: Any = {"plain": Plain, "bare": Bare}.get(model, lambda: build_small(model))()
+    with pytest.raises(UserError) as error:
+        set_trainable(backbone, trainable)
+    assert str(error.value) == f"trainable: '{trainable}', but this backbone has none; choose from: {has}"
+    assert all(p.requires_grad for p in backbone.parameters())
+
+
 @pytest.mark.parametrize(
     ("trainable", "message"),
     [
@@ -216,6 +271,14 @@ def test_a_backbone_without_blocks_says_so() -> None:
     backbone.freezable_blocks = list
     with pytest.raises(UserError, match=r"^trainable: .* no blocks"):
         set_trainable(backbone, "last_1_blocks")
+
+
+class Bare(Toy):
+    """One layer, no blocks."""
+
+    def __init__(self) -> None:
+        super().__init__(4, side=1)
+        self.layer = nn.Linear(3, 4)
 
 
 class Shared(Toy):

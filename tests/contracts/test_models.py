@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,12 +17,13 @@ from dinodiet.backbones.freeze import set_trainable
 from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.backbones.without_values import forward_on_meta
 from dinodiet.config.build import build
-from dinodiet.errors import NotReleased
+from dinodiet.errors import NotReleased, UserError
 from dinodiet.types import Backbone, DataSpec
 from tests.contracts.choices import names, node, small_model
 
 MODELS = names("model")
 FAMILIES = list({json.dumps(small_model(name), sort_keys=True): name for name in MODELS[::-1]}.values())[::-1]
+NORMS = ("LayerNorm", "LayerNorm2d", "BatchNorm2d", "BatchNormAct2d", "GlobalResponseNorm", "RmsNorm", "GroupNorm")
 SPEC = DataSpec("photos", num_images=10, num_labels=2)
 
 
@@ -85,6 +87,34 @@ def test_blocks_and_tail_are_disjoint_parts_that_exactly_are_trained(name: str) 
     assert {id(parameter) for parameter in backbone.parameters() if parameter.requires_grad} == expected
     backbone(images(backbone)).sum().backward()
     assert {id(parameter) for parameter in backbone.parameters() if parameter.grad is not None} == expected
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("trainable", ["attn_proj", "norms", "bias"])
+def test_exactly_the_named_layers_are_trained_or_the_model_says_what_it_has(name: str, trainable: str) -> None:
+    backbone = small(name)
+    expected = of_kind(backbone, trainable)
+    if not expected:
+        with pytest.raises(UserError, match=f"^trainable: '{trainable}', but this backbone has none; choose from: all"):
+            set_trainable(backbone, trainable)
+        return
+    set_trainable(backbone, trainable)
+    backbone.train()
+    assert {key for key, parameter in backbone.named_parameters() if parameter.requires_grad} == expected
+    backbone(images(backbone)).sum().backward()
+    assert {key for key, parameter in backbone.named_parameters() if parameter.grad is not None} == expected
+
+
+def of_kind(backbone: Any, trainable: str) -> set[str]:
+    """Return the names of parameters that a value of `trainable` means, by the names that their publishers chose."""
+    blocks = {id(part) for block in backbone.freezable_blocks() for root in block for part in root.modules()}
+    places = {key: backbone.get_submodule(key.rpartition(".")[0]) for key, _ in backbone.named_parameters()}
+    if trainable == "attn_proj":
+        pattern = re.compile(r"(attn|attention|mixer)\.(proj|o_proj)\.(weight|bias)$")
+        return {key for key, place in places.items() if id(place) in blocks and pattern.search(key)}
+    if trainable == "norms":
+        return {key for key, place in places.items() if type(place).__name__ in NORMS}
+    return {key for key in places if re.search(r"(\.|_)bias$", key)}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

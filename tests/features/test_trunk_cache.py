@@ -232,6 +232,8 @@ def test_the_size_is_told_and_must_fit(
     ("settings", "message"),
     [
         ({"trainable": "all"}, r"^views: 3, .* nothing is frozen"),
+        ({"trainable": "attn_proj"}, r"^views: 3, .* trainable attn_proj nothing is frozen"),
+        ({"trainable": "norms"}, r"^views: 3, .* trainable norms nothing is frozen"),
         ({"mix__mixup_alpha": 0.4}, r"^trunk: .* mixup mixes"),
         ({"mix__cutmix_alpha": 0.4}, r"^trunk: .* cutmix mixes"),
         ({"trunk__views": 0, "trunk__noise": 0.2}, r"^noise: 0.2; .* no views"),
