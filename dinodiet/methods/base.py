@@ -53,6 +53,11 @@ class MethodBase(nn.Module):
         """Return the shorter side at which large JPEG files may be decoded for training; None: in full."""
         return None
 
+    @property
+    def compares_images(self) -> bool:
+        """Return whether the loss of an image depends on the others of its batch, or of its part of one."""
+        return False
+
     def towers(self) -> list[nn.Module]:
         """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
         return [self.backbone]

@@ -105,6 +105,11 @@ class DINO(MethodBase):
         return self.teacher.backbone
 
     @property
+    def compares_images(self) -> bool:
+        """Return whether KoLeo spreads the images of a batch, or Sinkhorn-Knopp shares prototypes out among them."""
+        return self.koleo > 0 or self.loss.centring == "sinkhorn"
+
+    @property
     def draft_side(self) -> int | None:
         """Return that of the views."""
         return self.views.draft_side

@@ -46,6 +46,11 @@ class JointEmbedding(MethodBase):
         return projections.view(len(views), len(batch), -1)
 
     @property
+    def compares_images(self) -> bool:
+        """Return True: the other images are negatives, or a sample of the same distribution."""
+        return True
+
+    @property
     def draft_side(self) -> int | None:
         """Return that of the views."""
         return self.views.draft_side

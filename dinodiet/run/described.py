@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from dinodiet.config.settings import Settings
 from dinodiet.data.labelled import classes_without_images
 from dinodiet.io import machine
@@ -10,7 +12,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run import console
 from dinodiet.run.parts import Parts, trained_images
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import Data, Selection
+from dinodiet.types import Data, Selection, part_size
 
 MOST = 8  # classes without a label, by name
 
@@ -32,7 +34,7 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
             **({} if data.labelled is None else {"labels": _chosen_labels(data, data.labelled)}),
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
             or choices["method"],
-            "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {parts.loader.batch_size}"
+            "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {_batch(settings, parts)}"
             if parts.method.trains
             else "none: nothing is trained",
             "device": f"{machine.describe_device(parts.runtime.device)}, {settings.precision}",
@@ -40,6 +42,23 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
             "writes to": str(run_dir.path),
         },
     )
+
+
+def _batch(settings: Settings, parts: Parts) -> str:
+    """Return the images of a step, and what its parts are where gradients are accumulated, in words."""
+    size, part = parts.loader.batch_size, part_size(parts.loader.batch_size, settings.schedule.accumulate)
+    if part == size:
+        return str(size)
+    return f"{size} in parts of {part}{_seen_alone(parts.method)}"
+
+
+def _seen_alone(method: MethodBase) -> str:
+    """Return what a part of a batch is a batch of its own to, in words; empty: the same training in less memory."""
+    if method.compares_images:
+        return "; the loss compares the images of a part alone"
+    norms = [module for module in method.modules() if isinstance(module, _BatchNorm)]
+    trained = any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    return "; BatchNorm sees a part at a time" if trained else ""
 
 
 def _percent(part: int, whole: int) -> str:

@@ -18,7 +18,7 @@ from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.training.loop import batchnorm_told
-from dinodiet.types import Backbone, DataSpec
+from dinodiet.types import Backbone, DataSpec, part_size
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _state_per_parameter(settings: Settings) -> float:
 
 def micro_batch(settings: Settings, num_images: int) -> int:
     """Return how many images pass through a network at once in training."""
-    return -(-used_batch_size(settings.schedule.batch_size, num_images) // settings.schedule.accumulate)
+    return part_size(used_batch_size(settings.schedule.batch_size, num_images), settings.schedule.accumulate)
 
 
 def needs(

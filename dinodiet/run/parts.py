@@ -31,7 +31,7 @@ from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
-from dinodiet.types import Backbone, Clock, Data, Images, Method, ParamGroup, Runtime, Tracker, World
+from dinodiet.types import Backbone, Clock, Data, Images, Method, ParamGroup, Runtime, Tracker, World, part_size
 
 
 @dataclass
@@ -78,6 +78,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     decoded = decode_once(settings, data)
     scorer.data = decoded if scored is data else decode_once(settings, scored)
     loader = _loader(settings, decoded, method, drafts, runtime)
+    check_compared(method, loader.batch_size, settings.schedule.accumulate)
     clock = clock_of(settings, loader, trains=method.trains)
     check_scheduled(settings, clock)
     if settings.compile:
@@ -207,6 +208,21 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
         raise UserError("method.trainable: nothing is left to train")
     groups = groups or [ParamGroup("none").as_dict()]
     return optimisation, build_fused(build(schedule.optimizer, "schedule.optimizer"), groups)
+
+
+def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:
+    """Refuse parts of a batch in which a loss that compares images finds one alone.
+
+    Raises:
+        UserError: there is such a part.
+    """
+    size = part_size(batch_size, parts)
+    smallest = batch_size % size or size
+    if method.compares_images and smallest < 2:
+        raise UserError(
+            f"schedule.batch_size: steps of {batch_size} images have a part of 1 (schedule.accumulate={parts}), and "
+            "this loss compares the images of a part; choose parts of 2 images or more"
+        )
 
 
 def _scalar(value: Any, key: str) -> Scalar:

@@ -12,6 +12,7 @@ from dinodiet.types.data import (
     Rule,
     Selection,
     Statistics,
+    part_size,
 )
 from dinodiet.types.evaluation import (
     CopyTraining,
@@ -81,4 +82,5 @@ __all__ = [
     "World",
     "fits_labels",
     "of_train",
+    "part_size",
 ]

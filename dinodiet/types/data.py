@@ -168,7 +168,12 @@ class Batch:
 
     def split(self, parts: int) -> Iterator[Batch]:
         """Yield `parts` equal consecutive batches (gradient accumulation)."""
-        size = -(-len(self) // parts)
+        size = part_size(len(self), parts)
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield Batch(self.images[rows], None if self.label is None else self.label[rows], self.index[rows])
+
+
+def part_size(batch_size: int, parts: int) -> int:
+    """Return how many images each of the parts of a batch has; what is left over makes a smaller last one."""
+    return -(-batch_size // parts)

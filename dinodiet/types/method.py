@@ -76,6 +76,11 @@ class Method(Protocol):
         """Return the shorter side at which large JPEG files may be decoded for training; None: in full."""
         ...
 
+    @property
+    def compares_images(self) -> bool:
+        """Return whether the loss of an image depends on the others of its batch, or of its part of one."""
+        ...
+
     def towers(self) -> list[nn.Module]:
         """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from tests.contracts.choices import names, settings
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
 HALF = 2  # steps before a stop, and after it
+NARROW = dict.fromkeys(("mae", "mae_scratch"), ("method.head.width=64", "method.head.heads=4"))  # for speed alone
 
 
 class Stop(Exception):  # noqa: N818
@@ -32,7 +34,8 @@ def method(request: pytest.FixtureRequest) -> str:
 
 
 def parts_of(folder: Path, method: str, *overrides: str) -> Parts:
-    return build_parts(settings(folder, f"method={method}", "model.drop_path=0.2", *overrides))
+    words = (*NARROW.get(method, ()), *overrides)
+    return build_parts(settings(folder, f"method={method}", "model.drop_path=0.2", *words))
 
 
 def middle(parts: Parts) -> tuple[Batch, Clock]:
@@ -46,10 +49,12 @@ def prepare(parts: Parts) -> None:
     parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
 
 
-def trained(parts: Parts, until: int) -> None:
-    """Train from the state's step to step `until`."""
+def trained(parts: Parts, until: int) -> list[float]:
+    """Train from the state's step to step `until`; return the losses."""
+    losses = []
 
     def on_step(clock: Clock, logs: dict[str, Tensor]) -> None:
+        losses.append(logs["loss"].item())
         parts.state.clock = clock
         if clock.step == until:
             raise Stop
@@ -68,6 +73,7 @@ def trained(parts: Parts, until: int) -> None:
             parts.runtime.world,
             on_step=on_step,
         )
+    return losses
 
 
 def tensors(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -156,6 +162,17 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
     assert second.state.clock.step == HALF
     trained(second, 2 * HALF)
     assert differences(second.state.content(), whole.state.content()) == []
+
+
+def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit(method: str, tmp_path: Path) -> None:
+    one, other, full = (parts_of(tmp_path, method, f"precision={word}") for word in ("bf16", "bf16", "fp32"))
+    losses, wide = trained(one, HALF), trained(full, HALF)
+    assert np.isfinite(losses).all()
+    assert losses != wide
+    np.testing.assert_allclose(losses, wide, rtol=0.1)
+    assert trained(other, HALF) == losses
+    assert differences(one.state.content(), other.state.content()) == []
+    assert all(value.isfinite().all() for value in one.method.state_dict().values())
 
 
 @pytest.mark.parametrize("method", EVERY)

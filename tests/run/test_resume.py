@@ -29,6 +29,20 @@ DINO = (
     "schedule.epochs=30",
     "log_every=1",
 )
+# What these share: a projector or decoder, random views or masks, a head-only phase.
+SELF_SUPERVISED = (*TINY, "schedule.batch_size=16", "schedule.epochs=30", "log_every=1", "model.drop_path=0.1")
+SMALL_PROJECTOR = ("method.head.hidden_dims=[32]", "method.head.out_dim=16")
+OTHERS = {
+    "simclr": ("method=simclr", *SMALL_PROJECTOR),
+    "byol": ("method=byol", *SMALL_PROJECTOR, "method.predictor.hidden_dims=[32]"),
+    "lejepa": ("method=lejepa", *SMALL_PROJECTOR, "method.views.crops=2+2x16", "method.loss.sigreg.directions=32"),
+    "mae": ("method=mae", "method.head.width=32", "method.head.depth=1", "method.head.heads=2"),
+}
+KILLED = {
+    "diet": (LONG_DIET, 20),
+    "dino": (DINO, 3),
+    **{name: ((*SELF_SUPERVISED, *words), 3) for name, words in OTHERS.items()},
+}
 EVERY_STEP = "checkpoint_minutes=0"
 
 
@@ -54,7 +68,7 @@ def step_of(tmp_path: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(("overrides", "kills"), [(LONG_DIET, 20), (DINO, 3)], ids=["diet", "dino"])
+@pytest.mark.parametrize(("overrides", "kills"), KILLED.values(), ids=KILLED)
 def test_killed_at_random_moments(tmp_path: Path, overrides: tuple[str, ...], kills: int) -> None:
     expected = whole(tmp_path / "undisturbed", *overrides)
     steps, killed = results_in(tmp_path / "undisturbed")["steps"], tmp_path / "killed"
