@@ -53,6 +53,7 @@ class Plain:
 
     num_global = 1
     draft_side: int | None = None
+    fixed = True
 
     def __init__(self, input: InputSpec) -> None:
         self.sides = [input.size]
@@ -67,6 +68,7 @@ class FixedViews:
 
     num_global = 2
     draft_side: int | None = None
+    fixed = True
 
     def __init__(self, input: InputSpec, batch: int = 4, local: int = 2) -> None:
         generator = torch.Generator().manual_seed(0)

@@ -59,7 +59,7 @@ def fault(words: Sequence[str], loader: Any, compose: Callable[[list[str]], Dict
     try:
         composed = compose([str(override.input_line) for override in groups])
     except Exception:  # else a file is to blame
-        return one_word.without_evaluator(groups)
+        return one_word.without_place(groups)
     for override in parsed:
         if override in groups or override.is_sweep_override():
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, REFERENCE_DATASET
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, REFERENCE_DATASET, TEACHER_MODEL
 from dinodiet.config.settings import Settings, read_settings, settings_of
 from dinodiet.config.trust import check_trusted
 from dinodiet.errors import UserError
@@ -91,9 +91,10 @@ def _take(word: str, given: Settings, plain: dict[str, Any], choices: dict[str, 
     if key in ("dataset", EVALUATION_DATASET):
         plain["eval"]["dataset"] = given.dataset if key == "dataset" else given.evaluation.dataset
         choices[EVALUATION_DATASET] = given.choices[key]
-    elif key == REFERENCE_DATASET:
+    elif key in (REFERENCE_DATASET, TEACHER_MODEL):
         place = key.partition("@")[2]
         _set(plain, place, _get(given.plain, place))
+        choices |= {key: given.choices[key]} if key in given.choices else {}
     elif key in CHOICES:
         plain[key] = dict(given.plain[key])
         choices |= {key: given.choices[key]} if key in given.choices else {}  # of a list of files Hydra keeps none

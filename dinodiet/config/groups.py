@@ -11,6 +11,8 @@ COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export"
 
 EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
 REFERENCE_DATASET = "dataset@eval.reference.dataset"  # and of images that an evaluator compares with
+TEACHER = "method.teacher.model"  # the group `model` once more: the network that a method's student learns from
+TEACHER_MODEL = f"model@{TEACHER}"
 
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (

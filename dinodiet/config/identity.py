@@ -24,6 +24,7 @@ from dinodiet.config.parent import by_content
 from dinodiet.config.precheck import constant_of, signature_of
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
+from dinodiet.config.teacher import teacher_of, with_teacher
 
 DIGITS = 8  # of a digest, in hexadecimal
 
@@ -32,6 +33,8 @@ def training_identity(settings: Settings) -> dict[str, Any]:
     """Return what changes the trained weights, as plain values in one form."""
     parts = {group: settings.plain[group] for group in ("model", "dataset", "method", "schedule")}
     parts["model"] = by_content(parts["model"])
+    if (teacher := teacher_of(parts["method"])) is not None:
+        parts["method"] = with_teacher(parts["method"], by_content(teacher))
     if not trains(settings):
         parts["schedule"] = {}
     identity = {group: canonical(_relative(node, settings.data_dir)) for group, node in parts.items()}

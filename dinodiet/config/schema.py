@@ -11,7 +11,9 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, TEACHER, TEACHER_MODEL
+from dinodiet.config.places import CONF
+from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
 
 LONGEST = 255  # bytes of a folder's name
@@ -109,7 +111,8 @@ def check_relations(plain: dict[str, Any]) -> None:
         raise UserError(f"export: {plain['export']}, but mode={plain['mode']} writes no weights; add mode=export")
     _check_name(plain["name"])
     _check_paths(plain)
-    _check_size(plain["model"])
+    _check_size(plain["model"], "model")
+    _check_teacher(plain["method"])
     _check_labels(plain["eval"])
 
 
@@ -118,16 +121,30 @@ def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
 
     Hydra says None of these; as text where choices were passed on.
     """
-    chosen = {group: str(choices.get(group) or None) for group in (*CHOICES, EVALUATION_DATASET)}
+    chosen = {group: str(choices.get(group) or None) for group in (*CHOICES, EVALUATION_DATASET, TEACHER_MODEL)}
     return {group: choice for group, choice in chosen.items() if choice != "None"}
 
 
-def _check_size(model: dict[str, Any]) -> None:
+def _check_teacher(method: dict[str, Any]) -> None:
+    """Refuse a teacher that is not named, of a size that there is not, or without weights."""
+    part = method.get("teacher")
+    if not isinstance(part, dict) or "model" not in part:
+        return
+    teacher = teacher_of(method)
+    if teacher is None:
+        models = ", ".join(sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml")))
+        raise UserError(f"{TEACHER}: no teacher is named; choose from: {models}")
+    _check_size(teacher, TEACHER)
+    if teacher.get("weights", "") in ("none", None):
+        raise UserError(f"{TEACHER}.weights: {teacher['weights']}; give a file, folder, run, or hub")
+
+
+def _check_size(model: dict[str, Any], key: str) -> None:
     """Refuse a size that a family of models does not have."""
     names = model.get("names")
     if isinstance(names, dict) and "size" in model and str(model["size"]) not in names:
         released = ", ".join(size for size, name in names.items() if name is not None)
-        raise UserError(f"model.size: {str(model['size'])!r}; choose from: {released}")
+        raise UserError(f"{key}.size: {str(model['size'])!r}; choose from: {released}")
 
 
 def _check_name(name: str) -> None:

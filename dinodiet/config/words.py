@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, EnumNode, ListConfig, OmegaConf
 
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, LAUNCHER, REFERENCE_DATASET, SWEEPER, SWEEPS
+from dinodiet.config.groups import (
+    CHOICES,
+    EVALUATION_DATASET,
+    LAUNCHER,
+    REFERENCE_DATASET,
+    SWEEPER,
+    SWEEPS,
+    TEACHER,
+    TEACHER_MODEL,
+)
 from dinodiet.config.precheck import hints_of
 from dinodiet.config.settings import hints_below
 from dinodiet.config.signature import MOST_SHOWN, describe, shown
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
 
 SEVERAL = ("eval",)  # groups of which a run takes any number of choices
 NEEDED = "one choice is needed"
+PLACED = (EVALUATION_DATASET, REFERENCE_DATASET, TEACHER_MODEL)  # groups that have an @: where the choice goes
 OPTIONAL = ("eval", "tuned", SWEEPS, EVALUATION_DATASET, REFERENCE_DATASET)  # groups of which a run may take none
 
 
@@ -31,6 +41,16 @@ def quoted(word: str) -> str:
     key, _, value = word.partition("=")
     plain = not value.isascii() and value == value.strip() and not set(value) & set(",'\"\\{}[]()$")
     return f'{key}="{value}"' if plain and re.fullmatch(r"\+{0,2}[\w@./]+", key) else word
+
+
+def as_choice(word: str) -> str:
+    """Return a word that names a teacher as Hydra takes it.
+
+    `method.teacher.model=dinov2` would make the node the text dinov2; what composes the file `conf/model/dinov2.yaml`
+    in its place is a choice of the group, `model@method.teacher.model=dinov2`.
+    """
+    key, equals, value = word.partition("=")
+    return f"{TEACHER_MODEL}={value}" if key == TEACHER and equals and not value.startswith("{") else word
 
 
 def parse(words: Sequence[str], loader: Any) -> tuple[list[Override], str | None]:
@@ -73,6 +93,8 @@ def check_chosen(choices: Mapping[str, Any], words: Sequence[str], loader: Any) 
     for group in CHOICES:
         if group not in OPTIONAL and choices.get(group) in (None, "None"):
             raise UserError(f"{group}: {NEEDED}; {_choices(group, loader)}")
+    if TEACHER_MODEL in choices and choices[TEACHER_MODEL] in (None, "None"):
+        raise UserError(f"{TEACHER}: no teacher is named; {_choices('model', loader)}")
     for word in words:
         if (group := word.partition("=")[0].removeprefix("+")) in CHOICES and word.startswith("+"):
             raise UserError(f"{group}: leave out the +: a run has one already")
@@ -114,6 +136,7 @@ def _offered(group: str, loader: Any) -> set[str]:
 def choice_fault(override: Override, loader: Any) -> str | None:
     """Return what is wrong with the choice of a file; None where nothing is."""
     group = override.key_or_group if override.package is None else f"{override.key_or_group}@{override.package}"
+    group = TEACHER if group == TEACHER_MODEL else group
     own = group == SWEEPER  # Hydra's others know nothing of dinodiet's launchers
     known = _offered(group, loader) if own else loader.get_group_options(override.key_or_group)
     wrong = _choice_fault(override, group, known)
@@ -124,8 +147,8 @@ def _choice_fault(override: Override, group: str, known: Collection[str]) -> str
     value = override.value()
     if override.is_force_add():
         return "leave out the ++"
-    if override.package is not None and group not in (EVALUATION_DATASET, REFERENCE_DATASET):
-        return f"no such group; only {EVALUATION_DATASET} and {REFERENCE_DATASET} have an @"
+    if override.package is not None and group not in (*PLACED, TEACHER):
+        return f"no such group; only {', '.join(PLACED)} have an @"
     if override.is_delete():
         return None if group in OPTIONAL else NEEDED
     if value is None:
@@ -139,12 +162,16 @@ def _choice_fault(override: Override, group: str, known: Collection[str]) -> str
     return "leave out the +, a run has one already" if override.is_add() and group in there else None
 
 
-def without_evaluator(chosen: Sequence[Override]) -> str | None:
-    """Return that reference images are named, and no evaluator that compares with them; None where that is not so."""
-    named = any(f"{one.key_or_group}@{one.package}" == REFERENCE_DATASET for one in chosen)
+def without_place(chosen: Sequence[Override]) -> str | None:
+    """Return that a choice is for a part that the run has not; None where that is not so.
+
+    Reference images need the evaluator that compares with them, a teacher a method that learns from one.
+    """
+    named = {f"{one.key_or_group}@{one.package}" for one in chosen}
     asked = any(one.key_or_group == "eval" and "reference" in str(one.value()) for one in chosen)
-    alone = named and not asked
-    return f"{REFERENCE_DATASET}: no evaluator takes it; add one: eval=[knn,reference]" if alone else None
+    if REFERENCE_DATASET in named and not asked:
+        return f"{REFERENCE_DATASET}: no evaluator takes it; add one: eval=[knn,reference]"
+    return f"{TEACHER}: the method takes none; choose one that does: method=distill" if TEACHER_MODEL in named else None
 
 
 def value_fault(override: Override, config: DictConfig, error: BaseException) -> str:

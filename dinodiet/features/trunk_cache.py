@@ -134,6 +134,11 @@ class TrunkCache:
             for path in paths
         ]
 
+    @property
+    def ready(self) -> bool:
+        """Return whether `prepare` was called."""
+        return bool(self._files)
+
     def draw(self, index: Tensor, clock: Clock) -> tuple[Tensor, ...]:
         """Return the trunk's output for the images at `index`, int64 (B,), in the epoch's view of them.
 

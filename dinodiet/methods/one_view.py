@@ -63,9 +63,13 @@ class OneViewMethod(MethodBase):
             hidden = self.trunk.draw(batch.index, clock)
             with self.phase(clock):
                 return Mixed(hidden[0], batch.index, 1.0), self.trunk.rest(hidden)
-        (images,) = self.views(batch.images, clock.generator("views"))
-        mixed = self.mix(images, clock.generator("mix"))
+        mixed = self.mixed_view(batch, clock)
         return mixed, self.embed(mixed.images, clock)
+
+    def mixed_view(self, batch: Batch, clock: Clock) -> Mixed:
+        """Return a view of each image of a batch, mixed."""
+        (images,) = self.views(batch.images, clock.generator("views"))
+        return self.mix(images, clock.generator("mix"))
 
     @property
     def reads_images(self) -> bool:

@@ -180,6 +180,7 @@ class _Views:
     num_global: int
     sides: list[int] = field(default_factory=list)
     draft_side: int | None = None
+    fixed: bool = False
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         return [torch.empty(len(images), *shape) for shape in self.shapes]

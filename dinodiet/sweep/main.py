@@ -25,7 +25,7 @@ from dinodiet.config.groups import LAUNCHER, SWEEPS
 from dinodiet.config.places import CONF, own_folders, program
 from dinodiet.config.schema import LONGEST, RunConfig
 from dinodiet.config.tuned import with_tuned
-from dinodiet.config.words import check_chosen, check_one, quoted
+from dinodiet.config.words import as_choice, check_chosen, check_one, quoted
 from dinodiet.errors import MachineLimit, UserError, printable
 from dinodiet.io.command import discard_output
 from dinodiet.io.leaving import leave_quietly
@@ -159,7 +159,7 @@ def tell(error: Exception, words: list[str] | None, show_tracebacks: bool) -> in
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """Return what Hydra itself is to see of the command line, and what is only for the cells of a grid."""
-    words = [quoted(word) for word in words]
+    words = [as_choice(quoted(word)) for word in words]
     options = [word for word in words if word in ("-m", "--multirun")]
     rest = [word for word in words if word not in options]
     if not options or {"--cfg", "-c", "--info", "-i"} & set(words):

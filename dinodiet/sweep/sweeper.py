@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from dinodiet.config.build import build
 from dinodiet.config.groups import LAUNCHER
-from dinodiet.config.words import parse
+from dinodiet.config.words import as_choice, parse
 from dinodiet.errors import UserError, one_line
 from dinodiet.store.states import CellState
 from dinodiet.sweep.ahead import AHEAD
@@ -81,7 +81,7 @@ class GridSweeper(Sweeper):
         named = {override.get_key_element().lstrip("+~") for override in given}
         if not isinstance(self.params, (dict, DictConfig)):
             raise UserError(f"hydra.sweeper.params: {self.params!r}; must be keys with values: {{key: value}}")
-        filed = self._parsed([f"{key}={value}" for key, value in self.params.items()])
+        filed = self._parsed([as_choice(f"{key}={value}") for key, value in self.params.items()])
         filed = [override for override in filed if override.get_key_element().lstrip("+~") not in named]
         axes = [list(_values(override)) for override in [*filed, *given]]
         return [list(cell) for cell in itertools.product(*axes)]

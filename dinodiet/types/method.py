@@ -18,12 +18,13 @@ class Views(Protocol):
     Returns float32 (B, 3, s, s) tensors in 0..1, global views first; a function of the images and the generator.
     `sides` are the pixels of the views' sides: a backbone is asked whether it takes them before anything runs.
     `draft_side` is the shorter side at which large JPEG files may be decoded for them; None: in full. `repr` tells all
-    settings: what is computed from views is kept on disk under it.
+    settings: what is computed from views is kept on disk under it. `fixed`: the views of an image are always the same.
     """
 
     num_global: int
     sides: list[int]
     draft_side: int | None
+    fixed: bool
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the views of `Batch.images`."""

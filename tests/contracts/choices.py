@@ -58,6 +58,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "phikon": {"image_size": 32, "configs": {"v1": {"model_type": "vit", **_DINOV2, "intermediate_size": 96}}},
     "webssl_dino": {"image_size": 28, "configs": {"300m": {"model_type": "dinov2", **_DINOV2}}},
 }
+# Words that say who teaches, in runs of methods that have a teacher of their own: a small one, whose weights are here.
+SMALL_TEACHER = ("model@method.teacher.model=hf", f"method.teacher.model.name={REFERENCES / 'hf_tiny' / 'vit'}")
 
 
 def names(group: str) -> list[str]:
@@ -94,6 +96,11 @@ def _composed(base: tuple[str, ...], overrides: tuple[str, ...]) -> DictConfig:
 def configuration(*overrides: str, base: Sequence[str] = TINY) -> DictConfig:
     """Return the configuration of a run, a tiny one unless `base` says otherwise, to be changed freely."""
     return _composed(tuple(base), overrides).copy()
+
+
+def taught(method: str) -> tuple[str, ...]:
+    """Return the words that a run of a method needs besides its name."""
+    return SMALL_TEACHER if "model" in configuration(f"method={method}").method.get("teacher", {}) else ()
 
 
 def settings(folder: Path, *overrides: str, **choices: str) -> Settings:

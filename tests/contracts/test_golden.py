@@ -67,6 +67,7 @@ def test_the_source_tells_the_defaults_that_python_knows(target: str) -> None:
     assert {name: text(parameter.default) for name, parameter in signature[0].items()} == defaults_of(target)
 
 
+TEACHERS = {"distill": ("model@method.teacher.model=dinov2",)}  # of methods whose file names none
 BASE = {"model": "vit_tiny", "dataset": "digits", "method": "diet", "schedule": "diet"}
 
 
@@ -74,7 +75,8 @@ def plain(**choices: str) -> DictConfig:
     """Return the configuration of a run that chooses files, and changes nothing in them."""
     chosen = {**BASE, **choices} if "method" not in choices else {**BASE, **choices, "schedule": ""}
     words = [f"{group}={name}" for group, name in chosen.items() if name]
-    return configuration(base=(*words, "tuned=none", "eval=knn"))
+    taught = TEACHERS.get(chosen["method"], ())
+    return configuration(base=(*words, *taught, "tuned=none", "eval=knn"))
 
 
 def name_of(cfg: DictConfig, **choices: str) -> str:

@@ -16,7 +16,7 @@ from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.training.loop import fit, forward_backward
 from dinodiet.types import Batch, Clock
-from tests.contracts.choices import names, settings
+from tests.contracts.choices import names, settings, taught
 
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
@@ -34,7 +34,7 @@ def method(request: pytest.FixtureRequest) -> str:
 
 
 def parts_of(folder: Path, method: str, *overrides: str) -> Parts:
-    words = (*NARROW.get(method, ()), *overrides)
+    words = (*NARROW.get(method, ()), *taught(method), *overrides)
     return build_parts(settings(folder, f"method={method}", "model.drop_path=0.2", *words))
 
 
@@ -178,7 +178,7 @@ def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit
 @pytest.mark.parametrize("method", EVERY)
 def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinodiet.sweep.planning.estimate.needs", lambda *_: None)  # tests/run/test_activations.py
-    words = (f"method={method}", "schedule.epochs=2.5")
+    words = (f"method={method}", "schedule.epochs=2.5", *taught(method))
     planned = Estimator()(settings(tmp_path, *words))
     parts = build_parts(settings(tmp_path, *words))
     backbone = list(parts.method.towers()[0].parameters())

@@ -43,6 +43,7 @@ class RandAugmented:
     ) -> None:
         self.views, self.input, self.policy, self.erasing = views, input, rand_augment, erasing
         self.num_global, self.sides, self.draft_side = views.num_global, views.sides, views.draft_side
+        self.fixed = views.fixed and rand_augment is None and erasing == 0
         self._augment = None if rand_augment is None else _rand_augment(rand_augment, input)
         self._erase: Any = RandomErasing(erasing, mode="pixel", device="cpu")  # type: ignore[no-untyped-call]
 

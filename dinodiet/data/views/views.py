@@ -43,6 +43,7 @@ class SingleView:
     """
 
     num_global = 1
+    fixed: bool
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class SingleView:
         self.input, self.sides = replace(input, size=size), [size]
         self.recipe = replace(preset, **given, **recipe_fields(affine, colour, blur))
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
+        self.fixed = replace(self.recipe, resize_first=False, blur_sigma=Recipe.blur_sigma) == Recipe()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.input}, {self.recipe}, draft_side={self.draft_side})"
@@ -90,6 +92,8 @@ class MultiCrop:
     Raises:
         UserError: a malformed specification, a crop that the backbone cannot take, or a list of another length.
     """
+
+    fixed = False
 
     def __init__(
         self,

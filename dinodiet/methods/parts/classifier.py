@@ -24,6 +24,7 @@ class Classifier(nn.Module):
         in_dim: width of the embeddings.
         spec: facts about the data: the number of labels.
         hidden_dim: None, or the width of the hidden layer.
+        input_scale: what the embeddings are multiplied by before all else.
         norm: of the embeddings: none, a layer norm, or a batch norm without affine parameters.
         init_std: the deviation of the first weights of the last layer, whose biases are 0 then; None: torch's.
         lr_scale: the learning rate of the classifier over the backbone's.
@@ -40,8 +41,10 @@ class Classifier(nn.Module):
         init_std: Positive[float | None] = None,
         lr_scale: Annotated[float, Range(0, 1000)] = 1.0,
         warmup_fraction: Fraction[float] = 0.0,
+        input_scale: Positive[float] = 1.0,
     ) -> None:
         super().__init__()
+        self.input_scale = input_scale
         self.lr_scale, self.warmup_fraction = lr_scale, warmup_fraction
         hidden = [] if hidden_dim is None else [nn.Linear(in_dim, hidden_dim), nn.ReLU()]
         self.norm = _NORMS[norm](in_dim)
@@ -59,7 +62,7 @@ class Classifier(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return the logits (B, labels)."""
-        logits: Tensor = self.layers(self.norm(embeddings))
+        logits: Tensor = self.layers(self.norm(embeddings if self.input_scale == 1 else embeddings * self.input_scale))
         return logits
 
 

@@ -72,6 +72,7 @@ class Fixed:
     num_global: int = setting.NUM_GLOBAL
     sides: list[int] = dataclasses.field(default_factory=list)
     draft_side: int | None = None
+    fixed = False
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         return self.views
