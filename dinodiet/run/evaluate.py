@@ -20,21 +20,26 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run import checkpoint, console
 from dinodiet.run.backbone import build_backbone, input_of, rebuilding, rebuilt_for
 from dinodiet.run.fits import check_scoring_fits
+from dinodiet.run.guarded import Guarded
 from dinodiet.run.parts import build_scorer, decode_once, open_data, open_scored, runtime_of
 from dinodiet.run.scoring import Scoring, missing_scores
+from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.trained import directory_of, place_of, read_stored
 from dinodiet.run.weights import Stored, read_encoder, read_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import budget_rows, read_results, write_results
-from dinodiet.types import Method, Statistics
+from dinodiet.types import Method, Statistics, Tracker
 
 
 def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
     """Score the initial and the final encoder of a finished run where scores are missing; return its results.
 
+    A tracker continues its record of the run with them.
+
     Raises:
-        UserError: the weights or the data are missing or do not fit.
+        UserError: the weights or the data are missing or do not fit, or the settings of the tracker are refused.
     """
+    tracker = Guarded(build(settings.tracker, "tracker", Tracker))
     print(f"{run_dir.path.name} is trained already: scoring what is missing", flush=True)
     encoder = read_encoder(run_dir.encoder)
     initial = bool(missing_scores(settings, run_dir, "initial"))
@@ -46,7 +51,11 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
         _score_classifier(scoring, backbone)
     else:
         scoring.repeat("final", of="initial")
-    return _rewritten(settings, run_dir)
+    results = _rewritten(settings, run_dir)
+    tracker.start(run_dir.path.name, results["config"], run_dir.path)
+    show_artefacts(tracker, run_dir)
+    tracker.finish(final_scores(results))
+    return results
 
 
 def evaluate(settings: Settings) -> dict[str, Any]:

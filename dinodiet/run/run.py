@@ -35,8 +35,7 @@ from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation
-from dinodiet.run.tracked_budgets import budget_means, write_budget_table
-from dinodiet.run.trackers import show_artefacts
+from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
@@ -102,8 +101,7 @@ def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any
     try:
         results = _train_and_score(settings, run_dir, status, parts, content)
         exit_code = 0
-        scores = {f"{phase}/{name}": v for phase in ("initial", "final") for name, v in results[phase].items()}
-        scores |= budget_means(results["budgets"])
+        scores = final_scores(results)
     finally:
         parts.tracker.finish(scores, exit_code)
     return results
@@ -151,8 +149,7 @@ def _train_and_score(
     else:
         scoring.repeat("final", of="initial")
     scoring.ensure_classifier("final", method, parts.data)
-    write_budget_table(run_dir)
-    show_artefacts(parts.tracker, run_dir.artefacts)
+    show_artefacts(parts.tracker, run_dir)
     write_weights(run_dir, method, settings.model, parts.backbone)
     cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dinodiet.run.tracked_budgets import budget_means, write_budget_table
 from dinodiet.run.wandb import Wandb, wandb_id
+from dinodiet.store.rundir import RunDir
 from dinodiet.types import Tracker
 
-__all__ = ["NoTracker", "Wandb", "show_artefacts", "wandb_id"]
+__all__ = ["NoTracker", "Wandb", "final_scores", "show_artefacts", "wandb_id"]
 
 FIGURES, TABLES = (".png", ".jpg", ".jpeg"), (".csv",)
 
@@ -32,8 +35,19 @@ class NoTracker:
         """Do nothing."""
 
 
-def show_artefacts(tracker: Tracker, folder: Path) -> None:
-    """Show what evaluators wrote into a folder: each figure and table, named by its path without the suffix."""
+def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a tracker keeps of results.json: scores by `final/knn/accuracy`, on budgets the mean over draws."""
+    scores = {f"{phase}/{name}": value for phase in ("initial", "final") for name, value in results[phase].items()}
+    return scores | budget_means(results["budgets"])
+
+
+def show_artefacts(tracker: Tracker, run_dir: RunDir) -> None:
+    """Show what evaluators wrote beside the scores, and all scores on budgets of labels.
+
+    A figure or table is named by its path among the artefacts, without the suffix.
+    """
+    write_budget_table(run_dir)
+    folder = run_dir.artefacts
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if path.suffix.lower() in FIGURES:

@@ -47,6 +47,18 @@ def test_trackers_hear_of_every_budget(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(table) == 2 * 2 * 2 * len(rows[0]["test"])
 
 
+def test_trackers_hear_of_budgets_that_are_added_to_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heard, "summary", {})
+    monkeypatch.setattr(Heard, "tables", {})
+    run(composed(tmp_path, "schedule.epochs=1", "eval.knn.k=1"))
+    results = run(composed(tmp_path, *BUDGETS, f"tracker._target_={__name__}.Heard"))
+    assert Heard.summary.keys() >= {"final/labels_per_class=2/knn/accuracy", "initial/labels_per_class=1/knn/accuracy"}
+    assert Heard.summary["final/knn/accuracy"] == results["final"]["knn/accuracy"]
+    assert Heard.tables["labels"].count("\n") == 1 + sum(len(row["test"]) for row in results["budgets"])
+
+
 def test_names_tell_kind_and_rule_and_a_missing_draw_leaves_its_mean_missing() -> None:
     def row(value: float | None, **budget: Any) -> dict[str, Any]:
         return {"phase": "final", "seed": 0, "test": {"knn/accuracy": value}, **budget}

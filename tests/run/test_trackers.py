@@ -40,6 +40,16 @@ def test_a_real_offline_run_keeps_metrics_configuration_and_scores(tmp_path: Pat
         assert word in records, word
 
 
+def test_a_score_that_is_added_to_a_finished_run_reaches_its_offline_record(tmp_path: Path) -> None:
+    arguments = [*TINY, "schedule.epochs=1", "tracker=wandb", "tracker.mode=offline"]
+    assert launch(tmp_path, *arguments).returncode == 0
+    done = launch(tmp_path, *arguments, "eval=[knn,kmeans]")
+    assert done.returncode == 0, done.stderr
+    records = read_back(tmp_path / "default" / results_in(tmp_path)["run_id"])  # of the one record that is there
+    for word in ("diet_loss", "final/knn/accuracy", "final/kmeans/ari"):
+        assert word in records, word
+
+
 def test_without_an_account_the_record_is_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
@@ -139,7 +149,7 @@ def test_figures_and_tables_of_evaluators_are_shown(tmp_path: Path) -> None:
     (drawn / "notes.txt").write_text("not shown")
     tracker = Wandb(mode="offline")
     tracker.start("run-1", {"name": "study"}, tmp_path)
-    show_artefacts(tracker, drawn)
+    show_artefacts(tracker, RunDir(tmp_path))
     tracker.finish({LAST_RECORD: 1.0})
     kept = sorted(path.suffix for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*.*"))
     assert kept == [".json", ".png"]
