@@ -78,7 +78,7 @@ def label_curves_figure(data: pd.DataFrame, column: str, metric: str, plan: Layo
         ax.minorticks_off()
         ax.set(title=name, xlabel=AXES[column], ylabel=metric)
     _legend(figure, {_with_n(label, data["n"][labels == label]): color for label, color in colors.items()})
-    figure.suptitle("mean and 95 % t interval over seeds and draws", fontsize="small")
+    figure.suptitle("mean and its 95 % interval over runs and draws of labels", fontsize="small")
     return figure
 
 

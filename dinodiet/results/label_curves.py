@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,11 +10,12 @@ import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.results.budgets import on_budgets
+from dinodiet.results.interval_of_mean import interval_of_mean
 from dinodiet.results.runs import Run
 from dinodiet.results.table import Layout, as_text, ordered
 from dinodiet.results.tidy import is_refused, tidy
 
-LEVEL = 0.95
+WAYS = (["study", "run"], ["label_seed"])  # in which values vary
 ARMS = {"initial": "before", "final": "after"}
 TRAINING = ("method", "schedule", "tuned")  # columns of which the scores before the training know nothing
 
@@ -23,10 +23,11 @@ TRAINING = ("method", "schedule", "tuned")  # columns of which the scores before
 def label_curves(runs: Sequence[Run], column: str, metric: str, plan: Layout) -> pd.DataFrame:
     """Return a metric over the labels: the layout's keys as text, arm, labels, mean, sd, n, low, high.
 
-    A pair of run seed and draw is one value; low and high are the ends of Student's t interval of their mean, NaN for
-    one value. The arm `before` is one line for all methods, in which equal values of one draw, as of seeds that share a
-    frozen backbone, count once. `column` is labels_per_class, where all labels stand at the mean number of images of a
-    class, or label_fraction, where they stand at 1. Scores before that were not measured as those after are left out.
+    A pair of run and draw is one value; low and high are the ends of the interval of their mean over runs and draws
+    (`interval_of_mean`), NaN for one value. The arm `before` is one line for all methods, in which equal values of one
+    draw, as of seeds that share a frozen backbone, count once. `column` is labels_per_class, where all labels stand at
+    the mean number of images of a class, or label_fraction, where they stand at 1. Scores before that were not measured
+    as those after are left out.
 
     Raises:
         UserError: no run has scores on such budgets.
@@ -45,9 +46,9 @@ def label_curves(runs: Sequence[Run], column: str, metric: str, plan: Layout) ->
     for key in [key for key in keys if key.partition(".")[0] in TRAINING]:
         frame.loc[before, key] = ""
     once = frame[before].drop_duplicates([*keys, "labels", "label_seed", "value"])
-    groups = pd.concat([once, frame[~before]]).groupby([*keys, "arm", "labels"], sort=False)["value"]
-    found = groups.agg(mean="mean", sd="std", n="count").reset_index()
-    found["low"], found["high"] = _interval(found, -1), _interval(found, 1)
+    groups = pd.concat([once, frame[~before]]).groupby([*keys, "arm", "labels"], sort=False)
+    found = groups["value"].agg(mean="mean", sd="std", n="count").reset_index()
+    found[["low", "high"]] = [interval_of_mean(group, WAYS) for _, group in groups]
     lines = ordered(found[[*keys, "arm"]].drop_duplicates())
     sorted_rows: pd.DataFrame = lines.merge(found.sort_values("labels"), on=[*keys, "arm"])
     return sorted_rows
@@ -74,11 +75,3 @@ def _all_labels(runs: Sequence[Run], column: str) -> dict[tuple[Any, Any], float
         if amount is not None and images:
             found[run.record["study"], run.record["run"]] = float(str(of)) * float(str(amount)) / float(str(images))
     return found
-
-
-def _interval(frame: pd.DataFrame, sign: int) -> pd.Series[float]:
-    from scipy import stats  # noqa: PLC0415 - takes a second
-
-    counts = frame["n"].where(frame["n"] > 1, math.nan)
-    ends: pd.Series[float] = frame["mean"] + sign * stats.t.ppf((1 + LEVEL) / 2, counts - 1) * frame["sd"] / counts**0.5
-    return ends
