@@ -9,6 +9,13 @@ from torch import nn
 
 # A module with one of these layers attends: queries, keys and values in one, or queries apart.
 _QUERIES = ("qkv", "q_proj", "query", "q", "to_q")
+_PAIRS = (("q_proj", "v_proj"), ("query", "value"), ("q", "v"), ("to_q", "to_v"))
+# Their layer `qkv` has rows of queries, then of keys, then of values. Other modules may order them by head.
+_ORDERED = (
+    *("timm.layers.attention", "timm.models.beit", "timm.models.eva", "timm.models.swin_transformer"),
+    *("timm.models.swin_transformer_v2", "timm.models.vision_transformer"),
+    *("dinodiet.backbones.architectures.aim_layers", "dinodiet.backbones.architectures.mambavision_layers"),
+)
 _OUTPUTS = ("proj", "o_proj", "out_proj", "output_proj", "to_out")
 
 
@@ -18,6 +25,19 @@ class Attention:
 
     module: nn.Module
     output: nn.Module
+
+    def fused(self) -> nn.Linear | None:
+        """Return the layer that makes queries, keys and values in this order, in as many rows each; None: others do."""
+        qkv = layer(self.module, "qkv")
+        return qkv if isinstance(qkv, nn.Linear) and type(self.module).__module__ in _ORDERED else None
+
+    def apart(self) -> list[nn.Linear]:
+        """Return the layer of queries and that of values where each has its own; else nothing."""
+        for names in _PAIRS:
+            found = [part for name in names if isinstance(part := layer(self.module, name), nn.Linear)]
+            if len(found) == len(names):
+                return found
+        return []
 
 
 def attentions(blocks: Iterable[Iterable[nn.Module]]) -> list[Attention]:
@@ -48,6 +68,10 @@ def _beside(parent: nn.Module) -> nn.Module | None:
 
 
 def layer(module: nn.Module, name: str) -> nn.Module | None:
-    """Return a child of a module by its name; None where there is no such child, or it has no parameters."""
+    """Return a child of a module by its name; None where there is no such child, or it has no parameters.
+
+    Of one with an adapter it is the layer below that.
+    """
     child = module._modules.get(name)
+    child = child if child is None else child._modules.get("base_layer", child)
     return child if child is not None and any(True for _ in child.parameters()) else None

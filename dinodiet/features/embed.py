@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from dinodiet.backbones.adapters import merged, plain_modules, plain_name
 from dinodiet.backbones.modes import eval_mode
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
@@ -139,17 +140,20 @@ def _memory_format(encoder: nn.Module) -> torch.memory_format:
 def fingerprint(module: nn.Module, without: Iterable[nn.Module] = ()) -> str:
     """Return a hash of what a backbone computes: its classes, parameters, buffers, and the signature it describes.
 
-    Parts of it that play no role are named in `without`.
+    Parts of it that play no role are named in `without`. Adapters count as merged: before they are trained, a backbone
+    with adapters is the one without.
     """
     assert isinstance(module, Backbone)
     left_out = {part for root in without for part in root.modules()}
-    strange = {id(tensor) for part in left_out for tensor in (*part.parameters(), *part.buffers())}
+    ids = {id(tensor) for part in left_out for tensor in (*part.parameters(), *part.buffers())}
+    named = [*module.named_parameters(), *module.named_buffers()]
+    strange = {plain_name(name) for name, tensor in named if id(tensor) in ids}
     digest = hashlib.blake2b(module.description.signature.encode(), digest_size=16)
-    for name, part in module.named_modules():
+    for name, part in plain_modules(module).items():
         if part not in left_out:
             digest.update(f"\0{name} {type(part).__qualname__}".encode())
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if id(tensor) in strange:
+    for name, tensor in merged(dict(named)).items():
+        if name in strange:
             continue
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         flat = tensor.detach().cpu().contiguous().flatten()

@@ -74,7 +74,7 @@ def trunk_cache(
     if views == 0:
         return None
     first = first_trained(backbone, trainable)
-    if first == 0 and not parsed(trainable).blocks:
+    if trainable == "all" or (first == 0 and parsed(trainable).in_part):
         raise UserError(
             f"views: {views}, but with trainable {trainable} nothing is frozen before the first trained layer; choose "
             "trainable from: head_only, last_<n>_blocks, or cache 0 views"

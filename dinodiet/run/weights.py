@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dinodiet.backbones.adapters import merged
 from dinodiet.config.signature import Node, shown
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import atomic_file, parse_json
@@ -40,13 +41,14 @@ class Stored:
 def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Backbone) -> None:
     """Write the weights of a trained method, and of its evaluated encoder under the names of the backbone.
 
-    Of a method that trains nothing the encoder is all there is.
+    Adapters stand apart in the method's file, and are merged in the encoder's. Of a method that trains nothing the
+    encoder is all there is.
     """
     metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(backbone.input))}
     metadata |= rebuilds_of(backbone)
     if method.trains:
         _write(run_dir.weights, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
-    _write(run_dir.encoder, method.encoder.state_dict(), metadata)
+    _write(run_dir.encoder, merged(method.encoder.state_dict()), metadata)
 
 
 def rebuilds_of(backbone: Backbone) -> dict[str, str]:
@@ -56,13 +58,14 @@ def rebuilds_of(backbone: Backbone) -> dict[str, str]:
 
 
 def stored_in(content: Mapping[str, Any], path: Path, encoder: str) -> Stored:
-    """Return what a checkpoint, read from a path, holds of the module that has the dotted name `encoder`.
+    """Return what a checkpoint, read from a path, holds of the module that has the dotted name `encoder`, merged.
 
     Raises:
         UserError: what it says of its model is no text of settings.
     """
-    state = below(encoder, content["method"])
-    return Stored(state, content["model"], content["input"], _rebuilds_in(content, path))
+    return Stored(
+        merged(below(encoder, content["method"])), content["model"], content["input"], _rebuilds_in(content, path)
+    )
 
 
 def _rebuilds_in(kept: Mapping[str, Any], path: Path) -> Node:
@@ -121,7 +124,7 @@ def read_whole(path: Path) -> dict[str, Tensor]:
 
 
 def read_trained_tower(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of the backbone that gradients train, from the file of a whole method.
+    """Return the state dict of the backbone that gradients train, from the file of a whole method; merged.
 
     Raises:
         UserError: as `read_encoder`.
@@ -130,7 +133,7 @@ def read_trained_tower(path: Path) -> dict[str, Tensor]:
     tower = below(metadata.get("trained", ""), state)
     if not tower:
         raise UserError(f"tower: {path} does not say which of its parts is the trained backbone; take tower=evaluated")
-    return tower
+    return merged(tower)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

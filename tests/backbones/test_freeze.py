@@ -217,7 +217,8 @@ def test_what_a_backbone_has_none_of_is_refused_with_what_it_has(model: str, tra
     backbone: Any = {"plain": Plain, "bare": Bare}.get(model, lambda: build_small(model))()
     with pytest.raises(UserError) as error:
         set_trainable(backbone, trainable)
-    assert str(error.value) == f"trainable: '{trainable}', but this backbone has none; choose from: {has}"
+    what = "attention" if trainable == "attn_proj" else trainable
+    assert str(error.value) == f"trainable: '{trainable}', but this backbone has no {what}; choose from: {has}"
     assert all(p.requires_grad for p in backbone.parameters())
 
 

@@ -24,6 +24,9 @@ DIET = {
         *("method.trunk.views=2", "method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
         *("method.trunk.dtype=fp32", "method.trunk.noise=0.3"),
     ),
+    "adapters and the last block, head first, computed again": (
+        *("method.trainable=lora_2+last_1_block", "method.head.warmup_fraction=0.25", "grad_checkpointing=true"),
+    ),
 }
 SMALL_HEAD = ("method=dino", "method.head.hidden_dims=[32,32]", "method.head.out_dim=64", "schedule.batch_size=16")
 DINO = {
@@ -32,6 +35,7 @@ DINO = {
         *("method.head.use_bn=true", "method.head.norm_last_layer=false", "method.head.freeze_steps=6"),
         *("precision=bf16", "grad_checkpointing=true"),
     ),
+    "adapters, bf16": ("method.trainable=lora_2", "method.drop_path=0.2", "precision=bf16"),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
 OPTIONS = DIET | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}

@@ -14,11 +14,12 @@ def weight_decay_groups(named_parameters: Iterable[tuple[str, nn.Parameter]]) ->
 
     The rule of DINO (Caron et al. 2021): biases and one-dimensional parameters (norms) do not decay. Class tokens and
     position embeddings, which have more dimensions, do; the rates of a state space (A_log), whose publishers exempt
-    them (Gu & Dao 2023, arXiv:2312.00752), do not.
+    them (Gu & Dao 2023, arXiv:2312.00752), and the matrices of LoRA, whose product is what counts, do not.
     """
     decay, no_decay = ParamGroup("decay"), ParamGroup("no_decay", weight_decay_scale=0.0)
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            group = no_decay if name.endswith((".bias", "A_log")) or parameter.ndim == 1 else decay
+            exempt = name.endswith((".bias", "A_log")) or ".lora_" in name or parameter.ndim == 1
+            group = no_decay if exempt else decay
             group.params.append(parameter)
     return [group for group in (decay, no_decay) if group.params]
