@@ -22,6 +22,7 @@ from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.groups import BUDGET, COMMAND, EVALUATION_DATASET, PHASES
 from dinodiet.config.parent import by_content
 from dinodiet.config.precheck import constant_of, signature_of
+from dinodiet.config.schema import LATER
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
@@ -33,6 +34,7 @@ def training_identity(settings: Settings) -> dict[str, Any]:
     """Return what changes the trained weights, as plain values in one form."""
     parts = {group: settings.plain[group] for group in ("model", "dataset", "method", "schedule")}
     parts["model"] = by_content(parts["model"])
+    parts["schedule"] = {k: v for k, v in parts["schedule"].items() if not (k in LATER and v is None)}
     if (teacher := teacher_of(parts["method"])) is not None:
         parts["method"] = with_teacher(parts["method"], by_content(teacher))
     if not trains(settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
 
 LONGEST = 255  # bytes of a folder's name
+LATER = ("layer_decay", "head_lr")  # keys of a schedule that runs of older versions lack; null changes nothing
 Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Tower = Literal["evaluated", "trained"]
@@ -37,6 +38,8 @@ class ScheduleConfig:
     weight_decay: Any = 0.05
     clip_grad: float | None = None
     clip_mode: str = "global"  # global: the norm over all parameters | per_tensor: each parameter on its own
+    layer_decay: float | None = None  # factor of the backbone's lr from a block to the one before it; null: one rate
+    head_lr: Any = None  # of all that is not the backbone, a number or a schedule; null: lr
 
 
 @dataclass
@@ -96,7 +99,7 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{group}: {cfg[group]!r}; must be a choice of the group {group}")
         if group not in ("schedule", "eval") and "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
-    _known(cfg.schedule, ScheduleConfig, "schedule.")
+    _known(cfg.schedule, ScheduleConfig, "schedule.", LATER)
     _known(cfg.embed, EmbedConfig, "embed.")
 
 
@@ -174,13 +177,13 @@ def _check_paths(plain: dict[str, Any]) -> None:
             raise UserError(f"{key}: {plain[key]!r}; must be {wanted}")
 
 
-def _known(node: DictConfig, schema: type, prefix: str) -> None:
+def _known(node: DictConfig, schema: type, prefix: str, optional: Sequence[str] = ()) -> None:
     known = [entry.name for entry in fields(schema)]
     for key in map(str, node):
         if key not in known:
             raise UserError(f"{prefix}{key}: no such key; choose from: {', '.join(known)}")
     for key in known:
-        if key not in node:
+        if key not in node and key not in optional:
             raise UserError(f"{prefix}{key}: left out; a run needs it")
 
 

@@ -50,6 +50,8 @@ class Schedule:
     weight_decay: Rate[float | Node]
     clip_grad: Positive[float | None]
     clip_mode: Literal["global", "per_tensor"]
+    layer_decay: Share[float | None] = None
+    head_lr: Rate[float | Node | None] = None
 
 
 @dataclass(frozen=True)

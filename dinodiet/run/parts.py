@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build
-from dinodiet.config.settings import Settings
+from dinodiet.config.settings import Schedule, Settings
 from dinodiet.config.signature import Node
 from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.cache.place import kept_in
@@ -28,6 +28,7 @@ from dinodiet.run.guarded import Guarded
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
 from dinodiet.schedules import Scalar, scale_peak
+from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
@@ -192,18 +193,16 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
     A learning rate that is meant for another batch size is scaled by the number of images that a step really sees.
     """
     schedule = settings.schedule
-    lr = _scalar(schedule.lr, "schedule.lr")
-    if schedule.lr_reference_batch is not None:
-        lr = scale_peak(lr, used_batch_size(schedule.batch_size, num_images) / schedule.lr_reference_batch)
     optimisation = Optimisation(
-        lr=lr,
+        lr=_rate(schedule.lr, "schedule.lr", schedule, num_images),
         weight_decay=_scalar(schedule.weight_decay, "schedule.weight_decay"),
         clip_grad=schedule.clip_grad,
         clip_mode=schedule.clip_mode,
         accumulate=schedule.accumulate,
         precision=settings.precision,
+        head_lr=None if schedule.head_lr is None else _rate(schedule.head_lr, "schedule.head_lr", schedule, num_images),
     )
-    groups = [group.as_dict() for group in method.param_groups()]
+    groups = [group.as_dict() for group in _groups(schedule, method)]
     if not groups and method.trains:
         raise UserError("method.trainable: nothing is left to train")
     groups = groups or [ParamGroup("none").as_dict()]
@@ -223,6 +222,22 @@ def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:
             f"schedule.batch_size: steps of {batch_size} images have a part of 1 (schedule.accumulate={parts}), and "
             "this loss compares the images of a part; choose parts of 2 images or more"
         )
+
+
+def _groups(schedule: Schedule, method: MethodBase) -> list[ParamGroup]:
+    """Return the method's parameter groups, divided as the schedule's rates ask for."""
+    groups, backbone = method.param_groups(), method.towers()[0]
+    if schedule.layer_decay is not None:
+        groups = by_depth(groups, backbone, schedule.layer_decay)
+    return groups if schedule.head_lr is None else heads_apart(groups, backbone)
+
+
+def _rate(value: Any, key: str, schedule: Schedule, num_images: int) -> Scalar:
+    """Return a learning rate, scaled where it is meant for another batch size."""
+    lr = _scalar(value, key)
+    if schedule.lr_reference_batch is None:
+        return lr
+    return scale_peak(lr, used_batch_size(schedule.batch_size, num_images) / schedule.lr_reference_batch)
 
 
 def _scalar(value: Any, key: str) -> Scalar:

@@ -26,7 +26,7 @@ class NonFiniteLossError(UserError):
 
 @dataclass(frozen=True)
 class Optimisation:
-    """The settings of the loop that are not the method's own; see `conf/schedule`."""
+    """The settings of the loop that are not the method's own; see `conf/schedule`. `head_lr` None: as `lr`."""
 
     lr: Scalar
     weight_decay: Scalar
@@ -34,6 +34,7 @@ class Optimisation:
     clip_mode: ClipMode = "global"
     accumulate: int = 1
     precision: Precision = "fp32"
+    head_lr: Scalar | None = None
 
 
 def fit(
@@ -80,8 +81,9 @@ def fit(
 def set_rates(optimizer: Optimizer, settings: Optimisation, clock: Clock) -> None:
     """Set every group's lr and weight decay: the schedules' values times the group's factors."""
     lr, weight_decay = at(settings.lr, clock), at(settings.weight_decay, clock)
+    head_lr = lr if settings.head_lr is None else at(settings.head_lr, clock)
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
+        group["lr"] = (head_lr if group.get("head") else lr) * group["lr_scale"]
         group["weight_decay"] = weight_decay * group["weight_decay_scale"]
 
 

@@ -33,12 +33,16 @@ class Views(Protocol):
 
 @dataclass
 class ParamGroup:
-    """Parameters that share an optimiser setting: lr and weight decay are the schedules' values times these factors."""
+    """Parameters that share an optimiser setting: lr and weight decay are the schedules' values times these factors.
+
+    `head`: the rate is that of the heads, where the schedule has one for them.
+    """
 
     name: str
     params: list[nn.Parameter] = field(default_factory=list)
     lr_scale: float = 1.0
     weight_decay_scale: float = 1.0
+    head: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the group in the form that torch's optimisers take."""
@@ -47,6 +51,7 @@ class ParamGroup:
             "name": self.name,
             "lr_scale": self.lr_scale,
             "weight_decay_scale": self.weight_decay_scale,
+            **({"head": True} if self.head else {}),
         }
 
 
