@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -35,9 +36,14 @@ def is_due(clock: Clock, window: int) -> bool:
 
 def tell(clock: Clock, findings: Iterator[str]) -> None:
     """Print each finding as a warning, and the step that it was made at."""
+    step = f"at step {clock.step:,} of {clock.total_steps:,}"
+    warn(f"{step} {finding}" for finding in findings)
+
+
+def warn(findings: Iterable[str]) -> None:
+    """Print each finding as a warning, beside a progress bar."""
     for finding in findings:
-        step = f"at step {clock.step:,} of {clock.total_steps:,}"
-        tqdm.write(f"warning: {step} {finding}", file=sys.stderr)
+        tqdm.write(f"warning: {finding}", file=sys.stderr)
 
 
 def guesses(means: Mapping[str, float], guessing: Mapping[str, float]) -> Iterator[str]:
@@ -63,3 +69,27 @@ def overflows(scaler: torch.amp.GradScaler) -> Iterator[str]:
     if scaler.is_enabled() and (scale := scaler.get_scale()) < SMALLEST_SCALE:
         found = f"the loss scale of fp16 is {scale:.2g}: gradients overflow, and such steps change nothing"
         yield f"{found}; try precision=bf16, or a lower schedule.lr"
+
+
+def worsens(results: Mapping[str, Any]) -> Iterator[str]:
+    """Find the scores of a finished run whose initial value is better than the whole interval of the final one.
+
+    All of a run are one finding, told of the first; what was scored in another way before is not compared.
+    """
+    found = [name for name in results["final"] if _is_worse(results, name)]
+    if found:
+        name, others = found[0], f", and {len(found) - 1} more scores fell" if len(found) > 1 else ""
+        low, high = results["intervals"]["final"][name]
+        change = f"from {results['initial'][name]:.3f} to {results['final'][name]:.3f} ({low:.3f} to {high:.3f})"
+        yield (
+            f"{name} went {change}{others}: the training made embeddings worse; try views that suit the images "
+            "(method.views), a lower schedule.lr, or fewer blocks (method.trainable)"
+        )
+
+
+def _is_worse(results: Mapping[str, Any], name: str) -> bool:
+    before, ends = results["initial"].get(name), results.get("intervals", {}).get("final", {}).get(name)
+    if before is None or ends is None or name.rpartition("/")[0] in results.get("refused", {}):
+        return False
+    better: str = results.get("better", {}).get(name, "none")
+    return (better == "higher" and before > ends[1]) or (better == "lower" and before < ends[0])

@@ -24,7 +24,7 @@ from dinodiet.io import machine
 from dinodiet.io.files import write_json
 from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
-from dinodiet.run import checkpoint, console
+from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.backbone import rebuilding
 from dinodiet.run.described import describe
 from dinodiet.run.embed import embed_images
@@ -74,6 +74,7 @@ def run(settings: Settings) -> dict[str, Any]:
         with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
             results = _do(settings, run_dir, status)
         print(console.closing(results, run_dir.path), flush=True)
+        learning.warn(learning.worsens(results))
     return results
 
 

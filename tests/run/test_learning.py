@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from dinodiet.run.learning import EARLIEST, collapses, guesses, is_due, overflows, tell
+from dinodiet.run.learning import EARLIEST, collapses, guesses, is_due, overflows, tell, worsens
 from dinodiet.types import Clock
 from tests.running import CHOICES, composed, run
 
@@ -79,3 +80,53 @@ def test_projections_that_are_nearly_one_are_told() -> None:
     assert told.startswith("projection_spread is 0.050: all projections are nearly one")
     assert "method.teacher.momentum" in told
     assert list(collapses({"effective_rank": 20.0, "projection_spread": 0.9})) == []
+
+
+def finished(initial: float, final: float, better: str = "higher", **other: Any) -> dict[str, Any]:
+    """Return what a run with one score and an interval of 0.05 to both sides has as results."""
+    return {
+        "initial": {"knn/accuracy": initial},
+        "final": {"knn/accuracy": final},
+        "intervals": {"initial": {}, "final": {"knn/accuracy": [final - 0.05, final + 0.05]}},
+        "better": {"knn/accuracy": better},
+        "refused": {},
+        **other,
+    }
+
+
+def test_a_score_that_falls_out_of_its_interval_is_told() -> None:
+    (told,) = worsens(finished(0.809, 0.637))
+    assert told.startswith("knn/accuracy went from 0.809 to 0.637 (0.587 to 0.687): the training made embeddings worse")
+    assert "method.views" in told
+    assert [*worsens(finished(0.3, 0.4, "lower"))]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        finished(0.68, 0.637),
+        finished(0.5, 0.637),
+        finished(0.809, 0.637, "none"),
+        finished(0.6, 0.4, "lower"),
+        finished(0.809, 0.637, refused={"knn": "scored in another way before"}),
+        {**finished(0.809, 0.637), "initial": {}},
+    ],
+    ids=["within", "better", "no direction", "lower is better", "not compared", "no score before"],
+)
+def test_other_changes_of_scores_are_not(results: dict[str, Any]) -> None:
+    assert [*worsens(results)] == []
+
+
+def test_a_training_that_spoils_embeddings_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "schedule.lr=1.0",
+        "method.trainable=all",
+        "schedule.epochs=1",
+        "schedule.batch_size=64",
+        "dataset.limit=null",
+    )
+    run(composed(tmp_path, *words), CHOICES)
+    printed = capsys.readouterr().err
+    assert printed.count("warning: knn/accuracy went from ") == 1
+    run(composed(tmp_path, *words), CHOICES)
+    assert "went from" not in capsys.readouterr().err
