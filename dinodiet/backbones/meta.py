@@ -26,9 +26,15 @@ def backbone_on_meta(node: dict[str, Any], spec: DataSpec) -> Backbone:
         NotReleased: weights are asked for that were never released.
         UserError: it refuses its settings, or is no backbone.
     """
-    if node.get("weights", "none") != "none" and not declared(node, "model", "assets"):
-        node = {**node, "weights": "none"}
+    without = without_weights(node)
+    if without != node:
         spec = replace(spec, native_size=None)  # else it decides the input's side of what has no weights
     with torch.device("meta"):
-        backbone: Backbone = build(node, "model", Backbone)(spec=spec)
+        backbone: Backbone = build(without, "model", Backbone)(spec=spec)
     return backbone
+
+
+def without_weights(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a `model` node whose factory loads nothing on the meta device: one without `assets` would."""
+    loads = node.get("weights", "none") != "none" and not declared(node, "model", "assets")
+    return {**node, "weights": "none"} if loads else node

@@ -1,13 +1,14 @@
 """What a training step and an evaluation hold besides weights: they are run on tensors that have shapes, but no memory.
 
-The backbone is run once for each shape of its input. A method's own loss is run for every run, with a backbone in it
-that only reserves what the real one was seen to hold: grids of many heads and settings are planned in seconds.
+Each backbone is run once for each shape of its input. A method's own loss is run for every run, with backbones in it
+that only reserve what the real ones were seen to hold: grids of many heads and settings are planned in seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -76,32 +77,39 @@ class Pass:
         return network.visible_tokens(images, visible)  # type: ignore[no-any-return]
 
 
+class Reserved:
+    """The bytes that backbones would hold beside the tensors that are `live`: `kept`, and at most (`peak`)."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self.kept = self.peak = 0
+
+    def add(self, cost: Cost) -> None:
+        """Count a pass."""
+        self.peak = max(self.peak, self._live.now + self.kept + cost.peak)
+        self.kept += cost.kept
+
+
 class Reserve(nn.Module):
     """Stands for a backbone: outputs of the right shape, and a count of what the real one would hold."""
 
-    def __init__(self, backbone: Any, cost: Callable[[Pass], Cost], live: Live) -> None:
+    def __init__(self, backbone: Any, cost: Callable[[Pass], Cost], reserved: Reserved) -> None:
         super().__init__()
-        self.embed_dim, self._cost, self._live = backbone.embed_dim, cost, live
+        self.embed_dim, self._cost, self._reserved = backbone.embed_dim, cost, reserved
         self._layout = getattr(backbone, "token_layout", None)
-        self.kept = self.peak = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings of images."""
-        self._reserve(Pass(images.shape, torch.is_grad_enabled()))
+        self._reserved.add(self._cost(Pass(images.shape, torch.is_grad_enabled())))
         return torch.empty(len(images), self.embed_dim, requires_grad=torch.is_grad_enabled())
 
     def visible_tokens(self, images: Tensor, visible: Tensor) -> Tensor:
         """Return tokens of images of which some patches are seen."""
         assert self._layout is not None
-        self._reserve(Pass(images.shape, torch.is_grad_enabled(), visible.shape[1]))
+        self._reserved.add(self._cost(Pass(images.shape, torch.is_grad_enabled(), visible.shape[1])))
         layout = self._layout()
         shape = len(images), layout.prefix + visible.shape[1], layout.width
         return torch.empty(shape, requires_grad=torch.is_grad_enabled())
-
-    def _reserve(self, one: Pass) -> None:
-        cost = self._cost(one)
-        self.peak = max(self.peak, self._live.now + self.kept + cost.peak)
-        self.kept += cost.kept
 
 
 class Activations:
@@ -110,7 +118,16 @@ class Activations:
     def __init__(self) -> None:
         self._costs: dict[Any, Cost] = {}
 
-    def peak(self, key: str, method: MethodBase, spec: DataSpec, batch_size: int, precision: str) -> int:
+    def peak(
+        self,
+        key: str,
+        method: MethodBase,
+        spec: DataSpec,
+        batch_size: int,
+        precision: str,
+        *,
+        teacher: str | None = None,
+    ) -> int:
         """Return the bytes of activations and of gradients at the worst moment of a training step.
 
         Args:
@@ -119,17 +136,17 @@ class Activations:
             spec: of its data.
             batch_size: of a micro-batch.
             precision: of the forward passes, as in `Optimisation`.
+            teacher: names the backbones after the first; None: they are copies of it.
         """
         views: Any = method.views
         shapes = [view.shape[1:] for view in views(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.Generator())]
-        towers = method.towers()
-        backbone: Any = towers[0]
         live = Live()
-
-        reserve = Reserve(backbone, lambda one: self._cost(key, backbone, one, precision), live)
-        for name, module in list(method.named_modules()):
-            if module in towers:
-                method.set_submodule(name, reserve)
+        reserved = Reserved(live)
+        names = dict(zip(map(id, method.towers()), [key, *[teacher or key] * len(method.towers())], strict=False))
+        for path, module in list(method.named_modules()):
+            if id(module) in names:
+                cost = functools.partial(self._cost, names[id(module)], module, precision=precision)
+                method.set_submodule(path, Reserve(module, cost, reserved))
         with _without_memory(precision):
             method.to_empty(device="cpu").train()
             method.views = _Views(shapes, views.num_global)  # type: ignore[assignment]
@@ -137,7 +154,7 @@ class Activations:
                 loss = method(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
                 after_forward = live.now
                 torch.autograd.backward(loss)
-        return max(reserve.peak, reserve.kept + live.peak, after_forward + reserve.kept)
+        return max(reserved.peak, reserved.kept + live.peak, after_forward + reserved.kept)
 
     def evaluation(self, key: str, backbone: nn.Module, batch_size: int, side: int, precision: str) -> int:
         """Return the bytes of activations of an evaluation's batch."""

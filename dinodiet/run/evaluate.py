@@ -14,6 +14,7 @@ from dinodiet.config.build import build
 from dinodiet.config.identity import canonical, model_label, trains
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
+from dinodiet.config.teacher import teacher_of, with_teacher
 from dinodiet.errors import UserError
 from dinodiet.evals.classifier import has_classifier
 from dinodiet.methods.base import MethodBase
@@ -118,9 +119,9 @@ def _score_classifier(scoring: Scoring, backbone: nn.Module) -> None:
     if scoring.has_classifier_scores("final") or not run_dir.weights.exists():
         return
     data = scorer.data if settings.evaluation.dataset is None else open_data(settings.dataset, cache=settings.cache)
-    method: MethodBase = build(settings.method, "method", Method)(
-        backbone=copy.deepcopy(backbone).cpu(), spec=data.spec
-    )
+    teacher = teacher_of(settings.method)  # plays no role here, and its weights may be gone
+    node = with_teacher(settings.method, teacher and {**teacher, "weights": "none"})
+    method: MethodBase = build(node, "method", Method)(backbone=copy.deepcopy(backbone).cpu(), spec=data.spec)
     if has_classifier(method, scorer.input, torch.device("cpu")):
         method.load_state_dict(read_whole(run_dir.weights))
         scoring.ensure_classifier("final", method.to(scorer.runtime.device), decode_once(settings, data))

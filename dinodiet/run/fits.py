@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from dinodiet.backbones.meta import backbone_on_meta
+from dinodiet.config.groups import TEACHER
 from dinodiet.config.settings import Settings
+from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
 from dinodiet.io.memory import most_memory
 from dinodiet.io.units import byte_size
@@ -16,7 +18,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.run.copies import TrainedCopy, trained_copies
 from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, size_of
-from dinodiet.types import DataSpec
+from dinodiet.types import Backbone, DataSpec
 
 MARGIN = 1.25  # what is estimated of activations may be so much above what they take
 SMALL = 4000  # bytes that no usual network holds for a pixel, of patches of 16 pixels and in one view
@@ -50,6 +52,7 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_tra
         method = method_on_meta(settings, backbone, spec)
         trained = size_of(parameter for group in method.param_groups() for parameter in group.params)
         memory, side = held(settings, method, trained), backbone.input.size
+        largest = max(tower.input.size for tower in method.towers() if isinstance(tower, Backbone))
         copies = trained_copies(settings, method.encoder, spec, num_train or spec.num_images)
     except Exception:
         return
@@ -59,7 +62,7 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_tra
             f"{_heaviest(method, settings)}: weights, gradients and optimiser state take {byte_size(memory)}, {there}"
         )
     held_beside = memory - size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
-    if not settings.compile and not _is_small(settings, spec, side, most):
+    if not settings.compile and not _is_small(settings, spec, largest, most):
         _check_activations(settings, method, spec, memory, side, most, there)
     _check_copies(settings, copies, held_beside, side, most, there)
 
@@ -148,7 +151,10 @@ def _are_few(settings: Settings, images: int, side: int, most: int) -> bool:
 
 
 def _heaviest(method: MethodBase, settings: Settings) -> str:
-    """Return the key of what has the most weights: the model, or a part of the method."""
+    """Return the key of what has the most weights: the model, its teacher, or a part of the method."""
+    first, *others = [size_of(tower.parameters()) for tower in method.towers()]
+    if teacher_of(settings.method) is not None and sum(others) > first:
+        return TEACHER
     towers = {id(parameter) for tower in method.towers() for parameter in tower.parameters()}
     parts = {
         name: size_of(p for p in part.parameters() if id(p) not in towers) for name, part in method.named_children()

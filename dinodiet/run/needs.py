@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from dinodiet.backbones.meta import without_weights
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.build import build
 from dinodiet.config.settings import Settings
+from dinodiet.config.teacher import teacher_of, with_teacher
 from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
@@ -51,7 +53,9 @@ def method_on_meta(settings: Settings, backbone: Backbone, spec: DataSpec) -> Me
     Raises:
         UserError: it refuses its settings.
     """
-    method: MethodBase = on_meta(lambda: build(settings.method, "method")(backbone=backbone, spec=spec))
+    teacher = teacher_of(settings.method)
+    node = with_teacher(settings.method, None if teacher is None else without_weights(teacher))
+    method: MethodBase = on_meta(lambda: build(node, "method")(backbone=backbone, spec=spec))
     if settings.grad_checkpointing:
         for tower in method.towers():
             recompute_blocks(tower)
@@ -98,12 +102,16 @@ def needs(
     trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "drop_path")}
     parts = [settings.model, trained, spec.image_size, spec.native_size, settings.grad_checkpointing]
     key = json.dumps(parts, sort_keys=True)
+    teacher = teacher_of(settings.method)
+    named = None if teacher is None else json.dumps(teacher, sort_keys=True)
     assert isinstance(backbone, Backbone)
     gradients = size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
     side, images = backbone.input.size, micro_batch(settings, spec.num_images)
     try:
         with batchnorm_told():
-            step = activations.peak(key, method, spec, images, settings.precision) if method.trains else 0
+            step = (
+                activations.peak(key, method, spec, images, settings.precision, teacher=named) if method.trains else 0
+            )
         scoring = activations.evaluation(key, backbone, settings.evaluation.batch_size, side, settings.precision)
     except UserError:
         raise

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
 from dinodiet.config.parent import parent_of
 from dinodiet.config.settings import Settings, write_settings
+from dinodiet.config.teacher import teacher_of
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.data.record import dataset_record
 from dinodiet.errors import UserError
@@ -157,6 +158,8 @@ def _train_and_score(
     what: dict[str, Any] = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
     if (parent := parent_of(settings.model)) is not None:
         what["parent"] = parent
+    if (taught_by := parent_of(teacher_of(settings.method) or {})) is not None:
+        what["teacher"] = taught_by
     results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
     checkpoint.drop(run_dir)
     return results

@@ -31,6 +31,8 @@ WORDS = {  # a word that Hydra cannot compose, and how its line begins
     "hydra/launcher=nope": "hydra/launcher: no choice 'nope'; choose from: local, parallel, slurm",
     "dataset@eval.dataset=nope": "dataset@eval.dataset: no choice 'nope'; choose from: ",
     "dataset@eval.reference.dataset=mnist": "dataset@eval.reference.dataset: no evaluator takes it; add one: eval=[",
+    "model@method.teacher.model=mae": "method.teacher.model: the method takes none; choose one",
+    "model@method.teacher.model=mea": "method.teacher.model: no choice 'mea'; choose from: aim, ",
     "model@x=mae": "model@x: no such group",
     "foo@bar=1": "foo@bar: no such group 'foo'; choose from: model, ",
     "++model=mae": "model: leave out the ++; choose from: ",

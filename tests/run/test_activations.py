@@ -22,6 +22,8 @@ from dinodiet.types import DataSpec
 from tests.running import CHOICES, composed
 from tests.sweep.planning.cells import cell
 
+LITE = ("model@method.teacher.model=efficientnet_lite0",)
+
 
 def test_live_tensors_are_counted_once_and_until_they_go() -> None:
     with Live() as live:
@@ -48,6 +50,8 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
         ["method=byol", "method.trainable=all", "method.head.hidden_dims=[64]", "method.predictor.hidden_dims=[64]"],
         ["method=mae", "method.trainable=all", "method.head.width=64", "method.head.heads=4", "method.head.depth=2"],
         ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
+        ["method=distill", *LITE, "method.teacher.model.image_size=32", "method.label_weight=1"],
+        ["method=distill", *LITE, "method.teacher.model.image_size=96"],  # larger than the student's step
     ],
 )
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:

@@ -20,6 +20,7 @@ from dinodiet.sweep.planning.estimate import Estimator
 from tests.running import CHOICES, composed
 
 GIB = 2**30
+WIDE = "+method.teacher.model.model_args={embed_dim: 16384, num_heads: 64}"
 
 
 def settings(folder: Path, *overrides: str, method: str = "diet") -> Settings:
@@ -34,6 +35,11 @@ def settings(folder: Path, *overrides: str, method: str = "diet") -> Settings:
             "dino",
             ["method.head.hidden_dims=[16384,16384]"],
             r"method\.head: weights, gradients and optimiser state take",
+        ),
+        (
+            "distill",
+            ["model@method.teacher.model=vit_tiny", "method.teacher.model.weights=hub", WIDE],
+            r"method\.teacher\.model: weights, gradients and optimiser state take",
         ),
         ("diet", ["model.model_args.embed_dim=9216"], "model: weights, gradients and optimiser state take 30"),
         (

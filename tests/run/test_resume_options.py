@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.choices import SMALL_TEACHER
 from tests.running import CHOICES, composed, killed_after, run, scores
 
 HALF = 4  # of 8 steps
@@ -38,7 +39,18 @@ DINO = {
     "adapters, bf16": ("method.trainable=lora_2", "method.drop_path=0.2", "precision=bf16"),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
-OPTIONS = DIET | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
+TEACHER = ("method=distill", *SMALL_TEACHER)
+DISTILL = {
+    "a teacher, labels, a map, mixed": (
+        *TEACHER,
+        *("method.label_weight=0.5", "method.match.kind=linear", "method.mix.mixup_alpha=0.5"),
+    ),
+    "a teacher whose features are known, in parts": (
+        *TEACHER,
+        *("method.views.strength=0", "method.views.crop_scale=null", "schedule.accumulate=2"),
+    ),
+}
+OPTIONS = DIET | DISTILL | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -14,9 +14,10 @@ from dinodiet.backbones.meta import backbone_on_meta
 from dinodiet.backbones.weights.files import run_file
 from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build, declared
-from dinodiet.config.groups import PHASES
+from dinodiet.config.groups import PHASES, TEACHER
 from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
+from dinodiet.config.teacher import teacher_of
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.planned import unknown
@@ -105,7 +106,8 @@ class Estimator:
         opened: _Opened = self._once("data", settings.dataset, lambda: open_data(settings.dataset))
         constants = (constant_of(str(settings.method["_target_"]), name, default) for name, default in UNBUILT)
         steps = _clock(settings, opened.data, *constants).total_steps if opened.counted else None
-        _check_file(settings.model.get("weights"))
+        _check_file(settings.model.get("weights"), "model")
+        _check_file((teacher_of(settings.method) or {}).get("weights"), TEACHER)
         known = _on_known_labels(settings, opened)
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
@@ -178,17 +180,17 @@ def _on_disk(source: dict[str, Any], key: str) -> RawSplits:
     return splits
 
 
-def _check_file(weights: Any) -> None:
+def _check_file(weights: Any, key: str) -> None:
     """Refuse weights that are not there, and those of a run that is not finished, by its name."""
     if isinstance(weights, str) and os.sep in weights and not Path(weights).expanduser().exists():
         raise UserError(
-            f"model.weights: no file {Path(weights).absolute()}; choose from: hub, none, or a file that exists"
+            f"{key}.weights: no file {Path(weights).absolute()}; choose from: hub, none, or a file that exists"
         )
     if isinstance(weights, str) and Path(weights).expanduser().is_dir():
         try:
             run_file(weights)
         except UserError as error:
-            raise UserError(f"model.{error}") from error
+            raise UserError(f"{key}.{error}") from error
 
 
 def _clock(settings: Settings, data: Data, split: str, trains: bool) -> Clock:

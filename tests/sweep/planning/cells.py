@@ -16,11 +16,12 @@ from tests.running import CHOICES, composed
 def cell(tmp_path: Path, *overrides: str) -> Task:
     """Return a tiny run as the cell of a grid that these overrides make."""
     pairs = [override.lstrip("+").split("=", 1) for override in overrides]
-    chosen = {key: value for key, value in pairs if key in CHOICES}
-    cfg = copy.deepcopy(chosen_groups(**chosen))
+    files = {key: value for key, value in pairs if key in CHOICES or "@" in key}
+    chosen = {key: value for key, value in files.items() if key in CHOICES}
+    cfg = copy.deepcopy(chosen_groups(**files))
     cfg.outputs_dir, cfg.data_dir = str(tmp_path / "outputs"), str(tmp_path / "data")
     for key, value in pairs:
-        if key not in CHOICES:
+        if key not in files:
             OmegaConf.update(cfg, key, OmegaConf.from_dotlist([f"value={value}"]).value, merge=False, force_add=True)
     return task_of(cfg, {**CHOICES, **chosen}, overrides)
 

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from dinodiet.config.build import declared
 from dinodiet.config.settings import settings_of
+from dinodiet.config.words import as_choice
 from dinodiet.data.dataset import RawSplits
 from dinodiet.errors import UserError
 from dinodiet.io.assets import Asset, needs
@@ -117,6 +118,19 @@ def test_a_grid_fetches_each_thing_once_and_its_runs_need_no_network(
     assert len(data.train) == 20
     assert isinstance(backbone, torch.nn.Module)
     assert all(torch.equal(value, state[key.removeprefix("model.")]) for key, value in backbone.state_dict().items())
+
+
+def test_weights_of_a_teacher_are_fetched_and_counted(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = web.publish(REPO, "model.safetensors", save(weights(tmp_path)))
+    teacher = ("method=distill", "method.teacher.model=vit_tiny", "method.teacher.model.weights=hub")
+    words = [as_choice(word) for word in teacher]
+    code, lines, _ = command(tmp_path, monkeypatch, capfd, *SET, "model.weights=none", *words)
+    assert code == 0 and (kept, "") in web.gets()
+    (fetched,) = [line for line in lines if line.split()[:2] == ["fetched", "distill"]]
+    assert f"{REPO}/model.safetensors" in fetched
+    assert lines[-1] == "1 nothing, 2 fetched"
 
 
 def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
