@@ -11,10 +11,11 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from dinodiet.backbones import positions, timm_tokens
-from dinodiet.backbones.architectures import resnets  # noqa: F401 - adds to the models of timm
+from dinodiet.backbones.architectures import convnets, flat, resnets, vgg  # noqa: F401 - add to the models of timm
 from dinodiet.backbones.blocks import find_blocks
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
+from dinodiet.backbones.norms import Norm, exchange_norms
 from dinodiet.backbones.timm_export import timm_targets
 from dinodiet.backbones.timm_models import (
     Feature,
@@ -124,6 +125,7 @@ def timm_backbone(
     pos_embed_antialias: bool | None = None,
     pos_embed_offset: BelowOne[float | None] = None,
     drop_path: BelowOne[float] = 0.0,
+    norm: Norm | None = None,
     model_args: dict[str, Any] | None = None,
     family: Neutral[str | None] = None,
     trains_class_token: Neutral[bool] = False,
@@ -143,6 +145,7 @@ def timm_backbone(
         pos_embed_antialias: how position embeddings are resized, with `pos_embed_offset`: see `positions.Resizing`.
         pos_embed_offset: null, for both, is what the publisher of the weights does.
         drop_path: rate of stochastic depth in the last block while training.
+        norm: takes the place of every BatchNorm of a convolutional network; null: its own. See `norms`.
         model_args: more arguments of timm's model.
         family: what its sizes are called together.
         trains_class_token: whether the loss of the pretraining reads the class token.
@@ -155,6 +158,8 @@ def timm_backbone(
     side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
     model = _without_weights(name, args, feature, drop_path)
+    if norm is not None:
+        exchange_norms(model, norm, name)
     expected = expected_input(spec, cfg, side, _patch_side(model) if cfg.fixed_input_size else 1, weights)
     if not takes_any_size(name):
         check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
@@ -162,7 +167,9 @@ def timm_backbone(
     resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)
     told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
     description = Description(
-        signature=json.dumps([name, feature, side, args, *positions.signature(resizing)], sort_keys=True),
+        signature=json.dumps(
+            [name, feature, side, args, *positions.signature(resizing), *([norm] if norm else [])], sort_keys=True
+        ),
         family=family,
         size=str(size),
         licence=cfg.license,
@@ -170,7 +177,8 @@ def timm_backbone(
         details={"weights": told, "positions": str(resizing or "")},
         trains_class_token=trains_class_token,
     )
-    return TimmBackbone(model, feature=feature, input=expected, description=description, made=(name, args))
+    made = (name, args) if norm is None else None  # timm makes no network with an exchanged norm
+    return TimmBackbone(model, feature=feature, input=expected, description=description, made=made)
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:

@@ -1,18 +1,25 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
+from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from dinodiet.backbones import TimmBackbone
+from dinodiet.backbones.architectures.resnets import TinyResNet
 from dinodiet.errors import UserError
+from tests.backbones.architectures import dinopl
 from tests.backbones.layouts import renamed
 from tests.backbones.small import build
 from tests.methods.steps import moved
+
+DINOPL = json.loads((dinopl.FOLDER / "encoders.json").read_text())
 
 
 def images(side: int = 64) -> Tensor:
@@ -133,3 +140,32 @@ def test_a_step_moves_the_last_two_stages_of_clip(method: Any) -> None:
     backbone = build("resnet50", size="clip", image_size=32)
     expected = {name for name in backbone.state_dict() if re.match(r"model\.stages\.[23]\.", name)}
     assert moved(backbone, method, "last_2_blocks") == expected
+
+
+# --- ResNets for small images -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "key"), [(f"{n}_tiny", f"resnet{n}/tiny_stem") for n in (18, 34, 50)])
+def test_resnets_of_a_tiny_stem_have_the_known_parameters(name: str, key: str) -> None:
+    network = timm.create_model(f"resnet{name}", num_classes=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == DINOPL[key]["parameters"]
+    assert network.num_features == DINOPL[key]["features"]
+
+
+def test_resnet20_is_the_published_encoder_and_56_has_its_parameters() -> None:
+    dinopl.check(timm.create_model("resnet20_tiny", num_classes=0), "resnet20")
+    network = timm.create_model("resnet56_tiny", num_classes=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == DINOPL["resnet56"]["parameters"] == 855_120
+
+
+def test_the_tiny_stem_is_the_published_one() -> None:
+    dinopl.check(TinyResNet(BasicBlock, (1, 1, 1, 1), (8, 16, 32, 64), num_classes=0), "resnet18_layout_width8_tiny")
+
+
+def test_a_tiny_stem_keeps_the_side_of_small_images() -> None:
+    names = ("resnet18_tiny", "resnet20_tiny")
+    network, narrow = [timm.create_model(name, num_classes=0) for name in names]  # type: Any, Any
+    images = torch.rand(2, 3, 32, 32)
+    assert network.layer1(network.act1(network.bn1(network.conv1(images)))).shape == (2, 64, 32, 32)
+    assert network.forward_features(images).shape == (2, 512, 4, 4)
+    assert narrow.forward_features(images).shape == (2, 64, 8, 8)
