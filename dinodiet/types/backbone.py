@@ -128,6 +128,32 @@ class Tokened(Protocol):
 
 
 @runtime_checkable
+class Coverable(Protocol):
+    """A backbone that shows its embedding and its patch tokens in one pass, also with patches covered by a token."""
+
+    def token_layout(self) -> TokenLayout:
+        """Return how its tokens look, without a forward pass.
+
+        Raises:
+            NotApplicable: this network has none.
+        """
+        ...
+
+    def embedding_and_patches(
+        self, images: Tensor, covered: Tensor | None = None, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the embeddings (B, embed_dim) of images (B, 3, h, w) in 0..1, and their patch tokens (B, N, D).
+
+        Patch tokens are those after the final norm. Where `covered`, bool (B, N), row by row, `token` (D,) takes the
+        place of what the network made of a patch, before its position is added.
+
+        Raises:
+            NotApplicable: this network has no patches that can be covered.
+        """
+        ...
+
+
+@runtime_checkable
 class Maskable(Protocol):
     """A backbone that can leave patches out before its first block, as a masked autoencoder needs it."""
 

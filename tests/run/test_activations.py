@@ -48,6 +48,9 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
         ["method=byol", "method.trainable=all", "method.head.hidden_dims=[64]", "method.predictor.hidden_dims=[64]"],
         ["method=mae", "method.trainable=all", "method.head.width=64", "method.head.heads=4", "method.head.depth=2"],
         ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
+        ["method=dino_ibot", "method.head.out_dim=500", "method.head.hidden_dims=[64,64]"],
+        ["method=dino_gram", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]"],
+        ["method=dino_ibot", "method.head.out_dim=64", "method.patches.ibot.own_head=true", "precision=bf16"],
     ],
 )
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
