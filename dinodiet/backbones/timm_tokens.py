@@ -28,6 +28,7 @@ def layout(model: Any) -> TokenLayout:
         depth=len(getattr(model, "blocks", ())),
         prefix=int(model.num_prefix_tokens),
         patch=_patch_side(model),
+        pooled=getattr(model, "attn_pool", None) is not None,
     )
 
 

@@ -92,7 +92,8 @@ class TokenLayout:
     """The tokens of a network: their width, whether one is a class token, and how many layers can be read.
 
     `prefix` counts the tokens in front of the patches: the class token and registers. `patch` is the side in
-    pixels of patches that can be left out, 0 where none can.
+    pixels of patches that can be left out, 0 where none can. `pooled` says that the embedding is made of the tokens by
+    a layer that was learned for it.
     """
 
     width: int
@@ -100,6 +101,7 @@ class TokenLayout:
     depth: int
     prefix: int = 0
     patch: int = 0
+    pooled: bool = False
 
 
 @runtime_checkable

@@ -47,7 +47,9 @@ def test_losses_and_gradients_are_the_published_ones(name: str) -> None:
 
 
 def with_gram(**settings: Any) -> DINO:
-    return dino(patches=partial(PatchTerms, gram=partial(Gram, **settings))).train()
+    method = dino(patches=partial(PatchTerms, gram=partial(Gram, **settings)))
+    method.train()
+    return method
 
 
 def gram_of(method: DINO) -> Gram:
@@ -60,7 +62,8 @@ def moved(method: DINO) -> Tensor:
     with torch.no_grad():
         for parameter in method.backbone.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)), alpha=0.1)
-    return method(DATA, CLOCK)["gram"]
+    found: Tensor = method(DATA, CLOCK)["gram"]
+    return found
 
 
 def test_it_is_0_at_the_start_and_pulls_the_student_back() -> None:

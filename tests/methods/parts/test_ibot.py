@@ -88,20 +88,27 @@ def test_uniform_predictions_are_worth_the_guess() -> None:
 
 def test_a_head_of_its_own_waits_at_first_and_has_a_teacher() -> None:
     term = ibot(own_head=True)
-    assert term.head is not None and term.teacher_head is not None
+    own, slow = term.head, term.teacher_head
+    assert isinstance(own, DINOHead) and isinstance(slow, DINOHead)
     tokens = torch.randn(2, 16, 24)
     logs = term(tokens, tokens, term.draw(2, (4, 4), CLOCK), (torch.nn.Identity(), torch.nn.Identity()), CLOCK)
     torch.autograd.backward(logs["ibot"])
     term.before_step(CLOCK)
-    assert term.head.last_layer.weight_v.grad is None
-    assert all(parameter.grad is None for parameter in term.teacher_head.parameters())
-    before = term.teacher_head.mlp[0].weight.clone()
+    assert own.last_layer.weight_v.grad is None
+    assert all(parameter.grad is None for parameter in slow.parameters())
+    before = first(slow).weight.clone()
     with torch.no_grad():
-        term.head.mlp[0].weight.add_(1)
+        first(own).weight.add_(1)
     teacher = Teacher(torch.nn.Identity(), torch.nn.Identity(), SPEC, momentum=0.75)
     term.after_step(teacher, CLOCK)
-    torch.testing.assert_close(term.teacher_head.mlp[0].weight, before + 0.25)
+    torch.testing.assert_close(first(slow).weight, before + 0.25)
     assert term.loss.center.any()
+
+
+def first(head: DINOHead) -> torch.nn.Linear:
+    layer = head.mlp[0]
+    assert isinstance(layer, torch.nn.Linear)
+    return layer
 
 
 def test_one_head_cannot_take_two_widths() -> None:

@@ -37,11 +37,16 @@ def with_ibot(**settings: Any) -> DINO:
     return dino(patches=partial(PatchTerms, ibot=partial(IBOT, **terms)), **settings)
 
 
+def ibot_of(method: DINO) -> IBOT:
+    assert method.patches is not None and method.patches.ibot is not None
+    return method.patches.ibot
+
+
 def test_a_term_of_weight_0_changes_nothing_but_what_is_covered() -> None:
     plain, seen = dino(), with_ibot(weight=0.0)
-    assert seen.patches is not None and seen.patches.ibot is not None
-    draw = seen.patches.ibot.draw
-    seen.patches.ibot.draw = lambda *_: _uncovered(draw(*_))  # type: ignore[method-assign,assignment]
+    term = ibot_of(seen)
+    draw = term.draw
+    term.draw = lambda *_: _uncovered(draw(*_))  # type: ignore[method-assign]
     there, here = plain(DATA, CLOCK), seen(DATA, CLOCK)
     for name in there:
         torch.testing.assert_close(here[name], there[name], rtol=1e-6, atol=1e-7)
@@ -79,24 +84,25 @@ def test_the_student_sees_covered_patches_and_the_teacher_none() -> None:
 
 
 def test_the_token_and_the_patches_have_gradients_and_the_teacher_none() -> None:
-    method = with_ibot(own_head=True).train()
+    method = with_ibot(own_head=True)
+    method.train()
     torch.autograd.backward(method(DATA, CLOCK)["loss"])
     for name, parameter in method.named_parameters():
         assert (parameter.grad is not None) is parameter.requires_grad, name
-    assert method.patches is not None and method.patches.ibot is not None
-    assert method.patches.ibot.token.grad is not None
-    assert method.patches.ibot.token.grad.any()
+    gradient = ibot_of(method).token.grad
+    assert gradient is not None
+    assert gradient.any()
 
 
 def test_a_waiting_backbone_has_no_gradient_and_the_head_of_the_patches_has() -> None:
-    method = with_ibot(own_head=True, head__warmup_fraction=0.6).train()
+    method = with_ibot(own_head=True, head__warmup_fraction=0.6)
+    method.train()
     torch.autograd.backward(method(DATA, CLOCK)["loss"])
     assert all(parameter.grad is None for parameter in method.backbone.parameters())
-    assert method.patches is not None and method.patches.ibot is not None and method.patches.ibot.head is not None
-    assert all(
-        parameter.grad is not None for parameter in method.patches.ibot.head.parameters() if parameter.requires_grad
-    )
-    assert method.patches.ibot.token.grad is None
+    term = ibot_of(method)
+    assert term.head is not None
+    assert all(parameter.grad is not None for parameter in term.head.parameters() if parameter.requires_grad)
+    assert term.token.grad is None
 
 
 def test_there_need_be_no_local_views() -> None:
