@@ -26,6 +26,7 @@ from dinodiet.backbones.timm_models import (
     embed,
     embed_dim,
     find_model,
+    read_out,
     takes_any_size,
 )
 from dinodiet.backbones.to_transformers import transformers_target
@@ -87,6 +88,13 @@ class TimmBackbone(nn.Module):
     def visible_tokens(self, images: Tensor, visible: Tensor) -> Tensor:
         """Return the tokens (B, prefix + V, D) of images of which only the patches `visible` (B, V) are seen."""
         return timm_tokens.visible_tokens(self.model, self.normalize(images), visible)
+
+    def embedding_and_patches(
+        self, images: Tensor, covered: Tensor | None = None, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the embeddings (B, embed_dim) and patch tokens (B, N, D), with the `covered` patches by a token."""
+        states = timm_tokens.covered_states(self.model, self.normalize(images), covered, token)
+        return read_out(self.model, self.feature, states), timm_tokens.patches_of(self.model, states)
 
     def freezable_blocks(self) -> list[list[nn.Module]]:
         """Return the transformer blocks or convolution stages from input to output: see `dinodiet.backbones.blocks`."""

@@ -136,11 +136,18 @@ def embed_dim(model: Any, feature: Feature) -> int:
 
 def embed(model: Any, feature: Feature, images: Tensor) -> Tensor:
     """Return the embeddings (B, embed_dim) of normalised images; `feature` is as in `TimmBackbone`."""
+    if feature in ("pooled", "map"):
+        embeddings: Tensor = model(images)
+        return embeddings
+    return read_out(model, feature, model.forward_features(images))
+
+
+def read_out(model: Any, feature: Feature, tokens: Tensor) -> Tensor:
+    """Return the embeddings (B, embed_dim) from what `forward_features` gives, (B, T, D) of a transformer."""
     embeddings: Tensor
     if feature in ("pooled", "map"):
-        embeddings = model(images)
+        embeddings = model.forward_head(tokens, pre_logits=True)
         return embeddings
-    tokens = model.forward_features(images)
     chosen = tokens[:, 0] if feature == "cls" else tokens[:, model.num_prefix_tokens :].mean(dim=1)
     final_norm = getattr(model, "fc_norm", None)  # of models that timm pools before it, else identity
     embeddings = chosen if final_norm is None else final_norm(chosen)

@@ -28,6 +28,7 @@ def layout(model: Any) -> TokenLayout:
         depth=len(getattr(model, "blocks", ())),
         prefix=int(model.num_prefix_tokens),
         patch=_patch_side(model),
+        pooled=getattr(model, "attn_pool", None) is not None,
     )
 
 
@@ -72,6 +73,36 @@ def visible_tokens(model: Any, images: Tensor, visible: Tensor) -> Tensor:
     finally:
         model.patch_drop = usual
     return found
+
+
+def covered_states(model: Any, images: Tensor, covered: Tensor | None, token: Tensor | None) -> Tensor:
+    """Return what `forward_features` makes (B, T, D) of normalised images, with patches covered by a token.
+
+    `covered` is bool (B, N), row by row; None: no patch is. The token (D,) takes the place of what the patch embedding
+    returns, so that positions are added to it (Bao et al. 2021, arXiv:2106.08254, section 2.3).
+
+    Raises:
+        NotApplicable: the model has no such patches.
+    """
+    if layout(model).patch == 0:
+        raise NotApplicable(f"needs a transformer whose patches can be covered; timm's {type(model).__name__} has none")
+    if covered is None or token is None:
+        return model.forward_features(images)  # type: ignore[no-any-return]
+
+    def cover(module: nn.Module, given: Any, made: Tensor) -> Tensor:
+        # Rows and columns are two dimensions, or one: that depends on whether the model takes several sizes.
+        return torch.where(covered.view(made.shape[:-1])[..., None], token.to(made.dtype), made)
+
+    hook = model.patch_embed.register_forward_hook(cover)
+    try:
+        return model.forward_features(images)  # type: ignore[no-any-return]
+    finally:
+        hook.remove()
+
+
+def patches_of(model: Any, states: Tensor) -> Tensor:
+    """Return the patch tokens (B, N, D) after the final norm from what `forward_features` gives."""
+    return _parted(model, _normalised(model, states)).patches
 
 
 class _Keep(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.koleo import koleo
 from dinodiet.methods.parts.losses import Distillation
+from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Linear, Scalar, at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
@@ -41,9 +43,11 @@ class DINO(MethodBase):
         teacher: follows the student, from `backbone`, `head` and `spec`.
         drop_path: of the student alone; None: what the backbone has, else 0.1.
         koleo: weight of KoLeo on the student's embeddings of each global view; DINOv2 has 0.1.
+        patches: terms on patch tokens (iBOT, Gram), from `backbone`, `head` and `loss`; None: class tokens alone.
 
     Raises:
-        UserError: a value is out of range, or `drop_path` is set for a backbone that has no residual blocks to drop.
+        UserError: a value is out of range, `drop_path` is set for a backbone that has no residual blocks to drop, or
+            terms on patches for one that has none.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class DINO(MethodBase):
         teacher: Callable[..., Teacher] = Teacher,
         drop_path: BelowOne[float | None] = None,
         koleo: NonNegative[float] = 0.0,
+        patches: Callable[..., PatchTerms] | None = None,
     ) -> None:
-        prototypes = head(in_dim=backbone.embed_dim, spec=spec)
+        head = functools.partial(head, spec=spec)
+        prototypes = head(in_dim=backbone.embed_dim)
         super().__init__(backbone, trainable=trainable, warmup_fraction=prototypes.warmup_fraction)
         self.drop_path = choose_drop_path(self.backbone, drop_path)
         self.views = views(input=backbone.input)
@@ -68,6 +74,7 @@ class DINO(MethodBase):
         self.teacher = teacher(backbone=self.backbone, head=self.head, spec=spec)
         self.loss = loss(out_dim=self.head.out_dim, spec=spec)
         self.koleo = koleo
+        self.patches = patches(backbone=self.backbone, head=head, loss=self.loss) if patches else None
         self._last: Tensor | None = None
         self._temp = 0.0
 
@@ -75,10 +82,9 @@ class DINO(MethodBase):
         """Return the loss, the teacher's entropies and KL(teacher || student)."""
         self.set_phase(clock)
         views = self.views(batch.images, clock.generator("views"))
+        student, embeddings, terms = self._embedded(views, clock)
         with torch.no_grad():
-            embeddings = embed_views(self.teacher.backbone, views[: self.views.num_global])
             teacher_logits = self.teacher.head(embeddings)
-        student = embed_views(lambda images: self.embed(images, clock), views)
         student_logits = self.head(student)
         self._last, self._temp = embeddings[: len(batch)], at(self.loss.teacher_temp, clock)
         logs: dict[str, Tensor] = self.loss(
@@ -88,16 +94,31 @@ class DINO(MethodBase):
             rows = student[: self.views.num_global * len(batch)].split(len(batch))
             logs["koleo"] = torch.stack([koleo(view, batch.index) for view in rows]).sum()
             logs |= {"loss": logs["loss"] + self.koleo * logs["koleo"], "koleo": logs["koleo"].detach()}
-        return logs
+        return terms.added_to(logs)
+
+    def _embedded(self, views: list[Tensor], clock: Clock) -> tuple[Tensor, Tensor, Terms]:
+        """Return the student's embeddings of all views, the teacher's of the global ones, and the terms on patches."""
+        number, teacher = self.views.num_global, self.teacher
+        if self.patches is None:
+            with torch.no_grad():
+                targets = embed_views(teacher.backbone, views[:number])
+            return embed_views(lambda images: self.embed(images, clock), views), targets, Terms()
+        with self.phase(clock):
+            seen = self.patches.seen(views, number, self.backbone, teacher.backbone, clock)
+        return seen.student, seen.teacher, self.patches.terms(seen, (self.head, teacher.head), clock)
 
     def before_step(self, clock: Clock) -> None:
         """Leave the last layer as it is at the start of the training."""
         self.head.drop_frozen_gradients(clock)
+        if self.patches is not None:
+            self.patches.before_step(clock)
 
     def after_step(self, clock: Clock) -> None:
         """Move the centre, and the teacher towards the student."""
         self.loss.update_center()
         self.teacher.follow(self.backbone, self.head, clock)
+        if self.patches is not None:
+            self.patches.after_step(self.teacher, clock)
 
     @property
     def encoder(self) -> nn.Module:
@@ -115,12 +136,13 @@ class DINO(MethodBase):
         return self.views.draft_side
 
     def towers(self) -> list[nn.Module]:
-        """Return the student's backbone and the teacher's."""
-        return [self.backbone, self.teacher.backbone]
+        """Return the student's backbone, the teacher's, and those of terms on patches."""
+        return [self.backbone, self.teacher.backbone, *(self.patches.towers() if self.patches is not None else ())]
 
     def guessing(self) -> dict[str, float]:
-        """Return log(prototypes), the loss of a student or teacher that tells no images apart."""
-        return {"loss": math.log(self.head.out_dim)}
+        """Return log(prototypes), the loss of a student or teacher that tells no images apart; with terms, of each."""
+        alone = math.log(self.head.out_dim)
+        return {"loss": alone} if self.patches is None else {"dino": alone, **self.patches.guessing()}
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective rank of the teacher's embeddings of the first global view, and its temperature."""

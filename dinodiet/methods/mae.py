@@ -89,7 +89,7 @@ def tokens_of(backbone: Backbone) -> TokenLayout:
     """Return how the tokens of a backbone look that can leave patches out.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot, or pools tokens by a layer that would have no gradient.
     """
     try:
         layout = backbone.token_layout() if isinstance(backbone, Maskable) else None
@@ -99,5 +99,10 @@ def tokens_of(backbone: Backbone) -> TokenLayout:
         raise UserError(
             "method: MAE hides patches of a transformer, and this model's cannot be left out; choose a transformer of "
             "timm: vit, dinov2, dinov3, mae, clip, deit3, eva02"
+        )
+    if layout.pooled:
+        raise UserError(
+            "model.feature: MAE trains tokens, and would leave the attention pooling that makes this model's embedding "
+            "of them as it is; choose model.feature=mean_patch"
         )
     return layout

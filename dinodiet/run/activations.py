@@ -63,18 +63,27 @@ class Cost:
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass through a backbone: the shape of its images, and how many patches of them it sees (None: all)."""
+    """A forward pass through a backbone: the shape of its images, and how many patches of them it sees (None: all).
+
+    `patches` is the number of patch tokens that it shows beside the embedding (None: it shows none), some `covered`.
+    """
 
     shape: torch.Size
     training: bool
     visible: int | None = None
+    patches: int | None = None
+    covered: bool = False
 
-    def run(self, network: Any, images: Tensor) -> Tensor:
+    def run(self, network: Any, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the network makes of images of this shape."""
+        if self.patches is not None:
+            mask = torch.zeros(len(images), self.patches, dtype=torch.bool) if self.covered else None
+            token = torch.zeros(network.token_layout().width) if self.covered else None
+            return network.embedding_and_patches(images, mask, token)  # type: ignore[no-any-return]
         if self.visible is None:
-            return network(images)  # type: ignore[no-any-return]
+            return (network(images),)
         visible = torch.arange(self.visible).expand(len(images), -1)
-        return network.visible_tokens(images, visible)  # type: ignore[no-any-return]
+        return (network.visible_tokens(images, visible),)
 
 
 class Reserved:
@@ -110,6 +119,18 @@ class Reserve(nn.Module):
         layout = self._layout()
         shape = len(images), layout.prefix + visible.shape[1], layout.width
         return torch.empty(shape, requires_grad=torch.is_grad_enabled())
+
+    def embedding_and_patches(
+        self, images: Tensor, covered: Tensor | None = None, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return embeddings and patch tokens of images, of which patches may be covered."""
+        assert self._layout is not None
+        layout, gradients = self._layout(), torch.is_grad_enabled()
+        number = (images.shape[-2] // layout.patch) * (images.shape[-1] // layout.patch)
+        self._reserved.add(self._cost(Pass(images.shape, gradients, patches=number, covered=covered is not None)))
+        shapes = (len(images), self.embed_dim), (len(images), number, layout.width)
+        embeddings, patches = (torch.empty(shape, requires_grad=gradients) for shape in shapes)
+        return embeddings, patches
 
 
 class Activations:
@@ -176,9 +197,9 @@ def _measured(backbone: nn.Module, one: Pass, precision: str) -> Cost:
         images, live = torch.empty(one.shape), Live()
         with live:
             found = one.run(network, images)
-            kept = live.now if found.requires_grad else 0
-            if found.requires_grad:
-                torch.autograd.backward(found.sum())
+            kept = live.now if found[0].requires_grad else 0
+            if found[0].requires_grad:
+                torch.autograd.backward([part.sum() for part in found])
     return Cost(kept, live.peak)
 
 

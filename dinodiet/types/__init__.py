@@ -1,6 +1,15 @@
 """What the parts hand each other, and the contracts that they keep: one import for all of them."""
 
-from dinodiet.types.backbone import Backbone, Description, Maskable, Splittable, Tokened, TokenLayout, Tokens
+from dinodiet.types.backbone import (
+    Backbone,
+    Coverable,
+    Description,
+    Maskable,
+    Splittable,
+    Tokened,
+    TokenLayout,
+    Tokens,
+)
 from dinodiet.types.data import (
     Batch,
     Channels,
@@ -40,6 +49,7 @@ __all__ = [
     "Channels",
     "Clock",
     "CopyTraining",
+    "Coverable",
     "Data",
     "DataSpec",
     "Description",

@@ -92,7 +92,8 @@ class TokenLayout:
     """The tokens of a network: their width, whether one is a class token, and how many layers can be read.
 
     `prefix` counts the tokens in front of the patches: the class token and registers. `patch` is the side in
-    pixels of patches that can be left out, 0 where none can.
+    pixels of patches that can be left out, 0 where none can. `pooled` says that the embedding is made of the tokens by
+    a layer that was learned for it.
     """
 
     width: int
@@ -100,6 +101,7 @@ class TokenLayout:
     depth: int
     prefix: int = 0
     patch: int = 0
+    pooled: bool = False
 
 
 @runtime_checkable
@@ -123,6 +125,32 @@ class Tokened(Protocol):
 
         Raises:
             NotApplicable: there is no class token, or the network does not show its layers.
+        """
+        ...
+
+
+@runtime_checkable
+class Coverable(Protocol):
+    """A backbone that shows its embedding and its patch tokens in one pass, also with patches covered by a token."""
+
+    def token_layout(self) -> TokenLayout:
+        """Return how its tokens look, without a forward pass.
+
+        Raises:
+            NotApplicable: this network has none.
+        """
+        ...
+
+    def embedding_and_patches(
+        self, images: Tensor, covered: Tensor | None = None, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the embeddings (B, embed_dim) of images (B, 3, h, w) in 0..1, and their patch tokens (B, N, D).
+
+        Patch tokens are those after the final norm. Where `covered`, bool (B, N), row by row, `token` (D,) takes the
+        place of what the network made of a patch, before its position is added.
+
+        Raises:
+            NotApplicable: this network has no patches that can be covered.
         """
         ...
 

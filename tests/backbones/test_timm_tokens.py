@@ -9,7 +9,7 @@ from torch import Tensor
 from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.backbones.timm_models import Feature
 from dinodiet.errors import NotApplicable
-from dinodiet.types import DataSpec, Tokened, TokenLayout
+from dinodiet.types import Coverable, DataSpec, Tokened, TokenLayout
 
 SMALL: dict[str, Any] = {"depth": 5, "embed_dim": 24, "num_heads": 2}
 
@@ -98,3 +98,46 @@ def test_a_transformer_whose_blocks_timm_does_not_show_is_refused() -> None:
     backbone = made("cait_xxs24_224", "cls", depth=2, embed_dim=24, num_heads=2)
     with pytest.raises(NotApplicable, match="which timm's Cait does not show"):
         backbone.class_tokens(pictures(backbone), 2)
+
+
+COVERED = (
+    "vit_tiny_patch16_224",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_small_patch16_dinov3",
+    "eva02_tiny_patch14_224",
+)
+
+
+@pytest.mark.parametrize("name", COVERED)
+@torch.no_grad()
+def test_with_no_patch_covered_it_is_the_whole_network(name: str) -> None:
+    backbone = made(name, **SMALL)
+    given = pictures(backbone)
+    embeddings, patches = backbone.embedding_and_patches(given)
+    assert isinstance(backbone, Coverable)
+    assert torch.equal(embeddings, backbone(given))
+    assert torch.equal(patches, backbone.tokens(given).patches)
+    again, _ = backbone.embedding_and_patches(given, torch.zeros(2, 4, dtype=torch.bool), torch.ones(24))
+    assert torch.equal(again, embeddings)
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_covered_patch_is_the_token_at_its_place(name: str) -> None:
+    backbone = made(name, feature="mean_patch", **SMALL)
+    given, token = pictures(backbone).requires_grad_(), torch.randn(24, requires_grad=True)
+    covered = torch.tensor([[True, False, False, True], [False, False, True, False]])
+    embeddings, patches = backbone.embedding_and_patches(given, covered, token)
+    torch.autograd.backward((embeddings @ torch.randn(24)).sum())
+    assert given.grad is not None and token.grad is not None
+    side = backbone.token_layout().patch
+    seen = given.grad.abs().sum(1).unflatten(2, (2, side)).unflatten(1, (2, side)).sum((2, 4)).flatten(1)
+    assert torch.equal(seen == 0, covered)
+    assert token.grad.any()
+    assert not backbone.model.patch_embed._forward_hooks
+    if backbone.model.pos_embed is not None:
+        assert not torch.allclose(patches[0, 0], patches[0, 3])  # the token has the position of its patch
+
+
+def test_networks_without_patches_cannot_cover_them() -> None:
+    with pytest.raises(NotApplicable, match="patches can be covered"):
+        made("beit_base_patch16_224", depth=1).embedding_and_patches(torch.zeros(1, 3, 32, 32))

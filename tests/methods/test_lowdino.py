@@ -39,3 +39,24 @@ def test_the_preset_holds_the_published_settings() -> None:
     assert (len(crops), method.views.num_global) == (4, 2)
     assert (cfg.schedule.clip_grad, cfg.schedule.clip_mode) == (2.0, "per_tensor")
     assert (cfg.schedule.lr, cfg.schedule.lr_reference_batch, cfg.schedule.weight_decay) == (5e-4, 256, 0.4)
+
+
+def test_the_published_preset_differs_where_it_says_so() -> None:
+    cfg = composed("model=resnet5m", "method=lowdino_published")
+    backbone: Any = build(cfg.model, "model")(spec=SPEC)
+    method: Any = build(cfg.method, "method")(backbone=backbone, spec=SPEC)
+    assert any(isinstance(layer, torch.nn.SELU) for layer in method.head.mlp)
+    assert not any(isinstance(layer, torch.nn.GELU) for layer in method.head.mlp)
+    widths = [layer.out_features for layer in method.head.mlp if isinstance(layer, torch.nn.Linear)]
+    assert widths == [512, 512, 256]
+    weights = torch.cat([layer.weight.flatten() for layer in method.head.mlp if isinstance(layer, torch.nn.Linear)])
+    assert abs(weights.std().item() - 0.02) < 2e-4
+    assert method.head.last_layer.weight_g.requires_grad  # free norms
+    assert method.head.frozen_steps(Clock(0, 1000, 100)) == 0
+    crops = method.views(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Clock(0, 1, 1).generator("views"))
+    assert [crop.shape[-1] for crop in crops] == [64] * 4 and method.views.num_global == 2
+    (_, globals_), (_, locals_) = method.views.groups
+    assert [recipe.blur for recipe in (*globals_, *locals_)] == [1.0, 0.1, 0.5, 0.5]
+    assert {recipe.blur_kernel for recipe in (*globals_, *locals_)} == {5}
+    assert {recipe.crop_scale for recipe in locals_} == {(0.05, 0.4)}
+    assert (cfg.schedule.clip_grad, cfg.schedule.lr, cfg.schedule.weight_decay) == (2.0, 5e-4, 0.4)

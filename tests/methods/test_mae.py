@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones import timm_backbone
+from dinodiet.config.build import build
 from dinodiet.data.views import SingleView
 from dinodiet.errors import UserError
 from dinodiet.methods.mae import MAE
 from dinodiet.methods.parts.decoder import Decoder
 from dinodiet.methods.parts.patches import drawn
-from dinodiet.types import Batch, Clock, DataSpec
+from dinodiet.types import Backbone, Batch, Clock, DataSpec
+from tests.contracts.choices import names, small_model
 from tests.small import Encoder
 
 CLOCK = Clock(50, 100, 10)
@@ -135,3 +137,30 @@ def test_networks_that_cannot_leave_patches_out_are_refused(name: str) -> None:
 def test_a_module_without_tokens_is_refused() -> None:
     with pytest.raises(UserError, match=r"^method: MAE hides patches of a transformer"):
         mae(Encoder())
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_trained_part_of_every_model_has_a_gradient_or_the_model_is_refused(name: str) -> None:
+    """A learned pooling would have none: it stands between the tokens and the embedding that is evaluated."""
+    torch.manual_seed(0)
+    other: Any = build(small_model(name), "model", Backbone)(spec=DataSpec("test", num_images=8, num_labels=2))
+    pooled = getattr(getattr(other, "model", None), "attn_pool", None) is not None
+    try:
+        method = mae(other, trainable="all")
+    except UserError as error:
+        assert str(error).startswith("model.feature: MAE" if pooled else "method: MAE hides patches"), error
+        return
+    assert not pooled
+    side = other.input.size
+    data = Batch(torch.randint(256, (2, 3, side, side), dtype=torch.uint8), None, torch.arange(2))
+    torch.autograd.backward(method(data, CLOCK)["loss"])
+    without = [
+        key for key, parameter in method.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
+    assert not without
+
+
+def test_pooled_models_can_have_another_feature() -> None:
+    node = {**small_model("siglip"), "feature": "mean_patch"}
+    other: Any = build(node, "model", Backbone)(spec=DataSpec("test", num_images=8, num_labels=2))
+    assert mae(other).backbone is other

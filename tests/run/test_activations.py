@@ -52,6 +52,9 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
         ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
         ["method=distill", *LITE, "method.teacher.model.image_size=32", "method.label_weight=1"],
         ["method=distill", *LITE, "method.teacher.model.image_size=96"],  # larger than the student's step
+        ["method=dino_ibot", "method.head.out_dim=500", "method.head.hidden_dims=[64,64]"],
+        ["method=dino_gram", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]"],
+        ["method=dino_ibot", "method.head.out_dim=64", "method.patches.ibot.own_head=true", "precision=bf16"],
     ],
 )
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:

@@ -37,6 +37,8 @@ DINO = {
         *("precision=bf16", "grad_checkpointing=true"),
     ),
     "adapters, bf16": ("method.trainable=lora_2", "method.drop_path=0.2", "precision=bf16"),
+    "patches with a head of their own": ("method=dino_ibot", "method.patches.ibot.own_head=true"),
+    "patches with an anchor that moves": ("method=dino_gram", "method.patches.gram.refresh_steps=3"),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
 TEACHER = ("method=distill", *SMALL_TEACHER)

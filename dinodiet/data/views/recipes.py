@@ -43,6 +43,13 @@ class Recipe:
     blur: float = 0.0
     blur_sigma: Pair = (0.1, 2.0)  # pixels
     solarize: float = 0.0
+    blur_kernel: int | None = None  # pixels; None: as far as the Gaussian reaches
+
+    def __repr__(self) -> str:
+        """Return all settings; one that came later is told where it is set, as kept views are found by this text."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = [f"{name}={value!r}" for name, value in values.items() if name != "blur_kernel" or value is not None]
+        return f"{type(self).__name__}({', '.join(told)})"
 
 
 @dataclass(frozen=True)
@@ -123,10 +130,10 @@ def make_views(
 ) -> list[Tensor]:
     """Return one view per recipe, float32 (B, 3, spec.size, spec.size) in 0..1 on the images' device.
 
-    `images` is uint8 (B, 3, H, W) or a list of (3, H, W). The recipes agree in whether, and out of what, they crop. All
-    views are computed together, in parts that suit the device's memory.
+    `images` is uint8 (B, 3, H, W) or a list of (3, H, W). The recipes agree in whether, and out of what, they crop, and
+    in the blur's kernel. All views are computed together, in parts that suit the device's memory.
     """
-    assert len({(recipe.crop_scale is None, recipe.resize_first) for recipe in recipes}) == 1
+    assert len({(recipe.crop_scale is None, recipe.resize_first, recipe.blur_kernel) for recipe in recipes}) == 1
     device = images[0].device
     heights, widths = _sizes(images)
     drawn = draw(recipes, heights, widths, spec.size, generator)
@@ -147,7 +154,9 @@ def _make(
     images: Tensor | list[Tensor], rows: Tensor, drawn: Draw, out: Tensor, recipes: Sequence[Recipe], spec: InputSpec
 ) -> None:
     """Make the views `drawn` of the images at `rows`, in an order that lets the jitter work on slices."""
-    kernel_size = augment.blur_kernel_size(max(recipe.blur_sigma[1] for recipe in recipes), spec.size)
+    kernel_size = recipes[0].blur_kernel or augment.blur_kernel_size(
+        max(recipe.blur_sigma[1] for recipe in recipes), spec.size
+    )
     grid_size = spec.size if recipes[0].resize_first else None
     order = augment.jitter_order(drawn.jitter, drawn.order)
     drawn = drawn[order]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dinodiet.config.ranges import Fraction, Range, Side
+from dinodiet.data.views.erasing import erase
 from dinodiet.data.views.limits import check_size
 from dinodiet.data.views.recipes import Recipe, make_views
 from dinodiet.data.views.settings import Affine, Blur, Colour, Scale, frozen, recipe_fields
@@ -36,7 +37,7 @@ class SingleView:
     3. stronger: jitter with probability 0.8, and also blur with 0.5 and solarisation with 0.2.
 
     Any other argument that is given replaces the preset's value; `Recipe` says what each means. `size` defaults to the
-    backbone's input size, `draft` is as in `MultiCrop`.
+    backbone's input size, `draft` is as in `MultiCrop`, `erasing` the probability that a box becomes the mean colour.
 
     Raises:
         UserError: a size that the backbone cannot take, or a list of another length than it should have.
@@ -57,6 +58,7 @@ class SingleView:
         colour: Colour | None = None,
         blur: Blur | None = None,
         draft: bool = False,
+        erasing: Fraction[float] = 0.0,
     ) -> None:
         size = input.size if size is None else size
         check_size("size", size, input)
@@ -66,14 +68,18 @@ class SingleView:
         self.input, self.sides = replace(input, size=size), [size]
         self.recipe = replace(preset, **given, **recipe_fields(affine, colour, blur))
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
-        self.fixed = replace(self.recipe, resize_first=False, blur_sigma=Recipe.blur_sigma) == Recipe()
+        self.erasing = erasing
+        plain = replace(self.recipe, resize_first=False, blur_sigma=Recipe.blur_sigma, blur_kernel=None)
+        self.fixed = plain == Recipe() and erasing == 0
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input}, {self.recipe}, draft_side={self.draft_side})"
+        erasing = f", erasing={self.erasing}" if self.erasing else ""
+        return f"{type(self).__name__}({self.input}, {self.recipe}, draft_side={self.draft_side}{erasing})"
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return one view in 0..1: [float32 (B, 3, size, size)]."""
-        return make_views(images, [self.recipe], self.input, generator)
+        views = make_views(images, [self.recipe], self.input, generator)
+        return [erase(view, self.erasing, self.input.mean, generator) for view in views] if self.erasing else views
 
 
 class MultiCrop:
@@ -81,7 +87,8 @@ class MultiCrop:
 
     `crops` lists groups of views joined by `+`, each a number of views or `<number>x<pixels>`; the first group are the
     global ones. Where no pixels are given, a global crop has the backbone's input size and a local one 96/224 of it
-    (rounded to what the backbone can take), so `2+8` is the published `2x224+8x96` at 224 pixels.
+    (rounded to what the backbone can take), so `2+8` is the published `2x224+8x96` at 224 pixels; `2+2xinput` has local
+    crops of the input size too.
 
     `colour.solarize` and `blur.probability` are those of the first global view, the other global views, and the local
     ones (None: 0, 0.2, 0 and 1.0, 0.1, 0.5). Other defaults are as published.
@@ -141,14 +148,14 @@ def parse_crops(crops: str | int, input: InputSpec) -> list[tuple[int, int]]:
     """
     groups: list[tuple[int, int]] = []
     for text in str(crops).split("+"):
-        match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*x\s*([1-9]\d*))?\s*", text)
+        match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*x\s*([1-9]\d*|input))?\s*", text)
         if match is None:
             raise UserError(f"crops: {crops!r}; give groups such as 2x224+8x96, or 2+8 for the default sizes")
         local = max(1, round(input.size * 96 / 224 / input.divisor)) * input.divisor
         default = local if groups else input.size
         if int(match[1]) > MOST_VIEWS:
             raise UserError(f"crops: {crops!r}; {match[1]} views of an image are more than {MOST_VIEWS}")
-        groups.append((int(match[1]), int(match[2] or default)))
+        groups.append((int(match[1]), input.size if match[2] == "input" else int(match[2] or default)))
         check_size("crops", groups[-1][1], input)
     return groups
 

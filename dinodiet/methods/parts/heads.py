@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinodiet.config.ranges import Fraction, NonNegative, Range, Width
+from dinodiet.config.ranges import BelowOne, Fraction, NonNegative, Range, Width
 from dinodiet.methods.parts import dino_defaults
 from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.schedules import duration
@@ -50,6 +50,37 @@ class ClassHead(nn.Module):
         return ClassLogits(features, self.linear.weight, scale=self.logit_scale)
 
 
+class ProjectedClassHead(nn.Module):
+    """Unit embeddings (B, in_dim) -> projections -> logits of many classes: DIET's head in an earlier form.
+
+    The head of github.com/jakobamb/DIET_Tuning in April 2025: the embedding is normalised, and what the projector
+    (linear, BatchNorm, ReLU, dropout, linear) makes of it is not. Arguments as in `ClassHead`; `dropout` is the
+    projector's.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_classes: int,
+        *,
+        projection_dim: Width[int] = 256,
+        dropout: BelowOne[float] = 0.1,
+        logit_scale: Annotated[float, Range(0, 1e4, open_low=True)] = 1 / 3,
+        lr_scale: Annotated[float, Range(0, 1000)] = 1.0,
+        warmup_fraction: Fraction[float] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.logit_scale, self.lr_scale, self.warmup_fraction = logit_scale, lr_scale, warmup_fraction
+        first, last = nn.Linear(in_dim, in_dim), nn.Linear(in_dim, projection_dim)
+        self.projector = nn.Sequential(first, nn.BatchNorm1d(in_dim), nn.ReLU(), nn.Dropout(dropout), last)
+        self.linear = nn.Linear(projection_dim, num_classes, bias=False)
+
+    def forward(self, embeddings: Tensor) -> ClassLogits:
+        """Return the logits (B, num_classes), which a large head never holds all at once."""
+        features = self.projector(F.normalize(embeddings, dim=1))
+        return ClassLogits(features, self.linear.weight, scale=self.logit_scale)
+
+
 def _projector(in_dim: int, projection_dim: int | None) -> nn.Module:
     if projection_dim is None:
         return nn.Identity()
@@ -86,6 +117,7 @@ class DINOHead(nn.Module):
         hidden_dims: widths of the MLP's hidden layers.
         bottleneck_dim: width of the normalised features that are compared with the prototypes.
         use_bn: a BatchNorm behind each hidden layer.
+        activation: of the hidden layers.
         norm_last_layer: keeps the gains of the last layer at 1, so that every prototype has norm 1.
         freeze_epochs, freeze_steps: how long the last layer is not trained; None (both): by the training's length.
         warmup_fraction: first part of the training in which the head is trained alone.
@@ -107,6 +139,7 @@ class DINOHead(nn.Module):
         freeze_epochs: NonNegative[float | None] = None,
         freeze_steps: NonNegative[int | None] = None,
         warmup_fraction: Fraction[float] = 0.0,
+        activation: Literal["gelu", "selu"] = "gelu",
     ) -> None:
         super().__init__()
         self.out_dim = out_dim if out_dim is not None else dino_defaults.out_dim(spec.num_images)
@@ -115,7 +148,8 @@ class DINOHead(nn.Module):
         widths = [in_dim, *hidden_dims]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
-            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if use_bn else []), nn.GELU()]
+            shape = nn.SELU() if activation == "selu" else nn.GELU()
+            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if use_bn else []), shape]
         self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], bottleneck_dim))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):

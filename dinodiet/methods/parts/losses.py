@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinodiet.config.ranges import BelowOne, Fraction, Temperature
 from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.centring import Centred, Centring
 from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.methods.parts.diagnostics import entropy
-from dinodiet.methods.parts.sinkhorn import sinkhorn_knopp
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock, DataSpec
 
@@ -30,16 +27,12 @@ class CrossEntropy:
         return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
 
 
-class Distillation(nn.Module):
+class Distillation(Centred):
     """DINO's loss: cross-entropy between views, with a centred and sharpened teacher (Caron et al. 2021, section 3.1).
 
-    The centre of the teacher's logits is a buffer (1, out_dim), from 0. It moves after the loss is computed, once per
-    step however many parts the step's batch is split into: `forward` sums the logits up (from anew in a step's first
-    part), `update_center` moves the centre. `teacher_temp` None: by the number of images (`dino_defaults`). With
-    `centring` sinkhorn the teacher's predictions of a batch use all prototypes equally instead, as in DINOv2.
+    `teacher_temp` None: by the number of images (`dino_defaults`). With `centring` sinkhorn the teacher's predictions
+    of a batch use all prototypes equally instead of being centred, as in DINOv2.
     """
-
-    center: Tensor
 
     def __init__(
         self,
@@ -49,13 +42,11 @@ class Distillation(nn.Module):
         student_temp: Temperature[Scalar] = 0.1,
         teacher_temp: Temperature[Scalar | None] = None,
         center_momentum: Fraction[float] = 0.9,
-        centring: Literal["mean", "sinkhorn"] = "mean",
+        centring: Centring = "mean",
     ) -> None:
-        super().__init__()
-        self.student_temp, self.center_momentum, self.centring = student_temp, center_momentum, centring
-        self.teacher_temp = teacher_temp if teacher_temp is not None else dino_defaults.teacher_temp(spec.num_images)
-        self.register_buffer("center", torch.zeros(1, out_dim))
-        self._sum, self._rows = torch.zeros(()), 0
+        chosen = teacher_temp if teacher_temp is not None else dino_defaults.teacher_temp(spec.num_images)
+        super().__init__(out_dim, teacher_temp=chosen, center_momentum=center_momentum, centring=centring)
+        self.student_temp = student_temp
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, *, num_global: int, clock: Clock
@@ -68,7 +59,7 @@ class Distillation(nn.Module):
         that every image falls on one prototype).
         """
         # A sum over student views replaces views x views products: a pair's term is linear in the student's log-probs.
-        targets = self._targets(teacher_logits.detach().float(), clock)
+        targets = self.targets(teacher_logits.detach().float(), clock)
         targets = targets.view(num_global, -1, targets.shape[-1])  # (global, B, out)
         student = F.log_softmax(student_logits.float() / at(self.student_temp, clock), dim=-1)
         student = student.view(-1, *targets.shape[1:])
@@ -77,9 +68,7 @@ class Distillation(nn.Module):
         pairs = num_global * (len(student) - 1)
         loss = -(targets * others).sum() / (pairs * targets.shape[1])
 
-        seen = teacher_logits.detach().sum(0, keepdim=True, dtype=torch.float32)
-        self._sum, self._rows = (seen, 0) if clock.part == 0 else (self._sum + seen, self._rows)
-        self._rows += len(teacher_logits)
+        self.see(teacher_logits, clock)
         teacher_entropy = entropy(targets).mean()
         return {
             "loss": loss,
@@ -87,15 +76,3 @@ class Distillation(nn.Module):
             "kl": loss.detach() - teacher_entropy,
             "marginal_entropy": entropy(targets.mean((0, 1))),
         }
-
-    def _targets(self, logits: Tensor, clock: Clock) -> Tensor:
-        """Return the teacher's probabilities of logits (rows, out_dim)."""
-        temperature = at(self.teacher_temp, clock)
-        if self.centring == "sinkhorn":
-            return sinkhorn_knopp(logits / temperature)
-        return F.softmax((logits - self.center) / temperature, dim=-1)
-
-    @torch.no_grad()
-    def update_center(self) -> None:
-        """Move the centre towards the mean of the teacher's logits over the step's parts."""
-        self.center.mul_(self.center_momentum).add_(self._sum / self._rows, alpha=1 - self.center_momentum)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinodiet.config.ranges import Range
+from dinodiet.config.ranges import Fraction, Range
 
 Alpha = Annotated[float, Range(0, 1000)]
 
@@ -37,10 +37,21 @@ class Mixed:
 class Mix:
     """Mixes each batch by MixUp or CutMix, one of the two at random where both are on.
 
-    The alphas are the parameters of the Beta distribution from which the weights are drawn; 0 is off.
+    Args:
+        mixup_alpha, cutmix_alpha: of the Beta distribution from which the weights are drawn; 0 is off.
+        probability: that a batch is mixed at all.
+        switch: that it is CutMix, where both are on; None: one half.
     """
 
-    def __init__(self, *, mixup_alpha: Alpha = 0.0, cutmix_alpha: Alpha = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        mixup_alpha: Alpha = 0.0,
+        cutmix_alpha: Alpha = 0.0,
+        probability: Fraction[float] = 1.0,
+        switch: Fraction[float | None] = None,
+    ) -> None:
+        self.probability, self.switch = probability, switch
         self.alphas = {"mixup": mixup_alpha, "cutmix": cutmix_alpha}
         self.kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
 
@@ -51,12 +62,19 @@ class Mix:
             return Mixed(images, partner, 1.0)
         # torch draws no Beta from a generator of its own
         draw = np.random.default_rng(generator.initial_seed())
-        kind = self.kinds[int(draw.integers(len(self.kinds)))]
+        if self.probability < 1 and draw.random() >= self.probability:
+            return Mixed(images, partner.to(images.device), 1.0)
+        kind = self._kind(draw)
         kept = float(draw.beta(self.alphas[kind], self.alphas[kind]))
         partner = partner.to(images.device)
         if kind == "mixup":
             return Mixed(kept * images + (1 - kept) * images[partner], partner, kept)
         return _cutmix(images, partner, kept, draw)
+
+    def _kind(self, draw: np.random.Generator) -> str:
+        if self.switch is None or len(self.kinds) < 2:
+            return self.kinds[int(draw.integers(len(self.kinds)))]
+        return "cutmix" if draw.random() < self.switch else "mixup"
 
 
 def _cutmix(images: Tensor, partner: Tensor, kept: float, draw: np.random.Generator) -> Mixed:

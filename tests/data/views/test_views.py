@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
 
 from dinodiet.config.signature import check_arguments
@@ -162,6 +163,7 @@ def test_default_sizes_follow_the_backbone(size: int, divisor: int, local: int) 
     spec = replace(SPEC, size=size, divisor=divisor)
     assert parse_crops("2+8", spec) == [(2, size), (8, local)]
     assert parse_crops(f"2x{size}+4", spec) == [(2, size), (4, local)]
+    assert parse_crops("2+2xinput", spec) == [(2, size), (2, size)]
 
 
 @pytest.mark.parametrize("crops", ["", "2x32+", "0x32", "2*32", "-1x32", "2x32,8x16", "axb", "2x0"])
@@ -222,3 +224,17 @@ def test_every_kind_of_view_has_a_probability(views: Any, key: str, value: Any) 
     part, _, name = key.partition(".")
     with pytest.raises(UserError, match=rf"^{key}: {re.escape(str(value))}; must be "):
         views(SPEC, **{part: PARTS[part](**{name: value})})
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_kernel_cuts_the_blur(kernel: int) -> None:
+    input_ = InputSpec(size=40, mean=(0, 0, 0), std=(1, 1, 1))
+    images = torch.randint(256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    blur = Blur(probability=1.0, sigma=[1.5, 1.5], kernel=kernel)
+    (found,) = SingleView(input_, 0, blur=blur)(images, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, tvf.gaussian_blur(images / 255, [kernel] * 2, [1.5] * 2), atol=1e-5, rtol=0)
+
+
+def test_a_kernel_has_a_middle() -> None:
+    with pytest.raises(UserError, match=r"^kernel: 4; must be odd"):
+        Blur(kernel=4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dinodiet.methods.parts.heads import DINOHead, WeightNormLinear
+from dinodiet.methods.parts.heads import DINOHead, ProjectedClassHead, WeightNormLinear
 from tests.places import REFERENCES
 from tests.small import SPEC
 
@@ -74,3 +74,26 @@ def test_the_copy_of_a_weight_normalised_layer_is_its_own() -> None:
         twin.weight_v.zero_().add_(1)
     assert torch.equal(layer(features), before)
     assert not torch.equal(twin(features), before)
+
+
+def test_the_projected_head_is_that_of_diet_tuning() -> None:
+    """z / |z|, linear, BatchNorm, ReLU, dropout, linear, not normalised, over a temperature of 3."""
+    torch.manual_seed(0)
+    head, rows = ProjectedClassHead(6, 5, projection_dim=4, dropout=0.0), torch.randn(8, 6)
+    first, norm, last = (head.projector[place] for place in (0, 1, 4))
+    hidden = first(rows / rows.norm(dim=1, keepdim=True))
+    hidden = torch.relu((hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt())
+    expected = last(hidden) @ head.linear.weight.T / 3
+    found = head(rows).cross_entropy(torch.zeros(8, dtype=torch.int64), label_smoothing=0.0)
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(expected, torch.zeros(8, dtype=torch.int64)))
+    torch.testing.assert_close(head(7 * rows).predicted(), head(rows).predicted())
+    assert isinstance(norm, torch.nn.BatchNorm1d) and norm.weight.requires_grad
+    assert sorted(name for name, _ in head.named_parameters() if "linear" in name) == ["linear.weight"]
+    dropped = ProjectedClassHead(6, 5).train()
+    assert not torch.equal(dropped.projector(rows), dropped.projector(rows))
+
+
+def test_the_activation_is_chosen() -> None:
+    kinds = {type(layer) for layer in DINOHead(4, SPEC, out_dim=5, hidden_dims=[6], activation="selu").mlp}
+    assert kinds == {torch.nn.Linear, torch.nn.SELU}
+    assert torch.nn.GELU in {type(layer) for layer in DINOHead(4, SPEC, out_dim=5, hidden_dims=[6]).mlp}

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,3 +51,28 @@ def test_the_mixed_loss_is_the_loss_of_the_mixed_smoothed_target() -> None:
     soft = mixed.kept * smoothed + (1 - mixed.kept) * smoothed[mixed.partner]
     ours = mixed.loss(lambda t: F.cross_entropy(logits, t, label_smoothing=0.3), target)
     assert ours.item() == pytest.approx(F.cross_entropy(logits, soft).item(), rel=1e-5)
+
+
+def test_a_probability_leaves_the_other_batches_alone() -> None:
+    """DIET_Tuning: the probability of acting on a batch."""
+    images, mix = torch.rand(4, 3, 8, 8), Mix(mixup_alpha=1.0, cutmix_alpha=1.0, probability=0.3)
+    untouched = [mix(images, generator(seed)).images is images for seed in range(400)]
+    assert 0.64 < sum(untouched) / 400 < 0.76
+    assert all(Mix(mixup_alpha=1.0, probability=0.0)(images, generator(seed)).kept == 1 for seed in range(20))
+
+
+@pytest.mark.parametrize(("switch", "share"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0)])
+def test_the_switch_is_the_share_of_cutmix(switch: float, share: float) -> None:
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 16, 16)
+    mix = Mix(mixup_alpha=1.0, cutmix_alpha=1.0, switch=switch)
+    pasted = [set(mix(images, generator(seed)).images.unique().tolist()) <= {0, 1, 2, 3} for seed in range(400)]
+    assert sum(pasted) / 400 == pytest.approx(share, abs=0.07)
+
+
+def test_what_is_not_set_draws_as_before() -> None:
+    images = torch.rand(4, 3, 8, 8)
+    one, other = (Mix(mixup_alpha=1.0, **more)(images, generator(5)) for more in ({}, {"switch": 0.9}))
+    assert torch.equal(one.images, other.images)
+    draw = np.random.default_rng(5)  # which of the kinds that are on, then the weight
+    draw.integers(1)
+    assert one.kept == draw.beta(1.0, 1.0)
