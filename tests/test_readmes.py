@@ -18,6 +18,7 @@ from dinodiet.catalogue.models import describe
 from dinodiet.config.explain import explain
 from dinodiet.config.groups import SWEEPS
 from dinodiet.config.places import CONF, ROOT
+from dinodiet.config.words import as_choice
 from dinodiet.errors import UserError
 from dinodiet.results import __main__ as results
 from dinodiet.sweep.command import ROOMS
@@ -63,7 +64,7 @@ class Sweepers:
         """Compose the first and the last run of a command line, and build its launcher."""
         named = [word.partition("=")[2] for word in words if word.startswith(f"{SWEEPS}=")]
         sweeper = self.of(named[0] if named else None)
-        overrides = [word for word in words if "=" in word and not word.startswith(f"{SWEEPS}=")]
+        overrides = [as_choice(word) for word in words if "=" in word and not word.startswith(f"{SWEEPS}=")]
         grid = sweeper.expand(overrides)
         sweeper.tasks([grid[0], grid[-1]])
         if "-m" in words:

@@ -165,9 +165,7 @@ def timm_backbone(
     name, cfg = find_model(str(size), names)
     side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
-    model = _without_weights(name, args, feature, drop_path)
-    if norm is not None:
-        exchange_norms(model, norm, name)
+    model = _without_weights(name, args, feature, drop_path, norm)
     expected = expected_input(spec, cfg, side, _patch_side(model) if cfg.fixed_input_size else 1, weights)
     if not takes_any_size(name):
         check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
@@ -175,9 +173,7 @@ def timm_backbone(
     resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)
     told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
     description = Description(
-        signature=json.dumps(
-            [name, feature, side, args, *positions.signature(resizing), *([norm] if norm else [])], sort_keys=True
-        ),
+        signature=_signature(name, feature, side, args, *positions.signature(resizing), *([norm] if norm else [])),
         family=family,
         size=str(size),
         licence=cfg.license,
@@ -187,6 +183,10 @@ def timm_backbone(
     )
     made = (name, args) if norm is None else None  # timm makes no network with an exchanged norm
     return TimmBackbone(model, feature=feature, input=expected, description=description, made=made)
+
+
+def _signature(*facts: Any) -> str:
+    return json.dumps(facts, sort_keys=True)
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:
@@ -217,8 +217,10 @@ def _transformer_args(
     return args
 
 
-def _without_weights(name: str, args: dict[str, Any], feature: Feature, drop_path: float) -> Any:
+def _without_weights(name: str, args: dict[str, Any], feature: Feature, drop_path: float, norm: Norm | None) -> Any:
     model = create(name, args)
+    if norm is not None:
+        exchange_norms(model, norm, name)
     set_drop_path(model, drop_path)
     choose(feature, model, name)
     return model
