@@ -121,7 +121,7 @@ class Backwards:
 """
 SCHEDULE = "override /schedule@_global_.schedule"  # how a method names the schedule that it brings with it
 YAML = {
-    "model/pixels": "_target_: parts_of_mine.Pixels\nwidth: 5\n",
+    "model/own_pixels": "_target_: parts_of_mine.Pixels\nwidth: 5\n",
     "dataset/stripes": "defaults: [_base, _self_]\nsource: {_target_: parts_of_mine.stripes, number: 80}\n",
     "method/shrink": f"defaults: [{SCHEDULE}: shrink]\n_target_: parts_of_mine.Shrink\npower: 2.0\n",
     "schedule/shrink": "epochs: 2\nbatch_size: 8\nlr: {_target_: parts_of_mine.halving, start: 1e-3}\n",
@@ -129,7 +129,7 @@ YAML = {
     "tracker/diary": "_target_: parts_of_mine.Diary\nfile: diary.txt\n",
     "hydra/launcher/backwards": "_target_: parts_of_mine.Backwards\ngreeting: hello\n",
 }
-CHOSEN = ("model=pixels", "dataset=stripes", "method=shrink", "eval=[knn,spread]", "eval.knn.k=5", "log_every=1")
+CHOSEN = ("model=own_pixels", "dataset=stripes", "method=shrink", "eval=[knn,spread]", "eval.knn.k=5", "log_every=1")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def study(work: Path) -> Path:
     grid = ("-m", "hydra/launcher=backwards", "method.power=1.0,2.0", "tracker=diary", "device=cpu")
     done = launch(work, "--config-dir", "mine", *CHOSEN, *grid)
     assert done.returncode == 0, done.stderr
-    greeted = [line for line in done.stdout.splitlines() if line.startswith("hello pixels_stripes_shrink_seed0_")]
+    greeted = [line for line in done.stdout.splitlines() if line.startswith("hello own_pixels_stripes_shrink_seed0_")]
     assert len(greeted) == 2
     return work / "default"
 
@@ -159,7 +159,7 @@ def test_parts_of_ones_own_are_used_by_name(study: Path) -> None:
     found = [json.loads(path.read_text()) for path in study.glob("*/results.json")]
     assert len(found) == 2
     for results in found:
-        assert results["run_id"].startswith("pixels_stripes_shrink_seed0_")
+        assert results["run_id"].startswith("own_pixels_stripes_shrink_seed0_")
         assert results["steps"] == 2 * (36 // 8)  # the schedule that the method brings with it
         assert results["final"]["spread/std"] != results["initial"]["spread/std"]
         assert (results["better"]["knn/accuracy"], results["better"]["spread/std"]) == ("higher", "lower")

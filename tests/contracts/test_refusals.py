@@ -14,7 +14,7 @@ from dinodiet.config.gate import gate
 from dinodiet.config.precheck import signature_of
 from dinodiet.config.signature import fits
 from dinodiet.errors import UserError
-from tests.contracts.choices import configuration, names, node, nodes
+from tests.contracts.choices import configuration, names, node, nodes, taught
 
 WRONG: list[Any] = ["nonsense", 0.123, True, ["nonsense"], {"a": "nonsense"}]
 GROUPS = ("model", "dataset", "method", "eval", "tracker")
@@ -25,7 +25,7 @@ RUN = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
 def with_file(group: str, name: str) -> DictConfig:
     """Return the configuration of a run with one file's node in the place of its group's."""
     if group == "method":
-        return configuration(f"method={name}")
+        return configuration(f"method={name}", *taught(name))
     cfg = configuration()
     OmegaConf.set_struct(cfg, False)
     cfg[group] = node(group, name)

@@ -21,6 +21,7 @@ from dinodiet.methods.parts.teacher import Teacher, teacher_of, update_ema_
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Backbone, Clock, TokenLayout
 
+COVERED = [0.1, 0.5]
 Ratio = Annotated[list[float], Items((Between[float], Between[float]), rising=True)]
 
 
@@ -53,7 +54,7 @@ class IBOT(nn.Module):
         layout: TokenLayout,
         *,
         weight: NonNegative[Scalar] = 1.0,
-        covered: Ratio | tuple[float, float] = (0.1, 0.5),
+        covered: Ratio = COVERED,
         covered_views: Annotated[float, Range(0, 1, open_low=True)] = 0.5,
         own_head: bool = False,
     ) -> None:
