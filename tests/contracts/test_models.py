@@ -109,6 +109,25 @@ def test_exactly_the_named_layers_are_trained_or_the_model_says_what_it_has(name
     assert {key for key, parameter in backbone.named_parameters() if parameter.grad is not None} == expected
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_adapters_change_nothing_at_first_and_are_all_that_is_trained_or_the_model_has_no_attention(name: str) -> None:
+    backbone = small(name)
+    given = images(backbone)
+    with torch.no_grad():
+        expected = backbone(given)
+    if not of_kind(backbone, "attn_proj"):
+        with pytest.raises(UserError, match=r"^trainable: 'lora_2', but this backbone has no attention; choose from: all"):
+            set_trainable(backbone, "lora_2")
+        return
+    set_trainable(backbone, "lora_2")
+    with torch.no_grad():
+        assert torch.equal(backbone.eval()(given), expected)
+    trained = {key for key, parameter in backbone.named_parameters() if parameter.requires_grad}
+    assert trained and all(".lora_A." in key or ".lora_B." in key for key in trained)
+    backbone.train()(given).sum().backward()
+    assert {key for key, parameter in backbone.named_parameters() if parameter.grad is not None} == trained
+
+
 def of_kind(backbone: Any, trainable: str) -> set[str]:
     """Return the names of parameters that a value of `trainable` means, by the names that their publishers chose."""
     blocks = {id(part) for block in backbone.freezable_blocks() for root in block for part in root.modules()}
