@@ -150,13 +150,11 @@ def timm_backbone(
         weights_prefix: under which a file keeps the network, such as `teacher.backbone`; null: it is found.
         image_size: side where the dataset sets none; null: the weights' own, or the stored one between 32 and 224.
         patch_size: null is the model's own; `auto` is 4 below 64 pixels, 8 below 128, else 16.
-        pos_embed_antialias: how position embeddings are resized, with `pos_embed_offset`: see `positions.Resizing`.
-        pos_embed_offset: null, for both, is what the publisher of the weights does.
+        pos_embed_antialias, pos_embed_offset: see `positions.Resizing`; null: as the publisher of the weights does.
         drop_path: rate of stochastic depth in the last block while training.
         norm: takes the place of every BatchNorm of a convolutional network; null: its own. See `norms`.
         model_args: more arguments of timm's model.
-        family: what its sizes are called together.
-        trains_class_token: whether the loss of the pretraining reads the class token.
+        family, trains_class_token: see `Description`.
         published: frozen scores to check an installation against, by dataset and metric.
 
     Raises:
@@ -166,14 +164,13 @@ def timm_backbone(
     side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
     model = _without_weights(name, args, feature, drop_path, norm)
-    expected = expected_input(spec, cfg, side, _patch_side(model) if cfg.fixed_input_size else 1, weights)
-    if not takes_any_size(name):
-        check_takes(name, args, feature, side, int(cfg.input_size[-1]), _whose(spec))
-        expected = replace(expected, divisor=divisor_of_crops(name, args, feature, side, expected.divisor))
+    divisor = _patch_side(model) if cfg.fixed_input_size else 1
+    expected = _with_crops(expected_input(spec, cfg, side, divisor, weights), spec, (name, args, feature), cfg)
     resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)
     told = load_weights(model, weights, resize_patches=patch_size is not None, resizing=resizing, prefix=weights_prefix)
+    known = [name, feature, side, args, *positions.signature(resizing), *filter(None, [norm])]
     description = Description(
-        signature=_signature(name, feature, side, args, *positions.signature(resizing), *([norm] if norm else [])),
+        signature=json.dumps(known, sort_keys=True),
         family=family,
         size=str(size),
         licence=cfg.license,
@@ -181,12 +178,18 @@ def timm_backbone(
         details={"weights": told, "positions": str(resizing or "")},
         trains_class_token=trains_class_token,
     )
-    made = (name, args) if norm is None else None  # timm makes no network with an exchanged norm
+    made = None if norm else (name, args)  # timm makes none with an exchanged norm
     return TimmBackbone(model, feature=feature, input=expected, description=description, made=made)
 
 
-def _signature(*facts: Any) -> str:
-    return json.dumps(facts, sort_keys=True)
+def _with_crops(
+    expected: InputSpec, spec: DataSpec, model: tuple[str, Mapping[str, Any], Feature], cfg: PretrainedCfg
+) -> InputSpec:
+    """Return the input of a model, which is seen to take it, with what the sides of crops are multiples of."""
+    if takes_any_size(model[0]):
+        return expected
+    check_takes(*model, expected.size, int(cfg.input_size[-1]), _whose(spec))
+    return replace(expected, divisor=divisor_of_crops(*model, expected.size, expected.divisor))
 
 
 def input_side(spec: DataSpec, image_size: int | None, cfg: PretrainedCfg, weights: str) -> int:

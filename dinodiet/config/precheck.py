@@ -107,6 +107,9 @@ def signature_of(target: str) -> Signature | None:
     elif isinstance(definition, ast.ClassDef):
         bodies = {item.name: item for item in definition.body if isinstance(item, ast.FunctionDef)}
         if "__init__" not in bodies:
+            match definition.bases:
+                case [ast.Name(id=base)] if not definition.decorator_list:  # it is made as the class that it extends
+                    return signature_of(f"{module}.{base}")
             return _fields(definition, module)
         arguments = bodies["__init__"].args
         arguments.args = [argument for argument in arguments.args if argument.arg != "self"]

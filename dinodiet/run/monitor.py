@@ -13,8 +13,10 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from dinodiet.errors import one_line
 from dinodiet.io.bars import interval
 from dinodiet.io.leaving import leave_now, signals_to
+from dinodiet.io.limits import limit_of
 from dinodiet.run import learning
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
@@ -100,14 +102,29 @@ class Monitor:
         if self._pace.validate_every is not None and clock.step % self._pace.validate_every == 0 and not last:
             self._record(clock, {f"val/{name}": value for name, value in self._validate().items()})
         if self._signal or last or time.monotonic() - self._saved >= self._pace.checkpoint_seconds:
-            self._saving = True
-            self._save(clock.step, self.state())
-            self._saved, self._saving = time.monotonic(), False
+            self._keep(clock)
         if self._signal:
             raise Preempted(self._signal, clock.step)
         assert self._bar is not None
         self._bar.update()
         self._left = time.monotonic()
+
+    def _keep(self, clock: Clock) -> None:
+        """Write a checkpoint; where that fails and the run was told to stop, it is left all the same.
+
+        Raises:
+            Preempted: it was told to stop; the checkpoint before, if there is one, is what it continues from.
+        """
+        self._saving = True
+        try:
+            self._save(clock.step, self.state())
+        except Exception as error:
+            if not self._signal:
+                raise
+            found = limit_of(error) or error
+            learning.warn([f"no checkpoint of step {clock.step:,} could be written: {one_line(found)}"])
+            raise Preempted(self._signal) from error
+        self._saved, self._saving = time.monotonic(), False
 
     def _log(self, clock: Clock) -> None:
         means = {key: (value / self._window_steps).item() for key, value in self._window.items()}

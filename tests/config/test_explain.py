@@ -27,7 +27,7 @@ WORDS = {  # a word that Hydra cannot compose, and how its line begins
     "eval=[knn,nope]": "eval: no choice 'nope'; choose from: attentive, ",
     "eval=null": "eval: null; [] is for none; choose from: attentive, ",
     "eval=-0.5": "eval: no choice -0.5; choose from: attentive, ",
-    "sweeps=nope": "sweeps: no choice 'nope'; choose from: backbones_x_medmnist, ",
+    "sweeps=nope": "sweeps: no choice 'nope'; choose from: adapters, ",
     "hydra/launcher=nope": "hydra/launcher: no choice 'nope'; choose from: local, parallel, slurm",
     "dataset@eval.dataset=nope": "dataset@eval.dataset: no choice 'nope'; choose from: ",
     "dataset@eval.reference.dataset=mnist": "dataset@eval.reference.dataset: no evaluator takes it; add one: eval=[",

@@ -116,7 +116,9 @@ def test_adapters_change_nothing_at_first_and_are_all_that_is_trained_or_the_mod
     with torch.no_grad():
         expected = backbone(given)
     if not of_kind(backbone, "attn_proj"):
-        with pytest.raises(UserError, match=r"^trainable: 'lora_2', but this backbone has no attention; choose from: all"):
+        with pytest.raises(
+            UserError, match=r"^trainable: 'lora_2', but this backbone has no attention; choose from: all"
+        ):
             set_trainable(backbone, "lora_2")
         return
     set_trainable(backbone, "lora_2")

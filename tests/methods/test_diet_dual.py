@@ -61,4 +61,4 @@ def test_the_strongest_views_erase_and_blur_faintly() -> None:
     assert (recipe.blur, recipe.blur_sigma, recipe.blur_kernel) == (0.2, (1.0, 2.0), 3)
     assert (recipe.jitter, recipe.jitter_probability, recipe.gray) == ((0.4, 0.4, 0.4, 0.2), 0.3, 0.2)
     assert (recipe.solarize, recipe.crop_scale, recipe.flip) == (0, (0.08, 1.0), 0.5)
-    assert method.views.erasing == 0.25
+    assert method.views.recipe.erasing == 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -97,6 +98,27 @@ def test_a_signal_lets_the_step_end_and_saves(tmp_path: Path, number: signal.Sig
     assert (caught.value.signal_name, caught.value.step) == (number.name, 2)
     assert list(run.saved) == [2]
     assert signal.getsignal(number) is before
+
+
+def test_a_run_that_is_told_to_stop_stops_though_its_checkpoint_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a sweep would take it for a failure, and go on with the next cell."""
+    run = Run(tmp_path)
+
+    def save(step: int, seen: dict[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "checkpoint.pt"))
+
+    run.monitor._save = save
+    with pytest.raises(Preempted) as caught, run.status, run.monitor.watching(CLOCK):
+        os.kill(os.getpid(), signal.SIGTERM)
+        run.monitor.on_step(CLOCK.at(3), {"loss": torch.tensor(1.0)})
+    assert (caught.value.signal_name, caught.value.step) == ("SIGTERM", None)
+    warned = capsys.readouterr().err
+    assert "warning: no checkpoint of step 3 could be written: " in warned and "checkpoint.pt" in warned
+    with pytest.raises(OSError, match="No space left"), Run(tmp_path).status, run.monitor.watching(CLOCK):
+        run.monitor._signal = None
+        run.monitor._keep(CLOCK.at(4))
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from dinodiet.data.preprocess import preprocess
 from dinodiet.data.views import augment
 from dinodiet.data.views.crops import crop, draw_boxes, short_side
+from dinodiet.data.views.erasing import erase
 from dinodiet.data.views.sending import send
 from dinodiet.types import InputSpec
 
@@ -44,11 +45,13 @@ class Recipe:
     blur_sigma: Pair = (0.1, 2.0)  # pixels
     solarize: float = 0.0
     blur_kernel: int | None = None  # pixels; None: as far as the Gaussian reaches
+    erasing: float = 0.0  # that a box becomes the mean colour
 
     def __repr__(self) -> str:
-        """Return all settings; one that came later is told where it is set, as kept views are found by this text."""
+        """Return all settings; those that came later where they are set, as kept views are found by this text."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        told = [f"{name}={value!r}" for name, value in values.items() if name != "blur_kernel" or value is not None]
+        later = {name: values.pop(name) for name in ("blur_kernel", "erasing")}
+        told = [f"{name}={value!r}" for name, value in (values | {k: v for k, v in later.items() if v}).items()]
         return f"{type(self).__name__}({', '.join(told)})"
 
 
@@ -147,7 +150,8 @@ def make_views(
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             work(images, rows[part], drawn[part], out=views[part])
-    return list(views.view(len(recipes), len(images), *views.shape[1:]))
+    made = zip(views.view(len(recipes), len(images), *views.shape[1:]), recipes, strict=True)
+    return [erase(view, recipe.erasing, spec.mean, generator) if recipe.erasing else view for view, recipe in made]
 
 
 def _make(

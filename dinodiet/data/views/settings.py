@@ -28,13 +28,15 @@ class Colour:
     """What happens to colours.
 
     `jitter` is the strength for brightness, contrast, saturation and hue; the others are probabilities. `solarize` of
-    `MultiCrop` is one for the first global view, the other global views, and the local ones.
+    `MultiCrop` is one for the first global view, the other global views, and the local ones. `erasing` is that a box of
+    a view becomes the mean colour, which is 0 once it is normalised (`views.erasing`).
     """
 
     jitter: Annotated[list[float], Items((Strength, Strength, Strength, Hue))] | None = None
     jitter_probability: Fraction[float | None] = None
     gray: Fraction[float | None] = None
     solarize: Fraction[float | list[float] | None] = None
+    erasing: Fraction[float] = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def recipe_fields(
         "jitter_probability": colour.jitter_probability,
         "gray": colour.gray,
         "solarize": colour.solarize,
+        "erasing": colour.erasing or None,
         "blur": blur.probability,
         "blur_sigma": blur.sigma,
         "blur_kernel": blur.kernel,

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from dinodiet.config.ranges import Fraction, Range, Side
-from dinodiet.data.views.erasing import erase
 from dinodiet.data.views.limits import check_size
 from dinodiet.data.views.recipes import Recipe, make_views
 from dinodiet.data.views.settings import Affine, Blur, Colour, Scale, frozen, recipe_fields
@@ -37,7 +36,7 @@ class SingleView:
     3. stronger: jitter with probability 0.8, and also blur with 0.5 and solarisation with 0.2.
 
     Any other argument that is given replaces the preset's value; `Recipe` says what each means. `size` defaults to the
-    backbone's input size, `draft` is as in `MultiCrop`, `erasing` the probability that a box becomes the mean colour.
+    backbone's input size, `draft` is as in `MultiCrop`.
 
     Raises:
         UserError: a size that the backbone cannot take, or a list of another length than it should have.
@@ -58,7 +57,6 @@ class SingleView:
         colour: Colour | None = None,
         blur: Blur | None = None,
         draft: bool = False,
-        erasing: Fraction[float] = 0.0,
     ) -> None:
         size = input.size if size is None else size
         check_size("size", size, input)
@@ -68,18 +66,15 @@ class SingleView:
         self.input, self.sides = replace(input, size=size), [size]
         self.recipe = replace(preset, **given, **recipe_fields(affine, colour, blur))
         self.draft_side = source_side([(self.input, [self.recipe])]) if draft else None
-        self.erasing = erasing
         plain = replace(self.recipe, resize_first=False, blur_sigma=Recipe.blur_sigma, blur_kernel=None)
-        self.fixed = plain == Recipe() and erasing == 0
+        self.fixed = plain == Recipe()
 
     def __repr__(self) -> str:
-        erasing = f", erasing={self.erasing}" if self.erasing else ""
-        return f"{type(self).__name__}({self.input}, {self.recipe}, draft_side={self.draft_side}{erasing})"
+        return f"{type(self).__name__}({self.input}, {self.recipe}, draft_side={self.draft_side})"
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return one view in 0..1: [float32 (B, 3, size, size)]."""
-        views = make_views(images, [self.recipe], self.input, generator)
-        return [erase(view, self.erasing, self.input.mean, generator) for view in views] if self.erasing else views
+        return make_views(images, [self.recipe], self.input, generator)
 
 
 class MultiCrop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +117,6 @@ class DINOHead(nn.Module):
         hidden_dims: widths of the MLP's hidden layers.
         bottleneck_dim: width of the normalised features that are compared with the prototypes.
         use_bn: a BatchNorm behind each hidden layer.
-        activation: of the hidden layers.
         norm_last_layer: keeps the gains of the last layer at 1, so that every prototype has norm 1.
         freeze_epochs, freeze_steps: how long the last layer is not trained; None (both): by the training's length.
         warmup_fraction: first part of the training in which the head is trained alone.
@@ -125,6 +124,8 @@ class DINOHead(nn.Module):
     Raises:
         UserError: the freeze is given in two units.
     """
+
+    activation: ClassVar[type[nn.Module]] = nn.GELU  # behind each hidden layer
 
     def __init__(
         self,
@@ -139,7 +140,6 @@ class DINOHead(nn.Module):
         freeze_epochs: NonNegative[float | None] = None,
         freeze_steps: NonNegative[int | None] = None,
         warmup_fraction: Fraction[float] = 0.0,
-        activation: Literal["gelu", "selu"] = "gelu",
     ) -> None:
         super().__init__()
         self.out_dim = out_dim if out_dim is not None else dino_defaults.out_dim(spec.num_images)
@@ -148,8 +148,7 @@ class DINOHead(nn.Module):
         widths = [in_dim, *hidden_dims]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
-            shape = nn.SELU() if activation == "selu" else nn.GELU()
-            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if use_bn else []), shape]
+            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if use_bn else []), self.activation()]
         self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], bottleneck_dim))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
@@ -173,3 +172,9 @@ class DINOHead(nn.Module):
         if clock.step < self.frozen_steps(clock):
             for parameter in self.last_layer.parameters():
                 parameter.grad = None
+
+
+class SELUHead(DINOHead):
+    """A `DINOHead` with SELU (Klambauer et al. 2017, arXiv:1706.02515), as LowDINO has it."""
+
+    activation = nn.SELU

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dinodiet.data.views import SingleView
+from dinodiet.data.views import Colour, SingleView
 from dinodiet.data.views.erasing import draw_erased, erase
 from dinodiet.types import InputSpec
 
@@ -40,13 +40,13 @@ def test_what_is_erased_is_0_once_normalised_and_the_rest_is_as_it_was() -> None
 
 def test_a_view_without_it_is_the_same_and_told_the_same() -> None:
     """Kept views are found by the text: it has not changed."""
-    plain, erasing = SingleView(SPEC, 2), SingleView(SPEC, 2, erasing=0.5)
+    plain, erasing = SingleView(SPEC, 2), SingleView(SPEC, 2, colour=Colour(erasing=0.5))
     (there,), (here,) = plain(IMAGES, generator()), erasing(IMAGES, generator())
     same = (there == here).all(1).all(1).all(1)
     assert 0 < same.sum() < 16
     assert "erasing" not in repr(plain) and "kernel" not in repr(plain)
-    assert repr(erasing) == repr(plain)[:-1] + ", erasing=0.5)"
-    assert SingleView(SPEC, 0).fixed and not SingleView(SPEC, 0, erasing=0.5).fixed
+    assert repr(erasing) == repr(plain).replace("), draft_side", ", erasing=0.5), draft_side")
+    assert SingleView(SPEC, 0).fixed and not SingleView(SPEC, 0, colour=Colour(erasing=0.5)).fixed
 
 
 @pytest.mark.parametrize("side", [1, 2])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dinodiet.methods.parts.heads import DINOHead, ProjectedClassHead, WeightNormLinear
+from dinodiet.methods.parts.heads import DINOHead, ProjectedClassHead, SELUHead, WeightNormLinear
 from tests.places import REFERENCES
 from tests.small import SPEC
 
@@ -93,7 +93,7 @@ def test_the_projected_head_is_that_of_diet_tuning() -> None:
     assert not torch.equal(dropped.projector(rows), dropped.projector(rows))
 
 
-def test_the_activation_is_chosen() -> None:
-    kinds = {type(layer) for layer in DINOHead(4, SPEC, out_dim=5, hidden_dims=[6], activation="selu").mlp}
+def test_lowdinos_head_has_selu() -> None:
+    kinds = {type(layer) for layer in SELUHead(4, SPEC, out_dim=5, hidden_dims=[6]).mlp}
     assert kinds == {torch.nn.Linear, torch.nn.SELU}
     assert torch.nn.GELU in {type(layer) for layer in DINOHead(4, SPEC, out_dim=5, hidden_dims=[6]).mlp}
