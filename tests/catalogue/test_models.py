@@ -67,6 +67,22 @@ ROUNDED: dict[str, Mapping[str, float]] = {
     # Blocks of 12 squares of the width, and patches of 14 pixels.
     "webssl_dino": {"300m": 303.2, "1b": 1_134, "2b": 2_080, "3b": 2_943, "7b": 6_438},
 }
+DINOPL = json.loads((REFERENCES / "dinopl" / "encoders.json").read_text())
+CONVNETS = {
+    **{
+        f"{width}_{form}": f"documented/convnet_{width}_{form}" for width in (16, 32) for form in ("1", "1e", "2", "2e")
+    },
+    **{f"{width}_x{depth}": f"latest/convnet_{width}_{depth}" for width in (16, 32) for depth in range(1, 6)},
+}
+# Exactly, as github.com/safelix/dinopl counts them; an MLP by its layers, on images of 224 pixels.
+COUNTED: dict[str, dict[str, int]] = {
+    "convnet": {size: DINOPL[name]["parameters"] for size, name in CONVNETS.items()},
+    "vgg": {f"{n}{norm}": DINOPL[f"vgg{n}{norm}"]["parameters"] for n in (11, 13, 16, 19) for norm in ("", "_bn")},
+    "resnet_tiny": {str(n): DINOPL[f"resnet{n}/tiny_stem"]["parameters"] for n in (18, 34, 50)}
+    | {str(n): DINOPL[f"resnet{n}"]["parameters"] for n in (20, 56)},
+    "mlp": {f"{w}_{n}": (3 * 224**2 + 1) * w + (n - 1) * (w + 1) * w for w in (512, 1024) for n in range(1, 6)},
+    "pixels": {"pixels": 0},
+}
 SHAPES = {name: json.loads((REFERENCES / f"{name}_shapes.json").read_text()) for name in ("aim", "mambavision")}
 # One of each architecture; the others are built in CI alone, as a transformer of 40 blocks takes a second.
 QUICK = {
@@ -74,7 +90,8 @@ QUICK = {
     *(("dinov3_convnext", "tiny"), ("efficientnet_lite0", "lite0"), ("mobilenetv2", "100"), ("mobilevit", "xxs")),
     *(("resnet", "18"), ("resnet", "50"), ("resnet", "simclr_1x"), ("resnet5m", "resnet5m")),
     *(("clip", "base16"), ("siglip2", "base"), ("swin", "tiny"), ("convnextv2", "atto"), ("beit", "base")),
-    *(("eva02", "tiny"), ("pe", "tiny")),
+    *(("eva02", "tiny"), ("pe", "tiny"), ("convnet", "16_2e"), ("vgg", "11"), ("resnet_tiny", "20")),
+    *(("mlp", "512_1"), ("pixels", "pixels")),
 }
 
 
@@ -103,6 +120,11 @@ def test_parameters_are_about_those_published(known: dict[str, Model], name: str
     assert describe(known[name], size).parameters == pytest.approx(millions * 1e6, rel=0.02)
 
 
+@pytest.mark.parametrize(("name", "size", "count"), published(COUNTED))
+def test_parameters_are_exactly_those_counted(known: dict[str, Model], name: str, size: str, count: int) -> None:
+    assert describe(known[name], size).parameters == count
+
+
 @pytest.mark.parametrize("size", list(SHAPES["mambavision"]))
 def test_mambavision_has_the_official_parameters(known: dict[str, Model], size: str) -> None:
     entry, official = describe(known["mambavision"], size), SHAPES["mambavision"][size]
@@ -122,8 +144,8 @@ def test_aim_has_the_official_parameters_up_to_its_last_feature(known: dict[str,
 
 
 def test_every_size_of_the_repository_has_its_number_here(known: dict[str, Model]) -> None:
-    numbers: dict[str, set[str | None]] = {name: set() for name in (*WITH_CLASSIFIER, *ROUNDED)}
-    for table in (dict[str, Any](WITH_CLASSIFIER), dict[str, Any](ROUNDED)):
+    numbers: dict[str, set[str | None]] = {name: set() for name in (*WITH_CLASSIFIER, *ROUNDED, *COUNTED)}
+    for table in (dict[str, Any](WITH_CLASSIFIER), dict[str, Any](ROUNDED), dict[str, Any](COUNTED)):
         for name, sizes in table.items():
             numbers[name] |= set(sizes)
     numbers |= {name: set(shapes) for name, shapes in SHAPES.items()}
