@@ -20,6 +20,7 @@ from tests.data.sources import test_medmnist
 
 SEED = int(os.environ.get("DINODIET_FUZZ_SEED", "0"))  # another one tries other values of the same keys
 BAR = re.compile(r"\[\d\d:\d\d|img/s|step/s|it/s|run/s")  # of progress
+OVERLAP = re.compile(r"images of split \w+ are also in")  # a warning about the data, before the error of another part
 # What a value led to, where no range can tell it before.
 OUTCOMES = ("memory is used up", "this machine has", "the loss is", "but the backbone has", "are limited")
 
@@ -92,7 +93,8 @@ def fault(outcome: Outcome, tried: Sequence[Change]) -> str | None:
         return f"exit code {outcome.code}: {outcome.errors[-600:]}"
     if outcome.code == 0:
         return _nonsense(outcome, tried)
-    lines = [line for line in outcome.errors.splitlines() if line.strip() and not BAR.search(line)]
+    told = (line for line in outcome.errors.splitlines() if line.strip() and not BAR.search(line))
+    lines = [line for line in told if not OVERLAP.search(line)]
     if len(lines) != 1 or not lines[0].startswith("error: ") or len(lines[0]) < len("error: ") + 10:
         return f"{len(lines)} lines: {outcome.errors[-600:]}"
     names = [name for change in tried for name in _names(change.key)]
