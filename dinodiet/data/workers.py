@@ -173,5 +173,5 @@ def _kill(workers: Set[BaseProcess]) -> None:
 
 @atexit.register
 def _kill_all() -> None:
-    """Kill what is left at the end, for which Python would wait."""
-    _kill(_workers)
+    """Kill what is left at the end, for which Python would wait: those that were being started too."""
+    _kill(_workers | {child for child in multiprocessing.active_children() if child.daemon})

@@ -22,6 +22,7 @@ from dinodiet.data.loader import TrainLoader
 from dinodiet.data.workers import prepare_worker, watched
 from dinodiet.errors import MachineLimit, UserError, one_line
 from dinodiet.io.limits import limits_told
+from tests.places import ROOT
 
 Act = Callable[[], object]
 
@@ -165,3 +166,30 @@ def test_workers_that_cannot_be_started_are_one_line() -> None:
             os._exit(3)
         os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(code, 0)[1]) == 0
+
+
+WHILE_STARTING = """
+import sys, time
+from multiprocessing.process import BaseProcess
+from torch.utils.data import DataLoader
+from dinodiet.data.workers import prepare_worker, watched
+
+start = BaseProcess.start
+
+def interrupted(self):
+    start(self)
+    time.sleep(2)  # until the worker listens to no signal
+    sys.exit(75)
+
+if __name__ == "__main__":
+    BaseProcess.start = interrupted
+    next(watched(DataLoader(range(40), batch_size=None, num_workers=2, worker_init_fn=prepare_worker)))
+"""
+
+
+def test_a_process_that_leaves_while_its_workers_are_started_waits_for_none(tmp_path: Path) -> None:
+    """Python ends daemons by a signal that workers do not hear, and waits for them, who wait for their parent."""
+    (tmp_path / "leaves.py").write_text(WHILE_STARTING)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "leaves.py"], cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert done.returncode == 75
