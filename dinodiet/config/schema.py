@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, TEACHER, TEACHER_MODEL
-from dinodiet.config.places import CONF
 from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
 
@@ -129,14 +128,10 @@ def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_teacher(method: dict[str, Any]) -> None:
-    """Refuse a teacher that is not named, of a size that there is not, or without weights."""
-    part = method.get("teacher")
-    if not isinstance(part, dict) or "model" not in part:
-        return
+    """Refuse a teacher of a size that there is not, or without weights."""
     teacher = teacher_of(method)
     if teacher is None:
-        models = ", ".join(sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml")))
-        raise UserError(f"{TEACHER}: no teacher is named; choose from: {models}")
+        return
     _check_size(teacher, TEACHER)
     if teacher.get("weights", "") in ("none", None):
         raise UserError(f"{TEACHER}.weights: {teacher['weights']}; give a file, folder, run, or hub")

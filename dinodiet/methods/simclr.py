@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from dinodiet.errors import UserError
 from dinodiet.methods.joint_embedding import JointEmbedding
 from dinodiet.methods.parts.check_views import check_pairs
 from dinodiet.methods.parts.contrastive import NTXent
@@ -29,7 +28,7 @@ class SimCLR(JointEmbedding):
         loss: of the projections; None: at temperature 0.5.
 
     Raises:
-        UserError: a value is out of range, there are not two views, or a batch has one image and so no negatives.
+        UserError: a value is out of range, or there are not two views.
     """
 
     def __init__(
@@ -48,10 +47,6 @@ class SimCLR(JointEmbedding):
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the loss and the mean cosine of the pairs of views."""
-        if len(batch) < 2:
-            raise UserError(
-                "schedule.batch_size: SimCLR tells images apart, and 1 has no other; choose 2 or more a part"
-            )
         return self.loss(self.projections(batch, clock), batch.index, clock)
 
     def guessing(self) -> dict[str, float]:

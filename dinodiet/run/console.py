@@ -1,11 +1,14 @@
-"""What a run prints: one block before it starts, one table when it is done."""
+"""What a run prints: one block before it starts, one table when it is done, and warnings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from dinodiet.io.units import duration
 from dinodiet.run.by_labels import by_labels
@@ -16,6 +19,12 @@ def block(title: str, lines: Mapping[str, str]) -> str:
     """Return a titled block of aligned `name  text` lines."""
     width = max(map(len, lines))
     return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines.items())])
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print each line as a warning, beside a progress bar."""
+    for line in lines:
+        tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
 def results_table(results: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.parts import build_scorer, decode_once, open_data, open_scored, runtime_of
 from dinodiet.run.scoring import Scoring, missing_scores
+from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.trained import directory_of, place_of, read_stored
 from dinodiet.run.weights import Stored, read_encoder, read_whole
@@ -54,7 +55,8 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
         scoring.repeat("final", of="initial")
     results = _rewritten(settings, run_dir)
     tracker.start(run_dir.path.name, results["config"], run_dir.path)
-    show_artefacts(tracker, run_dir)
+    write_budget_table(run_dir)
+    show_artefacts(tracker, run_dir.artefacts)
     tracker.finish(final_scores(results))
     return results
 

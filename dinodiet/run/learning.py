@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from dinodiet.run.console import warn
 from dinodiet.types import Clock
 
 SHORTEST = 20  # steps after which a whole training tells anything
@@ -38,12 +37,6 @@ def tell(clock: Clock, findings: Iterator[str]) -> None:
     """Print each finding as a warning, and the step that it was made at."""
     step = f"at step {clock.step:,} of {clock.total_steps:,}"
     warn(f"{step} {finding}" for finding in findings)
-
-
-def warn(findings: Iterable[str]) -> None:
-    """Print each finding as a warning, beside a progress bar."""
-    for finding in findings:
-        tqdm.write(f"warning: {finding}", file=sys.stderr)
 
 
 def guesses(means: Mapping[str, float], guessing: Mapping[str, float]) -> Iterator[str]:

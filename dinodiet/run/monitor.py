@@ -17,7 +17,7 @@ from dinodiet.errors import one_line
 from dinodiet.io.bars import interval
 from dinodiet.io.leaving import leave_now, signals_to
 from dinodiet.io.limits import limit_of
-from dinodiet.run import learning
+from dinodiet.run import console, learning
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
 from dinodiet.training.state import TrainState
@@ -122,7 +122,7 @@ class Monitor:
             if not self._signal:
                 raise
             found = limit_of(error) or error
-            learning.warn([f"no checkpoint of step {clock.step:,} could be written: {one_line(found)}"])
+            console.warn([f"no checkpoint of step {clock.step:,} could be written: {one_line(found)}"])
             raise Preempted(self._signal) from error
         self._saved, self._saving = time.monotonic(), False
 

@@ -36,6 +36,7 @@ from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation
+from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights
 from dinodiet.store.rundir import RunDir
@@ -75,7 +76,7 @@ def run(settings: Settings) -> dict[str, Any]:
         with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
             results = _do(settings, run_dir, status)
         print(console.closing(results, run_dir.path), flush=True)
-        learning.warn(learning.worsens(results))
+        console.warn(learning.worsens(results))
     return results
 
 
@@ -151,7 +152,8 @@ def _train_and_score(
     else:
         scoring.repeat("final", of="initial")
     scoring.ensure_classifier("final", method, parts.data)
-    show_artefacts(parts.tracker, run_dir)
+    write_budget_table(run_dir)
+    show_artefacts(parts.tracker, run_dir.artefacts)
     write_weights(run_dir, method, settings.model, parts.backbone)
     cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.run.tracked_budgets import budget_means, write_budget_table
+from dinodiet.run.tracked_budgets import budget_means
 from dinodiet.run.wandb import Wandb, wandb_id
-from dinodiet.store.rundir import RunDir
 from dinodiet.types import Tracker
 
 __all__ = ["NoTracker", "Wandb", "final_scores", "show_artefacts", "wandb_id"]
@@ -41,13 +40,8 @@ def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
     return scores | budget_means(results["budgets"])
 
 
-def show_artefacts(tracker: Tracker, run_dir: RunDir) -> None:
-    """Show what evaluators wrote beside the scores, and all scores on budgets of labels.
-
-    A figure or table is named by its path among the artefacts, without the suffix.
-    """
-    write_budget_table(run_dir)
-    folder = run_dir.artefacts
+def show_artefacts(tracker: Tracker, folder: Path) -> None:
+    """Show what evaluators wrote into a folder: each figure and table, named by its path without the suffix."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if path.suffix.lower() in FIGURES:

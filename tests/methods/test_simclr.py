@@ -45,8 +45,3 @@ def test_guessing_is_the_loss_where_all_projections_are_one() -> None:
 def test_three_views_are_refused() -> None:
     with pytest.raises(UserError, match=r"two views of one size, not \[16, 16, 16\] pixels"):
         simclr(functools.partial(MultiCrop, crops=3))
-
-
-def test_one_image_has_nothing_to_be_told_apart_from() -> None:
-    with pytest.raises(UserError, match=r"^schedule\.batch_size: SimCLR tells images apart, and 1 has no other"):
-        simclr()(batch(1), CLOCK)

@@ -149,7 +149,7 @@ def test_figures_and_tables_of_evaluators_are_shown(tmp_path: Path) -> None:
     (drawn / "notes.txt").write_text("not shown")
     tracker = Wandb(mode="offline")
     tracker.start("run-1", {"name": "study"}, tmp_path)
-    show_artefacts(tracker, RunDir(tmp_path))
+    show_artefacts(tracker, drawn)
     tracker.finish({LAST_RECORD: 1.0})
     kept = sorted(path.suffix for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*.*"))
     assert kept == [".json", ".png"]
