@@ -8,11 +8,12 @@ from torch import Tensor
 
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.config.ranges import Between
-from dinodiet.errors import NotApplicable, UserError
+from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.decoder import Decoder
 from dinodiet.methods.parts.diagnostics import effective_rank
+from dinodiet.methods.parts.patch_layout import FAMILIES, patch_layout
 from dinodiet.methods.parts.patches import drawn, normalised, patches_of
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Maskable, TokenLayout, Views
 
@@ -91,14 +92,11 @@ def tokens_of(backbone: Backbone) -> TokenLayout:
     Raises:
         UserError: it cannot, or pools tokens by a layer that would have no gradient.
     """
-    try:
-        layout = backbone.token_layout() if isinstance(backbone, Maskable) else None
-    except NotApplicable:
-        layout = None
-    if layout is None or layout.patch == 0:
+    layout = patch_layout(backbone, Maskable)
+    if layout is None:
         raise UserError(
             "method: MAE hides patches of a transformer, and this model's cannot be left out; choose a transformer of "
-            "timm: vit, dinov2, dinov3, mae, clip, deit3, eva02"
+            f"timm: {FAMILIES}"
         )
     if layout.pooled:
         raise UserError(

@@ -131,7 +131,8 @@ class GridSweeper(Sweeper):
         if not isinstance(launcher, Launcher):
             raise UserError(
                 f"hydra/launcher: {hydra.runtime.choices[LAUNCHER]!r} is none of dinodiet's: {hydra.launcher._target_} "
-                "has no run(tasks, progress) or no in_process; see dinodiet.sweep.drive.Launcher"
+                "has no run(tasks, progress) or no in_process, see dinodiet.sweep.drive.Launcher; choose from: local, "
+                "parallel, slurm"
             )
         return launcher
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as tvf
 from dinodiet.backbones.layout import prefer_channels_last
 from dinodiet.backbones.split import Split
 from dinodiet.features.trunk_cache import TrunkCache
+from dinodiet.methods.parts.unsaved import leave_unsaved
 from dinodiet.types import Backbone, DataSpec, InputSpec, Views
 
 
@@ -46,8 +47,7 @@ class FrozenTeacher(nn.Module):
         prefer_channels_last(backbone)
         assert isinstance(backbone, nn.Module)
         self.backbone: nn.Module = backbone.requires_grad_(False).eval()
-        self.register_state_dict_post_hook(_left_out)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_its_own)  # type: ignore[no-untyped-call]
+        leave_unsaved(self, "backbone")
         self.embed_dim, self.input, self.description = backbone.embed_dim, backbone.input, backbone.description
 
     @torch.no_grad()
@@ -96,15 +96,3 @@ class SeenViews:
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the views of `Batch.images`."""
         return [seen_by(self.input, view) for view in self.views(images, generator)]
-
-
-def _left_out(_: nn.Module, state: dict[str, Any], prefix: str, __: Any) -> None:
-    """Take a teacher's tensors out of a state."""
-    for name in [name for name in state if name.startswith(prefix)]:
-        del state[name]
-
-
-def _its_own(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Put a teacher's own tensors into a state that is to be taken: it keeps what it has."""
-    for name, part in teacher.named_children():
-        state.update(part.state_dict(prefix=f"{prefix}{name}."))

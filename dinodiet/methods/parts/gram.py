@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dinodiet.config.ranges import NonNegative, Range
 from dinodiet.errors import UserError
 from dinodiet.methods.parts.teacher import teacher_of
+from dinodiet.methods.parts.unsaved import leave_unsaved
 from dinodiet.schedules import Scalar
 from dinodiet.types import Backbone, Clock
 
@@ -53,6 +54,9 @@ class Gram(nn.Module):
         self.within, self.normalize, self.negative = within, normalize, negative
         self.anchor = teacher_of(backbone).eval()
         self.register_buffer("start", _sum_of(self.anchor))
+        if refresh_steps is None:
+            leave_unsaved(self, "anchor")
+            self.register_load_state_dict_pre_hook(Gram._check_start)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor, patches: Tensor) -> Tensor:
         """Return the term, in float32, of the student's patch tokens (V, N, D) of `images` (V, 3, h, w)."""
@@ -69,26 +73,10 @@ class Gram(nn.Module):
         """Set nothing: the anchor stays in evaluation mode."""
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the state: of an anchor that is never refreshed only what tells whether it is the same."""
-        state, prefix = super().state_dict(*args, **kwargs), kwargs.get("prefix", "")
-        for name in self._left_out(prefix):
-            del state[name]
-        return state
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        given = state_dict.get(f"{prefix}start")
-        if given is not None and self.refresh_steps is None:
-            self._check_start(given)
-            state_dict.update(zip(self._left_out(prefix), self.anchor.state_dict().values(), strict=True))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _left_out(self, prefix: str) -> list[str]:
-        names = self.anchor.state_dict() if self.refresh_steps is None else ()
-        return [f"{prefix}anchor.{name}" for name in names]
-
-    def _check_start(self, given: Tensor) -> None:
-        if not torch.allclose(given.cpu(), self.start.cpu(), rtol=1e-9):
+    def _check_start(self, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        """Refuse the state of a training that began with other weights: the anchor is not in it."""
+        given = state.get(f"{prefix}start")
+        if given is not None and not torch.allclose(given.cpu(), self.start.cpu(), rtol=1e-9):
             raise UserError(
                 "model.weights: they are not those that this training began with, which patches.gram compares with; "
                 "bring them back, or begin anew under another name"

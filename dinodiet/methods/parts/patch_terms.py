@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from dinodiet.errors import NotApplicable, UserError
+from dinodiet.errors import UserError
 from dinodiet.methods.parts.covering import Covering
 from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.gram import Gram
 from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.ibot import IBOT
 from dinodiet.methods.parts.losses import Distillation
+from dinodiet.methods.parts.patch_layout import FAMILIES, patch_layout
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import at
 from dinodiet.types import Backbone, Clock, Coverable, TokenLayout
@@ -132,14 +133,11 @@ def layout_of(backbone: Backbone) -> TokenLayout:
     Raises:
         UserError: it has none.
     """
-    try:
-        layout = backbone.token_layout() if isinstance(backbone, Coverable) else None
-    except NotApplicable:
-        layout = None
-    if layout is None or layout.patch == 0:
+    layout = patch_layout(backbone, Coverable)
+    if layout is None:
         name = backbone.description.family or type(getattr(backbone, "model", backbone)).__name__
         raise UserError(
             f"patches: terms on patch tokens need a transformer of timm, and {name} shows no patches that can be "
-            "covered; choose vit, dinov2, dinov3, mae, clip, deit3, eva02, or method.patches=null"
+            f"covered; choose {FAMILIES}, or method.patches=null"
         )
     return layout

@@ -12,7 +12,6 @@ from dinodiet.backbones import timm_backbone
 from dinodiet.data.views import MultiCrop
 from dinodiet.errors import UserError
 from dinodiet.methods.dino import DINO
-from dinodiet.methods.parts.gram import Gram
 from dinodiet.methods.parts.ibot import IBOT
 from dinodiet.methods.parts.patch_terms import PatchTerms
 from dinodiet.schedules import at
@@ -66,16 +65,6 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
     torch.testing.assert_close(logs["loss"].detach(), expected)
     assert [name for name, value in logs.items() if value.requires_grad] == ["loss"]
     assert {"dino", "koleo", "ibot", "ibot_entropy", "ibot_marginal_entropy"} <= logs.keys()
-
-
-def test_the_anchor_counts_by_its_weight() -> None:
-    method = dino(patches=partial(PatchTerms, gram=partial(Gram, weight=3.0)))
-    with torch.no_grad():
-        for parameter in method.backbone.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    logs = method(DATA, CLOCK)
-    assert logs["gram"] > 1e-4
-    torch.testing.assert_close(logs["loss"].detach(), logs["dino"] + 3 * logs["gram"])
 
 
 def test_after_a_step_the_teachers_head_of_the_patches_follows_and_the_centre_moves() -> None:
