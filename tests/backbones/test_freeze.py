@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from dinodiet.backbones import TimmBackbone, set_trainable
 from dinodiet.backbones.freeze import first_trained
 from dinodiet.config.build import build as build_node
-from dinodiet.errors import UserError
 from dinodiet.types import Backbone
 from tests.backbones.toy import Toy
 from tests.contracts.choices import small_model
@@ -203,83 +202,6 @@ def test_blocks_in_half_precision_hold_what_is_trained_in_full() -> None:
     types = {p.dtype for block in backbone.freezable_blocks() for part in block for p in part.parameters()}
     assert types == {torch.float32}
     backbone(torch.rand(2, 3, 42, 42)).sum().backward()
-
-
-@pytest.mark.parametrize(
-    ("model", "trainable", "has"),
-    [
-        ("resnet18", "attn_proj", "all, head_only, last_<n>_blocks, norms, bias"),
-        ("plain", "attn_proj", "all, head_only, last_<n>_blocks, norms, bias"),
-        ("bare", "norms", "all, head_only, bias"),
-    ],
-)
-def test_what_a_backbone_has_none_of_is_refused_with_what_it_has(model: str, trainable: str, has: str) -> None:
-    backbone: Any = {"plain": Plain, "bare": Bare}.get(model, lambda: build_small(model))()
-    with pytest.raises(UserError) as error:
-        set_trainable(backbone, trainable)
-    what = "attention" if trainable == "attn_proj" else trainable
-    assert str(error.value) == f"trainable: '{trainable}', but this backbone has no {what}; choose from: {has}"
-    assert all(p.requires_grad for p in backbone.parameters())
-
-
-@pytest.mark.parametrize(
-    ("trainable", "message"),
-    [
-        ("last_9_blocks", r"^trainable: 'last_9_blocks', .* 3 blocks"),
-        ("last_0_blocks", r"^trainable: 'last_0_blocks'; choose from"),
-        ("last_two_blocks", r"^trainable: 'last_two_blocks'; choose from"),
-        ("everything", r"^trainable: 'everything'; choose from"),
-        (None, r"^trainable: None; choose from"),
-    ],
-)
-def test_malformed_choices_are_refused_and_change_nothing(trainable: Any, message: str) -> None:
-    backbone = build_small("vit_tiny")
-    set_trainable(backbone, "last_1_blocks")
-    before = [p.requires_grad for p in backbone.parameters()]
-    with pytest.raises(UserError, match=message):
-        set_trainable(backbone, trainable)
-    assert [p.requires_grad for p in backbone.parameters()] == before
-
-
-class Plain(Toy):
-    """A backbone that knows nothing of this package: nested blocks, a parameter of its own, no dropout."""
-
-    def __init__(self) -> None:
-        super().__init__(4, side=8)
-        self.token = nn.Parameter(torch.zeros(1))
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
-
-    def forward(self, images: Tensor) -> Tensor:
-        pooled: Tensor = self.body(images + self.token).mean(dim=(2, 3))
-        return pooled
-
-    def freezable_blocks(self) -> list[list[nn.Module]]:
-        return [[self.body[0], self.body[1]], [self.body[2], self.body[3]]]
-
-
-def test_any_module_with_blocks_can_be_frozen() -> None:
-    backbone: Any = Plain()
-    set_trainable(backbone, "last_1_blocks")
-    backbone.train()
-    assert [m.training for m in backbone.body] == [False, False, True, True]
-    assert {name for name, p in backbone.named_parameters() if p.requires_grad} == {
-        *("body.2.weight", "body.2.bias", "body.3.weight", "body.3.bias"),
-    }
-
-
-def test_a_backbone_without_blocks_says_so() -> None:
-    backbone: Any = Plain()
-    backbone.freezable_blocks = list
-    with pytest.raises(UserError, match=r"^trainable: .* no blocks"):
-        set_trainable(backbone, "last_1_blocks")
-
-
-class Bare(Toy):
-    """One layer, no blocks."""
-
-    def __init__(self) -> None:
-        super().__init__(4, side=1)
-        self.layer = nn.Linear(3, 4)
 
 
 class Shared(Toy):
