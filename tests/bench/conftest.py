@@ -1,8 +1,10 @@
-"""The fixture by which a benchmark notes what it found."""
+"""How a benchmark notes what it found, and computes on one thread."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from tests.bench.rows import Note, command_of, properties, row_of
 from tests.places import ROOT
@@ -17,3 +19,13 @@ def note(request: pytest.FixtureRequest) -> Note:
         request.node.user_properties.append(properties(row_of(what, values, form, command)))
 
     return take
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch, and the libraries of numpy and scikit-learn, compute on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(threads)

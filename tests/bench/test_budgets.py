@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from dinodiet.config.budgets import Budget
@@ -26,7 +25,7 @@ from dinodiet.types import Data, DataSpec, InputSpec, Runtime
 from tests.backbones.toy import Toy
 from tests.bench.rows import Note
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 FULL = bool(os.environ.get("BENCH_FULL"))
 TRAIN, DIM, AMOUNTS = (5000, 768, (1, 5, 10, 50, 100)) if FULL else (2000, 256, (1, 5, 10, 20, 40))
@@ -34,15 +33,6 @@ LIMIT = 4.0 if FULL else 9.0  # small fits are their calls: a smaller probe on a
 HELD_OUT, CLASSES, DRAWS = TRAIN // 5, 10, 5
 SPREAD = 0.6  # of the classes, along the first 30 axes: a probe on all labels finds 85 of 100
 INPUT = InputSpec(size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(threads)
 
 
 class Table(Toy):

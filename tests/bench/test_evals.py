@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from dinodiet.evals.knn import COLUMNS, ROWS, nearest
@@ -32,21 +31,12 @@ from dinodiet.evals.votes import sum_votes, vote_weights
 from dinodiet.types import Embeddings
 from tests.bench.rows import Note
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 FULL = bool(os.environ.get("BENCH_FULL"))
 DIM = 768 if FULL else 128
 TRAIN, TEST = (50_000, 10_000) if FULL else (2000, 1000)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):  # scikit-learn's BLAS and OpenMP
-        yield
-    torch.set_num_threads(threads)
 
 
 @cache

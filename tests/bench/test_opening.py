@@ -7,7 +7,7 @@ import io
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from dinodiet.data.sources.torchvision import open_class
 from dinodiet.types import Data
 from tests.bench.rows import Note
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 COUNT, SIDE, CLASSES, DISTINCT = int(os.environ.get("DINODIET_BENCH_IMAGES", "10000")), 32, 10, 200
 
@@ -56,14 +56,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with open(path, "wb") as file:  # noqa: PTH123 - many
                 file.write(encoded[i % DISTINCT] + bytes(i % 4096))  # of all lengths, as photographs are
     return root
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def timed(note: Note, what: str, action: Callable[[], Data]) -> tuple[Data, float]:

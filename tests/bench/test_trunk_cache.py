@@ -7,7 +7,7 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,6 @@ VITS: dict[str, tuple[str, dict[str, Any], int]] = {
     "large": ("mae", {"size": "large"}, 24),
 }
 RUNS, EPOCHS, VIEWS = 8, 150, 8  # of a sweep that shares a cache, as DIET-CP is published
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def training(folder: Path, size: str, views: int) -> tuple[Callable[[], None], float]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,19 +35,11 @@ from dinodiet.data.views.views import MultiCrop
 from dinodiet.types import Images, InputSpec
 from tests.bench.rows import Note
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 ADJUST = [tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation, tvf.adjust_hue]
 LOCAL = {32: 16, 64: 32, 224: 96}
 LARGE = [(375, 500), (500, 375), (480, 640), (400, 400)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def photographs(sizes: list[tuple[int, int]]) -> list[Image.Image]:

@@ -10,7 +10,7 @@ import copy
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.running import CHOICES, composed
 
 pytestmark = [
     pytest.mark.bench,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(importlib.util.find_spec("lightly") is None, reason='pip install -e ".[dev,peers]" brings it'),
 ]
 
@@ -37,14 +38,6 @@ HEADS = {
     "simclr": ("method.head.hidden_dims=[2048]", "method.head.bias=false"),
     "byol": ("method.head.hidden_dims=[4096]", "method.predictor.hidden_dims=[4096]"),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def two_views() -> list[Tensor]:
