@@ -20,6 +20,17 @@ _MADE: dict[Norm, Callable[[int], nn.Module]] = {
 }
 
 
+def norm_of(norm: Norm | None, weights: str) -> Norm | None:
+    """Return the wanted normalisation.
+
+    Raises:
+        UserError: the weights are the publisher's, which have another.
+    """
+    if norm is not None and weights in ("hub", "package"):
+        raise UserError(f"norm: {norm}, but the weights of {weights} are those of the own norms; choose weights=none")
+    return norm
+
+
 def exchange_norms(network: nn.Module, norm: Norm, name: str) -> None:
     """Put another normalisation in the place of every BatchNorm2d, in place; all but `none` have 2 C parameters.
 

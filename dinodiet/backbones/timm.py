@@ -15,7 +15,7 @@ from dinodiet.backbones.architectures import convnets, flat, resnets, vgg  # noq
 from dinodiet.backbones.blocks import find_blocks
 from dinodiet.backbones.drop_path import set_drop_path
 from dinodiet.backbones.normalize import Normalize
-from dinodiet.backbones.norms import Norm, exchange_norms
+from dinodiet.backbones.norms import Norm, exchange_norms, norm_of
 from dinodiet.backbones.timm_export import timm_targets
 from dinodiet.backbones.timm_models import (
     Feature,
@@ -163,7 +163,7 @@ def timm_backbone(
     name, cfg = find_model(str(size), names)
     side = input_side(spec, image_size, cfg, weights)
     args = _transformer_args(name, cfg, side, patch_size) | (model_args or {})
-    model = _without_weights(name, args, feature, drop_path, norm)
+    model = _without_weights(name, args, feature, drop_path, norm_of(norm, weights))
     divisor = _patch_side(model) if cfg.fixed_input_size else 1
     expected = _with_crops(expected_input(spec, cfg, side, divisor, weights), spec, (name, args, feature), cfg)
     resizing = positions.set_resizing(model, name, pos_embed_antialias, pos_embed_offset)

@@ -70,7 +70,7 @@ def test_with_a_layer_norm_an_image_does_not_depend_on_its_batch() -> None:
 
 def backbone(**settings: Any) -> Any:
     spec = DataSpec("photos", num_images=8, num_labels=2, native_size=32)
-    return dinodiet.backbones.timm.timm_backbone(spec, feature="pooled", weights="none", **settings)
+    return dinodiet.backbones.timm.timm_backbone(spec, **{"feature": "pooled", "weights": "none", **settings})
 
 
 def test_a_backbone_with_another_norm_has_features_of_its_own_in_the_cache_and_is_not_written_for_timm() -> None:
@@ -96,6 +96,11 @@ def test_what_has_no_such_norm_says_so(name: str, norm: Norm, told: str | None) 
         return
     with pytest.raises(UserError, match=f"^norm: {norm}, but .*{told}; leave it null$"):
         exchange_norms(network, norm, name)
+
+
+def test_published_weights_are_those_of_the_own_norms() -> None:
+    with pytest.raises(UserError, match=r"^norm: layer, but the weights of hub .*; choose weights=none$"):
+        backbone(size="18", names={"18": "resnet18.tv_in1k"}, norm="layer", weights="hub")
 
 
 def test_channels_that_eight_does_not_divide_are_refused_with_the_other_choices() -> None:

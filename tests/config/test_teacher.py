@@ -14,7 +14,7 @@ from dinodiet.config.teacher import teacher_of, with_teacher
 from dinodiet.config.words import as_choice
 from dinodiet.errors import UserError
 from tests.contracts.choices import configuration
-from tests.running import CHOICES
+from tests.running import CHOICES, launch
 
 DINOV2 = "model@method.teacher.model=dinov2"
 
@@ -52,7 +52,6 @@ def test_a_run_is_named_by_its_teacher(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), r"^method\.teacher\.model: no teacher is named; choose from: aim, .*, webssl_dino$"),
         ((DINOV2, "method.teacher.model.size=x"), r"^method\.teacher\.model\.size: 'x'; choose from: small, base"),
         ((DINOV2, "method.teacher.model.weights=none"), r"^method\.teacher\.model\.weights: none; .*file, folder, run"),
         (("model@method.teacher.model=resnet5m",), r"^method\.teacher\.model\.weights: none; "),
@@ -66,3 +65,11 @@ def test_a_run_is_named_by_its_teacher(tmp_path: Path) -> None:
 def test_what_is_refused(words: tuple[str, ...], told: str) -> None:
     with pytest.raises(UserError, match=told):
         named(*words)
+
+
+@pytest.mark.parametrize("words", [(), ("-m", "seed=0,1"), ("method.teacher.model=null",)])
+def test_a_command_without_a_teacher_is_refused_with_all_models(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = launch(tmp_path, "method=distill", *words)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "method.teacher.model: " in line and "choose from: aim, " in line and line.endswith("webssl_dino")
