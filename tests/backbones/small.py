@@ -58,3 +58,25 @@ def pixels(normalised: Tensor, input: InputSpec) -> Tensor:
 def build_small(model: str, **changes: Any) -> TimmBackbone:
     """Build the small member of a family."""
     return build(model, **{**SMALL[model], **changes})
+
+
+def randomised(model: str, **changes: Any) -> TimmBackbone:
+    """Return a small model whose every number is its own: a key at the wrong place shows."""
+    backbone = build_small(model, **changes).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in backbone.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape, generator=generator) * 0.1 + 0.01)
+    return backbone
+
+
+def images_of(backbone: TimmBackbone) -> Tensor:
+    """Return two images of the side that a backbone expects."""
+    side = backbone.input.size
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def own_state(backbone: TimmBackbone) -> dict[str, Tensor]:
+    """Return a copy of the state of the network itself, under timm's names."""
+    return {key: value.clone() for key, value in backbone.model.state_dict().items()}

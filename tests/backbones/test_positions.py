@@ -12,8 +12,8 @@ from torch.nn import functional
 from dinodiet.backbones import positions
 from dinodiet.backbones.positions import Resizing
 from dinodiet.errors import UserError
-from tests.backbones.small import build_small
-from tests.backbones.weights.test_timm import own_state, save
+from tests.backbones.small import build_small, own_state
+from tests.backbones.weights.test_timm import save
 
 
 def dinov2(grid: Tensor, side: int) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from dinodiet.errors import UserError
-from tests.backbones.small import build_small
-from tests.backbones.weights.test_timm import own_state
+from tests.backbones.small import build_small, own_state
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 FILES: dict[str, tuple[str, bytes, str]] = {

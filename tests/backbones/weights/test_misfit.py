@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dinodiet.errors import UserError
-from tests.backbones.small import SMALL, build_small
-from tests.backbones.weights.test_timm import own_state, save
+from tests.backbones.small import SMALL, build_small, own_state
+from tests.backbones.weights.test_timm import save
 
 State = dict[str, Any]
 MOMENTS = {"exp_avg": torch.ones(4), "exp_avg_sq": torch.ones(4), "step": torch.tensor(1.0)}

@@ -11,8 +11,8 @@ import torch
 from dinodiet.errors import UserError
 from tests.backbones import layouts
 from tests.backbones.layouts import State
-from tests.backbones.small import build_small
-from tests.backbones.weights.test_timm import own_state, randomised, save
+from tests.backbones.small import build_small, own_state, randomised
+from tests.backbones.weights.test_timm import save
 
 Make = Callable[[State, State], dict[str, Any]]  # of the network that is wanted, and of one that is not
 

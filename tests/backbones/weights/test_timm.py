@@ -1,3 +1,5 @@
+"""Files of publishers, of every layout, in networks of timm: the same features, or one line."""
+
 import math
 import os
 import subprocess
@@ -9,13 +11,10 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import Tensor
 
-from dinodiet.backbones.timm import TimmBackbone
-from dinodiet.backbones.weights import released
 from dinodiet.errors import UserError
 from tests.backbones import layouts
-from tests.backbones.small import SMALL, build_small
+from tests.backbones.small import SMALL, build_small, images_of, own_state, randomised
 
 OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, Any]]]] = [
     ("dino", {}, layouts.dino),
@@ -49,29 +48,6 @@ OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, An
 ]
 
 
-CONNECT = "dinodiet.io.answers.socket.create_connection"
-
-
-def randomised(model: str, **changes: Any) -> TimmBackbone:
-    """Return a small model whose every number is its own: a key at the wrong place shows."""
-    backbone = build_small(model, **changes).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for value in backbone.state_dict().values():
-            if value.is_floating_point():
-                value.copy_(torch.rand(value.shape, generator=generator) * 0.1 + 0.01)
-    return backbone
-
-
-def images(backbone: TimmBackbone) -> Tensor:
-    side = backbone.input.size
-    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-
-
-def own_state(backbone: TimmBackbone) -> layouts.State:
-    return {key: value.clone() for key, value in backbone.model.state_dict().items()}
-
-
 def save(state: dict[str, Any], path: Path) -> str:
     torch.save(state, path)
     return str(path)
@@ -89,7 +65,7 @@ def test_official_files_fill_every_place(
     loaded = build_small(model, **changes, weights=path).eval()
     for key, value in loaded.model.state_dict().items():
         torch.testing.assert_close(value, original.model.state_dict()[key], msg=key)
-    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+    torch.testing.assert_close(loaded(images_of(loaded)), original(images_of(original)))
 
 
 def test_all_families_have_a_layout() -> None:
@@ -104,7 +80,7 @@ def test_biases_that_all_blocks_share_are_given_to_each(tmp_path: Path) -> None:
     for block in blocks[1:]:
         block.attn.relative_position_bias_table = blocks[0].attn.relative_position_bias_table
     assert torch.equal(loaded.model.fc_norm.weight, original.model.fc_norm.weight)
-    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+    torch.testing.assert_close(loaded(images_of(loaded)), original(images_of(original)))
 
 
 @pytest.mark.parametrize("layout", [layouts.convnextv2_fcmae, layouts.without_norm])
@@ -116,7 +92,7 @@ def test_a_masked_autoencoder_without_final_norm_is_normalised_without_scale(
     loaded = build_small("convnextv2", size="tiny_fcmae", weights=path).eval()
     torch.nn.init.ones_(original.model.head.norm.weight)
     torch.nn.init.zeros_(original.model.head.norm.bias)
-    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+    torch.testing.assert_close(loaded(images_of(loaded)), original(images_of(original)))
     with pytest.raises(UserError, match=r"^weights: .*2 missing \(head.norm.weight, head.norm.bias\)"):
         build_small("convnextv2", weights=path)
 
@@ -125,14 +101,14 @@ def test_torchvisions_resnet_gives_torchvisions_features(tmp_path: Path) -> None
     reference = torchvision.models.resnet18(weights=None).eval()
     loaded = build_small("resnet18", weights=save(reference.state_dict(), tmp_path / "resnet18.pth")).eval()
     reference.fc = torch.nn.Identity()
-    torch.testing.assert_close(loaded(images(loaded)), reference(loaded.normalize(images(loaded))))
+    torch.testing.assert_close(loaded(images_of(loaded)), reference(loaded.normalize(images_of(loaded))))
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     original = randomised("mobilevit_xxs")
     save_file(own_state(original), tmp_path / "model.safetensors")
     loaded = build_small("mobilevit_xxs", weights=str(tmp_path / "model.safetensors")).eval()
-    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
+    torch.testing.assert_close(loaded(images_of(loaded)), original(images_of(original)))
 
 
 def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,78 +223,3 @@ def test_files_that_call_something_are_refused_and_nothing_runs(
         build_small("vit_tiny", weights=str(tmp_path / "code.pth"))
     assert "\n" not in str(caught.value)
     assert not trace.exists()
-
-
-# --- hub --------------------------------------------------------------------------------------------------------------
-
-
-def test_without_a_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError("Network is unreachable\nand more that fills the screen")
-
-    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
-    monkeypatch.setattr("dinodiet.io.answers.getproxies", dict)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("dinodiet.io.answers.socket.create_connection", refuse)
-    monkeypatch.setattr(released, "get_hf_file_metadata", lambda *_, **__: pytest.fail("a minute of retries"))
-    with pytest.raises(UserError) as caught:
-        build_small("dinov2", weights="hub")
-    message = str(caught.value)
-    assert message.startswith("weights: hub, but model.safetensors of timm/vit_small_patch14_reg4_dinov2.lvd142m")
-    assert "HF_HOME" in message
-    assert "Network is unreachable" in message
-    assert message.endswith("weights=/path/to/file")
-    assert "\n" not in message
-
-
-def test_offline_mode_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(released, "try_to_load_from_cache", lambda *_, **__: None)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(
-        "dinodiet.io.answers.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
-    )
-    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
-        build_small("dinov2", weights="hub")
-
-
-def test_cached_hub_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = randomised("resnet18")
-    save_file(own_state(original), tmp_path / "model.safetensors")
-    asked: list[str] = []
-
-    def cached(hub_id: str, file: str, **_: Any) -> str | None:
-        asked.append(hub_id)
-        return str(tmp_path / file) if (tmp_path / file).exists() else None
-
-    monkeypatch.setattr(released, "try_to_load_from_cache", cached)
-    monkeypatch.setattr(
-        "dinodiet.io.answers.socket.create_connection", lambda *_, **__: pytest.fail("asked the network")
-    )
-    loaded = build_small("resnet18", weights="hub").eval()
-    assert asked == ["timm/resnet18.tv_in1k"]
-    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
-
-
-def test_weights_that_the_publisher_keeps_are_fetched_from_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = randomised("ijepa")
-    asked: list[str] = []
-
-    def fetch(url: str, target: Path) -> None:
-        asked.append(url)
-        target.parent.mkdir(parents=True)
-        torch.save(layouts.ijepa(own_state(original)), target)
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(released, "transfer", fetch)
-    loaded = build_small("ijepa", weights="hub").eval()
-    assert asked == ["https://dl.fbaipublicfiles.com/ijepa/IN1K-vit.h.14-300e.pth.tar"]
-    torch.testing.assert_close(loaded(images(loaded)), original(images(original)))
-
-
-@pytest.mark.parametrize("size", ["035", "075"])
-def test_models_without_released_weights_say_so(size: str) -> None:
-    with pytest.raises(UserError, match=rf"^weights: hub, but mobilenetv2_{size} has no released"):
-        build_small("mobilenetv2_035", size=size, weights="hub")
