@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -37,6 +37,7 @@ class MethodBase(nn.Module):
         self.backbone = backbone
         self.warmup_fraction = warmup_fraction
         self._waiting = False
+        self._kept: dict[str, Tensor] | None = None  # by a run that records features
 
     @property
     def encoder(self) -> nn.Module:
@@ -86,6 +87,37 @@ class MethodBase(nn.Module):
     def diagnostics(self) -> dict[str, float]:
         """Return what is too costly for every step, about the last batch."""
         return {}
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return the parts of each network, `encoder` and `head`, by role: `student`, and `teacher` if there is one.
+
+        The teacher's parts have the parameters of the student's, in the same order, where it is a copy of it.
+        """
+        return {"student": {"encoder": self.backbone}}
+
+    def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
+        """Return what a role's network makes of embeddings (B, embed_dim): `projections`, `logits`, each (B, D)."""
+        return {}
+
+    def features(self, clock: Clock) -> dict[str, Tensor]:
+        """Return what the last forward pass made, detached, by role and kind (`teacher/embeddings`): (views, B, D).
+
+        Nothing before `keep_features`; of an accumulated batch the last part's.
+        """
+        return dict(self._kept or {})
+
+    def keep_features(self) -> None:
+        """Keep, from now on, what a forward pass makes until the next one; it takes the memory of these tensors."""
+        self._kept = {}
+
+    def hyperparameters(self, clock: Clock) -> dict[str, float]:
+        """Return the values that the method's own schedules and buffers have at a step."""
+        return {}
+
+    def _keep(self, size: int, made: Mapping[str, Tensor]) -> None:
+        """Keep rows (views x size, D) by name, where they are asked for."""
+        if self._kept is not None:
+            self._kept = {name: rows.detach().unflatten(0, (-1, size)) for name, rows in made.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return the choices the method made itself, for the run's summary."""

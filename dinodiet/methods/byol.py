@@ -13,6 +13,7 @@ from dinodiet.methods.parts.check_views import check_pairs, check_views
 from dinodiet.methods.parts.diagnostics import effective_rank, spread
 from dinodiet.methods.parts.projector import Projector
 from dinodiet.methods.parts.teacher import Teacher
+from dinodiet.schedules import at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 
 
@@ -61,18 +62,21 @@ class BYOL(MethodBase):
         views = self.views(batch.images, clock.generator("views"))
         batches = [torch.cat(views)] if self.joint else views
         parts = zip(*(self._seen(images, clock) for images in batches), strict=True)
-        embeddings, projections, predictions, targets = (torch.cat(part) for part in parts)
+        embeddings, projections, predictions, taught, targets = (torch.cat(part) for part in parts)
+        made = {"student/embeddings": embeddings, "student/projections": projections}
+        self._keep(len(batch), {**made, "teacher/embeddings": taught, "teacher/projections": targets})
         self._last = embeddings[: len(batch)].detach(), projections[: len(batch)].detach()
         cosines = F.cosine_similarity(predictions.float(), targets.float().roll(len(batch), 0), dim=1)
         return {"loss": 4 - 4 * cosines.mean(), "cosine": cosines.detach().mean()}
 
-    def _seen(self, images: Tensor, clock: Clock) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the student's embeddings, projections and predictions, and the teacher's projections."""
+    def _seen(self, images: Tensor, clock: Clock) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the student's embeddings, projections, predictions, and the teacher's embeddings and projections."""
         embeddings = self.embed(images, clock)
         projections = self.head(embeddings)
         with torch.no_grad():
-            targets = self.teacher.head(self.teacher.backbone(images))
-        return embeddings, projections, self.predictor(projections), targets
+            taught = self.teacher.backbone(images)
+            targets = self.teacher.head(taught)
+        return embeddings, projections, self.predictor(projections), taught, targets
 
     def after_step(self, clock: Clock) -> None:
         """Move the teacher towards the student."""
@@ -86,6 +90,19 @@ class BYOL(MethodBase):
     def towers(self) -> list[nn.Module]:
         """Return the student's backbone and the teacher's."""
         return [self.backbone, self.teacher.backbone]
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return backbone and projector of the student and of the teacher; the predictor has no counterpart."""
+        teacher = {"encoder": self.teacher.backbone, "head": self.teacher.head}
+        return {"student": {"encoder": self.backbone, "head": self.head}, "teacher": teacher}
+
+    def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
+        """Return the projections."""
+        return {"projections": self.networks()[role]["head"](embeddings)}
+
+    def hyperparameters(self, clock: Clock) -> dict[str, float]:
+        """Return the teacher's momentum."""
+        return {"teacher_momentum": at(self.teacher.momentum, clock)}
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective rank of the embeddings of the first view, and the spread of its projections."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinodiet.features.trunk_cache import TrunkCache
 from dinodiet.methods.one_view import OneViewMethod, Source
@@ -80,6 +80,10 @@ class DIET(OneViewMethod):
             loss = self.probe.share(diet_loss, probe_loss, clock)
             logs["probe_loss"] = probe_loss.detach()
         return {"loss": loss, **logs}
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return backbone and head; its logits are those of all images, and are no features."""
+        return {"student": {"encoder": self.backbone, "head": self.head}}
 
     def logits(self, images: Tensor) -> Tensor | None:
         """Return the probe's logits; None without a probe."""

@@ -86,6 +86,8 @@ class DINO(MethodBase):
         with torch.no_grad():
             teacher_logits = self.teacher.head(embeddings)
         student_logits = self.head(student)
+        made = {"student/embeddings": student, "student/projections": student_logits}
+        self._keep(len(batch), {**made, "teacher/embeddings": embeddings, "teacher/projections": teacher_logits})
         self._last, self._temp = embeddings[: len(batch)], at(self.loss.teacher_temp, clock)
         logs: dict[str, Tensor] = self.loss(
             student_logits, teacher_logits, num_global=self.views.num_global, clock=clock
@@ -138,6 +140,26 @@ class DINO(MethodBase):
     def towers(self) -> list[nn.Module]:
         """Return the student's backbone, the teacher's, and those of terms on patches."""
         return [self.backbone, self.teacher.backbone, *(self.patches.towers() if self.patches is not None else ())]
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return backbone and head of the student and of the teacher."""
+        teacher = {"encoder": self.teacher.backbone, "head": self.teacher.head}
+        return {"student": {"encoder": self.backbone, "head": self.head}, "teacher": teacher}
+
+    def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
+        """Return the head's output, and the logits whose softmax is the prediction."""
+        projections = self.networks()[role]["head"](embeddings)
+        return {"projections": projections, "logits": self.loss.scaled(role, projections, clock)}
+
+    def features(self, clock: Clock) -> dict[str, Tensor]:
+        """Return embeddings, projections and logits of the last forward pass; logits by the centre as it is now."""
+        kept = super().features(clock)
+        names = {role: f"{role}/projections" for role in self.networks() if f"{role}/projections" in kept}
+        return kept | {f"{role}/logits": self.loss.scaled(role, kept[name], clock) for role, name in names.items()}
+
+    def hyperparameters(self, clock: Clock) -> dict[str, float]:
+        """Return the teacher's momentum, and what the loss has."""
+        return {"teacher_momentum": at(self.teacher.momentum, clock), **self.loss.hyperparameters(clock)}
 
     def guessing(self) -> dict[str, float]:
         """Return log(prototypes), the loss of a student or teacher that tells no images apart; with terms, of each."""

@@ -81,6 +81,7 @@ class Distill(OneViewMethod):
         taught = self._taught(batch, mixed.images, clock)  # before the student's activations take memory
         embeddings = self.embed(mixed.images, clock)
         self._last = embeddings.detach()
+        self._keep(len(batch), {"student/embeddings": embeddings, "teacher/embeddings": taught})
         student, wanted = self.match(embeddings, taught)
         feature_loss = self.loss(student, wanted, clock)
         logs = {"loss": feature_loss, "feature_loss": feature_loss.detach()}
@@ -110,6 +111,11 @@ class Distill(OneViewMethod):
     def towers(self) -> list[nn.Module]:
         """Return the student's backbone and the teacher's."""
         return [self.backbone, self.teacher.backbone]
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return the student's backbone, with the classifier where there is one, and the teacher, which resizes."""
+        head = {} if self.head is None else {"head": self.head}
+        return {"student": {"encoder": self.backbone, **head}, "teacher": {"encoder": self.teacher}}
 
     def logits(self, images: Tensor) -> Tensor | None:
         """Return the classifier's logits (B, labels); None without labels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_views
@@ -43,7 +43,16 @@ class JointEmbedding(MethodBase):
         embeddings = embed_views(lambda images: self.embed(images, clock), views)
         self._last = embeddings[: len(batch)].detach()
         projections: Tensor = self.head(embeddings)
+        self._keep(len(batch), {"student/embeddings": embeddings, "student/projections": projections})
         return projections.view(len(views), len(batch), -1)
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return backbone and projector."""
+        return {"student": {"encoder": self.backbone, "head": self.head}}
+
+    def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
+        """Return the projections."""
+        return {"projections": self.head(embeddings)}
 
     @property
     def compares_images(self) -> bool:

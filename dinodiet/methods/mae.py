@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinodiet.backbones.normalize import Normalize
 from dinodiet.config.ranges import Between
@@ -67,10 +67,15 @@ class MAE(MethodBase):
         with self.phase(clock):
             tokens = self.backbone.visible_tokens(images, visible)  # type: ignore[operator]
         self._last = tokens.detach()[:, self.head.prefix :].mean(1)
+        self._keep(len(batch), {"student/embeddings": self._last})
         patches = patches_of(self.normalize(images), self._patch)
         targets = normalised(patches.gather(1, hidden[:, :, None].expand(-1, -1, patches.shape[-1])))
         loss = (self.head(tokens, visible, hidden).float() - targets).square().mean()
         return {"loss": loss, "unexplained": loss.detach() / targets.square().mean()}
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return backbone and decoder."""
+        return {"student": {"encoder": self.backbone, "head": self.head}}
 
     @property
     def draft_side(self) -> int | None:

@@ -56,6 +56,7 @@ class OneViewMethod(MethodBase):
         """Return how a view of the batch was mixed, and its embeddings (B, embed_dim)."""
         mixed, embeddings = self._embedded(batch, clock)
         self._last = embeddings.detach()
+        self._keep(len(batch), {"student/embeddings": embeddings})
         return mixed, embeddings
 
     def _embedded(self, batch: Batch, clock: Clock) -> tuple[Mixed, Tensor]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import TrunkCache
@@ -70,6 +70,7 @@ class Supervised(OneViewMethod):
         assert batch.label is not None
         mixed, embeddings = self.embedded(batch, clock)
         logits = self.head(embeddings)
+        self._keep(len(batch), {"student/embeddings": embeddings, "student/logits": logits})
         logs = {"loss": label_loss(logits, batch.label, mixed, self.loss)}
         if batch.label.ndim == 1:
             logs["train_accuracy"] = (logits.detach().argmax(dim=1) == batch.label).float().mean()
@@ -79,6 +80,14 @@ class Supervised(OneViewMethod):
         """Return the classifier's logits (B, labels)."""
         logits: Tensor = self.head(self.encoder(images))
         return logits
+
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return backbone and classifier."""
+        return {"student": {"encoder": self.backbone, "head": self.head}}
+
+    def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
+        """Return the classifier's logits."""
+        return {"logits": self.head(embeddings)}
 
     def guessing(self) -> dict[str, float]:
         """Return the loss of a uniform prediction, with label smoothing and mixing too."""

@@ -123,6 +123,26 @@ class Method(Protocol):
         """Return what is too costly for every step, about the last batch."""
         ...
 
+    def networks(self) -> dict[str, dict[str, nn.Module]]:
+        """Return the parts of each network, `encoder` and `head`, by role: `student`, and `teacher` if there is one."""
+        ...
+
+    def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
+        """Return what a role's network makes of embeddings (B, embed_dim): `projections`, `logits`, each (B, D)."""
+        ...
+
+    def features(self, clock: Clock) -> dict[str, Tensor]:
+        """Return what the last forward pass made, detached, by role and kind (`teacher/embeddings`): (views, B, D)."""
+        ...
+
+    def keep_features(self) -> None:
+        """Keep, from now on, what a forward pass makes until the next one."""
+        ...
+
+    def hyperparameters(self, clock: Clock) -> dict[str, float]:
+        """Return the values that the method's own schedules and buffers have at a step."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Return the choices the method made itself, for the run's summary."""
         ...

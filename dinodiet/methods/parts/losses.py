@@ -76,3 +76,19 @@ class Distillation(Centred):
             "kl": loss.detach() - teacher_entropy,
             "marginal_entropy": entropy(targets.mean((0, 1))),
         }
+
+    def scaled(self, role: str, projections: Tensor, clock: Clock) -> Tensor:
+        """Return the logits of the student or the teacher, whose softmax is its prediction.
+
+        Sinkhorn-Knopp centres predictions, and no logits: the teacher's are then only divided by its temperature.
+        """
+        if role == "student":
+            return projections.float() / at(self.student_temp, clock)
+        centre = self.center if self.centring == "mean" else 0.0
+        return (projections.float() - centre) / at(self.teacher_temp, clock)
+
+    def hyperparameters(self, clock: Clock) -> dict[str, float]:
+        """Return temperatures, the centre's momentum, and norm and mean of the centre."""
+        temperatures = {"student_temp": at(self.student_temp, clock), "teacher_temp": at(self.teacher_temp, clock)}
+        centre = {"center_norm": self.center.norm().item(), "center_mean": self.center.mean().item()}
+        return {**temperatures, "center_momentum": self.center_momentum, **centre}
