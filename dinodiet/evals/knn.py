@@ -15,6 +15,7 @@ from torch import Tensor
 from dinodiet.config.ranges import AtLeastOne, NonNegative, Range
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.metrics import measured
+from dinodiet.evals.normalize import Normalize, normalizer
 from dinodiet.evals.votes import Metric, Votes, by_distance, inverse_distances, sum_votes, vote_weights
 from dinodiet.types import DataSpec, Score, Splits
 
@@ -28,8 +29,10 @@ class KNN:
     """Each of the k nearest train images votes for its label; votes are summed.
 
     `metric` says which are the nearest, and the distance: 1 - cosine, or Euclidean between features as they are.
+    `normalize` says what is done to features first: `standardize` by train's mean and deviation, `l2`, or `none`.
     `votes` says how much a neighbour counts: `similarity` exp(cosine / temperature); `inverse_distance`
-    1 / (distance + offset), where one at distance 0 silences all others if there is no offset; `uniform` 1.
+    1 / (distance + offset), where one at distance 0 silences all others if there is no offset; `uniform` 1. Of labels
+    with equal votes the smallest is predicted.
 
     Several k cost one pass: the first gives `accuracy`, `recall`, `f1`, `auroc` (multi-label: `auroc` alone), another,
     say 10, `accuracy_k10` and so on. `k`, and the `temperature` or `offset` of the votes, are returned as settings,
@@ -47,6 +50,7 @@ class KNN:
     votes: Votes = "similarity"
     metric: Metric = "cosine"
     offset: NonNegative[float] = 0.0
+    normalize: Normalize = "none"
 
     def __post_init__(self) -> None:
         if not self.ks:
@@ -81,7 +85,9 @@ class KNN:
         train, test = splits.train, splits.test
         known, expected = train.labels, test.labels
         self._check_k(len(train))
-        weights, neighbours = self._weighted(train.features, test.features, splits.runtime.device)
+        normalized = normalizer(self.normalize, train.features)
+        device = splits.runtime.device
+        weights, neighbours = self._weighted(normalized(train.features), normalized(test.features), device)
         parts = list(zip(weights.split(ROWS), neighbours.split(ROWS), strict=True))
         found: dict[str, Score] = {}
         for k in self.ks:

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Between, Range, Seed
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.held_out import fifth
 from dinodiet.evals.metrics import accuracy, bounded, macro_auroc, measured
+from dinodiet.evals.normalize import Normalize, normalizer
 from dinodiet.evals.solvers.logistic import LogisticRegression
 from dinodiet.types import DataSpec, Embeddings, Score, Splits
 
-Normalize = Literal["l2", "standardize", "none"]
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 
@@ -108,7 +107,7 @@ class _Problem:
 
     def __init__(self, train: Embeddings, normalize: Normalize, device: torch.device) -> None:
         features = train.features.to(device)
-        self._device, self._normalizer = device, _normalizer(normalize, features)
+        self._device, self._normalizer = device, normalizer(normalize, features)
         self._num_labels, self._multilabel = train.num_labels, train.multilabel
         self._columns, targets = _targets(train)
         self._regression = LogisticRegression(self._normalizer(features), targets.to(device))
@@ -162,16 +161,6 @@ def _targets(train: Embeddings) -> tuple[Tensor, Tensor]:
     if len(columns) < 2 - train.multilabel:
         raise NotApplicable("all training images have the same label")
     return columns, targets
-
-
-def _normalizer(normalize: Normalize, train: Tensor) -> Callable[[Tensor], Tensor]:
-    if normalize == "l2":
-        return lambda features: F.normalize(features, dim=1)
-    if normalize == "standardize":
-        mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
-        deviation = deviation.where(deviation > 1e-6 * deviation.max(), 1.0)  # a constant feature stays one
-        return lambda features: (features - mean) / deviation
-    return lambda features: features
 
 
 def rows(images: Embeddings, positions: Tensor) -> Embeddings:

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from dinodiet.config.ranges import Between, Range, Seed
 from dinodiet.data.views import SingleView
 from dinodiet.data.views.viewed import ViewedImages
-from dinodiet.evals.linear import STRENGTHS, Linear, Normalize
+from dinodiet.evals.linear import STRENGTHS, Linear
+from dinodiet.evals.normalize import Normalize
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
 
