@@ -179,12 +179,28 @@ def _canonical_node(node: Node) -> dict[str, Any]:
         marker = _marker(hints.get(name))
         if marker == "neutral" or (name in parameters and _is_default(value, parameters[name])):
             continue
+        if marker == "inlined" and _is_of(value, parameters[name]):
+            kept |= _inlined(name, value, parameters)
+            continue
         kept[name] = value.get(str(node.get(marker[3:]))) if marker.startswith("by ") and value else value
     return _canonical_items(kept)
 
 
+def _is_of(value: Any, parameter: inspect.Parameter) -> bool:
+    """Return whether a value is a node of the class that is the parameter's default."""
+    default = parameter.default
+    whole = f"{default.__module__}.{default.__name__}" if isinstance(default, type) else ""
+    return isinstance(value, Mapping) and value.get("_target_") == whole
+
+
+def _inlined(part: str, node: Node, parameters: Mapping[str, inspect.Parameter]) -> Node:
+    """Return the arguments of a node as those of the part that holds it; one that this has too keeps a longer name."""
+    arguments = {name: value for name, value in canonical(node).items() if name != "_target_"}
+    return {f"{part}.{name}" if name in parameters else name: value for name, value in arguments.items()}
+
+
 def _marker(hint: Any) -> str:
-    """Return the word that `Neutral` or `Selected` leaves in an annotation."""
+    """Return the word that `Neutral`, `BySize` or `Inlined` leaves in an annotation."""
     extras = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
     return next((extra for extra in extras if isinstance(extra, str)), "")
 

@@ -21,6 +21,9 @@ MOST_SHOWN = 80  # characters of a value in a message
 RUNTIME = "dinodiet.types"  # the package of what parts hand each other, and YAML cannot name
 # A table of which one entry counts, the one that the argument `size` names: others may come and go.
 BySize = Annotated[T, "by size"]
+# A node whose arguments identify a run as if they were those of the part that it is handed to: what was taken out of
+# that part, or added with defaults that change nothing, leaves runs their names.
+Inlined = Annotated[T, "inlined"]
 Node: TypeAlias = Annotated[dict[str, Any], NODE]  # plain values from YAML with a `_target_`
 Hints = Mapping[str, Any]  # the types of arguments by name
 

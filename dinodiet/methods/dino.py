@@ -8,12 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from dinodiet.backbones.drop_path import set_drop_path
-from dinodiet.config.ranges import BelowOne, NonNegative
-from dinodiet.errors import UserError
+from dinodiet.config.ranges import NonNegative
+from dinodiet.config.signature import Inlined
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
@@ -22,6 +20,7 @@ from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.koleo import koleo
 from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
+from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Linear, Scalar, at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
@@ -41,13 +40,12 @@ class DINO(MethodBase):
         head: the logits of prototypes, from `in_dim` and `spec`.
         loss: between the logits of student and teacher, from `out_dim` and `spec`.
         teacher: follows the student, from `backbone`, `head` and `spec`.
-        drop_path: of the student alone; None: what the backbone has, else 0.1.
+        student: its drop path, from `backbone`.
         koleo: weight of KoLeo on the student's embeddings of each global view; DINOv2 has 0.1.
         patches: terms on patch tokens (iBOT, Gram), from `backbone`, `head` and `loss`; None: class tokens alone.
 
     Raises:
-        UserError: a value is out of range, `drop_path` is set for a backbone that has no residual blocks to drop, or
-            terms on patches for one that has none.
+        UserError: a part refuses its settings or the backbone: terms on patches are for those that have some.
     """
 
     def __init__(
@@ -60,14 +58,14 @@ class DINO(MethodBase):
         head: Callable[..., DINOHead] = DINOHead,
         loss: Callable[..., Distillation] = Distillation,
         teacher: Callable[..., Teacher] = Teacher,
-        drop_path: BelowOne[float | None] = None,
+        student: Inlined[Callable[..., Student]] = Student,
         koleo: NonNegative[float] = 0.0,
         patches: Callable[..., PatchTerms] | None = None,
     ) -> None:
         head = functools.partial(head, spec=spec)
         prototypes = head(in_dim=backbone.embed_dim)
         super().__init__(backbone, trainable=trainable, warmup_fraction=prototypes.warmup_fraction)
-        self.drop_path = choose_drop_path(self.backbone, drop_path)
+        self.student = student(backbone=self.backbone)
         self.views = views(input=backbone.input)
         check_views(self.views, backbone)
         self.head = prototypes
@@ -178,25 +176,8 @@ class DINO(MethodBase):
             "out_dim": self.head.out_dim,
             "teacher_temp": _ends(self.loss.teacher_temp),
             "teacher_momentum": _ends(self.teacher.momentum),
-            "drop_path": self.drop_path,
+            "drop_path": self.student.drop_path,
         }
-
-
-def choose_drop_path(backbone: nn.Module, rate: float | None) -> float:
-    """Set the student's drop path, and return its largest rate; None: what the backbone has, else 0.1 if it can."""
-    if rate is None and (present := _drop_path_rate(backbone)) > 0:
-        return present
-    try:
-        set_drop_path(backbone, 0.1 if rate is None else rate)
-    except UserError:
-        if rate is not None:
-            raise
-        return 0.0
-    return _drop_path_rate(backbone)
-
-
-def _drop_path_rate(backbone: nn.Module) -> float:
-    return max((module.drop_prob for module in backbone.modules() if isinstance(module, DropPath)), default=0.0)
 
 
 def _ends(value: Scalar) -> str:

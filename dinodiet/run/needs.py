@@ -99,7 +99,7 @@ def needs(
         UserError: a part refuses its settings, or what it is given.
     """
     backbone = method.towers()[0]
-    trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "drop_path")}
+    trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "student")}
     parts = [settings.model, trained, spec.image_size, spec.native_size, settings.grad_checkpointing]
     key = json.dumps(parts, sort_keys=True)
     teacher = teacher_of(settings.method)

@@ -53,6 +53,17 @@ def test_arguments_equal_to_their_defaults_are_left_out() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
 
 
+def test_the_arguments_of_an_inlined_node_count_as_those_of_what_holds_it() -> None:
+    student = {"_target_": "dinodiet.methods.parts.student.Student", "_partial_": True, "drop_path": None}
+    dino = {"_target_": "dinodiet.methods.dino.DINO", "koleo": 0.0}
+    assert canonical({**dino, "student": student}) == canonical(dino)
+    assert canonical({**dino, "student": {**student, "drop_path": 0.2}}) == {**canonical(dino), "drop_path": 0.2}
+    shared = canonical({**dino, "student": {**student, "trainable": "norms"}})  # a name that both have
+    assert shared == {**canonical(dino), "student.trainable": "norms"}
+    own = {"_target_": "mine.Student", "drop_path": None}
+    assert canonical({**dino, "student": own}) == {**canonical(dino), "student": own}
+
+
 @pytest.mark.parametrize(
     ("override", "changes"),
     [

@@ -13,13 +13,14 @@ from dinodiet.methods.parts.heads import ClassHead, DINOHead
 from dinodiet.methods.parts.losses import CrossEntropy, Distillation
 from dinodiet.methods.parts.mix import Mix
 from dinodiet.methods.parts.probe import label_probe
+from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.targets import IndexTargets
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.types import Backbone, DataSpec
 
 BUILT: dict[str, Any] = {"loss": CrossEntropy, "mix": Mix}  # parts that wait for nothing
 WAITING: dict[str, Any] = {"targets": IndexTargets, "head": ClassHead, "probe": label_probe, "trunk": trunk_cache}
-DINO_PARTS: dict[str, Any] = {"head": DINOHead, "loss": Distillation, "teacher": Teacher}
+DINO_PARTS: dict[str, Any] = {"head": DINOHead, "loss": Distillation, "teacher": Teacher, "student": Student}
 
 
 def diet(backbone: Backbone, spec: DataSpec, **settings: Any) -> DIET:

@@ -5,13 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import timm
 import torch
-from timm.layers.drop import DropPath
 from torch import nn
 
 from dinodiet.errors import UserError
-from dinodiet.methods.dino import DINO, choose_drop_path
+from dinodiet.methods.dino import DINO
 from dinodiet.methods.parts.koleo import koleo
 from dinodiet.schedules import Linear
 from dinodiet.types import Clock, DataSpec
@@ -24,7 +22,7 @@ CLOCK = Clock(0, 8, 4)
 def dino(views: Any = FixedViews, spec: DataSpec = SPEC, **settings: Any) -> DINO:
     torch.manual_seed(0)
     small: dict[str, Any] = {"head__out_dim": 16, "head__hidden_dims": [24, 24], "head__bottleneck_dim": 8}
-    method = assemble.dino(Encoder(), spec, views=views, **{**small, "drop_path": 0.0, **settings})
+    method = assemble.dino(Encoder(), spec, views=views, **{**small, "student__drop_path": 0.0, **settings})
     method.train()
     return method
 
@@ -155,7 +153,7 @@ def test_logs_are_detached_and_diagnostics_are_numbers() -> None:
 
 
 def test_what_is_not_set_is_chosen_from_the_size_of_the_dataset() -> None:
-    small = dino(head__out_dim=None, drop_path=None)
+    small = dino(head__out_dim=None, student__drop_path=None)
     assert small.describe() == {
         "out_dim": 1024,
         "teacher_temp": "0.02 -> 0.02",
@@ -168,20 +166,10 @@ def test_what_is_not_set_is_chosen_from_the_size_of_the_dataset() -> None:
     assert (chosen["teacher_temp"], chosen["teacher_momentum"]) == ("0.04 -> 0.07", "0.9")
 
 
-def test_drop_path_is_the_students_and_grows_over_the_blocks() -> None:
-    vit = timm.create_model("vit_tiny_patch16_224", depth=3, embed_dim=24, num_heads=3, num_classes=0)
-    assert choose_drop_path(vit, None) == pytest.approx(0.1)
-    rates = [module.drop_prob for module in vit.modules() if isinstance(module, DropPath)]
-    assert rates == pytest.approx([0.05, 0.05, 0.1, 0.1])
-    assert choose_drop_path(vit, 0.3) == pytest.approx(0.3)
-    assert choose_drop_path(vit, None) == pytest.approx(0.3)  # what the backbone has is kept
-    assert choose_drop_path(vit, 0.0) == 0
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"drop_path": 0.2}, "^drop_path: 0.2, "),
+        ({"student__drop_path": 0.2}, "^drop_path: 0.2, "),
         ({"head__freeze_epochs": 1.0, "head__freeze_steps": 5}, "freeze_steps and freeze_epochs"),
     ],
 )

@@ -15,7 +15,7 @@ from tests.contracts.choices import settings
 from tests.contracts.test_methods import differences, middle, trained
 
 METHODS = ("diet", "dino", "simclr", "byol", "lejepa", "mae", "supervised")
-SMALL = {"dino": ("method.head.hidden_dims=[32,32]", "method.head.out_dim=64", "method.drop_path=0.2")}
+SMALL = {"dino": ("method.head.hidden_dims=[32,32]", "method.head.out_dim=64", "method.student.drop_path=0.2")}
 PARTS = ("attn_proj", "norms", "bias", "lora_2", "lora_2+last_1_block")
 
 

@@ -31,12 +31,12 @@ DIET = {
 }
 SMALL_HEAD = ("method=dino", "method.head.hidden_dims=[32,32]", "method.head.out_dim=64", "schedule.batch_size=16")
 DINO = {
-    "clipped, in parts": ("schedule.accumulate=2", "schedule.clip_grad=0.1", "method.drop_path=0.2"),
+    "clipped, in parts": ("schedule.accumulate=2", "schedule.clip_grad=0.1", "method.student.drop_path=0.2"),
     "batch norm, free norms, frozen last layer, bf16": (
         *("method.head.use_bn=true", "method.head.norm_last_layer=false", "method.head.freeze_steps=6"),
         *("precision=bf16", "grad_checkpointing=true"),
     ),
-    "adapters, bf16": ("method.trainable=lora_2", "method.drop_path=0.2", "precision=bf16"),
+    "adapters, bf16": ("method.trainable=lora_2", "method.student.drop_path=0.2", "precision=bf16"),
     "patches with a head of their own": ("method=dino_ibot", "method.patches.ibot.own_head=true"),
     "patches with an anchor that moves": ("method=dino_gram", "method.patches.gram.refresh_steps=3"),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),

@@ -48,7 +48,7 @@ def overrides(chosen: Setting) -> list[str]:
         f"method.head.bottleneck_dim={setting.BOTTLENECK}",
         f"method.loss.teacher_temp={setting.TEACHER_TEMP}",
         "method.head.freeze_steps=0",
-        "method.drop_path=0.0",
+        "method.student.drop_path=0.0",
         f"schedule.batch_size={chosen.batch}",
         f"schedule.lr.value={setting.LR}",
         "schedule.lr_reference_batch=null",

@@ -23,7 +23,7 @@ from tests.small import Encoder
 CLOCK = Clock(50, 100, 10)
 SMALL: dict[str, Any] = {
     **{"head__out_dim": 16, "head__hidden_dims": [24], "head__bottleneck_dim": 8},
-    **{"drop_path": 0.0, "loss__teacher_temp": 0.07},
+    **{"student__drop_path": 0.0, "loss__teacher_temp": 0.07},
 }
 
 
