@@ -64,15 +64,15 @@ class Plain:
 
 
 class FixedViews:
-    """Two global and two local views that do not depend on the batch; `crops` may be set."""
+    """Global and local views, two of each by default, that do not depend on the batch; `crops` may be set."""
 
-    num_global = 2
     draft_side: int | None = None
     fixed = True
 
-    def __init__(self, input: InputSpec, batch: int = 4, local: int = 2) -> None:
+    def __init__(self, input: InputSpec, batch: int = 4, local: int = 2, number: int = 2) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.sides = sizes = [input.size] * 2 + [input.size // 2] * local
+        self.num_global = number
+        self.sides = sizes = [input.size] * number + [input.size // 2] * local
         self.crops = [torch.randn(batch, 3, size, size, generator=generator) for size in sizes]
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +12,18 @@ from torch import Tensor, nn
 from dinodiet.config.ranges import NonNegative
 from dinodiet.config.signature import Inlined
 from dinodiet.methods.base import MethodBase
-from dinodiet.methods.parts.check_views import check_views
+from dinodiet.methods.parts.check_views import check_views, sides_of
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.koleo import koleo
 from dinodiet.methods.parts.losses import Distillation
+from dinodiet.methods.parts.pairs import Pairs
 from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
 from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Linear, Scalar, at
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Runtime, Views
 
 
 class DINO(MethodBase):
@@ -71,10 +71,17 @@ class DINO(MethodBase):
         self.head = prototypes
         self.teacher = teacher(backbone=self.backbone, head=self.head, spec=spec)
         self.loss = loss(out_dim=self.head.out_dim, spec=spec)
+        Pairs(self.loss.pairs, self.views.num_global, len(sides_of(self.views))).check()
+        self.split = self.loss.given.split if self.loss.given else "pretext"
         self.koleo = koleo
         self.patches = patches(backbone=self.backbone, head=head, loss=self.loss) if patches else None
         self._last: Tensor | None = None
         self._temp = 0.0
+
+    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
+        """Draw what given targets need of all images."""
+        if self.loss.given is not None:
+            self.loss.given.prepare(images)
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the loss, the teacher's entropies and KL(teacher || student)."""
@@ -88,7 +95,7 @@ class DINO(MethodBase):
         self._keep(len(batch), {**made, "teacher/embeddings": embeddings, "teacher/projections": teacher_logits})
         self._last, self._temp = embeddings[: len(batch)], at(self.loss.teacher_temp, clock)
         logs: dict[str, Tensor] = self.loss(
-            student_logits, teacher_logits, num_global=self.views.num_global, clock=clock
+            student_logits, teacher_logits, num_global=self.views.num_global, clock=clock, batch=batch
         )
         if self.koleo:
             rows = student[: self.views.num_global * len(batch)].split(len(batch))
@@ -114,8 +121,8 @@ class DINO(MethodBase):
             self.patches.before_step(clock)
 
     def after_step(self, clock: Clock) -> None:
-        """Move the centre, and the teacher towards the student."""
-        self.loss.update_center()
+        """Move the centres, and the teacher towards the student."""
+        self.loss.update_centers(clock)
         self.teacher.follow(self.backbone, self.head, clock)
         if self.patches is not None:
             self.patches.after_step(self.teacher, clock)
@@ -134,6 +141,13 @@ class DINO(MethodBase):
     def draft_side(self) -> int | None:
         """Return that of the views."""
         return self.views.draft_side
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        """Return the student's logits (B, labels) of images, where it learns the labels."""
+        if self.loss.given is None or not self.loss.given.labels:
+            return None
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
 
     def towers(self) -> list[nn.Module]:
         """Return the student's backbone, the teacher's, and those of terms on patches."""
@@ -161,8 +175,9 @@ class DINO(MethodBase):
 
     def guessing(self) -> dict[str, float]:
         """Return log(prototypes), the loss of a student or teacher that tells no images apart; with terms, of each."""
-        alone = math.log(self.head.out_dim)
-        return {"loss": alone} if self.patches is None else {"dino": alone, **self.patches.guessing()}
+        if self.patches is None:
+            return self.loss.guessing("loss")
+        return {**self.loss.guessing("dino"), **self.patches.guessing()}
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective rank of the teacher's embeddings of the first global view, and its temperature."""

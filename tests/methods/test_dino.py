@@ -11,6 +11,7 @@ from torch import nn
 from dinodiet.errors import UserError
 from dinodiet.methods.dino import DINO
 from dinodiet.methods.parts.koleo import koleo
+from dinodiet.methods.parts.label_targets import Labels
 from dinodiet.schedules import Linear
 from dinodiet.types import Clock, DataSpec
 from tests.methods import assemble
@@ -203,3 +204,34 @@ def test_sinkhorn_takes_the_place_of_the_centre() -> None:
     method = dino(loss__centring="sinkhorn", loss__teacher_temp=0.07)
     assert method(batch(), CLOCK)["loss"].item() == pytest.approx(found)
     assert dino(loss__teacher_temp=0.07)(batch(), CLOCK)["loss"].item() != pytest.approx(found, rel=1e-4)
+
+
+def test_a_single_view_is_compared_with_itself_or_refused() -> None:
+    one = functools.partial(FixedViews, number=1, local=0)
+    with pytest.raises(UserError, match=r"loss.pairs: opposite .* choose same or all"):
+        dino(one)
+    method = dino(one, loss__pairs="same")
+    assert method(batch(), CLOCK)["loss"].isfinite()
+
+
+def test_given_labels_are_learned_and_the_head_is_their_classifier() -> None:
+    labelled = replace(batch(), label=torch.tensor([1, 0, 1, 0]))
+    method = dino(loss__targets=Labels, loss__pairs="all", head__out_dim="labels")
+    assert method.split == "train"
+    logs = method(labelled, CLOCK)
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(method(labelled, CLOCK)["loss"], logs["loss"])  # the teacher has no part in it
+    assert 0 <= logs["train_accuracy"] <= 1
+    images = torch.rand(3, 3, 16, 16)
+    logits = method.eval().logits(images)
+    assert logits is not None
+    torch.testing.assert_close(logits, method.head(method.backbone(images)))
+    assert dino().logits(images) is None
+
+
+def test_a_teacher_in_evaluation_mode_waits_and_trains_in_it() -> None:
+    method = dino(teacher__mode="eval", teacher__update="none")
+    assert not method.teacher.training
+    assert method.backbone.training

@@ -33,13 +33,18 @@ def check_pairs(views: Views) -> None:
     Raises:
         UserError: there are others.
     """
-    with torch.device("cpu"):
-        made = views(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.Generator())
-    sides = [view.shape[-1] for view in made]
+    sides = sides_of(views)
     if len(sides) != 2 or sides[0] != sides[1]:
         raise UserError(
             f"views: the method compares two views of one size, not {sides} pixels; set method.views.crops=2"
         )
+
+
+def sides_of(views: Views) -> list[int]:
+    """Return the sides, in pixels, of all views that are made of an image."""
+    with torch.device("cpu"):
+        made = views(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.Generator())
+    return [view.shape[-1] for view in made]
 
 
 def _fault(backbone: Backbone, side: int) -> str | None:

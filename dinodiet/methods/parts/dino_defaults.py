@@ -6,16 +6,25 @@ The sizes and values are those of lightly-train's automatic settings. Durations 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dinodiet.schedules import Cosine, Linear
-from dinodiet.types import Clock
+from dinodiet.types import Clock, DataSpec
 
 FEW, IMAGENET = 20_000, 1_281_167
 OUT_DIMS = {20_000: 1_024, 50_000: 2_048, 100_000: 4_096, 200_000: 16_384, 500_000: 32_768}
 
 
-def out_dim(num_images: int) -> int:
+def prototypes(num_images: int) -> int:
     """Return the number of prototypes: 1,024 up to 20,000 images, 65,536 above 500,000."""
     return next((out for most, out in OUT_DIMS.items() if num_images <= most), 65_536)
+
+
+def outputs(out_dim: int | Literal["labels"] | None, spec: DataSpec) -> int:
+    """Return the number of a head's outputs: as given, one a label, or prototypes by the number of images (None)."""
+    if out_dim == "labels":
+        return max(spec.num_labels, 1)
+    return prototypes(spec.num_images) if out_dim is None else out_dim
 
 
 def teacher_temp(num_images: int) -> Linear:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +113,7 @@ class DINOHead(nn.Module):
     Args:
         in_dim: width of the embeddings.
         spec: facts about the data, from which `out_dim` and the freeze of the last layer are chosen.
-        out_dim: number of prototypes; None: by the number of images.
+        out_dim: number of prototypes; None: by the number of images; labels: one a label.
         hidden_dims: widths of the MLP's hidden layers.
         bottleneck_dim: width of the normalised features that are compared with the prototypes.
         use_bn: a BatchNorm behind each hidden layer.
@@ -132,7 +132,7 @@ class DINOHead(nn.Module):
         in_dim: int,
         spec: DataSpec,
         *,
-        out_dim: Annotated[int | None, Range(1, 2**18)] = None,
+        out_dim: Annotated[int | Literal["labels"] | None, Range(1, 2**18)] = None,
         hidden_dims: Sequence[Width[int]] = (2048, 2048),
         bottleneck_dim: Width[int] = 256,
         use_bn: bool = False,
@@ -142,7 +142,7 @@ class DINOHead(nn.Module):
         warmup_fraction: Fraction[float] = 0.0,
     ) -> None:
         super().__init__()
-        self.out_dim = out_dim if out_dim is not None else dino_defaults.out_dim(spec.num_images)
+        self.out_dim = dino_defaults.outputs(out_dim, spec)
         self.freeze_epochs, self.freeze_steps, self.warmup_fraction = freeze_epochs, freeze_steps, warmup_fraction
         self.frozen_steps(Clock(0, 1, 1))  # refuses two durations
         widths = [in_dim, *hidden_dims]

@@ -43,7 +43,7 @@ class IBOT(nn.Module):
         own_head: the patches have a head of their own; else the class tokens' is used.
 
     Raises:
-        UserError: the shared head does not fit the patches.
+        UserError: the shared head does not fit the patches, or the loss does not learn from the teacher.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class IBOT(nn.Module):
         if not own_head and layout.width != backbone.embed_dim:
             found = f"embeddings have {backbone.embed_dim} numbers, patches {layout.width}"
             raise UserError(f"own_head: false, but {found}: one head cannot take both; set it to true")
+        if loss.given is not None:
+            raise UserError("ibot: its patches learn from the teacher, and loss.targets gives others; choose one")
         assert isinstance(backbone, nn.Module)
         self.weight, self.covered, self.covered_views = weight, tuple(covered), covered_views
         # Below frozen blocks it would need a backward pass through all of them.
@@ -103,7 +105,7 @@ class IBOT(nn.Module):
 
     def after_step(self, teacher: Teacher, clock: Clock) -> None:
         """Move the centre, and the teacher's head of its own."""
-        self.loss.update_center()
+        self.loss.update_center(clock)
         if self.head is not None and self.teacher_head is not None:
             update_ema_(self.teacher_head.parameters(), self.head.parameters(), at(teacher.momentum, clock))
 

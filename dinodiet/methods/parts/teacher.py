@@ -1,39 +1,97 @@
-"""The teacher: a copy of the student whose parameters follow it as an exponential moving average."""
+"""The teacher: a copy of the student that follows it, as an exponential moving average if not told otherwise."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from dinodiet.config.ranges import Fraction
+from dinodiet.config.ranges import AtLeastOne, Fraction
+from dinodiet.errors import UserError
 from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.teacher_updates import Update, check_update, momentum_of
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock, DataSpec
 
 
 class Teacher(nn.Module):
-    """A student's backbone and head as they were, moved a little towards the student after every step.
+    """A student's backbone and head as they were, which follow it, or not.
 
-    `momentum` (None: by the number of images) is the part of itself that the teacher keeps in a step.
+    Args:
+        backbone: the student's.
+        head: the student's.
+        spec: facts about the data.
+        momentum: of `update` ema: the part of itself that the teacher keeps in a step; None: by the number of images.
+        update: ema: a little towards the student after every step; epoch: the student as it is after every
+            `every_epochs` epochs; none: the teacher stays as it is.
+        every_epochs: of `update` epoch.
+        mode: train: its BatchNorms work with statistics of the batch, and keep their own; eval: they work with the
+            running ones, which do not move by themselves.
+        batchnorm: whose running statistics they are, of the `teacher` or followed from the `student`.
+
+    Raises:
+        UserError: settings exclude each other.
     """
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, spec: DataSpec, *, momentum: Fraction[Scalar | None] = None
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        spec: DataSpec,
+        *,
+        momentum: Fraction[Scalar | None] = None,
+        update: Update = "ema",
+        every_epochs: AtLeastOne[int] = 1,
+        mode: Literal["train", "eval"] = "train",
+        batchnorm: Literal["teacher", "student"] = "teacher",
     ) -> None:
         super().__init__()
+        check_update(update, momentum, every_epochs)
+        _check_batchnorm(update, mode, batchnorm)
         self.backbone, self.head = teacher_of(backbone), teacher_of(head)
-        self.momentum = momentum if momentum is not None else dino_defaults.momentum(spec.num_images)
+        self.update, self.mode = update, mode
+        chosen = momentum if momentum is not None else dino_defaults.momentum(spec.num_images)
+        self.momentum = momentum_of(update, chosen, every_epochs)
+        self._followed = _with_statistics if batchnorm == "student" else _parameters
+        if mode == "eval":
+            self.eval()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Set the training mode, which a teacher in evaluation mode does not follow."""
+        super().train(mode and self.mode == "train")
+        return self
 
     def follow(self, backbone: nn.Module, head: nn.Module, clock: Clock) -> None:
-        """Move towards the student as it is now: its parameters, not its buffers."""
-        student = itertools.chain(backbone.parameters(), head.parameters())
-        update_ema_(self.parameters(), student, at(self.momentum, clock))
+        """Move towards the student as it is now: its parameters, and its running statistics where they are followed."""
+        momentum = at(self.momentum, clock)
+        if momentum < 1:
+            update_ema_(self._followed(self.backbone, self.head), self._followed(backbone, head), momentum)
+
+
+def _parameters(backbone: nn.Module, head: nn.Module) -> list[Tensor]:
+    return [*backbone.parameters(), *head.parameters()]
+
+
+def _with_statistics(backbone: nn.Module, head: nn.Module) -> list[Tensor]:
+    modules = (module for part in (backbone, head) for module in part.modules())
+    tracked = [module for module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    statistics = [buffer for module in tracked for buffer in (module.running_mean, module.running_var)]
+    return [*_parameters(backbone, head), *(buffer for buffer in statistics if buffer is not None)]
+
+
+def _check_batchnorm(update: Update, mode: str, batchnorm: str) -> None:
+    if batchnorm == "student" and mode == "train":
+        raise UserError(
+            "teacher.batchnorm: student needs teacher.mode=eval: in training mode a batch's own statistics are used"
+        )
+    if batchnorm == "student" and update == "none":
+        raise UserError("teacher.batchnorm: student follows the student, and teacher.update is none; choose teacher")
 
 
 def teacher_of(student: nn.Module) -> nn.Module:

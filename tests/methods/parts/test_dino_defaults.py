@@ -17,7 +17,7 @@ from dinodiet.types import Clock
     ],
 )
 def test_prototypes_grow_with_the_dataset(num_images: int, expected: int) -> None:
-    assert dino_defaults.out_dim(num_images) == expected
+    assert dino_defaults.prototypes(num_images) == expected
 
 
 @pytest.mark.parametrize(
