@@ -23,6 +23,9 @@ NOT_SCIENCE = (
 
 # Keys of `eval` that say which scores there are, on how many labels, and change none of them.
 LABEL_BUDGETS = ("labels_per_class", "label_fraction", "label_rule", "label_seeds")
+# All keys of `eval` that say which scores there are.
+SCORED = (*LABEL_BUDGETS, "towers")
 BUDGET = "+"  # between the name of an evaluation and that of its budget of labels
 
+STUDENT = "student/"  # before the name of a score of the backbone that gradients train, where a teacher is evaluated
 PHASES = ("initial", "final")  # of a run: its encoder before and after the training

@@ -22,7 +22,7 @@ from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.groups import BUDGET, COMMAND, EVALUATION_DATASET, PHASES
 from dinodiet.config.parent import by_content
 from dinodiet.config.precheck import constant_of, signature_of
-from dinodiet.config.schema import LATER
+from dinodiet.config.schema import LATER, Tower
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
@@ -48,12 +48,19 @@ def trains(settings: Settings) -> bool:
     return bool(constant_of(str(settings.method["_target_"]), "trains", True))
 
 
-def evaluation_identity(settings: Settings, name: str, phase: str) -> dict[str, Any]:
+def scored_towers(settings: Settings) -> tuple[Tower, ...]:
+    """Return the backbones that are scored; the trained one where it is asked for and a teacher is evaluated."""
+    apart = constant_of(str(settings.method["_target_"]), "evaluates_teacher", False)
+    return ("evaluated", "trained") if settings.evaluation.towers == "both" and apart else ("evaluated",)
+
+
+def evaluation_identity(settings: Settings, name: str, phase: str, tower: Tower = "evaluated") -> dict[str, Any]:
     """Return what an evaluator's scores depend on besides the weights; `name` is its key in the group `eval`."""
     node = settings.evaluation.evaluators[name]
     parts = {"evaluator": node, "dataset": settings.evaluation_dataset}
     what = {name: canonical(_relative(part, settings.data_dir)) for name, part in parts.items()}
-    return {**what, "precision": settings.precision, "phase": phase}
+    apart = {} if tower == "evaluated" else {"tower": tower}
+    return {**what, "precision": settings.precision, "phase": phase, **apart}
 
 
 def run_id(settings: Settings) -> str:
@@ -62,13 +69,16 @@ def run_id(settings: Settings) -> str:
     return f"{what}_seed{settings.seed}_{digest(training_identity(settings))}"
 
 
-def score_id(settings: Settings, name: str, phase: str, budget: Budget | None = None) -> str:
+def score_id(
+    settings: Settings, name: str, phase: str, budget: Budget | None = None, tower: Tower = "evaluated"
+) -> str:
     """Return the name of an evaluator's score within a run directory.
 
     A budget of labels is the last part of its identity, and is written out behind the name of the same evaluation
     on all labels.
     """
-    whole = f"{phase}_{name}_{digest(evaluation_identity(settings, name, phase))}"
+    whose = "" if tower == "evaluated" else "student_"
+    whole = f"{phase}_{whose}{name}_{digest(evaluation_identity(settings, name, phase, tower))}"
     return whole if budget is None else f"{whole}{BUDGET}{budget.name}"
 
 
@@ -81,8 +91,9 @@ def classifier_id(settings: Settings, name: str, phase: str) -> str:
 def wanted_scores(settings: Settings) -> list[str]:
     """Return the names of all scores that the settings ask for, before and after the training."""
     return [
-        score_id(settings, name, phase, budget)
+        score_id(settings, name, phase, budget, tower)
         for phase in PHASES
+        for tower in scored_towers(settings)
         for name in settings.evaluation.evaluators
         for budget in budgets(settings.evaluation)
     ]

@@ -20,6 +20,7 @@ LATER = ("layer_decay", "head_lr")  # keys of a schedule that runs of older vers
 Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Tower = Literal["evaluated", "trained"]
+Towers = Literal["evaluated", "both"]
 
 
 @dataclass

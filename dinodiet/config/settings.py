@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dinodiet.config.groups import LABEL_BUDGETS, NODES
+from dinodiet.config.groups import NODES, SCORED
 from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
-from dinodiet.config.schema import Mode, Precision, Tower, check, check_relations, own_choices, resolved
+from dinodiet.config.schema import Mode, Precision, Tower, Towers, check, check_relations, own_choices, resolved
 from dinodiet.config.signature import Node, check_value
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.documents import yaml_text
@@ -34,7 +34,7 @@ OPTIMIZER: dict[str, Any] = {
 }
 LabelRule = Literal["balanced", "proportional"]
 # Keys of `eval` that are not evaluators.
-EVALUATION = ("every_epochs", "batch_size", "validation", "dataset", *LABEL_BUDGETS)
+EVALUATION = ("every_epochs", "batch_size", "validation", "dataset", *SCORED)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Schedule:
 class Evaluation:
     """What is scored: evaluators by name, how often during training, on which dataset (None: the trained one).
 
+    `towers`: the evaluated encoder alone, or beside a teacher that is evaluated the student too (`both`).
+
     The keys of labels say how many of train's evaluators are given, see `config.budgets`; None of both: all.
     """
 
@@ -70,6 +72,7 @@ class Evaluation:
     label_fraction: Share[list[float] | None] = None
     label_rule: LabelRule | None = None
     label_seeds: Count[int] = 5
+    towers: Towers = "evaluated"
 
 
 @dataclass(frozen=True)

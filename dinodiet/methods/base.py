@@ -29,6 +29,7 @@ class MethodBase(nn.Module):
     backbone: nn.Module
     split: Literal["pretext", "train"] = "pretext"
     trains: ClassVar[bool] = True
+    evaluates_teacher: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, *, trainable: str = "all", warmup_fraction: Fraction[float] = 0.0) -> None:
         super().__init__()

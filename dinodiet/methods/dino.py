@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class DINO(MethodBase):
     Raises:
         UserError: a part refuses its settings or the backbone: terms on patches are for those that have some.
     """
+
+    evaluates_teacher: ClassVar[bool] = True
 
     def __init__(
         self,

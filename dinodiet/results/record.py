@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dinodiet.config.groups import LABEL_BUDGETS, NOT_SCIENCE
+from dinodiet.config.groups import NOT_SCIENCE, SCORED, STUDENT
 from dinodiet.errors import printable
 from dinodiet.io.files import is_interval, is_number
 from dinodiet.results.cache import Record, Scalar
@@ -103,8 +103,8 @@ def _budgets(rows: Iterable[Mapping[str, Any]]) -> Record:
 
 
 def evaluator_of(metric: str) -> str:
-    """Return the name of the evaluator in the configuration: knn of val/knn(k=10)/accuracy and of knn@cifar10/f1."""
-    return re.split(r"[/(@]", metric.removeprefix("val/"), maxsplit=1)[0]
+    """Return the name of the evaluator in the configuration: knn of val/student/knn(k=10)/accuracy, knn@cifar10/f1."""
+    return re.split(r"[/(@]", metric.removeprefix("val/").removeprefix(STUDENT), maxsplit=1)[0]
 
 
 def keys_of(records: Iterable[Record]) -> dict[str, None]:
@@ -123,10 +123,7 @@ def science(config: dict[str, Any]) -> Record:
     data_dir = str(config.get("data_dir", "data"))
     flat: Record = {}
     for key, value in _flatten({key: value for key, value in config.items() if key not in NOT_SCIENCE}, ""):
-        if key.rpartition(".")[2] not in (
-            "device",
-            *LABEL_BUDGETS,
-        ):  # evaluators follow the run's; scores say their own
+        if key.rpartition(".")[2] not in ("device", *SCORED):  # evaluators follow the run's; scores say their own
             inside = isinstance(value, str) and value.startswith(data_dir + "/")
             flat[key] = "data" + str(value)[len(data_dir) :] if inside else value
     return flat

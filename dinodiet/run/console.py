@@ -102,14 +102,14 @@ def evaluation_table(title: str, files: Sequence[ScoreFile], published: Mapping[
     Scores on budgets of labels follow, as means over draws.
     """
     given, files = files, [file for file in files if file.labels is None]
-    scores = {f"{file.evaluator}/{key}": entry for file in files for key, entry in file.test.items()}
+    scores = {f"{file.name}/{key}": entry for file in files for key, entry in file.test.items()}
     metrics = {name: entry for name, entry in scores.items() if entry["kind"] == "metric"}
     width = max(map(len, metrics), default=5)
     lines = [title]
     for name, entry in metrics.items():
         value, ends = number(entry["value"]), _interval(entry.get("interval"))
         lines.append(f"  {name:<{width}}  {_score(value)}{ends}{_verdict(value, (published or {}).get(name))}")
-    lines += [f"  {file.evaluator} is left out: {file.skipped}" for file in files if file.skipped is not None]
+    lines += [f"  {file.name} is left out: {file.skipped}" for file in files if file.skipped is not None]
     if published is not None and not published:
         lines.append("  no published threshold is known for this backbone and dataset")
     settings = {name: entry["value"] for name, entry in scores.items() if entry["kind"] != "metric"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dinodiet.config.identity import scored_towers
 from dinodiet.config.settings import Settings
 from dinodiet.data.labelled import classes_without_images
 from dinodiet.io import machine
@@ -38,10 +39,18 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
             if parts.method.trains
             else "none: nothing is trained",
             "device": f"{machine.describe_device(parts.runtime.device)}, {settings.precision}",
-            "evaluation": ", ".join(parts.scorer.asked.evaluators) or "none",
+            "evaluation": (", ".join(parts.scorer.asked.evaluators) or "none") + _scored(settings),
             "writes to": str(run_dir.path),
         },
     )
+
+
+def _scored(settings: Settings) -> str:
+    """Return which backbones are scored, in words, where both towers are asked for."""
+    if settings.evaluation.towers == "evaluated":
+        return ""
+    apart = len(scored_towers(settings)) > 1
+    return ", of teacher and student" if apart else "; eval.towers=both: one backbone is trained and evaluated"
 
 
 def _batch(settings: Settings, parts: Parts) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from dinodiet.config.build import build
-from dinodiet.config.identity import canonical, model_label, trains
+from dinodiet.config.identity import canonical, model_label, scored_towers, trains
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
@@ -23,14 +24,14 @@ from dinodiet.run.backbone import build_backbone, input_of, rebuilding, rebuilt_
 from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.parts import build_scorer, decode_once, open_data, open_scored, runtime_of
-from dinodiet.run.scoring import Scoring, missing_scores
+from dinodiet.run.scoring import Scoring, missing_scores, towers_of
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.trained import directory_of, place_of, read_stored
 from dinodiet.run.weights import Stored, read_encoder, read_whole
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.scores import budget_rows, read_results, write_results
-from dinodiet.types import Method, Statistics, Tracker
+from dinodiet.store.scores import ScoreFile, budget_rows, read_results, write_results
+from dinodiet.types import Data, Method, Statistics, Tracker
 
 
 def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
@@ -46,10 +47,12 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     encoder = read_encoder(run_dir.encoder)
     initial = bool(missing_scores(settings, run_dir, "initial"))
     scoring, backbone = _scoring(settings, run_dir, encoder, initial=initial)
-    scoring.ensure("initial", backbone, shared=True)
+    _score_initial(scoring, backbone)
     if trains(settings):
+        for tower in scored_towers(settings):
+            backbone.load_state_dict(read_stored(run_dir.path, tower)[0].state)
+            scoring.of(tower).ensure("final", backbone)
         backbone.load_state_dict(encoder.state)
-        scoring.ensure("final", backbone)
         _score_classifier(scoring, backbone)
     else:
         scoring.repeat("final", of="initial")
@@ -75,16 +78,19 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     if followed := scoring.followed:  # what they choose before the training is used after it
         if encoder.rebuilds and {*followed} & {*missing_scores(settings, run_dir, "initial")}:
             scoring, backbone = _scoring(settings, run_dir, encoder, initial=True)
-        scoring.ensure("initial", backbone, shared=True, only=followed)
+        _score_initial(scoring, backbone, only=followed)
+    phase, files = "final" if step is None else f"step{step}", list[ScoreFile]()
+    for tower in scored_towers(settings):
+        backbone.load_state_dict(read_stored(place, tower)[0].state)
+        files += scoring.of(tower).ensure(phase, backbone)
     backbone.load_state_dict(encoder.state)
-    files = scoring.ensure("final" if step is None else f"step{step}", backbone)
     if step is None and run_dir.results.exists():
         _score_classifier(scoring, backbone)
         _rewritten(settings, run_dir)
     where = f"{model_label(settings)} of {place}" + ("" if step is None else f" at step {step:,}")
     print(console.evaluation_table(f"{where}, on {scoring.scorer.data.spec.name}", files), flush=True)
     print(f"  scores in {run_dir.scores}", flush=True)
-    scores = {file.evaluator: file for file in files if file.labels is None}
+    scores = {file.name: file for file in files if file.labels is None}
     return {"checkpoint": str(place), "step": step, "scores": scores, "budgets": budget_rows(files)}
 
 
@@ -112,6 +118,28 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: b
     return Scoring(settings, run_dir, scorer), backbone.to(runtime.device)
 
 
+def _score_initial(scoring: Scoring, backbone: nn.Module, only: Collection[str] | None = None) -> None:
+    """Score the backbones of a run as they were before its training, of which `backbone` is the one that was given."""
+    settings, towers = scoring.settings, scored_towers(scoring.settings)
+    if towers == ("evaluated",):
+        scoring.ensure("initial", backbone, shared=True, only=only)
+        return
+    data = _trained_data(scoring)
+    method: MethodBase = build(settings.method, "method", Method)(
+        backbone=copy.deepcopy(backbone).cpu(), spec=data.spec
+    )
+    for tower, encoder in towers_of(settings, method.to(scoring.scorer.runtime.device)).items():
+        scoring.of(tower).ensure("initial", encoder, shared=True, only=only)
+
+
+def _trained_data(scoring: Scoring) -> Data:
+    """Return the data that a run was trained on."""
+    settings = scoring.settings
+    if settings.evaluation.dataset is None:
+        return scoring.scorer.data
+    return open_data(settings.dataset, cache=settings.cache)
+
+
 def _score_classifier(scoring: Scoring, backbone: nn.Module) -> None:
     """Score the classifier that a finished run has trained and keeps, on the data that it was trained on.
 
@@ -120,7 +148,7 @@ def _score_classifier(scoring: Scoring, backbone: nn.Module) -> None:
     settings, run_dir, scorer = scoring.settings, scoring.run_dir, scoring.scorer
     if scoring.has_classifier_scores("final") or not run_dir.weights.exists():
         return
-    data = scorer.data if settings.evaluation.dataset is None else open_data(settings.dataset, cache=settings.cache)
+    data = _trained_data(scoring)
     teacher = teacher_of(settings.method)  # plays no role here, and its weights may be gone
     node = with_teacher(settings.method, teacher and {**teacher, "weights": "none"})
     method: MethodBase = build(node, "method", Method)(backbone=copy.deepcopy(backbone).cpu(), spec=data.spec)

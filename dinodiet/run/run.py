@@ -35,7 +35,7 @@ from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.sanity import sanity
-from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation
+from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation, towers_of
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights
@@ -123,7 +123,8 @@ def _train_and_score(
 ) -> dict[str, Any]:
     method, state, scoring = parts.method, parts.state, Scoring(settings, run_dir, parts.scorer)
     status.update(phase="initial evaluation")
-    scoring.ensure("initial", method.encoder, shared=True)
+    for tower, encoder in towers_of(settings, method).items():
+        scoring.of(tower).ensure("initial", encoder, shared=True)
     monitor = _monitor(settings, run_dir, status, parts)
     if content is not None:
         state.restore(dict(content))
@@ -148,7 +149,8 @@ def _train_and_score(
         )
     status.update(phase="final evaluation", step=state.clock.total_steps)
     if method.trains:
-        scoring.ensure("final", method.encoder)
+        for tower, encoder in towers_of(settings, method).items():
+            scoring.of(tower).ensure("final", encoder)
     else:
         scoring.repeat("final", of="initial")
     scoring.ensure_classifier("final", method, parts.data)
@@ -190,7 +192,7 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) 
         status,
         pace,
         batch_size=parts.loader.batch_size,
-        validate=lambda: metrics_of(on_validation(parts.scorer, parts.method, parts.data)),
+        validate=lambda: metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data)),
         save=save,
     )
 

@@ -11,7 +11,9 @@ from typing import Any
 from torch import nn
 
 from dinodiet.config.budgets import Budget, budgets
-from dinodiet.config.identity import canonical, classifier_id, evaluation_dataset_label, score_id
+from dinodiet.config.groups import STUDENT
+from dinodiet.config.identity import canonical, classifier_id, evaluation_dataset_label, score_id, scored_towers
+from dinodiet.config.schema import Tower
 from dinodiet.config.settings import Settings
 from dinodiet.evals.asked import Evaluation
 from dinodiet.evals.classifier import NAME, classifier_scores, has_classifier
@@ -24,11 +26,22 @@ from dinodiet.types import Data, Method, Score, Work
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores encoders for one run, and writes a file an evaluation into its directory."""
+    """Scores encoders for one run, and writes a file an evaluation into its directory.
+
+    `tower` says which of the run's backbones they are.
+    """
 
     settings: Settings
     run_dir: RunDir
     scorer: Scorer
+    tower: Tower = "evaluated"
+
+    def of(self, tower: Tower) -> Scoring:
+        """Return what scores another backbone of the run."""
+        return replace(self, tower=tower)
+
+    def _key(self, phase: str, asked: Evaluation) -> str:
+        return score_id(self.settings, asked[0], phase, asked[1], self.tower)
 
     def ensure(
         self, phase: str, encoder: nn.Module, *, shared: bool = False, only: Collection[str] | None = None
@@ -39,7 +52,7 @@ class Scoring:
         frozen encoder.
         """
         asked = [one for one in self.scorer.asked if only is None or one[0] in only]
-        wanted = {one: score_id(self.settings, one[0], phase, one[1]) for one in asked}
+        wanted = {one: self._key(phase, one) for one in asked}
         there = {scores.key: scores for scores in read_scores(self.run_dir) if _is_whole(self.settings, scores)}
         missing = [one for one, key in wanted.items() if key not in there]
         for key in there.keys() & set(wanted.values()):
@@ -88,8 +101,12 @@ class Scoring:
         if not asked:
             return ()
         work = {one: self._work(one, phase) for one in asked}
-        folder = self.run_dir.artefacts / phase
+        folder = self.run_dir.artefacts / self._place(phase)
         return self.scorer.scores(encoder, asked, cached=shared, folder=folder, work=work)
+
+    def _place(self, phase: str) -> str:
+        """Return the folder of what evaluators write of a phase, below that of all artefacts."""
+        return phase if self.tower == "evaluated" else f"{phase}/{STUDENT.rstrip('/')}"
 
     def _told(self, scores: ScoreFile, name: str) -> ScoreFile:
         """Return scores that say whether labels of train had a part in them; older files do not."""
@@ -100,12 +117,10 @@ class Scoring:
         return scores
 
     def _work(self, asked: Evaluation, phase: str) -> Work:
-        name, budget = asked
-        initial = score_id(self.settings, name, "initial", budget)
-        before = None
-        if phase != "initial" and name in self.followed:
+        initial, before = self._key("initial", asked), None
+        if phase != "initial" and asked[0] in self.followed:
             before = next((there.protocol for there in read_scores(self.run_dir) if there.key == initial), None)
-        folder = self.run_dir.work / score_id(self.settings, name, phase, budget)
+        folder = self.run_dir.work / self._key(phase, asked)
         return Work(folder, 60 * self.settings.checkpoint_minutes, before=before)
 
     def _drop_work(self, key: str) -> None:
@@ -125,11 +140,12 @@ class Scoring:
             test=_plain(scored.test),
             val=None if scored.val is None else _plain(scored.val),
             skipped=scored.skipped,
-            artefacts=[f"{self.run_dir.artefacts.name}/{phase}/{name}" for name in scored.artefacts],
+            artefacts=[f"{self.run_dir.artefacts.name}/{self._place(phase)}/{name}" for name in scored.artefacts],
             protocol=scored.protocol,
             labels=self._labels(budget),
             fits_labels=self.scorer.asked.fits_labels(name),
             of_train=self.scorer.asked.of_train(name),
+            tower=self.tower,
         )
         write_scores(self.run_dir, scores)
         return scores
@@ -142,14 +158,25 @@ class Scoring:
         return {**budget.plain(), "images": 0, "of": 0, "digest": ""} if subset is None else subset.plain()
 
 
+def towers_of(settings: Settings, method: MethodBase) -> dict[Tower, nn.Module]:
+    """Return the backbones of a method that are scored, the evaluated one first."""
+    found: dict[Tower, nn.Module] = {"evaluated": method.encoder, "trained": method.towers()[0]}
+    return {tower: found[tower] for tower in scored_towers(settings)}
+
+
 def missing_scores(settings: Settings, run_dir: RunDir, phase: str) -> list[str]:
     """Return the wanted evaluators of which scores of an encoder, on any budget of labels, are not in the directory."""
+    found = [name for tower in scored_towers(settings) for name in _missing_of(settings, run_dir, phase, tower)]
+    return list(dict.fromkeys(found))
+
+
+def _missing_of(settings: Settings, run_dir: RunDir, phase: str, tower: Tower) -> list[str]:
     there = {scores.key: scores for scores in read_scores(run_dir) if _is_whole(settings, scores)}
 
     def is_there(name: str, budget: Budget | None) -> bool:
-        whole = there.get(score_id(settings, name, phase))
+        whole = there.get(score_id(settings, name, phase, None, tower))
         once = whole is not None and not whole.fits_labels
-        return once or score_id(settings, name, phase, budget) in there
+        return once or score_id(settings, name, phase, budget, tower) in there
 
     wanted = budgets(settings.evaluation)
     return [name for name in settings.evaluation.evaluators if not all(is_there(name, budget) for budget in wanted)]
@@ -169,7 +196,7 @@ def _plain(scores: Mapping[str, Score]) -> Metrics:
 def flat(files: Sequence[ScoreFile]) -> dict[str, float]:
     """Return the test metrics of files on all labels by `<eval>/<metric>`."""
     whole = [file for file in files if file.labels is None]
-    return {f"{file.evaluator}/{name}": entry["value"] for file in whole for name, entry in file.test.items()}
+    return {f"{file.name}/{name}": entry["value"] for file in whole for name, entry in file.test.items()}
 
 
 def metrics_of(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, float]:
@@ -182,9 +209,12 @@ def metrics_of(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, float]:
     }
 
 
-def on_validation(scorer: Scorer, method: MethodBase, data: Data) -> dict[str, dict[str, Score]]:
-    """Return the scores on val of a method's encoder and, where it trains one, of its classifier on `data`."""
-    found: dict[str, dict[str, Score]] = scorer.validate(method.encoder)
+def on_validation(settings: Settings, scorer: Scorer, method: MethodBase, data: Data) -> dict[str, dict[str, Score]]:
+    """Return the scores on val of a method's scored backbones and, where it trains one, of its classifier on `data`."""
+    found: dict[str, dict[str, Score]] = {}
+    for tower, encoder in towers_of(settings, method).items():
+        whose = "" if tower == "evaluated" else STUDENT
+        found |= {f"{whose}{name}": scores for name, scores in scorer.validate(encoder).items()}
     if has_classifier(method, scorer.input, scorer.runtime.device):
         found[NAME] = classifier_scores(method, data, scorer.input, scorer.runtime, ("val",))["val"]
     return found

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dinodiet.config.groups import BUDGET, PHASES
+from dinodiet.config.groups import BUDGET, PHASES, STUDENT
 from dinodiet.errors import UserError
 from dinodiet.io.files import is_interval, is_number, read_json, write_json
 from dinodiet.store.protocol import difference
@@ -39,6 +39,7 @@ class ScoreFile:
             (`images`, of so many `of`), and a `digest` of their positions; None: all.
         fits_labels: whether the evaluator uses labels of train at all; if not, its scores are those of every budget.
         of_train: whether the scores are of train alone; those of test and val are the same then.
+        tower: `evaluated`: the encoder that a run evaluates; `trained`: the student of a teacher that is evaluated.
         written: seconds since the epoch; of two evaluations with one name the first keeps the plain name.
     """
 
@@ -55,7 +56,13 @@ class ScoreFile:
     labels: dict[str, Any] | None = None
     fits_labels: bool = True
     of_train: bool = False
+    tower: str = "evaluated"
     written: float = field(default_factory=time.time)
+
+    @property
+    def name(self) -> str:
+        """What scores are called by: the evaluator, of a student behind `student/`."""
+        return self.evaluator if self.tower == "evaluated" else STUDENT + self.evaluator
 
 
 def write_scores(run_dir: RunDir, scores: ScoreFile) -> None:
@@ -76,7 +83,9 @@ def _scores(content: dict[str, Any]) -> ScoreFile | None:
         scores = ScoreFile(**content)
     except TypeError:
         return None
-    texts = all(isinstance(word, str) for word in (scores.key, scores.evaluator, scores.phase, *scores.artefacts))
+    texts = all(
+        isinstance(word, str) for word in (scores.key, scores.evaluator, scores.phase, scores.tower, *scores.artefacts)
+    )
     whole = texts and isinstance(scores.settings, dict) and is_number(scores.written)
     whole = _is_budget(scores.labels) and whole and (scores.protocol is None or isinstance(scores.protocol, dict))
     return scores if whole and _are_metrics(scores.test) and _are_metrics(scores.val or {}) else None
@@ -254,5 +263,5 @@ def _names(files: Sequence[ScoreFile]) -> list[tuple[ScoreFile, str]]:
         differing = {key for key in {*headline, *scores.settings} if headline.get(key) != scores.settings.get(key)}
         how = ", ".join(f"{key}={scores.settings.get(key)}" for key in sorted(differing))
         place = "" if scores.dataset is None else f"@{scores.dataset}"
-        named.append((scores, f"{scores.evaluator}{place}" + (f"({how})" if how else "")))
+        named.append((scores, f"{scores.name}{place}" + (f"({how})" if how else "")))
     return named

@@ -65,6 +65,7 @@ class Method(Protocol):
     """
 
     split: Literal["pretext", "train"]  # of the dataset: what the method trains on
+    evaluates_teacher: ClassVar[bool]  # whether `encoder` is a teacher's, and not the backbone that gradients train
     trains: ClassVar[bool]  # whether it takes steps; False: it optimises nothing, and its schedule means nothing
 
     @property

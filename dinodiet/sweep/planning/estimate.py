@@ -15,6 +15,7 @@ from dinodiet.backbones.weights.files import run_file
 from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build, declared
 from dinodiet.config.groups import PHASES, TEACHER
+from dinodiet.config.identity import scored_towers
 from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
 from dinodiet.config.teacher import teacher_of
@@ -50,7 +51,7 @@ class Estimate:
         peak: bytes at the worst moment of a training step or of an evaluation, activations included. What a CPU run's
             process holds besides, about 1 GiB of libraries, comes on top.
         note: what the numbers could not be taken from, in one line.
-        evaluations: evaluators times budgets of labels, before and after the training.
+        evaluations: evaluators times budgets of labels times scored backbones, before and after the training.
     """
 
     steps: int | None
@@ -120,7 +121,8 @@ class Estimator:
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
         clock = _clock(settings, opened.data, method.split, trains=method.trains)
         steps = clock.total_steps if opened.counted else None
-        evaluations = len(PHASES) * len(list(scorer.asked)) if known is settings else None
+        each = len(PHASES) * len(scored_towers(settings))
+        evaluations = each * len(list(scorer.asked)) if known is settings else None
         memory = _memory(settings, method, opened.data, clock)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
