@@ -189,10 +189,11 @@ class DINO(MethodBase):
 
     def describe(self) -> dict[str, Any]:
         """Return what may have been chosen: prototypes, the ends of the teacher's schedules, drop path."""
+        update = self.teacher.update
         return {
             "out_dim": self.head.out_dim,
             "teacher_temp": _ends(self.loss.teacher_temp),
-            "teacher_momentum": _ends(self.teacher.momentum),
+            **({"teacher_momentum": _ends(self.teacher.momentum)} if update == "ema" else {"teacher_update": update}),
             "drop_path": self.student.drop_path,
         }
 

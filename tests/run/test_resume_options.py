@@ -39,6 +39,20 @@ DINO = {
     "adapters, bf16": ("method.trainable=lora_2", "method.student.drop_path=0.2", "precision=bf16"),
     "patches with a head of their own": ("method=dino_ibot", "method.patches.ibot.own_head=true"),
     "patches with an anchor that moves": ("method=dino_gram", "method.patches.gram.refresh_steps=3"),
+    "a teacher by epoch that evaluates, both centred, KL of all pairs": (
+        *("method.teacher.update=epoch", "method.teacher.mode=eval", "method.loss.kind=kl", "method.loss.pairs=all"),
+        "method.loss.student_center_momentum=0.8",
+    ),
+    "a still teacher, squared distances of a view and itself, no centre": (
+        *("method.teacher.update=none", "method.loss.kind=mse", "method.loss.pairs=same"),
+        *("method.loss.center_momentum=null", "method.loss.teacher_temp=1.0", "eval.towers=both"),
+    ),
+    "labels, some drawn once": ("method=dino_labels", "method.head.out_dim=labels", "method.loss.targets.noise=0.3"),
+    "labels drawn anew, in parts": (
+        *("method=dino_labels", "method.head.out_dim=labels", "method.loss.targets.noise=0.3"),
+        *("method.loss.targets.resample=true", "schedule.accumulate=2"),
+    ),
+    "random targets": ("method=dino_random_targets",),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
 TEACHER = ("method=distill", *SMALL_TEACHER)
