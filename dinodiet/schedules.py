@@ -1,7 +1,9 @@
 """Schedules: clock -> value. Durations carry their unit in their name and become steps here, once.
 
-The warm-up and cosine arithmetic is that of the published DINO code (Caron et al. 2021, arXiv:2104.14294): a warm-up of
-W steps is `linspace(start, value, W)` with both ends, and the cosine that follows starts at `value` again.
+The warm-up and cosine arithmetic of `Cosine` is that of the published DINO code (Caron et al. 2021, arXiv:2104.14294):
+a warm-up of W steps is `linspace(start, value, W)` with both ends, and the cosine that follows starts at `value` again;
+its last step is one short of `final`. `Linear`, `HalfCosine` and `Exponential` reach both of their ends and then stay
+at the second: with a duration they are warm-ups, and `Concatenation` puts them one after another.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from dinodiet.config.ranges import Fraction, NonNegative, Outcome
+from dinodiet.config.ranges import Fraction, NonNegative, Outcome, Positive
 from dinodiet.errors import UserError
 from dinodiet.types import Clock
 
@@ -129,6 +131,130 @@ class Staged:
         until = self.until if self.until is not None else [(i + 1) / count for i in range(count - 1)]
         stage = sum(clock.step >= fraction * clock.total_steps for fraction in until)
         return self.values[stage]
+
+
+@dataclass(frozen=True)
+class HalfCosine:
+    """From `start` to `final` along half a cosine, both ends included, then `final`.
+
+    Without a duration it takes the whole training. One of a single step holds `start`.
+    """
+
+    start: Outcome[float]
+    final: Outcome[float]
+    steps: NonNegative[float | None] = None
+    epochs: NonNegative[float | None] = None
+    fraction: Fraction[float | None] = None
+
+    def __post_init__(self) -> None:
+        check_one_unit(steps=self.steps, epochs=self.epochs, fraction=self.fraction)
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the clock's step."""
+        done = _progress(clock, self.steps, self.epochs, self.fraction)
+        return self.start + (self.final - self.start) * (1 - math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """From `start` to `final` by one factor a step, both ends included, then `final`; durations as in `HalfCosine`."""
+
+    start: Positive[Outcome[float]]
+    final: Positive[Outcome[float]]
+    steps: NonNegative[float | None] = None
+    epochs: NonNegative[float | None] = None
+    fraction: Fraction[float | None] = None
+
+    def __post_init__(self) -> None:
+        check_one_unit(steps=self.steps, epochs=self.epochs, fraction=self.fraction)
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the clock's step."""
+        done = _progress(clock, self.steps, self.epochs, self.fraction)
+        return float(self.start ** (1 - done) * self.final**done)
+
+
+def _progress(clock: Clock, steps: float | None, epochs: float | None, fraction: float | None) -> float:
+    """Return how far a stretch is: 0 at its first step, 1 from its last step on. Without a duration it is all."""
+    whole = steps is None and epochs is None and fraction is None
+    fraction = 1.0 if whole else fraction
+    length = duration(clock, steps=steps, epochs=epochs, fraction=fraction, name="length")
+    if clock.step >= length:
+        return 1.0
+    return clock.step / (length - 1) if length > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """`value`, multiplied by `factor` at each milestone: after so many steps, epochs, and fractions of the training.
+
+    A fraction is cut off to a step, so that what lies between two steps counts from the earlier one.
+    """
+
+    value: Outcome[float]
+    factor: NonNegative[float]
+    steps: NonNegative[list[float] | None] = None
+    epochs: NonNegative[list[float] | None] = None
+    fractions: Fraction[list[float] | None] = None
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the clock's step."""
+        milestones = [round(steps) for steps in self.steps or ()]
+        milestones += [round(epochs * clock.steps_per_epoch) for epochs in self.epochs or ()]
+        milestones += [int(fraction * clock.total_steps) for fraction in self.fractions or ()]
+        return self.value * self.factor ** sum(clock.step >= milestone for milestone in milestones)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A number or schedule that lasts so long within a `Concatenation`, and sees that time as its whole training."""
+
+    value: Outcome[Scalar]
+    steps: NonNegative[float | None] = None
+    epochs: NonNegative[float | None] = None
+    fraction: Fraction[float | None] = None
+
+    def __post_init__(self) -> None:
+        check_one_unit(steps=self.steps, epochs=self.epochs, fraction=self.fraction)
+        if self.steps is None and self.epochs is None and self.fraction is None:
+            raise UserError("steps: null; give one of steps, epochs, fraction, which says how long the part lasts")
+
+    def length(self, clock: Clock) -> int:
+        """Return how long the part lasts, in steps."""
+        return duration(clock, steps=self.steps, epochs=self.epochs, fraction=self.fraction, name="length")
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the step of a clock of this part."""
+        return at(self.value, clock)
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """Numbers and schedules one after another.
+
+    A `Part` lasts as it says. What is none takes the steps that the parts leave, and there may be one such; without it
+    the last value is held. A part of no steps is passed over; where the training ends before a part, it is cut off.
+    """
+
+    parts: Outcome[list[Scalar]]
+
+    def __post_init__(self) -> None:
+        rest = sum(not isinstance(part, Part) for part in self.parts)
+        if not self.parts or rest > 1:
+            raise UserError(f"parts: {rest} of {len(self.parts)} have no duration; all need one but for one of them")
+
+    def __call__(self, clock: Clock) -> float:
+        """Return the value at the clock's step, by the part that runs then."""
+        lasting = [part.length(clock) if isinstance(part, Part) else None for part in self.parts]
+        rest = max(0, clock.total_steps - sum(length or 0 for length in lasting))
+        lengths = [rest if length is None else length for length in lasting]
+        running, start, length, begin = self.parts[-1], 0, 1, 0
+        for part, steps in zip(self.parts, lengths, strict=True):
+            if steps and begin <= clock.step:
+                running, length, start = part, steps, begin
+            begin += steps
+        step = min(clock.step - start, length - 1)
+        return at(running, replace(clock, step=step, total_steps=length))
 
 
 def scale_peak(value: Scalar, factor: float) -> Scalar:

@@ -58,7 +58,7 @@ class Mark:
     word: str
 
 
-OUTCOME, NODE = Mark("outcome"), Mark("node")
+OUTCOME, NODE, JOINED = Mark("outcome"), Mark("node"), Mark("joined")
 
 Finite = Annotated[T, ANY]
 Positive = Annotated[T, Range(0, open_low=True)]
@@ -73,3 +73,4 @@ Width = Annotated[T, Range(1, 2**14)]  # of a layer
 Temperature = Annotated[T, Range(1e-3, 1e3)]  # of a softmax
 # What a schedule returns lies between numbers that are annotated so: they have the range of what the schedule is for.
 Outcome = Annotated[T, OUTCOME]
+Joined = Annotated[T, JOINED]  # a list of names, which may be written as one text, joined by _

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dinodiet.config import resolvers
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, TEACHER, TEACHER_MODEL
 from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
@@ -21,6 +22,8 @@ Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "fetch"
 Precision = Literal["fp32", "bf16", "fp16"]
 Tower = Literal["evaluated", "trained"]
 Towers = Literal["evaluated", "both"]
+
+resolvers.register()
 
 
 @dataclass

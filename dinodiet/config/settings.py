@@ -17,6 +17,7 @@ from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
 from dinodiet.config.schema import Mode, Precision, Tower, Towers, check, check_relations, own_choices, resolved
 from dinodiet.config.signature import Node, check_value
+from dinodiet.config.written import spell_out
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.documents import yaml_text
 from dinodiet.io.files import write_atomically, write_text
@@ -149,6 +150,7 @@ def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
     """
     check(cfg)
     plain = resolved(cfg)
+    spell_out(plain, hints_below("schedule."))
     check_plain(plain)
     return from_plain(plain, choices)
 

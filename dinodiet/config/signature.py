@@ -118,10 +118,19 @@ def check_value(value: Any, hint: Any, key: str, hints_of: Callable[[str], Hints
     if isinstance(value, dict) and "_target_" in value and value.get("_partial_") is True and not _waits(hint):
         raise UserError(f"{key}._partial_: true; leave it out, as {key} waits for nothing of the run")
     if isinstance(value, dict) and "_target_" in value and (numbers := number_in(hint)) is not None:
-        for name, inner in hints_of(str(value["_target_"])).items():
-            for item in _items(value.get(name)) if OUTCOME in _extras(inner) else []:
-                if isinstance(item, (int, float)) and not fits(item, numbers):
-                    raise UserError(f"{key}.{name}: {shown(value[name])}; must be {describe(numbers)}")
+        _check_outcomes(value, numbers, key, hints_of)
+
+
+def _check_outcomes(node: dict[str, Any], numbers: Any, key: str, hints_of: Callable[[str], Hints]) -> None:
+    """Hold the numbers that a schedule lies between, and those of schedules inside it, against a range."""
+    for name, inner in hints_of(str(node["_target_"])).items():
+        value = node.get(name)
+        for position, item in enumerate(_items(value)) if OUTCOME in extras_of(inner) else ():
+            if isinstance(item, dict) and "_target_" in item:
+                place = f"{name}[{position}]" if isinstance(value, list) else name
+                _check_outcomes(item, numbers, f"{key}.{place}", hints_of)
+            elif isinstance(item, (int, float)) and not fits(item, numbers):
+                raise UserError(f"{key}.{name}: {shown(value)}; must be {describe(numbers)}")
 
 
 def shown(value: Any) -> str:
@@ -144,9 +153,21 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _extras(hint: Any) -> tuple[Any, ...]:
+def extras_of(hint: Any) -> tuple[Any, ...]:
     """Return what an annotation says besides the type."""
     return typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+
+
+def takes_schedule(hint: Any) -> bool:
+    """Return whether a type takes a number or a schedule: a function of the clock, or a node that describes one."""
+    return number_in(hint) is not None and _takes_node(hint)
+
+
+def _takes_node(hint: Any) -> bool:
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return NODE in choices[1:] or _takes_node(choices[0])
+    return origin is Callable or (origin in (typing.Union, types.UnionType) and any(map(_takes_node, choices)))
 
 
 def number_in(hint: Any) -> Any:

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dinodiet.config.calls import quote_calls
 from dinodiet.config.explain import explain
 from dinodiet.config.gate import gate
 from dinodiet.config.groups import LAUNCHER, SWEEPS
@@ -159,7 +160,7 @@ def tell(error: Exception, words: list[str] | None, show_tracebacks: bool) -> in
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """Return what Hydra itself is to see of the command line, and what is only for the cells of a grid."""
-    words = [as_choice(quoted(word)) for word in words]
+    words = [as_choice(quote_calls(quoted(word))) for word in words]
     options = [word for word in words if word in ("-m", "--multirun")]
     rest = [word for word in words if word not in options]
     if not options or {"--cfg", "-c", "--info", "-i"} & set(words):

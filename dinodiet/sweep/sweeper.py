@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from dinodiet.config.build import build
+from dinodiet.config.calls import quote_calls
 from dinodiet.config.groups import LAUNCHER
 from dinodiet.config.words import as_choice, parse
 from dinodiet.errors import UserError, one_line
@@ -81,7 +82,7 @@ class GridSweeper(Sweeper):
         named = {override.get_key_element().lstrip("+~") for override in given}
         if not isinstance(self.params, (dict, DictConfig)):
             raise UserError(f"hydra.sweeper.params: {self.params!r}; must be keys with values: {{key: value}}")
-        filed = self._parsed([as_choice(f"{key}={value}") for key, value in self.params.items()])
+        filed = self._parsed([as_choice(quote_calls(f"{key}={value}")) for key, value in self.params.items()])
         filed = [override for override in filed if override.get_key_element().lstrip("+~") not in named]
         axes = [list(_values(override)) for override in [*filed, *given]]
         return [list(cell) for cell in itertools.product(*axes)]

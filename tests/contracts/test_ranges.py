@@ -37,7 +37,8 @@ def targets(value: Any) -> set[str]:
 
 
 NAMED = targets([OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in CONF.rglob("*.yaml")])
-SCHEDULES = {f"dinodiet.schedules.{name}" for name in ("Cosine", "Linear", "Staged")}
+KINDS = ("Concatenation", "Cosine", "Exponential", "HalfCosine", "Linear", "MultiStep", "Part", "Staged")
+SCHEDULES = {f"dinodiet.schedules.{name}" for name in KINDS}
 
 
 def bare(hint: Any) -> bool:

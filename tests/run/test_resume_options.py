@@ -25,6 +25,10 @@ DIET = {
         *("method.trunk.views=2", "method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
         *("method.trunk.dtype=fp32", "method.trunk.noise=0.3"),
     ),
+    "schedules that follow one another": (
+        *('schedule.lr="cat(linear(0,1e-3,2st),exp(1e-3,1e-4,50%),multistep(1e-4,0.5,1st))"',),
+        *('schedule.weight_decay="cosine(0.04,0.4)"', "schedule.lr_reference_batch=null"),
+    ),
     "adapters and the last block, head first, computed again": (
         *("method.trainable=lora_2+last_1_block", "method.head.warmup_fraction=0.25", "grad_checkpointing=true"),
     ),
@@ -53,6 +57,9 @@ DINO = {
         *("method.loss.targets.resample=true", "schedule.accumulate=2"),
     ),
     "random targets": ("method=dino_random_targets",),
+    "pictures and crops augmented by name": (
+        *("method.views.crops=2x32", "method.views.augs=padcrop_dino", "method.views.per_crop_augs=[dino,hflip]"),
+    ),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
 TEACHER = ("method=distill", *SMALL_TEACHER)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,26 +142,35 @@ def blur_kernel_size(sigma_max: float, size: int) -> int:
 
 
 def gaussian_blur(images: Tensor, chosen: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """Blur the `chosen` of square images with a Gaussian of (N,) sigmas in pixels, mirrored at the border, in place."""
+    """Blur the `chosen` with a Gaussian of (N,) sigmas in pixels, mirrored at the border, in place."""
     if not chosen.any():
         return images
-    size, reach = images.shape[-1], kernel_size // 2
+    reach = kernel_size // 2
     if not _is_large(images):
         return where(images, chosen, partial(_blurred, reach=reach), sigma)
     rows = chosen.nonzero().flatten()
-    lines = in_blocks(*blur_weights(sigma[rows], size, reach), torch.ones(len(rows)))
-    space = workspace(lines, lines)
+    vertical, horizontal = _each_side(
+        images, lambda side: in_blocks(*blur_weights(sigma[rows], side, reach), torch.ones(len(rows)))
+    )
+    space = workspace(vertical, horizontal)
     for n, row in enumerate(rows.tolist()):
-        resample_blocks(images[row], lines, lines, n, space, out=images[row])
+        resample_blocks(images[row], vertical, horizontal, n, space, out=images[row])
     return images
 
 
 def _blurred(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
-    size = images.shape[-1]
-    lines = matrix(*blur_weights(send(sigma, images.device), size, reach), size)
+    there = send(sigma, images.device)
+    vertical, horizontal = _each_side(images, lambda side: matrix(*blur_weights(there, side, reach), side))
     result = torch.empty_like(images)
-    separable(images, lines, lines, out=result)
+    separable(images, vertical, horizontal, out=result)
     return result
+
+
+def _each_side(images: Tensor, make: Callable[[int], Any]) -> tuple[Any, Any]:
+    """Return what is made for the height and the width of images; once where they are equal."""
+    height, width = images.shape[-2:]
+    made = make(height)
+    return made, made if width == height else make(width)
 
 
 def affine(images: Tensor, angle: Tensor, translate: Tensor, scale: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ on a GPU see the same crops; whether a recipe uses an operation or not, the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -83,11 +83,16 @@ class Draw:
 
 def draw(recipes: Sequence[Recipe], heights: Tensor, widths: Tensor, size: int, generator: torch.Generator) -> Draw:
     """Draw for views of `size` pixels of B images of (B,) `heights` and `widths`; rows run over views, then images."""
-    settings = torch.tensor([_numbers(recipe) for recipe in recipes], dtype=torch.float32)
-    settings = settings.repeat_interleave(len(heights), 0).T
+    drawn = draw_operations(numbers(recipes).repeat_interleave(len(heights), 0), generator)
+    return replace(drawn, boxes=_boxes(recipes, heights, widths, size, generator))
+
+
+def draw_operations(settings: Tensor, generator: torch.Generator) -> Draw:
+    """Draw for N images by the `numbers` of a recipe each, (N, 14); no boxes."""
+    settings = settings.T
     flip, angle, shift, zoom, jitter, gray, blur, solarize = settings[:8]
     strength, sigma = settings[8:12], settings[12:]
-    u = torch.rand(18, len(recipes) * len(heights), generator=generator)
+    u = torch.rand(18, settings.shape[1], generator=generator)
     signed = 2 * u - 1
     factors = strength * signed[8:12]
     factors[: augment.HUE] = (1 - strength[: augment.HUE]).clamp(min=0).lerp(1 + strength[: augment.HUE], u[8:11])
@@ -103,8 +108,13 @@ def draw(recipes: Sequence[Recipe], heights: Tensor, widths: Tensor, size: int, 
         order=u[12:16].argsort(0).T,
         sigma=sigma[0].lerp(sigma[1], u[16]),
         solarize=u[17] < solarize,
-        boxes=_boxes(recipes, heights, widths, size, generator),
+        boxes=None,
     )
+
+
+def numbers(recipes: Sequence[Recipe]) -> Tensor:
+    """Return what is drawn by, one row a recipe, float32 (recipes, 14)."""
+    return torch.tensor([_numbers(recipe) for recipe in recipes], dtype=torch.float32)
 
 
 def _numbers(recipe: Recipe) -> list[float]:
@@ -138,7 +148,7 @@ def make_views(
     """
     assert len({(recipe.crop_scale is None, recipe.resize_first, recipe.blur_kernel) for recipe in recipes}) == 1
     device = images[0].device
-    heights, widths = _sizes(images)
+    heights, widths = sizes(images)
     drawn = draw(recipes, heights, widths, spec.size, generator)
     rows = torch.arange(len(images)).repeat(len(recipes))
     views = torch.empty(len(rows), 3, spec.size, spec.size, device=device)
@@ -174,7 +184,14 @@ def _make(
         target.copy_(plane.index_select(0, place))
 
 
-def _sizes(images: Tensor | list[Tensor]) -> Tensor:
+def in_parts(pixels: Tensor) -> Iterator[slice]:
+    """Yield the rows of images (N, 3, H, W) that are treated together."""
+    most = _CACHED_PIXELS if pixels.device.type == "cpu" else _GPU_PIXELS
+    step = max(1, most // pixels[0, 0].numel())
+    yield from (slice(start, start + step) for start in range(0, len(pixels), step))
+
+
+def sizes(images: Tensor | list[Tensor]) -> Tensor:
     """Return int64 (2, B): heights and widths."""
     if isinstance(images, Tensor):
         return torch.tensor(images.shape[-2:])[:, None].expand(2, len(images))

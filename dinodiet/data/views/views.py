@@ -10,13 +10,15 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from dinodiet.config.ranges import Fraction, Range, Side
+from dinodiet.config.ranges import Fraction, Joined, Range, Side
+from dinodiet.data.views.augmentations import Augmentations, Name
 from dinodiet.data.views.limits import check_size
 from dinodiet.data.views.recipes import Recipe, make_views
 from dinodiet.data.views.settings import Affine, Blur, Colour, Scale, frozen, recipe_fields
 from dinodiet.errors import UserError
 from dinodiet.types import InputSpec
 
+Augs = Joined[list[Name] | None]
 MOST_VIEWS = 256  # in a group
 _WEAK = Recipe(crop_scale=(0.08, 1.0), resize_first=True, flip=0.5)
 _DIET_CP = replace(_WEAK, jitter=(0.4, 0.4, 0.4, 0.2), jitter_probability=0.3, gray=0.2)
@@ -91,11 +93,14 @@ class MultiCrop:
     With `draft`, large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size for training, as long as no crop has to
     be enlarged for it: faster, but other pixels than full decoding gives. Evaluation always decodes in full.
 
-    Raises:
-        UserError: a malformed specification, a crop that the backbone cannot take, or a list of another length.
-    """
+    `augs` happen to the whole picture before it is cropped, so that all its crops share them; `per_crop_augs` to each
+    crop by itself, see `Augmentations`. With either of them, an empty list too, they take the place of `flip`, `colour`
+    and `blur`: crops are then all that is random besides. `1x28` of a `global_scale` 1 to 1 is the picture itself.
 
-    fixed = False
+    Raises:
+        UserError: a malformed specification, a crop that the backbone cannot take, a list of another length, or
+            settings of colours beside augmentations that take their place.
+    """
 
     def __init__(
         self,
@@ -107,18 +112,18 @@ class MultiCrop:
         colour: Colour | None = None,
         blur: Blur | None = None,
         draft: bool = False,
+        augs: Augs = None,
+        per_crop_augs: Augs = None,
     ) -> None:
         large = (0.4, 1.0) if global_scale is None else frozen(global_scale)
         small = (0.05, 0.4) if local_scale is None else frozen(local_scale)
-        common = recipe_fields(colour=colour, blur=blur, kinds=3)
-        blurs, solarizes = common.pop("blur", (1.0, 0.1, 0.5)), common.pop("solarize", (0.0, 0.2, 0.0))
-        sigma = common.pop("blur_sigma", None)
-        if flip is not None:
-            common["flip"] = flip
-        first, other, local = (
-            replace(_DINO, crop_scale=scale, blur=b, solarize=s, **common)
-            for scale, b, s in zip((large, large, small), blurs, solarizes, strict=True)
-        )
+        self.augs, self.per_crop_augs = Augmentations(augs or []), Augmentations(per_crop_augs or [])
+        sigma = None if blur is None else frozen(blur.sigma)
+        if plain := augs is not None or per_crop_augs is not None:
+            _check_replaced(flip, colour, blur, draft and bool(augs or per_crop_augs))
+            first, other, local = (Recipe(crop_scale=scale) for scale in (large, large, small))
+        else:
+            first, other, local = _by_kind((large, large, small), flip, colour, blur)
         self.groups: list[tuple[InputSpec, list[Recipe]]] = []
         for number, size in parse_crops(crops, input):
             recipes = [local] * number if self.groups else [first, *[other] * (number - 1)]
@@ -126,13 +131,56 @@ class MultiCrop:
             self.groups.append((replace(input, size=size), recipes))
         self.num_global, self.sides = len(self.groups[0][1]), [spec.size for spec, _ in self.groups]
         self.draft_side = source_side(self.groups) if draft else None
+        scales = {recipe.crop_scale for _, recipes in self.groups for recipe in recipes}
+        self.fixed = plain and not self._named and scales == {(1.0, 1.0)}
+
+    @property
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        """Return the augmentations that happen, by the argument that they are given as."""
+        named = {"augs": self.augs.names, "per_crop_augs": self.per_crop_augs.names}
+        return {argument: names for argument, names in named.items() if names}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.groups}, draft_side={self.draft_side})"
+        named = "".join(f", {argument}={'_'.join(names)}" for argument, names in self._named.items())
+        return f"{type(self).__name__}({self.groups}, draft_side={self.draft_side}{named})"
 
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the views in 0..1, global ones first, each float32 (B, 3, s, s)."""
-        return [view for spec, recipes in self.groups for view in make_views(images, recipes, spec, generator)]
+        seen = self.augs.pictures(images, generator)
+        views = [view for spec, recipes in self.groups for view in make_views(seen, recipes, spec, generator)]
+        return self.per_crop_augs.crops(views, images, generator)
+
+
+def _by_kind(
+    scales: tuple[Scale, Scale, Scale], flip: float | None, colour: Colour | None, blur: Blur | None
+) -> tuple[Recipe, Recipe, Recipe]:
+    """Return the recipes of the first global view, the other global views, and the local ones; sigma is still open."""
+    common = recipe_fields(colour=colour, blur=blur, kinds=3)
+    blurs, solarizes = common.pop("blur", (1.0, 0.1, 0.5)), common.pop("solarize", (0.0, 0.2, 0.0))
+    common.pop("blur_sigma", None)
+    if flip is not None:
+        common["flip"] = flip
+    first, other, local = (
+        replace(_DINO, crop_scale=scale, blur=b, solarize=s, **common)
+        for scale, b, s in zip(scales, blurs, solarizes, strict=True)
+    )
+    return first, other, local
+
+
+def _check_replaced(flip: float | None, colour: Colour | None, blur: Blur | None, drafted: bool) -> None:
+    """Refuse settings that augmentations by name take the place of; what switches off does not disturb them.
+
+    Raises:
+        UserError: naming them.
+    """
+    groups = {"colour": colour, "blur": blur}
+    acting = {f"{group}.{key}": value for group, node in groups.items() for key, value in vars(node or Blur()).items()}
+    acting["flip"] = None if flip == _DINO.flip else flip
+    for key, value in acting.items():
+        if any(value) if isinstance(value, list) else value:
+            raise UserError(f"{key}: {value}; augs and per_crop_augs take its place; set it to null, or them")
+    if drafted:
+        raise UserError("draft: true; augs and per_crop_augs are for pictures in their own size; choose false")
 
 
 def parse_crops(crops: str | int, input: InputSpec) -> list[tuple[int, int]]:
