@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from dinodiet.catalogue import __main__ as catalogue
 from dinodiet.catalogue.choices import GROUPS
 from dinodiet.catalogue.models import describe
+from dinodiet.config.calls import quote_calls
 from dinodiet.config.explain import explain
 from dinodiet.config.groups import SWEEPS
 from dinodiet.config.places import CONF, ROOT
@@ -64,7 +65,9 @@ class Sweepers:
         """Compose the first and the last run of a command line, and build its launcher."""
         named = [word.partition("=")[2] for word in words if word.startswith(f"{SWEEPS}=")]
         sweeper = self.of(named[0] if named else None)
-        overrides = [as_choice(word) for word in words if "=" in word and not word.startswith(f"{SWEEPS}=")]
+        overrides = [
+            as_choice(quote_calls(word)) for word in words if "=" in word and not word.startswith(f"{SWEEPS}=")
+        ]
         grid = sweeper.expand(overrides)
         sweeper.tasks([grid[0], grid[-1]])
         if "-m" in words:

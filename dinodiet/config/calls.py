@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+_CASTS = ("int", "float", "str", "bool")
 # Functions of Hydra's overrides; what has another name and brackets is text.
-HYDRAS = frozenset("choice range interval glob sort shuffle tag extend_list json_str int float str bool".split())
+HYDRAS = ("choice", "range", "interval", "glob", "sort", "shuffle", "tag", "extend_list", "json_str", *_CASTS)
 _CALL = re.compile(r"[a-zA-Z_]\w*(?=\()")
 _BEGIN = "=,[(:"  # what an item of a value stands behind, spaces aside
 

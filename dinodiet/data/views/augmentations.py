@@ -87,8 +87,8 @@ class Augmentations:
 
     `hflip` mirrors left and right with probability 0.5. `padcrop` shifts by up to 4 pixels in each direction and fills
     with zeros. `dino` is one of three pipelines with probabilities 0.4, 0.4 and 0.2: in all of them a flip (0.5),
-    jitter of colours (0.8) and gray (0.2), then a blur; a blur (0.1) and solarisation (0.2); a blur (0.5). The Gaussian has 9
-    pixels and a sigma of 0.1 to 2; pictures that are stored with a side below 64 pixels are not blurred.
+    jitter of colours (0.8) and gray (0.2), then a blur; a blur (0.1) and solarisation (0.2); a blur (0.5). The Gaussian
+    has 9 pixels and a sigma of 0.1 to 2; pictures that are stored with a side below 64 pixels are not blurred.
     """
 
     def __init__(self, names: Sequence[Name]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dinodiet.config.ranges import Fraction, Joined, Range, Side
 from dinodiet.data.views.augmentations import Augmentations, Name
 from dinodiet.data.views.limits import check_size
-from dinodiet.data.views.recipes import Recipe, make_views
+from dinodiet.data.views.recipes import Pair, Recipe, make_views
 from dinodiet.data.views.settings import Affine, Blur, Colour, Scale, frozen, recipe_fields
 from dinodiet.errors import UserError
 from dinodiet.types import InputSpec
@@ -152,7 +152,7 @@ class MultiCrop:
 
 
 def _by_kind(
-    scales: tuple[Scale, Scale, Scale], flip: float | None, colour: Colour | None, blur: Blur | None
+    scales: tuple[Pair, Pair, Pair], flip: float | None, colour: Colour | None, blur: Blur | None
 ) -> tuple[Recipe, Recipe, Recipe]:
     """Return the recipes of the first global view, the other global views, and the local ones; sigma is still open."""
     common = recipe_fields(colour=colour, blur=blur, kinds=3)

@@ -83,7 +83,12 @@ def test_the_pipelines_are_drawn_by_their_shares() -> None:
 def test_small_pictures_are_not_blurred(side: int, blurs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Draw] = []
     do = _Dino.do
-    monkeypatch.setattr(_Dino, "do", lambda self, pixels, drawn: seen.append(drawn) or do(self, pixels, drawn))
+
+    def seeing(self: _Dino, pixels: Tensor, drawn: Draw) -> Tensor:
+        seen.append(drawn)
+        return do(self, pixels, drawn)
+
+    monkeypatch.setattr(_Dino, "do", seeing)
     views = MultiCrop(replace(SPEC, size=64), "2x28", augs=["dino"], per_crop_augs=["dino"])
     views(pictures(20, side, 90), generator())
     views(list(pictures(20, side, 90)), generator())
