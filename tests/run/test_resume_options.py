@@ -60,6 +60,9 @@ DINO = {
     "pictures and crops augmented by name": (
         *("method.views.crops=2x32", "method.views.augs=padcrop_dino", "method.views.per_crop_augs=[dino,hflip]"),
     ),
+    "the whole picture as its only view": (
+        *("method.views.crops=1x32", "method.views.augs=hflip_padcrop", "method.loss.pairs=same"),
+    ),
     "the last block, head first": ("method.trainable=last_1_blocks", "method.head.warmup_fraction=0.75"),
 }
 TEACHER = ("method=distill", *SMALL_TEACHER)
