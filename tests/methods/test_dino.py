@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from dinodiet.data.images import TensorImages
 from dinodiet.errors import UserError
 from dinodiet.methods.dino import DINO
 from dinodiet.methods.parts.koleo import koleo
 from dinodiet.methods.parts.label_targets import Labels
 from dinodiet.schedules import Linear
-from dinodiet.types import Clock, DataSpec
+from dinodiet.types import Clock, DataSpec, Runtime
 from tests.methods import assemble
 from tests.small import SPEC, CutViews, Encoder, FixedViews, batch
 
@@ -229,6 +230,15 @@ def test_given_labels_are_learned_and_the_head_is_their_classifier() -> None:
     assert logits is not None
     torch.testing.assert_close(logits, method.head(method.backbone(images)))
     assert dino().logits(images) is None
+
+
+def test_wrong_labels_are_drawn_before_the_first_step() -> None:
+    method = dino(loss__targets=functools.partial(Labels, noise=1.0), loss__pairs="all", head__out_dim="labels")
+    labelled = [replace(batch(), label=torch.full((4,), label)) for label in (0, 1)]
+    images = TensorImages(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4).long())
+    method.prepare(images, CLOCK, Runtime())
+    first, second = (method(one, CLOCK)["loss"] for one in labelled)
+    assert torch.equal(first, second)  # none of their labels is what is learned
 
 
 def test_a_teacher_in_evaluation_mode_waits_and_trains_in_it() -> None:

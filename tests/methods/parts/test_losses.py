@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.methods.parts.losses import Distillation
-from dinodiet.types import Clock
+from dinodiet.methods.parts.losses import Distillation, accuracy
+from dinodiet.types import Batch, Clock
 from tests.places import REFERENCES
 from tests.small import SPEC
 
@@ -99,3 +99,10 @@ def test_with_sinkhorn_targets_it_is_the_swapped_loss_of_dinov2() -> None:
     targets = torch.from_numpy(reference["sinkhorn.assignment_0.07"])
     expected = -(targets.roll(6, 0) * F.log_softmax(student / 0.1, dim=1)).sum(1).mean().item()
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_accuracy_is_of_the_probabilities_averaged_over_views() -> None:
+    views = torch.tensor([[[9.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [[0.0, 0.1], [0.0, 1.0], [0.0, 9.0]]])
+    rows = Batch(torch.zeros(3, 3, 1, 1, dtype=torch.uint8), torch.tensor([0, 1, 0]), torch.arange(3))
+    found = accuracy(views, rows)["train_accuracy"]  # 0, 1 and, by 0.95 against 0.9999, 1
+    assert found.item() == pytest.approx(2 / 3)
