@@ -20,6 +20,7 @@ from dinodiet.methods.parts.koleo import koleo
 from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.pairs import Pairs
 from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
+from dinodiet.methods.parts.prototype_head import PrototypeHead
 from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Linear, Scalar, at
@@ -57,7 +58,7 @@ class DINO(MethodBase):
         *,
         views: Callable[..., Views],
         trainable: str = "all",
-        head: Callable[..., DINOHead] = DINOHead,
+        head: Callable[..., PrototypeHead] = DINOHead,
         loss: Callable[..., Distillation] = Distillation,
         teacher: Callable[..., Teacher] = Teacher,
         student: Inlined[Callable[..., Student]] = Student,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from dinodiet.config.ranges import BelowOne, Fraction, NonNegative, Range, Width
 from dinodiet.methods.parts import dino_defaults
 from dinodiet.methods.parts.cross_entropy import ClassLogits
-from dinodiet.schedules import duration
-from dinodiet.types import Clock, DataSpec
+from dinodiet.methods.parts.prototype_head import PrototypeHead, hidden_layers, initialise
+from dinodiet.types import DataSpec
 
 
 class ClassHead(nn.Module):
@@ -105,7 +104,7 @@ class WeightNormLinear(nn.Module):
         return F.linear(features, self.weight_v * (self.weight_g / norms))
 
 
-class DINOHead(nn.Module):
+class DINOHead(PrototypeHead):
     """Embeddings (B, in_dim) -> logits (B, out_dim): MLP, L2-normalised bottleneck, weight-normalised last layer.
 
     The head of DINO (Caron et al. 2021, arXiv:2104.14294, section 3.1).
@@ -141,19 +140,15 @@ class DINOHead(nn.Module):
         freeze_steps: NonNegative[int | None] = None,
         warmup_fraction: Fraction[float] = 0.0,
     ) -> None:
-        super().__init__()
-        self.out_dim = dino_defaults.outputs(out_dim, spec)
-        self.freeze_epochs, self.freeze_steps, self.warmup_fraction = freeze_epochs, freeze_steps, warmup_fraction
-        self.frozen_steps(Clock(0, 1, 1))  # refuses two durations
-        widths = [in_dim, *hidden_dims]
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(widths):
-            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if use_bn else []), self.activation()]
-        self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], bottleneck_dim))
-        for layer in self.mlp:
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        super().__init__(
+            dino_defaults.outputs(out_dim, spec),
+            freeze_epochs=freeze_epochs,
+            freeze_steps=freeze_steps,
+            warmup_fraction=warmup_fraction,
+        )
+        layers = hidden_layers([in_dim, *hidden_dims], self.activation, use_bn=use_bn)
+        self.mlp = nn.Sequential(*layers, nn.Linear([in_dim, *hidden_dims][-1], bottleneck_dim))
+        initialise(self.mlp)
         self.last_layer = WeightNormLinear(bottleneck_dim, self.out_dim, train_gain=not norm_last_layer)
 
     def forward(self, embeddings: Tensor) -> Tensor:
@@ -161,17 +156,9 @@ class DINOHead(nn.Module):
         logits: Tensor = self.last_layer(F.normalize(self.mlp(embeddings), dim=-1, eps=1e-12))
         return logits
 
-    def frozen_steps(self, clock: Clock) -> int:
-        """Return for how many steps of this training the last layer is not trained."""
-        if self.freeze_epochs is None and self.freeze_steps is None:
-            return dino_defaults.freeze_last_layer_steps(clock)
-        return duration(clock, steps=self.freeze_steps, epochs=self.freeze_epochs, fraction=None, name="freeze")
-
-    def drop_frozen_gradients(self, clock: Clock) -> None:
-        """Drop the last layer's gradients at the start of the training: absent, AdamW neither decays nor counts."""
-        if clock.step < self.frozen_steps(clock):
-            for parameter in self.last_layer.parameters():
-                parameter.grad = None
+    def prototypes(self) -> Iterable[Tensor]:
+        """Return the parameters of the last layer."""
+        return self.last_layer.parameters()
 
 
 class SELUHead(DINOHead):

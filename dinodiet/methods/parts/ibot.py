@@ -15,8 +15,8 @@ from dinodiet.errors import UserError
 from dinodiet.methods.parts.centring import Centred
 from dinodiet.methods.parts.covering import Covering, draw_covering
 from dinodiet.methods.parts.diagnostics import entropy
-from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.losses import Distillation
+from dinodiet.methods.parts.prototype_head import PrototypeHead
 from dinodiet.methods.parts.teacher import Teacher, teacher_of, update_ema_
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Backbone, Clock, TokenLayout
@@ -49,7 +49,7 @@ class IBOT(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        head: Callable[..., DINOHead],
+        head: Callable[..., PrototypeHead],
         loss: Distillation,
         layout: TokenLayout,
         *,

@@ -12,10 +12,10 @@ from dinodiet.errors import UserError
 from dinodiet.methods.parts.covering import Covering
 from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.gram import Gram
-from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.methods.parts.ibot import IBOT
 from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.patch_layout import FAMILIES, patch_layout
+from dinodiet.methods.parts.prototype_head import PrototypeHead
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import at
 from dinodiet.types import Backbone, Clock, Coverable, TokenLayout
@@ -68,7 +68,7 @@ class PatchTerms(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        head: Callable[..., DINOHead],
+        head: Callable[..., PrototypeHead],
         loss: Distillation,
         *,
         ibot: Callable[..., IBOT] | None = None,
