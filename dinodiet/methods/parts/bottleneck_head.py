@@ -49,7 +49,7 @@ class BottleneckHead(PrototypeHead):
     Args:
         in_dim: width of the embeddings.
         spec: facts about the data, from which `out_dim` and the freeze of the last layer are chosen.
-        out_dim: number of prototypes; 0 or less: `in_dim`; None: by the number of images; `labels`: one a label of the data.
+        out_dim: number of prototypes; 0 or less: `in_dim`; None: by the number of images; labels: one a label.
         mlp: the hidden layers, from `in_dim`.
         bottleneck: from `in_dim` and `out_dim`.
         init: of all linear layers; `dino`: truncated normal of deviation 0.02, biases 0; `default`: uniform within
