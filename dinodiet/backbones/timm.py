@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 from timm.models import PretrainedCfg
@@ -30,6 +31,7 @@ from dinodiet.backbones.timm_models import (
     takes_any_size,
 )
 from dinodiet.backbones.to_transformers import transformers_target
+from dinodiet.backbones.weights.classifier import classifier_of
 from dinodiet.backbones.weights.normalised import normalised_by
 from dinodiet.backbones.weights.timm import load_weights, timm_assets
 from dinodiet.backbones.without_values import calls_on_meta
@@ -47,7 +49,7 @@ class TimmBackbone(nn.Module):
     `feature` is `cls` or `mean_patch` of a transformer's output tokens after the final norm, prefix tokens (class and
     registers) excluded from the mean; `map` is attention pooling, by models that have learned it; `pooled` is what timm
     feeds the model's classifier, one of these or the mean of a map. `made` is the name and the arguments by
-    which timm makes the model.
+    which timm makes the model; `classifier` returns that of its weights, from the backbone.
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class TimmBackbone(nn.Module):
         input: InputSpec,
         description: Description,
         made: tuple[str, Mapping[str, Any]] | None = None,
+        classifier: Callable[[Any], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self._made = made
+        self._made, self._classifier = made, classifier
         self.normalize = Normalize(input)
         self.model: Any = model
         self.feature = feature
@@ -103,6 +106,16 @@ class TimmBackbone(nn.Module):
     def tail(self) -> list[nn.Module]:
         """Return the modules after the last block: final norm, last convolution."""
         return [self.model.get_submodule(name) for name in self._parts.tail]
+
+    def classifier(self) -> nn.Module:
+        """Return the classifier that its weights were trained with: embeddings -> logits.
+
+        Raises:
+            UserError: they came without one, or it takes another feature.
+        """
+        if self._classifier is None:
+            raise UserError("weights: nothing says where they are from, so that their classifier is not known")
+        return self._classifier(self)
 
     def export_targets(self) -> Mapping[str, ExportTarget | Unexportable]:
         """Return how timm itself loads it, and transformers where it has the same network."""
@@ -179,7 +192,10 @@ def timm_backbone(
         trains_class_token=trains_class_token,
     )
     made = None if norm else (name, args)  # timm makes none with an exchanged norm
-    return TimmBackbone(model, feature=feature, input=expected, description=description, made=made)
+    classifier = partial(classifier_of, weights, name=name, args=args)
+    return TimmBackbone(
+        model, feature=feature, input=expected, description=description, made=made, classifier=classifier
+    )
 
 
 def _with_crops(

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, REFERENCE_DATASET, TEACHER_MODEL
+from dinodiet.config.rates import in_steps
 from dinodiet.config.settings import Settings, read_settings, settings_of
 from dinodiet.config.trust import check_trusted
 from dinodiet.errors import UserError
@@ -40,7 +41,7 @@ def gate(
     """
     settings = settings_of(cfg, choices)
     own = settings.mode in DOING and settings.checkpoint
-    return _own_settings(settings, overrides, quiet=quiet) if own else settings
+    return _own_settings(settings, overrides, quiet=quiet) if own else in_steps(settings)
 
 
 def _own_settings(given: Settings, overrides: Sequence[str], *, quiet: bool) -> Settings:

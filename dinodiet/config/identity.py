@@ -28,19 +28,26 @@ from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
 
 DIGITS = 8  # of a digest, in hexadecimal
+LENGTH = ("epochs", "steps", "minutes")  # keys of a schedule, one of which says how long a training is
 
 
 def training_identity(settings: Settings) -> dict[str, Any]:
     """Return what changes the trained weights, as plain values in one form."""
     parts = {group: settings.plain[group] for group in ("model", "dataset", "method", "schedule")}
     parts["model"] = by_content(parts["model"])
-    parts["schedule"] = {k: v for k, v in parts["schedule"].items() if not (k in LATER and v is None)}
+    parts["schedule"] = _schedule(parts["schedule"])
     if (teacher := teacher_of(parts["method"])) is not None:
         parts["method"] = with_teacher(parts["method"], by_content(teacher))
     if not trains(settings):
         parts["schedule"] = {}
     identity = {group: canonical(_relative(node, settings.data_dir)) for group, node in parts.items()}
     return {**identity, "seed": settings.seed, "precision": settings.precision}
+
+
+def _schedule(node: Node) -> Node:
+    """Return what a schedule says: without what says nothing, and without epochs where steps are given instead."""
+    unused = ("epochs",) if node.get("steps") is not None else ()
+    return {key: value for key, value in node.items() if not (key in LATER and value is None) and key not in unused}
 
 
 def trains(settings: Settings) -> bool:
@@ -67,6 +74,23 @@ def run_id(settings: Settings) -> str:
     """Return the name of the run directory: readable, and determined by the training identity and the choices."""
     what = f"{model_label(settings)}_{dataset_label(settings)}_{settings.choices['method']}"
     return f"{what}_seed{settings.seed}_{digest(training_identity(settings))}"
+
+
+def rate_id(settings: Settings) -> str:
+    """Return the name of the rate of a training: of all runs that differ in seed and length alone."""
+    identity = without_seed(training_identity(settings), settings.seed)
+    identity["schedule"] = {key: value for key, value in identity["schedule"].items() if key not in LENGTH}
+    what = f"{model_label(settings)}_{dataset_label(settings)}_{settings.choices['method']}"
+    return f"{what}_{digest(identity)}"
+
+
+def without_seed(value: Any, seed: int) -> Any:
+    """Return plain values without the run's seed, wherever parts know it too."""
+    if isinstance(value, list):
+        return [without_seed(item, seed) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: without_seed(item, seed) for key, item in value.items() if (key, item) != ("seed", seed)}
 
 
 def score_id(

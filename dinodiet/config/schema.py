@@ -17,8 +17,9 @@ from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
 
 LONGEST = 255  # bytes of a folder's name
-LATER = ("layer_decay", "head_lr")  # keys of a schedule that runs of older versions lack; null changes nothing
-Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "fetch"]
+# Keys of a schedule that runs of older versions lack; null changes nothing.
+LATER = ("layer_decay", "head_lr", "steps", "minutes")
+Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "measure", "fetch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Tower = Literal["evaluated", "trained"]
 Towers = Literal["evaluated", "both"]
@@ -43,6 +44,8 @@ class ScheduleConfig:
     clip_mode: str = "global"  # global: the norm over all parameters | per_tensor: each parameter on its own
     layer_decay: float | None = None  # factor of the backbone's lr from a block to the one before it; null: one rate
     head_lr: Any = None  # of all that is not the backbone, a number or a schedule; null: lr
+    steps: int | None = None  # exactly so many; null: epochs says
+    minutes: float | None = None  # so many steps as take so long by the rate that mode=measure found; null: epochs says
 
 
 @dataclass
@@ -113,6 +116,8 @@ def check_relations(plain: dict[str, Any]) -> None:
         raise UserError(
             f"schedule.accumulate: {schedule['accumulate']} does not divide batch_size={schedule['batch_size']}"
         )
+    if None not in (schedule.get("steps"), schedule.get("minutes")):
+        raise UserError(f"schedule.minutes: given beside schedule.steps={schedule['steps']}; give one of the two")
     if plain["export"] is not None and plain["mode"] != "export":
         raise UserError(f"export: {plain['export']}, but mode={plain['mode']} writes no weights; add mode=export")
     _check_name(plain["name"])

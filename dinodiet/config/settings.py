@@ -53,6 +53,8 @@ class Schedule:
     clip_mode: Literal["global", "per_tensor"]
     layer_decay: Share[float | None] = None
     head_lr: Rate[float | Node | None] = None
+    steps: AtLeastOne[int | None] = None
+    minutes: Positive[float | None] = None
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,10 @@ class MethodBase(nn.Module):
         """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
         return [self.backbone]
 
+    def foresee(self) -> list[nn.Module]:
+        """Stand as after `prepare`, for a plan that has no images; return the towers that `prepare` alone calls."""
+        return []
+
     def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
         """Compute once, before the first step, what training needs of the images, in the order of `Batch.index`."""
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinodiet.config.ranges import NonNegative
 from dinodiet.errors import UserError
-from dinodiet.methods.one_view import OneViewMethod, Source
+from dinodiet.methods.one_view import Source
 from dinodiet.methods.parts.classifier import Classifier, label_loss
 from dinodiet.methods.parts.feature_loss import FeatureLoss
 from dinodiet.methods.parts.frozen_teacher import FrozenTeacher
 from dinodiet.methods.parts.losses import CrossEntropy
 from dinodiet.methods.parts.matching import Matching
 from dinodiet.methods.parts.mix import Mix
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Runtime, Views
+from dinodiet.methods.taught import Taught
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 
 
-class Distill(OneViewMethod):
+class Distill(Taught):
     """Loss of the student's features to those of a teacher of the same view, plus, with labels, of a classifier.
 
     Both see the same crops and mixtures (Beyer et al. 2022, arXiv:2106.05237, "consistent" teaching). The teacher is no
-    part of the state: it comes from its weights again. What a classifier of the teacher would say plays no role:
-    backbones have none.
+    part of the state: it comes from its weights again. What its classifier says plays no role here;
+    see `distill_logits`.
 
     Args:
         backbone: the student's, trained in place.
@@ -65,20 +67,18 @@ class Distill(OneViewMethod):
             backbone,
             Source(views, mix),
             trainable=trainable,
-            warmup_fraction=classifier.warmup_fraction if classifier else 0.0,
-            head_lr_scale=classifier.lr_scale if classifier else 1.0,
+            teacher=functools.partial(teacher, spec=spec),
+            classifier=classifier,
         )
         self.split = "train" if classifier else "pretext"
-        self.head, self.loss, self.label_weight = classifier, loss or FeatureLoss(), label_weight
-        self.teacher = teacher(spec=spec)
+        self.loss, self.label_weight = loss or FeatureLoss(), label_weight
         self.match = match(student_dim=backbone.embed_dim, teacher_dim=self.teacher.embed_dim)
-        self.known = self.teacher.cache(self.views) if self.views.fixed and not self.mix.kinds else None
         self._guess = math.log(2 if spec.multilabel else spec.num_labels) if classifier else None
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return `loss`, its part `feature_loss`, and with labels `label_loss` and `train_accuracy`."""
         mixed = self.mixed_view(batch, clock)
-        taught = self._taught(batch, mixed.images, clock)  # before the student's activations take memory
+        taught = self.taught(batch, mixed.images, clock)  # before the student's activations take memory
         embeddings = self.embed(mixed.images, clock)
         self._last = embeddings.detach()
         self._keep(len(batch), {"student/embeddings": embeddings, "teacher/embeddings": taught})
@@ -93,29 +93,6 @@ class Distill(OneViewMethod):
             if batch.label.ndim == 1:
                 logs["train_accuracy"] = (logits.detach().argmax(dim=1) == batch.label).float().mean()
         return logs
-
-    def _taught(self, batch: Batch, images: Tensor, clock: Clock) -> Tensor:
-        """Return the teacher's features (B, teacher's width) of the images of a batch: known ones, where there are."""
-        features: Tensor
-        if self.known is not None and self.known.ready:
-            (features,) = self.known.draw(batch.index, clock)
-        else:
-            features = self.teacher(images)
-        return features
-
-    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
-        """Compute the teacher's features of all images, or find them in the runtime's cache, where views are fixed."""
-        if self.known is not None:
-            self.known.prepare(images, clock, runtime)
-
-    def towers(self) -> list[nn.Module]:
-        """Return the student's backbone and the teacher's."""
-        return [self.backbone, self.teacher.backbone]
-
-    def networks(self) -> dict[str, dict[str, nn.Module]]:
-        """Return the student's backbone, with the classifier where there is one, and the teacher, which resizes."""
-        head = {} if self.head is None else {"head": self.head}
-        return {"student": {"encoder": self.backbone, **head}, "teacher": {"encoder": self.teacher}}
 
     def logits(self, images: Tensor) -> Tensor | None:
         """Return the classifier's logits (B, labels); None without labels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -74,9 +75,18 @@ def points(run: Run, name: str) -> Iterator[Point]:
         if row.get(name) is not None:
             last = float(row["epoch"])
             yield last, float(row[name])
-    total = run.record.get("schedule.epochs")
-    if final is not None and total is not None and last < float(total):
-        yield float(total), float(final)
+    total = _epochs(run)
+    if final is not None and total is not None and last < total:
+        yield total, float(final)
+
+
+def _epochs(run: Run) -> float | None:
+    """Return how many epochs a run is long; None: it does not say."""
+    steps, told = run.record.get("schedule.steps"), run.record.get("schedule.epochs")
+    if steps is None or math.isnan(float(steps)):
+        return None if told is None else float(told)
+    logged = [row for row in RunDir(run.path).read_metrics() if row.get("step") and row.get("epoch")]
+    return float(logged[-1]["epoch"]) * float(steps) / float(logged[-1]["step"]) if logged else None
 
 
 def _rows(run: Run, name: str) -> Iterator[dict[str, Any]]:

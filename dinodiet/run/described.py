@@ -13,7 +13,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run import console
 from dinodiet.run.parts import Parts, trained_images
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import Data, Selection, part_size
+from dinodiet.types import Clock, Data, Selection, part_size
 
 MOST = 8  # classes without a label, by name
 
@@ -35,7 +35,7 @@ def describe(settings: Settings, parts: Parts, run_dir: RunDir) -> str:
             **({} if data.labelled is None else {"labels": _chosen_labels(data, data.labelled)}),
             "method": ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
             or choices["method"],
-            "schedule": f"{settings.schedule.epochs:g} epochs, {clock.total_steps:,} steps of {_batch(settings, parts)}"
+            "schedule": f"{_epochs(settings, clock):g} epochs, {clock.total_steps:,} steps of {_batch(settings, parts)}"
             if parts.method.trains
             else "none: nothing is trained",
             "device": f"{machine.describe_device(parts.runtime.device)}, {settings.precision}",
@@ -51,6 +51,10 @@ def _scored(settings: Settings) -> str:
         return ""
     apart = len(scored_towers(settings)) > 1
     return ", of teacher and student" if apart else "; eval.towers=both: one backbone is trained and evaluated"
+
+
+def _epochs(settings: Settings, clock: Clock) -> float:
+    return settings.schedule.epochs if settings.schedule.steps is None else round(clock.total_epochs, 2)
 
 
 def _batch(settings: Settings, parts: Parts) -> str:

@@ -17,6 +17,7 @@ from dinodiet.config.settings import Settings
 from dinodiet.config.teacher import teacher_of, with_teacher
 from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
+from dinodiet.features.trunk_cache import CHUNK
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.training.loop import batchnorm_told
@@ -106,12 +107,17 @@ def needs(
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
     assert isinstance(backbone, Backbone)
     gradients = size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
+    resting = method.foresee()
     side, images = backbone.input.size, micro_batch(settings, spec.num_images)
     try:
         with batchnorm_told():
             step = (
                 activations.peak(key, method, spec, images, settings.precision, teacher=named) if method.trains else 0
             )
+        for tower in resting:  # before the first step, chunk by chunk
+            assert named is not None and isinstance(tower, Backbone)
+            seen = activations.evaluation(named, tower, CHUNK, tower.input.size, settings.precision)
+            step = max(step, seen)
         scoring = activations.evaluation(key, backbone, settings.evaluation.batch_size, side, settings.precision)
     except UserError:
         raise

@@ -97,7 +97,8 @@ def clock_of(settings: Settings, loader: TrainLoader, *, trains: bool) -> Clock:
         UserError: so small a part of an epoch is no step.
     """
     epochs = settings.schedule.epochs if trains else 0
-    steps = round(epochs * loader.steps_per_epoch)
+    given = settings.schedule.steps if trains else None
+    steps = round(epochs * loader.steps_per_epoch) if given is None else given
     if epochs and not steps:
         raise UserError(f"schedule.epochs: {epochs:g} of {loader.steps_per_epoch} steps is no step; choose more")
     return Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)

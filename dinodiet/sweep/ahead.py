@@ -1,4 +1,4 @@
-"""What is done with a grid, or a single run, ahead of it: mode=plan and mode=fetch. Imports torch only when called."""
+"""What is done ahead of a grid or a run: mode=plan, mode=measure and mode=fetch. Imports torch only when called."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ def _plan(tasks: Sequence[Task]) -> None:
     print(plan(tasks, full=tasks[0].config["plan"] == "full"), flush=True)
 
 
+def _measure(tasks: Sequence[Task]) -> None:
+    from dinodiet.sweep.planning.measure import measure  # noqa: PLC0415 - it trains: needs torch
+
+    measure(tasks)
+
+
 def _fetch(tasks: Sequence[Task]) -> None:
     from dinodiet.sweep.planning.fetch import fetch  # noqa: PLC0415 - it knows the models: needs torch
 
     fetch(tasks)
 
 
-AHEAD: dict[str, Callable[[Sequence[Task]], None]] = {"plan": _plan, "fetch": _fetch}
+AHEAD: dict[str, Callable[[Sequence[Task]], None]] = {"plan": _plan, "measure": _measure, "fetch": _fetch}

@@ -54,7 +54,7 @@ class GridSweeper(Sweeper):
         self.composer = Composer(self.loader, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the grid, or in mode=plan print it, in mode=fetch fetch what it needs; other modes do each cell once.
+        """Run the grid, plan it or prepare it (modes plan, measure, fetch); other modes do each cell once.
 
         Raises:
             Told: carries whatever went wrong: a cell cannot be composed or is refused, or runs did not finish.
@@ -104,7 +104,7 @@ class GridSweeper(Sweeper):
                 refused.setdefault(self.composer.explain(error, overrides), []).append(_swept(overrides, grid))
                 continue
             modes.add(task.config["mode"])
-            trains = task.config["mode"] in ("train", "plan", "fetch")  # the other modes leave no run behind
+            trains = task.config["mode"] in ("train", "plan", "measure", "fetch")  # the other modes leave no run behind
             what = task.wanted if trains else repr(task.config)
             tasks.setdefault((task.study, task.cell.run_id, what), task)
         if refused:

@@ -63,6 +63,8 @@ def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequenc
     cell = Cell(run_id(settings), tuple(overrides), settings.choices, settings.seed)
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
+    if settings.schedule.steps is not None:  # in place of minutes: the rate is looked up once
+        plain["schedule"] |= {"steps": settings.schedule.steps, "minutes": None}
     wanted, validation = tuple(wanted_scores(settings)), settings.evaluation.validation
     return Task(
         cell,

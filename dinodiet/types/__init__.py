@@ -2,6 +2,7 @@
 
 from dinodiet.types.backbone import (
     Backbone,
+    Classifying,
     Coverable,
     Description,
     Maskable,
@@ -47,6 +48,7 @@ __all__ = [
     "Backbone",
     "Batch",
     "Channels",
+    "Classifying",
     "Clock",
     "CopyTraining",
     "Coverable",

@@ -59,6 +59,19 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Classifying(Protocol):
+    """A backbone that can have the classifier again which its weights were trained with."""
+
+    def classifier(self) -> nn.Module:
+        """Return the module that makes logits (B, classes) of embeddings (B, embed_dim), with its weights.
+
+        Raises:
+            UserError: the weights came without one, or it takes another embedding.
+        """
+        ...
+
+
+@runtime_checkable
 class Splittable(Protocol):
     """A backbone of which more than one tensor reaches its later blocks, and that can be split before any of them.
 

@@ -63,6 +63,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "phikon": {"image_size": 32, "configs": {"v1": {"model_type": "vit", **_DINOV2, "intermediate_size": 96}}},
     "webssl_dino": {"image_size": 28, "configs": {"300m": {"model_type": "dinov2", **_DINOV2}}},
 }
+CLASSIFYING = ("model@method.teacher.model=efficientnet_lite0", "method.teacher.model.image_size=32")  # has ImageNet's
 # Words that say who teaches, in runs of methods that have a teacher of their own: a small one, whose weights are here.
 SMALL_TEACHER = ("model@method.teacher.model=hf", f"method.teacher.model.name={REFERENCES / 'hf_tiny' / 'vit'}")
 
@@ -105,7 +106,10 @@ def configuration(*overrides: str, base: Sequence[str] = TINY) -> DictConfig:
 
 def taught(method: str) -> tuple[str, ...]:
     """Return the words that a run of a method needs besides its name."""
-    return SMALL_TEACHER if "model" in configuration(f"method={method}").method.get("teacher", {}) else ()
+    teacher = configuration(f"method={method}").method.get("teacher", {})
+    if "model" not in teacher:
+        return ()
+    return CLASSIFYING if teacher["_target_"].endswith("ClassifyingTeacher") else SMALL_TEACHER
 
 
 def settings(folder: Path, *overrides: str, **choices: str) -> Settings:

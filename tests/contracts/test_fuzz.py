@@ -52,6 +52,10 @@ BASES: dict[str, tuple[str, ...]] = {
         *SMALL_HEAD,
         "method.views.crops=2+2",
     ),
+    "taught": (
+        *("model=resnet5m", *DIGITS, *SHORT, "method=distill", "method.label_weight=1", "eval=knn"),
+        *("model@method.teacher.model=efficientnet_lite0", "method.teacher.model.image_size=32"),
+    ),
     "released": ("model=dinov2", DEPTH, *DIGITS, *SHORT, "eval=knn", "dataset.image_size=28", "model.weights=none"),
     "medmnist": (*VIT, "dataset=pathmnist", "dataset.source.published=null", *SHORT, "data_dir=IMAGES", "eval=knn"),
     "tracker": (*VIT, *DIGITS, *SHORT, "eval=knn", "tracker=wandb", "tracker.mode=disabled"),
@@ -62,6 +66,7 @@ PARTS = {  # the keys that a base adds to those of the others
     "dino": ("method", "schedule", "eval"),
     "digits": ("dataset", "method", "schedule"),
     "convolutional": ("model", "method"),
+    "taught": ("method",),
     "released": ("model",),
     "medmnist": ("dataset",),
     "tracker": ("tracker",),

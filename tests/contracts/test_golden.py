@@ -67,7 +67,10 @@ def test_the_source_tells_the_defaults_that_python_knows(target: str) -> None:
     assert {name: text(parameter.default) for name, parameter in signature[0].items()} == defaults_of(target)
 
 
-TEACHERS = {"distill": ("model@method.teacher.model=dinov2",)}  # of methods whose file names none
+TEACHERS = {  # of methods whose file names none
+    "distill": ("model@method.teacher.model=dinov2",),
+    "distill_logits": ("model@method.teacher.model=efficientnet_lite0",),
+}
 BASE = {"model": "vit_tiny", "dataset": "digits", "method": "diet", "schedule": "diet"}
 
 

@@ -78,18 +78,11 @@ def load_weights(
     if weights == "none":
         return weights
     name: str = model.pretrained_cfg["architecture"]  # type: ignore[index, assignment]
-    release = timm_release(model.pretrained_cfg) if weights == "hub" else None  # type: ignore[arg-type]
+    if weights == "hub":
+        timm_release(model.pretrained_cfg)  # type: ignore[arg-type]
     if on_meta():
         return weights
-    path = None
-    if release is not None:
-        source, state = release.name, _from_file(release.get())
-    elif weights == "package":
-        path = packaged.packaged_file(name)
-        source, state = str(path), packaged.to_timm(_from_file(path))
-    else:
-        path = weights_path(weights)
-        source, state = f"{path}{whose(path)}", _from_file(path)
+    source, state, path = _read(weights, model.pretrained_cfg)  # type: ignore[arg-type]
     if prefix is None and (own := network_in(state)) is not None:
         found = Found(tensors_in(own), "")
     else:
@@ -97,6 +90,32 @@ def load_weights(
     found = replace(found, state=red_first(found.state, path))
     _load(model, found, source, name, resize_patches, resizing)
     return f"{source}{found}"
+
+
+def whole_state(model: nn.Module, weights: str, cfg: Mapping[str, Any]) -> State:
+    """Return the tensors of `weights` under the names of timm's `model`, with those of its classifier.
+
+    Raises:
+        UserError: they cannot be had, or are in no layout of this model.
+    """
+    source, state, _ = _read(weights, cfg)
+    try:
+        return _filter(model, to_known(tensors_in(state)))
+    except Exception as error:  # a filter stumbles over a foreign layout in ways of its own
+        raise UserError(f"weights: {source} has no layout that timm knows ({first_line(error)})") from error
+
+
+def _read(weights: str, cfg: Mapping[str, Any]) -> tuple[str, dict[str, Any], Path | None]:
+    """Return what is read in words, its tensors, and its file where it is none of a hub."""
+    name = str(cfg["architecture"])
+    if weights == "hub":
+        release = timm_release(cfg)
+        return release.name, _from_file(release.get()), None
+    if weights == "package":
+        path = packaged.packaged_file(name)
+        return str(path), packaged.to_timm(_from_file(path)), path
+    path = weights_path(weights)
+    return f"{path}{whose(path)}", _from_file(path), path
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from torchvision.transforms.v2 import functional as tvf
 
 from dinodiet.backbones.layout import prefer_channels_last
 from dinodiet.backbones.split import Split
+from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import TrunkCache
 from dinodiet.methods.parts.unsaved import leave_unsaved
-from dinodiet.types import Backbone, DataSpec, InputSpec, Views
+from dinodiet.types import Backbone, Classifying, Clock, DataSpec, Images, InputSpec, Runtime, Views
 
 
 class FrozenTeacher(nn.Module):
@@ -73,6 +74,67 @@ class FrozenTeacher(nn.Module):
         told = self.description
         name = "-".join(str(part) for part in (told.family, told.size) if part) or type(self.backbone).__name__
         return f"{name} ({self.embed_dim} features, {self.input.size} px)"
+
+
+class ClassifyingTeacher(FrozenTeacher):
+    """A frozen teacher with the classifier that its weights were trained with; it is no part of the state either.
+
+    Args:
+        spec: as of `FrozenTeacher`.
+        model: a backbone of timm, with weights that have a classifier: a run of method=supervised, or published ones.
+        normalization: as of `FrozenTeacher`.
+
+    Raises:
+        UserError: the weights have none, or the model cannot have one.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        model: Callable[..., Backbone],
+        normalization: Literal["checkpoint", "dataset"] = "checkpoint",
+    ) -> None:
+        super().__init__(spec, model=model, normalization=normalization)
+        if not isinstance(self.backbone, Classifying):
+            kind = type(self.backbone).__name__
+            raise UserError(f"teacher.model: {kind} has no classifier; choose a model of timm, or method=distill")
+        try:
+            with torch.random.fork_rng(devices=[]):
+                classifier = self.backbone.classifier()
+        except UserError as error:
+            raise UserError(f"teacher.model.{error}") from error
+        self.classifier: nn.Module = classifier.requires_grad_(False).eval()
+        leave_unsaved(self, "classifier")
+        with torch.no_grad():
+            device = next(self.classifier.parameters()).device
+            self.classes = self.classifier(torch.zeros(1, self.embed_dim, device=device)).shape[1]
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits (B, classes) of features (B, embed_dim), in float32 at least."""
+        logits: Tensor = self.classifier(features)
+        return logits if logits.element_size() > 4 else logits.float()
+
+    def __str__(self) -> str:
+        """Return what it is, in words."""
+        return f"{super().__str__()[:-1]}, {self.classes} classes)"
+
+
+class Foreseen:
+    """Stands for a cache of features (embed_dim) of a teacher, where a run is planned: rows without values."""
+
+    ready = True
+
+    def __init__(self, embed_dim: int) -> None:
+        self.embed_dim = embed_dim
+
+    def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
+        """Compute nothing."""
+
+    def draw(self, index: Tensor, clock: Clock) -> tuple[Tensor, ...]:
+        """Return a row for each index."""
+        return (torch.empty(len(index), self.embed_dim),)
 
 
 def seen_by(input: InputSpec, views: Tensor) -> Tensor:

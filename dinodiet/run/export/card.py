@@ -106,7 +106,9 @@ def _provenance(known: Provenance) -> Iterator[tuple[str, str]]:
         yield "data", ", ".join(filter(None, (known.choices.get("dataset"), known.dataset())))
         trained = f", trainable {method['trainable']}" if method.get("trainable") else ""
         yield "method", f"{known.choices.get('method')}{trained}"
-        yield "schedule", f"{schedule.get('epochs'):g} epochs, batches of {schedule.get('batch_size')}"
+        steps = schedule.get("steps")
+        length = f"{schedule.get('epochs'):g} epochs" if steps is None else f"{steps:,} steps"
+        yield "schedule", f"{length}, batches of {schedule.get('batch_size')}"
         yield "seed", str(config["seed"])
     if found.step is not None:
         yield "step", f"{found.step:,}, of an unfinished training"

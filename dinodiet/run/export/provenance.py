@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dinodiet.config.build import declared
-from dinodiet.config.identity import canonical
+from dinodiet.config.identity import canonical, without_seed
 from dinodiet.config.settings import read_settings
 from dinodiet.errors import UserError
 from dinodiet.io.assets import ASSETS
@@ -87,15 +87,7 @@ class Provenance:
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what runs of one experiment share: all but their seed, which parts of them know too."""
-    return {key: canonical(_without_seed(config.get(key), config["seed"])) for key in TRAINED}
-
-
-def _without_seed(value: Any, seed: int) -> Any:
-    if isinstance(value, list):
-        return [_without_seed(item, seed) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    return {key: _without_seed(item, seed) for key, item in value.items() if (key, item) != ("seed", seed)}
+    return {key: canonical(without_seed(config.get(key), config["seed"])) for key in TRAINED}
 
 
 def _finished(folders: Iterator[Path]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
