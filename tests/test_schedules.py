@@ -149,6 +149,8 @@ def test_the_last_value_is_held_where_parts_end_before_the_training() -> None:
         [Part(0.5, steps=0), Part(Linear(0, 1, fraction=1), epochs=1), Part(HalfCosine(1, 3), steps=2)]
     )
     assert total_values(schedule, Clock(0, 8, 3)) == pytest.approx([0, 0.5, 1, 1, 3, 3, 3, 3])
+    own = Part(lambda clock: clock.step / clock.total_steps, steps=2)  # one's own may know nothing beyond its end
+    assert total_values(Concatenation([own, Part(9, steps=0)]), Clock(0, 4, 1)) == [0, 0.5, 0.5, 0.5]
     assert total_values(MultiStep(8, 0.5, steps=[1, 3], fractions=[0.5]), Clock(0, 5, 1)) == [8, 4, 2, 1, 1]
 
 

@@ -23,7 +23,7 @@ from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
 from dinodiet.methods.parts.prototype_head import PrototypeHead
 from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.teacher import Teacher
-from dinodiet.schedules import Cosine, Linear, Scalar, at
+from dinodiet.schedules import Cosine, Exponential, HalfCosine, Linear, Scalar, at
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Runtime, Views
 
 
@@ -203,4 +203,6 @@ def _ends(value: Scalar) -> str:
     match value:
         case Linear(start=first, final=last) | Cosine(value=first, final=last):
             return f"{first:.3g} -> {last:.3g}"
-    return str(value)
+        case HalfCosine(start=first, final=last) | Exponential(start=first, final=last):
+            return f"{first:.3g} -> {last:.3g}"
+    return type(value).__name__ if callable(value) else str(value)

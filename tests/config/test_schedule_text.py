@@ -26,7 +26,7 @@ def test_a_text_is_the_nodes_that_it_means() -> None:
         ("constant(-1e-3, 5st)", -1e-3),
         ("exp(1,16,300st)", made("Exponential", start=1, final=16, steps=300)),
         ("linear(-1,-.5,12.5%)", made("Linear", start=-1, final=-0.5, fraction=0.125)),
-        ("linear(0,1,0.1%)", made("Linear", start=0, final=1, fraction=0.001)),
+        ("linear(0,1,57%)", made("Linear", start=0, final=1, fraction=0.57)),
         ("multistep(1,0.1,30ep,60ep)", made("MultiStep", value=1, factor=0.1, epochs=[30, 60])),
         (
             "cat(1,0.5ep)",
