@@ -20,7 +20,7 @@ from typing import Any
 
 from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.groups import BUDGET, COMMAND, EVALUATION_DATASET, PHASES
-from dinodiet.config.parent import by_content
+from dinodiet.config.parent import by_content, whole_run
 from dinodiet.config.precheck import constant_of, signature_of
 from dinodiet.config.schema import LATER, Tower
 from dinodiet.config.settings import Settings
@@ -217,8 +217,16 @@ def _canonical_node(node: Node) -> dict[str, Any]:
         if marker == "inlined" and _is_of(value, parameters[name]):
             kept |= _inlined(name, value, parameters)
             continue
-        kept[name] = value.get(str(node.get(marker[3:]))) if marker.startswith("by ") and value else value
+        kept[name] = _counted(value, marker, node)
     return _canonical_items(kept)
+
+
+def _counted(value: Any, marker: str, node: Node) -> Any:
+    """Return what of an argument counts, by the marker of its annotation."""
+    if marker.startswith("by ") and value:
+        return value.get(str(node.get(marker[3:])))
+    run = whole_run(value) if marker == "of run" and isinstance(value, str) else None
+    return value if run is None else f"run:{run['weights']}"
 
 
 def _is_of(value: Any, parameter: inspect.Parameter) -> bool:
@@ -235,7 +243,7 @@ def _inlined(part: str, node: Node, parameters: Mapping[str, inspect.Parameter])
 
 
 def _marker(hint: Any) -> str:
-    """Return the word that `Neutral`, `BySize` or `Inlined` leaves in an annotation."""
+    """Return the word that `Neutral`, `BySize`, `Inlined` or `OfRun` leaves in an annotation."""
     extras = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
     return next((extra for extra in extras if isinstance(extra, str)), "")
 

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from dinodiet.config.signature import Node
+from dinodiet.errors import UserError
 
 ENCODER, WHOLE = "encoder.safetensors", "weights.safetensors"  # of a finished run: see `dinodiet.store.rundir.RunDir`
 DIGITS = 16  # of a digest, in hexadecimal
@@ -17,8 +18,41 @@ def parent_of(model: Node) -> dict[str, str] | None:
 
     None: they are from elsewhere, or no such run is finished.
     """
-    place = Path(str(model.get("weights"))).expanduser()
-    file = place.parent / ENCODER if place.name in (ENCODER, WHOLE) else place / ENCODER
+    return _kept(str(model.get("weights")), ENCODER)
+
+
+def whole_run(place: str) -> dict[str, str] | None:
+    """Return the run that lies in a place, by all that its method left; None: no finished run lies there."""
+    return _kept(place, WHOLE)
+
+
+def starts_of(method: Node) -> dict[str, Node]:
+    """Return the nodes that say what the networks of a method begin with, by their keys."""
+    student, teacher = method.get("student"), method.get("teacher")
+    found = {"method.student": student, "method.teacher.start": teacher and teacher.get("start")}
+    return {key: node for key, node in found.items() if isinstance(node, dict)}
+
+
+def check_starts(method: Node) -> None:
+    """Refuse runs that networks are to begin with and that are not there.
+
+    Raises:
+        UserError: one line with the key.
+    """
+    for key, node in starts_of(method).items():
+        place = node.get("checkpoint")
+        if isinstance(place, str) and whole_run(place) is None:
+            raise UserError(f"{key}.checkpoint: {place} holds no {WHOLE}; must be the directory of a finished run")
+
+
+def begins_elsewhere(method: Node) -> bool:
+    """Return whether the teacher of a method does not begin with the weights of the run's model."""
+    return bool(starts_of(method).get("method.teacher.start", {}).get("init", "model") != "model")
+
+
+def _kept(given: str, name: str) -> dict[str, str] | None:
+    place = Path(given).expanduser()
+    file = place.parent / name if place.name in (ENCODER, WHOLE) else place / name
     try:
         found = file.stat()
     except OSError:

@@ -24,6 +24,8 @@ BySize = Annotated[T, "by size"]
 # A node whose arguments identify a run as if they were those of the part that it is handed to: what was taken out of
 # that part, or added with defaults that change nothing, leaves runs their names.
 Inlined = Annotated[T, "inlined"]
+# The directory of a finished run whose weights are taken: it counts by their content, wherever it lies.
+OfRun = Annotated[T, "of run"]
 Node: TypeAlias = Annotated[dict[str, Any], NODE]  # plain values from YAML with a `_target_`
 Hints = Mapping[str, Any]  # the types of arguments by name
 

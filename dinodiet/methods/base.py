@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dinodiet.backbones.freeze import set_trainable
 from dinodiet.config.ranges import Fraction
 from dinodiet.methods.parts.param_groups import weight_decay_groups
-from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup, Runtime
+from dinodiet.types import Backbone, Batch, Clock, Images, Origins, ParamGroup, Runtime
 
 
 class MethodBase(nn.Module):
@@ -67,6 +67,10 @@ class MethodBase(nn.Module):
     def foresee(self) -> list[nn.Module]:
         """Stand as after `prepare`, for a plan that has no images; return the towers that `prepare` alone calls."""
         return []
+
+    def start(self, origins: Origins) -> dict[str, Any]:
+        """Give networks the weights that they begin with, once; return what is not as the run built it."""
+        return {}
 
     def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
         """Compute once, before the first step, what training needs of the images, in the order of `Batch.index`."""

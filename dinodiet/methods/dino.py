@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dinodiet.config.ranges import NonNegative
 from dinodiet.config.signature import Inlined
+from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_views, sides_of
 from dinodiet.methods.parts.diagnostics import effective_rank
@@ -21,10 +22,11 @@ from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.pairs import Pairs
 from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
 from dinodiet.methods.parts.prototype_head import PrototypeHead
+from dinodiet.methods.parts.starts import Network, fresh_network
 from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Exponential, HalfCosine, Linear, Scalar, at
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Runtime, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Origins, Runtime, Views
 
 
 class DINO(MethodBase):
@@ -41,7 +43,7 @@ class DINO(MethodBase):
         head: the logits of prototypes, from `in_dim` and `spec`.
         loss: between the logits of student and teacher, from `out_dim` and `spec`.
         teacher: follows the student, from `backbone`, `head` and `spec`.
-        student: its drop path, from `backbone`.
+        student: its drop path and what it begins with, from `backbone`.
         koleo: weight of KoLeo on the student's embeddings of each global view; DINOv2 has 0.1.
         patches: terms on patch tokens (iBOT, Gram), from `backbone`, `head` and `loss`; None: class tokens alone.
 
@@ -78,8 +80,26 @@ class DINO(MethodBase):
         self.split = self.loss.given.split if self.loss.given else "pretext"
         self.koleo = koleo
         self.patches = patches(backbone=self.backbone, head=head, loss=self.loss) if patches else None
+        if patches is not None and (self.student.init, self.teacher.start.init) != ("teacher", "model"):
+            raise UserError(
+                "patches: their terms begin with the model's weights; set student.init=teacher teacher.start.init=model"
+            )
+        fresh_head = functools.partial(head, in_dim=backbone.embed_dim)
+        self._fresh = functools.partial(fresh_network, trainable=trainable, head=fresh_head)
+        self._starts: dict[str, Any] = {}
         self._last: Tensor | None = None
         self._temp = 0.0
+
+    def start(self, origins: Origins) -> dict[str, Any]:
+        """Give teacher and student the weights that they begin with."""
+        teacher, student = (
+            Network(net["encoder"], net["head"]) for net in map(self.networks().__getitem__, ("teacher", "student"))
+        )
+        fresh = functools.partial(self._fresh, origins)
+        of_teacher = self.teacher.start(teacher, fresh, origins)
+        of_student = self.student.start(student, teacher, fresh, origins, of_teacher)
+        self._starts = {role: told for role, told in (("teacher", of_teacher), ("student", of_student)) if told}
+        return self._starts
 
     def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
         """Draw what given targets need of all images."""
@@ -196,7 +216,12 @@ class DINO(MethodBase):
             "teacher_temp": _ends(self.loss.teacher_temp),
             **({"teacher_momentum": _ends(self.teacher.momentum)} if update == "ema" else {"teacher_update": update}),
             "drop_path": self.student.drop_path,
+            **{role: _told(told) for role, told in self._starts.items()},
         }
+
+
+def _told(start: dict[str, Any]) -> str:
+    return " ".join([start["init"], *(f"{name}={value}" for name, value in start.items() if name != "init")])
 
 
 def _ends(value: Scalar) -> str:

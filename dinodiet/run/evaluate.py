@@ -13,6 +13,7 @@ from torch import nn
 
 from dinodiet.config.build import build
 from dinodiet.config.identity import canonical, model_label, scored_towers, trains
+from dinodiet.config.parent import begins_elsewhere
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
@@ -23,6 +24,7 @@ from dinodiet.run import checkpoint, console
 from dinodiet.run.backbone import build_backbone, input_of, rebuilding, rebuilt_for
 from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.guarded import Guarded
+from dinodiet.run.origins import start
 from dinodiet.run.parts import build_scorer, decode_once, open_data, open_scored, runtime_of
 from dinodiet.run.scoring import Scoring, missing_scores, towers_of
 from dinodiet.run.tracked_budgets import write_budget_table
@@ -31,7 +33,7 @@ from dinodiet.run.trained import directory_of, place_of, read_stored
 from dinodiet.run.weights import Stored, read_encoder, read_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import ScoreFile, budget_rows, read_results, write_results
-from dinodiet.types import Data, Method, Statistics, Tracker
+from dinodiet.types import Backbone, Data, Method, Statistics, Tracker
 
 
 def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
@@ -121,13 +123,18 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: b
 def _score_initial(scoring: Scoring, backbone: nn.Module, only: Collection[str] | None = None) -> None:
     """Score the backbones of a run as they were before its training, of which `backbone` is the one that was given."""
     settings, towers = scoring.settings, scored_towers(scoring.settings)
-    if towers == ("evaluated",):
+    elsewhere = begins_elsewhere(settings.method)
+    if elsewhere and not missing_scores(settings, scoring.run_dir, "initial"):
+        return
+    if towers == ("evaluated",) and not elsewhere:
         scoring.ensure("initial", backbone, shared=True, only=only)
         return
     data = _trained_data(scoring)
     method: MethodBase = build(settings.method, "method", Method)(
         backbone=copy.deepcopy(backbone).cpu(), spec=data.spec
     )
+    assert isinstance(backbone, Backbone)
+    start(method, settings, backbone, data.spec)
     for tower, encoder in towers_of(settings, method.to(scoring.scorer.runtime.device)).items():
         scoring.of(tower).ensure("initial", encoder, shared=True, only=only)
 

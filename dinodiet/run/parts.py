@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build
+from dinodiet.config.parent import check_starts
 from dinodiet.config.settings import Schedule, Settings
 from dinodiet.config.signature import Node
 from dinodiet.data.cache.decoded import keep_decoded
@@ -25,6 +26,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
+from dinodiet.run.origins import start
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
 from dinodiet.schedules import Scalar, scale_peak
@@ -48,6 +50,7 @@ class Parts:
     state: TrainState
     scorer: Scorer
     tracker: Tracker
+    starts: dict[str, Any]
 
 
 def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
@@ -59,6 +62,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
         UserError: one of them refuses its settings.
     """
     runtime = runtime_of(settings)
+    check_starts(settings.method)
     tracker = Guarded(build(settings.tracker, "tracker", Tracker))
     data = open_data(settings.dataset, cache=settings.cache)
     check_fits(settings, data.spec, runtime.device, len(data.train))
@@ -66,6 +70,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     scored = data if settings.evaluation.dataset is None else open_scored(settings)
     scorer = build_scorer(settings, scored, backbone, runtime)
     method: MethodBase = build(settings.method, "method", Method)(backbone=backbone, spec=data.spec)
+    starts = start(method, settings, backbone, data.spec)
     if settings.grad_checkpointing:
         for tower in method.towers():
             recompute_blocks(tower)
@@ -87,7 +92,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
             tower.compile()
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
-    return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker)
+    return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker, starts)
 
 
 def clock_of(settings: Settings, loader: TrainLoader, *, trains: bool) -> Clock:

@@ -164,6 +164,8 @@ def _train_and_score(
         what["parent"] = parent
     if (taught_by := parent_of(teacher_of(settings.method) or {})) is not None:
         what["teacher"] = taught_by
+    if parts.starts:
+        what["starts"] = parts.starts
     results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
     checkpoint.drop(run_dir)
     return results

@@ -37,7 +37,7 @@ from dinodiet.types.evaluation import (
     of_train,
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
-from dinodiet.types.method import Method, ParamGroup, Views
+from dinodiet.types.method import Method, Origins, ParamGroup, Views
 from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
 from dinodiet.types.score import Report, Score
 from dinodiet.types.splits import Embeddings, EncoderSplits, Splits, TokenTable, TrainingSplits, Work
@@ -68,6 +68,7 @@ __all__ = [
     "Interpolation",
     "Maskable",
     "Method",
+    "Origins",
     "ParamGroup",
     "PlansTraining",
     "Precision",

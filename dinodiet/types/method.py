@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from dinodiet.types.backbone import Backbone
 from dinodiet.types.data import Batch, Images
 from dinodiet.types.runtime import Clock, Runtime
 
@@ -55,6 +57,20 @@ class ParamGroup:
         }
 
 
+@dataclass(frozen=True)
+class Origins:
+    """Where the networks of a method may have their first weights from.
+
+    `seed` is the run's. `fresh` makes its backbone with weights that a seed draws, and leaves torch's random state as
+    it was. `of_run` reads the state dict of the method of a finished run; `parent` says which run that is.
+    """
+
+    seed: int
+    fresh: Callable[[int], Backbone]
+    of_run: Callable[[str], dict[str, Tensor]]
+    parent: Callable[[str], dict[str, str] | None]
+
+
 class Method(Protocol):
     """What the training loop, the run and the planning know of a method; also a `torch.nn.Module`.
 
@@ -90,6 +106,10 @@ class Method(Protocol):
 
     def towers(self) -> list[nn.Module]:
         """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
+        ...
+
+    def start(self, origins: Origins) -> dict[str, Any]:
+        """Give networks the weights that they begin with, once; return what is not as the run built it."""
         ...
 
     def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:

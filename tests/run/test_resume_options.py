@@ -40,6 +40,9 @@ DINO = {
         *("method.head.use_bn=true", "method.head.norm_last_layer=false", "method.head.freeze_steps=6"),
         *("precision=bf16", "grad_checkpointing=true"),
     ),
+    "a random teacher, a student near it": (
+        *("method.teacher.start.init=random", "method.student.init=neighbourhood", "method.student.epsilon=0.1"),
+    ),
     "adapters, bf16": ("method.trainable=lora_2", "method.student.drop_path=0.2", "precision=bf16"),
     "patches with a head of their own": ("method=dino_ibot", "method.patches.ibot.own_head=true"),
     "patches with an anchor that moves": ("method=dino_gram", "method.patches.gram.refresh_steps=3"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -13,8 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dinodiet.config.ranges import AtLeastOne, Fraction
+from dinodiet.config.signature import Inlined
 from dinodiet.errors import UserError
 from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.starts import TeacherStart
 from dinodiet.methods.parts.teacher_updates import Update, check_update, momentum_of
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock, DataSpec
@@ -34,6 +36,7 @@ class Teacher(nn.Module):
         mode: train: its BatchNorms work with statistics of the batch, and keep their own; eval: they work with the
             running ones, which do not move by themselves.
         batchnorm: whose running statistics they are, of the `teacher` or followed from the `student`.
+        start: what it begins with.
 
     Raises:
         UserError: settings exclude each other.
@@ -50,12 +53,13 @@ class Teacher(nn.Module):
         every_epochs: AtLeastOne[int] = 1,
         mode: Literal["train", "eval"] = "train",
         batchnorm: Literal["teacher", "student"] = "teacher",
+        start: Inlined[Callable[..., TeacherStart]] = TeacherStart,
     ) -> None:
         super().__init__()
         check_update(update, momentum, every_epochs)
         _check_batchnorm(update, mode, batchnorm)
         self.backbone, self.head = teacher_of(backbone), teacher_of(head)
-        self.update, self.mode = update, mode
+        self.update, self.mode, self.start = update, mode, start()
         chosen = momentum if momentum is not None else dino_defaults.momentum(spec.num_images)
         self.momentum = momentum_of(update, chosen, every_epochs)
         self._followed = _with_statistics if batchnorm == "student" else _parameters

@@ -16,6 +16,7 @@ from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build, declared
 from dinodiet.config.groups import PHASES, TEACHER
 from dinodiet.config.identity import scored_towers
+from dinodiet.config.parent import check_starts
 from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
 from dinodiet.config.teacher import teacher_of
@@ -109,6 +110,7 @@ class Estimator:
         steps = _clock(settings, opened.data, *constants).total_steps if opened.counted else None
         _check_file(settings.model.get("weights"), "model")
         _check_file((teacher_of(settings.method) or {}).get("weights"), TEACHER)
+        check_starts(settings.method)
         known = _on_known_labels(settings, opened)
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
