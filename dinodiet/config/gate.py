@@ -19,10 +19,16 @@ from dinodiet.errors import UserError
 COMMAND = (
     *("mode", "checkpoint", "tower", "export", "export_dir", "device", "num_workers", "data_dir", "outputs_dir"),
     *("cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach", "trust_targets", "compile"),
-    *("grad_checkpointing", "embed"),
+    *("grad_checkpointing", "embed", "landscape", "keep_every_epochs"),
 )
 # Modes that do something with a run that is there.
-DOING = {"evaluate": "scoring", "export": "exporting", "embed": "embedding with", "fetch": "fetching for"}
+DOING = {
+    "evaluate": "scoring",
+    "export": "exporting",
+    "embed": "embedding with",
+    "landscape": "a landscape of",
+    "fetch": "fetching for",
+}
 
 
 def gate(

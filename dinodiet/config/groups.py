@@ -7,7 +7,7 @@ CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")
 LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # groups that say which runs, and where
 
 # Keys that say what a command does with its runs.
-COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir", "embed")
+COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir", "embed", "landscape")
 
 EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
 REFERENCE_DATASET = "dataset@eval.reference.dataset"  # and of images that an evaluator compares with
@@ -18,7 +18,7 @@ TEACHER_MODEL = f"model@{TEACHER}"
 NOT_SCIENCE = (
     *COMMAND,
     *("name", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
-    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
+    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "keep_every_epochs"),
 )
 
 # Keys of `eval` that say which scores there are, on how many labels, and change none of them.

@@ -19,7 +19,10 @@ from dinodiet.errors import UserError
 LONGEST = 255  # bytes of a folder's name
 # Keys of a schedule that runs of older versions lack; null changes nothing.
 LATER = ("layer_decay", "head_lr", "steps", "minutes")
-Mode = Literal["train", "evaluate", "sanity", "export", "embed", "plan", "measure", "fetch"]
+Mode = Literal["train", "evaluate", "sanity", "export", "embed", "landscape", "plan", "measure", "fetch"]
+Origin = Literal["first", "mean", "nearest"]
+Axes = Literal["raw", "orthonormal", "scaled"]
+BatchNorms = Literal["recomputed", "first"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Tower = Literal["evaluated", "trained"]
 Towers = Literal["evaluated", "both"]
@@ -59,6 +62,23 @@ class EmbedConfig:
 
 
 @dataclass
+class LandscapeConfig:
+    """Which plane mode=landscape looks at, and what at its points."""
+
+    points: list[str] = field(default_factory=lambda: ["teacher", "student", "init"])
+    origin: str = "nearest"
+    axes: str = "orthonormal"
+    x: list[float] | None = None
+    y: list[float] | None = None
+    head: bool = True
+    batchnorm: str = "recomputed"
+    k: int = 20
+    linear: bool = False
+    chunk: int = 32
+    part: int | None = None
+
+
+@dataclass
 class RunConfig:
     """All keys of a run; `conf/config.yaml` gives their values and explains them."""
 
@@ -84,7 +104,9 @@ class RunConfig:
     retry: str | None = None
     detach: bool = False
     trust_targets: bool = False
+    keep_every_epochs: float | None = None
     embed: EmbedConfig = field(default_factory=EmbedConfig)
+    landscape: LandscapeConfig = field(default_factory=LandscapeConfig)
     model: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +129,7 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
     _known(cfg.schedule, ScheduleConfig, "schedule.", LATER)
     _known(cfg.embed, EmbedConfig, "embed.")
+    _known(cfg.landscape, LandscapeConfig, "landscape.")
 
 
 def check_relations(plain: dict[str, Any]) -> None:

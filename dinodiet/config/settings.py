@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,7 +15,19 @@ from yaml import YAMLError
 from dinodiet.config.groups import NODES, SCORED
 from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
-from dinodiet.config.schema import Mode, Precision, Tower, Towers, check, check_relations, own_choices, resolved
+from dinodiet.config.schema import (
+    Axes,
+    BatchNorms,
+    Mode,
+    Origin,
+    Precision,
+    Tower,
+    Towers,
+    check,
+    check_relations,
+    own_choices,
+    resolved,
+)
 from dinodiet.config.signature import Node, check_value
 from dinodiet.config.written import spell_out
 from dinodiet.errors import UserError, one_line
@@ -89,6 +101,27 @@ class Embed:
 
 
 @dataclass(frozen=True)
+class Landscape:
+    """Which plane mode=landscape looks at, and what at its points; see `dinodiet.run.landscape`.
+
+    `x` and `y` are [min, max, step]; None: around the three points. `part` is the cell that a process computes; None:
+    all of them, `chunk` points each.
+    """
+
+    points: list[str] = field(default_factory=lambda: ["teacher", "student", "init"])
+    origin: Origin = "nearest"
+    axes: Axes = "orthonormal"
+    x: list[float] | None = None
+    y: list[float] | None = None
+    head: bool = True
+    batchnorm: BatchNorms = "recomputed"
+    k: AtLeastOne[int] = 20
+    linear: bool = False
+    chunk: Count[int] = 32
+    part: NonNegative[int | None] = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run. `plain` is the whole resolved configuration, `choices` the chosen group files by name."""
 
@@ -97,6 +130,7 @@ class Settings:
     schedule: Schedule
     evaluation: Evaluation
     embed: Embed
+    landscape: Landscape
     name: str
     mode: Mode
     checkpoint: str | None
@@ -115,6 +149,7 @@ class Settings:
     decoded_gib: NonNegative[float]
     log_every: AtLeastOne[int]
     checkpoint_minutes: NonNegative[float]
+    keep_every_epochs: Positive[float | None]
     retry: Literal["failed"] | None
     detach: bool
     trust_targets: bool
@@ -139,9 +174,15 @@ class Settings:
         return self.evaluation.dataset or self.dataset
 
 
-GROUPS = ("schedule", "eval", "embed")  # keys that hold keys
+GROUPS = ("schedule", "eval", "embed", "landscape")  # keys that hold keys
 # Keys with types of their own.
-PREFIXES: dict[str, type] = {"": Settings, "schedule.": Schedule, "eval.": Evaluation, "embed.": Embed}
+PREFIXES: dict[str, type] = {
+    "": Settings,
+    "schedule.": Schedule,
+    "eval.": Evaluation,
+    "embed.": Embed,
+    "landscape.": Landscape,
+}
 
 
 def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
@@ -203,6 +244,7 @@ def from_plain(plain: dict[str, Any], choices: Mapping[str, Any]) -> Settings:
         schedule=Schedule(**plain["schedule"]),
         evaluation=_evaluation(plain["eval"]),
         embed=Embed(**plain["embed"]),
+        landscape=Landscape(**plain["landscape"]),
         **{key: value for key, value in plain.items() if key in Settings.__dataclass_fields__ and key not in GROUPS},
     )
 

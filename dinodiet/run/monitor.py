@@ -26,11 +26,16 @@ from dinodiet.types import Clock, Tracker
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a run logs and validates, in steps (None: never), and writes a checkpoint, in seconds."""
+    """How often a run logs, validates and keeps weights, in steps (None: never), and checkpoints, in seconds."""
 
     log_every: int
     checkpoint_seconds: float
     validate_every: int | None = None
+    keep_every: int | None = None
+
+    def is_due(self, every: int | None, clock: Clock) -> bool:
+        """Return whether what is done every so many steps is to be done now; after the last step nothing is."""
+        return every is not None and clock.step % every == 0 and clock.step != clock.total_steps
 
 
 class Monitor:
@@ -48,6 +53,7 @@ class Monitor:
         batch_size: images a step.
         validate: returns validation scores; never called after the last step, which the final evaluation follows.
         save: writes a checkpoint of everything at the given step, with this object's state.
+        keep: writes the weights of the given step, which stay; those of the last step stay in any case.
     """
 
     def __init__(
@@ -61,9 +67,11 @@ class Monitor:
         batch_size: int,
         validate: Callable[[], dict[str, float]],
         save: Callable[[int, dict[str, Any]], None],
+        keep: Callable[[int], None] = lambda step: None,
     ) -> None:
         self._run_dir, self._state, self._tracker, self._status, self._pace = run_dir, state, tracker, status, pace
         self._batch_size, self._validate, self._save = batch_size, validate, save
+        self._keep_weights = keep
         self._window: dict[str, Tensor] = {}
         self._window_steps = 0
         self.train_seconds = 0.0
@@ -99,7 +107,9 @@ class Monitor:
         self._window_steps += 1
         if clock.step % self._pace.log_every == 0 or last:
             self._log(clock)
-        if self._pace.validate_every is not None and clock.step % self._pace.validate_every == 0 and not last:
+        if self._pace.is_due(self._pace.keep_every, clock):
+            self._keep_weights(clock.step)
+        if self._pace.is_due(self._pace.validate_every, clock):
             self._record(clock, {f"val/{name}": value for name, value in self._validate().items()})
         if self._signal or last or time.monotonic() - self._saved >= self._pace.checkpoint_seconds:
             self._keep(clock)

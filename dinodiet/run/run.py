@@ -32,13 +32,14 @@ from dinodiet.run.embed import embed_images
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
+from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation, towers_of
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
-from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights
+from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights, write_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, read_status, slurm_job
@@ -51,6 +52,7 @@ ALONE: dict[str, Callable[[Settings], dict[str, Any]]] = {
     "evaluate": evaluate,
     "export": export,
     "embed": embed_images,
+    "landscape": landscape,
 }
 
 
@@ -130,6 +132,8 @@ def _train_and_score(
         state.restore(dict(content))
         monitor.restore(content["monitor"])
         print(f"continuing from step {state.clock.step} of {state.clock.total_steps}", flush=True)
+    elif settings.keep_every_epochs is not None:
+        write_whole(run_dir.kept(0), method)
     begun = time.monotonic()
     status.update(phase="preparing", step=state.clock.step)
     method.prepare(trained_images(parts.data, method), state.clock, parts.runtime)
@@ -185,7 +189,8 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) 
     pace = Pace(
         log_every=settings.log_every,
         checkpoint_seconds=60 * settings.checkpoint_minutes,
-        validate_every=None if every is None else max(round(every * parts.state.clock.steps_per_epoch), 1),
+        validate_every=_steps(every, parts),
+        keep_every=_steps(settings.keep_every_epochs, parts),
     )
     return Monitor(
         run_dir,
@@ -196,7 +201,12 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) 
         batch_size=parts.loader.batch_size,
         validate=lambda: metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data)),
         save=save,
+        keep=lambda step: write_whole(run_dir.kept(step), parts.method),
     )
+
+
+def _steps(epochs: float | None, parts: Parts) -> int | None:
+    return None if epochs is None else max(round(epochs * parts.state.clock.steps_per_epoch), 1)
 
 
 class BusyError(UserError):

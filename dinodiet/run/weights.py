@@ -47,8 +47,14 @@ def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Ba
     metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(backbone.input))}
     metadata |= rebuilds_of(backbone)
     if method.trains:
-        _write(run_dir.weights, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
+        write_whole(run_dir.weights, method)
     _write(run_dir.encoder, merged(method.encoder.state_dict()), metadata)
+
+
+def write_whole(path: Path, method: MethodBase) -> None:
+    """Write the weights of a whole method, with where the backbone that gradients train lies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
 
 
 def rebuilds_of(backbone: Backbone) -> dict[str, str]:

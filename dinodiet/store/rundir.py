@@ -79,6 +79,10 @@ class RunDir:
         """The folder of exported weights, by target; see `dinodiet.run.export`."""
         return self.path / "export"
 
+    def kept(self, step: int) -> Path:
+        """The weights of the whole method after a step, where `keep_every_epochs` asks for them."""
+        return self.path / "kept" / f"step{step:08}.safetensors"
+
     @property
     def splits(self) -> Path:
         """Which images are in the splits that were held out; absent where all are official."""

@@ -23,6 +23,7 @@ from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.drive import Launcher, drive, statuses_of
 from dinodiet.sweep.each import run_each
+from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.task import Task
 from dinodiet.sweep.told import Told
@@ -71,6 +72,8 @@ class GridSweeper(Sweeper):
         first = tasks[0].config
         if first["mode"] in AHEAD:
             AHEAD[first["mode"]](tasks)
+        elif first["mode"] == "landscape":
+            run_landscapes(tasks, launcher)
         elif first["mode"] != "train":
             run_each(tasks, launcher)
         else:

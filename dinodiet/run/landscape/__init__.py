@@ -1,0 +1,1 @@
+"""mode=landscape: losses and scores on the plane through three parameter vectors of a method."""
