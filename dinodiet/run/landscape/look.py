@@ -87,8 +87,10 @@ class Look:
         sums: dict[str, float] = {}
         for seen, asked in self._logits(split, student):
             targets = Targets(seen[None], seen.softmax(dim=-1)[None])
-            values = {kind: compare(targets, asked[None], ONE_VIEW) for kind, compare in COMPARISONS.items()}
-            for kind, value in {**values, "target_entropy": targets.entropy()}.items():
+            values: dict[str, Tensor] = {
+                kind: compare(targets, asked[None], ONE_VIEW) for kind, compare in COMPARISONS.items()
+            }
+            for kind, value in [*values.items(), ("target_entropy", targets.entropy())]:
                 sums[kind] = sums.get(kind, 0.0) + len(seen) * value.item()
         return {kind: value / len(student) for kind, value in sums.items()}
 

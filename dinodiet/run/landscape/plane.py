@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dinodiet.config.settings import Axes, Origin
+from dinodiet.config.schema import Axes, Origin
 from dinodiet.errors import UserError
 
 FLAT = 1e-6  # of the longer singular value: below it three points lie on a line

@@ -40,7 +40,7 @@ def finish(settings: Settings, built: Surroundings | None = None, failed: Sequen
     print(f"landscape of {surroundings.own.path.name}: {(~missing).sum():,} of {len(frame):,} points measured")
     print(f"  {TABLE}, {PATH} and {PICTURE} in {folder}", flush=True)
     if missing.any():
-        told = "; ".join(failed) or named([dict(row) for row in frame[missing].to_dict("records")])  # type: ignore[misc]
+        told = "; ".join(failed) or named([dict(row) for row in frame[missing].to_dict("records")])
         raise UserError(f"mode=landscape: {told}; the same command measures them again")
     return {"folder": str(folder), "points": len(frame)}
 
@@ -57,7 +57,8 @@ def table(settings: Settings, grid: Sequence[tuple[float, float]]) -> pd.DataFra
     ]
     frame = pd.DataFrame(found)
     measured = [name for name in frame.columns if name not in (*PLACE, "step", "failure")]
-    return frame[[*PLACE, *measured, "failure"]]
+    ordered: pd.DataFrame = frame[[*PLACE, *measured, "failure"]]
+    return ordered
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

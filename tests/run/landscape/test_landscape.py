@@ -61,8 +61,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return RunDir(folder / "default" / do(folder)["run_id"])
 
 
-def row(frame: pd.DataFrame, x: float, y: float) -> pd.Series:  # type: ignore[type-arg]
-    return frame[(frame["x"] == x) & (frame["y"] == y)].iloc[0]
+def row(frame: pd.DataFrame, x: float, y: float) -> pd.Series[Any]:
+    found: pd.Series[Any] = frame[(frame["x"] == x) & (frame["y"] == y)].iloc[0]
+    return found
 
 
 def networks(run_dir: RunDir) -> dict[str, Any]:
@@ -132,6 +133,7 @@ def test_statistics_are_recomputed_on_train_at_each_point(trained: RunDir) -> No
     hook = convolution.register_forward_hook(lambda module, inputs, output: seen.append(output))
     around_it.look._recompute_statistics()
     hook.remove()
+    assert norms[0].running_mean is not None and norms[0].running_var is not None
     assert torch.allclose(norms[0].running_mean, torch.cat(seen).mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(norms[0].running_var, torch.cat(seen).var((0, 2, 3)), rtol=1e-4)
     assert all(norm.momentum == 0.1 for norm in norms)

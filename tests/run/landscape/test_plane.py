@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dinodiet.config.settings import Axes, Origin
+from dinodiet.config.schema import Axes, Origin
 from dinodiet.errors import UserError
 from dinodiet.run.landscape.plane import Plane, around, grid, plane_through, steps
 
