@@ -94,7 +94,8 @@ def points_of(settings: Settings) -> list[Point]:
 def _end(run_dir: RunDir, settings: Settings) -> Clock:
     """Return the clock at the end of a run."""
     taken = int((read_results(run_dir) or {}).get("steps") or 1)
-    return Clock(taken, taken, max(round(taken / max(settings.schedule.epochs, 1e-9)), 1), seed=settings.seed)
+    told = [row["step"] / row["epoch"] for row in run_dir.read_metrics() if row.get("epoch")]
+    return Clock(taken, taken, round(told[-1]) if told else taken, seed=settings.seed)
 
 
 def folder_of(settings: Settings) -> Path:
