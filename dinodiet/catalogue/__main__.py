@@ -1,4 +1,4 @@
-"""The command: `python -m dinodiet.catalogue [models|datasets|methods|evaluators] [NAME...] [options]`."""
+"""The command: `python -m dinodiet.catalogue [models|datasets|methods|evaluators|records] [NAME...] [options]`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   python -m dinodiet.catalogue                                     every model in every size
   python -m dinodiet.catalogue models mae dinov2                   these
   python -m dinodiet.catalogue models --families --out models.md   a line a model
-  python -m dinodiet.catalogue datasets --out datasets.md          or methods, or evaluators
+  python -m dinodiet.catalogue datasets --out datasets.md          or methods, evaluators, records
   python -m dinodiet.catalogue models mine --config-dir FOLDER     your own: FOLDER/model/mine.yaml
 
 Nothing is downloaded, and nothing needs the memory of its weights. Parameters are those of the backbone as it is used:
@@ -36,7 +36,7 @@ def parser() -> Parser:
     """Return the parser of the command line."""
     made = Parser(
         prog="python -m dinodiet.catalogue",
-        description="What can be chosen as model, dataset, method and evaluator, and how large it is.",
+        description="What can be chosen as model, dataset, method, evaluator and record, and how large it is.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -21,7 +21,7 @@ from dinodiet.config.places import CONF
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.assets import COUNTS
 
-GROUPS = {"models": "model", "datasets": "dataset", "methods": "method", "evaluators": "eval"}
+GROUPS = {"models": "model", "datasets": "dataset", "methods": "method", "evaluators": "eval", "records": "record"}
 
 
 @dataclass(frozen=True)

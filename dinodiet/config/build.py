@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dinodiet.config.groups import NODES
+from dinodiet.config.groups import NODES, RECORD
 from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, parameters_of, shown, targets
 from dinodiet.errors import NotBuilt, UserError, one_line
 from dinodiet.io.declare import Declaring
@@ -136,7 +136,7 @@ def _with_key(text: str, key: str, arguments: Mapping[str, Any]) -> str:
     path = key.split(".")
     if first in path:  # it names a node above
         return ".".join([*path[: path.index(first)], text])
-    if first in NODES:  # it is told in full
+    if first in (*NODES, RECORD):  # it is told in full
         return text
     return f"{key}.{text}" if first in arguments else f"{key}: {text}"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 NODES = ("model", "dataset", "method", "schedule", "eval", "tracker")  # groups that name what to build
-CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", "tracker")  # groups that a run consists of
+RECORD = "record"  # the group of what is recorded while a run trains; runs of older versions lack it
+CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", RECORD, "tracker")  # groups of a run
 LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # groups that say which runs, and where
 
 # Keys that say what a command does with its runs.
@@ -17,7 +18,7 @@ TEACHER_MODEL = f"model@{TEACHER}"
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *COMMAND,
-    *("name", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker"),
+    *("name", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker", RECORD),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "keep_every_epochs"),
 )
 

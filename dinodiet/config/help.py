@@ -21,8 +21,8 @@ What you can choose (group=choice):
 {groups}
 
 Every value below a choice is a key: method.loss.label_smoothing=0.1 schedule.epochs=50 dataset.limit=1000
-eval takes several: eval=[knn,linear]. The schedule follows the method unless you choose one; tuned holds settings
-found for one dataset with one method and is applied where it exists (tuned=none: the recipe as published).
+eval and record take several: eval=[knn,linear]. The schedule follows the method unless you choose one; tuned holds
+settings found for one dataset with one method and is applied where it exists (tuned=none: the recipe as published).
 
 A run writes outputs/<name>/<run id>/; the same command again continues it, or returns its results.
 Parts of your own: --config-dir FOLDER, with FOLDER/model/mine.yaml naming your class in _target_, then model=mine.

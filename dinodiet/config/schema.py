@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config import resolvers
-from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, TEACHER, TEACHER_MODEL
+from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, RECORD, TEACHER, TEACHER_MODEL
 from dinodiet.config.teacher import teacher_of
 from dinodiet.errors import UserError
 
@@ -112,6 +112,7 @@ class RunConfig:
     method: dict[str, Any] = field(default_factory=dict)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     eval: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
     tracker: dict[str, Any] = field(default_factory=dict)
 
 
@@ -121,7 +122,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
-    _known(cfg, RunConfig, "")
+    _known(cfg, RunConfig, "", (RECORD,))
     for group in ("model", "dataset", "method", "schedule", "eval", "tracker"):
         if not isinstance(cfg[group], DictConfig) or cfg[group]._is_none():
             raise UserError(f"{group}: {cfg[group]!r}; must be a choice of the group {group}")

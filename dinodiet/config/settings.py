@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dinodiet.config.groups import NODES, SCORED
+from dinodiet.config.groups import NODES, RECORD, SCORED
 from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
 from dinodiet.config.schema import (
@@ -157,6 +157,7 @@ class Settings:
     dataset: Node
     method: Node
     tracker: Node
+    record: dict[str, Node]
 
     @property
     def study(self) -> Path:
@@ -192,7 +193,7 @@ def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
         UserError: a key is unknown, a value is out of range, or an interpolation cannot be resolved.
     """
     check(cfg)
-    plain = resolved(cfg)
+    plain = {**resolved(cfg), RECORD: {}} if RECORD not in cfg else resolved(cfg)
     spell_out(plain, hints_below("schedule."))
     check_plain(plain)
     return from_plain(plain, choices)
@@ -211,8 +212,11 @@ def check_plain(plain: dict[str, Any]) -> None:
                 check_value(value, hints.get(name, Node), prefix + name, hints_of)
     _check_optimizer(plain["schedule"]["optimizer"])
     check_relations(plain)
-    for group in NODES:
+    for group in (*NODES, RECORD):
         check_nodes(plain[group], group)
+    for name, node in plain[RECORD].items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise UserError(f"{RECORD}.{name}: no _target_; {RECORD}=[NAME] chooses a file of the group {RECORD}")
 
 
 def hints_below(prefix: str) -> dict[str, Any]:

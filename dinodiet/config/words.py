@@ -13,6 +13,7 @@ from dinodiet.config.groups import (
     CHOICES,
     EVALUATION_DATASET,
     LAUNCHER,
+    RECORD,
     REFERENCE_DATASET,
     SWEEPER,
     SWEEPS,
@@ -27,10 +28,11 @@ from dinodiet.errors import UserError, printable
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-SEVERAL = ("eval",)  # groups of which a run takes any number of choices
+SEVERAL = ("eval", RECORD)  # groups of which a run takes any number of choices
 NEEDED = "one choice is needed"
 PLACED = (EVALUATION_DATASET, REFERENCE_DATASET, TEACHER_MODEL)  # groups that have an @: where the choice goes
-OPTIONAL = ("eval", "tuned", SWEEPS, EVALUATION_DATASET, REFERENCE_DATASET)  # groups of which a run may take none
+# Groups of which a run may take none.
+OPTIONAL = ("eval", RECORD, "tuned", SWEEPS, EVALUATION_DATASET, REFERENCE_DATASET)
 
 
 def quoted(word: str) -> str:

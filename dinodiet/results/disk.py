@@ -163,6 +163,7 @@ def _kinds(run_dir: RunDir, state: CellState) -> Mapping[Path, str]:
         **dict.fromkeys((run_dir.checkpoint, run_dir.previous_checkpoint), checkpoints),
         run_dir.exports: "exports",
         run_dir.path / "wandb": "W&B",
+        run_dir.records: "records",
         **dict.fromkeys((run_dir.log, run_dir.metrics), "logs"),
         **dict.fromkeys(records, "results"),
         run_dir.lock: "locks",

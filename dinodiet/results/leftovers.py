@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from dinodiet.io.locks import ABANDONED_SECONDS
 
-WRITTEN = "json|jsonl|yaml|pt|safetensors|bin|pixels|npz|sha256|csv|md|tex|txt|html|png|pdf|svg"
+WRITTEN = "json|jsonl|yaml|pt|safetensors|bin|pixels|npz|sha256|csv|md|tex|txt|html|png|pdf|svg|parquet"
 # What a writer leaves that was killed; see `atomic_file`.
 UNFINISHED_FILE = re.compile(rf"\.[^/]+\.(?:{WRITTEN})\.[a-z0-9_]{{8}}")
 KEY = "[0-9a-f]{32}"

@@ -60,7 +60,7 @@ def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[st
     record: Record = {"run": printable(run_id), "model": model, "seed": seed}
     for group, choice in choices.items():
         chosen = choice not in (None, "None")  # the text where the cell of a grid wrote it
-        if chosen and group != "model" and not group.startswith(("hydra/", "tracker")):
+        if chosen and group != "model" and not group.startswith(("hydra/", "tracker", "record")):
             record[group] = _scalar(choice)
     return record | {"dataset": dataset} | science(config)
 

@@ -27,6 +27,7 @@ from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.origins import start
+from dinodiet.run.recording import build_records
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
 from dinodiet.schedules import Scalar, scale_peak
@@ -34,7 +35,20 @@ from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.optim import build_fused
 from dinodiet.training.state import TrainState
-from dinodiet.types import Backbone, Clock, Data, Images, Method, ParamGroup, Runtime, Tracker, World, part_size
+from dinodiet.types import (
+    Backbone,
+    Clock,
+    Data,
+    Images,
+    Method,
+    ParamGroup,
+    Record,
+    Recorded,
+    Runtime,
+    Tracker,
+    World,
+    part_size,
+)
 
 
 @dataclass
@@ -51,10 +65,11 @@ class Parts:
     scorer: Scorer
     tracker: Tracker
     starts: dict[str, Any]
+    records: dict[str, Record]
 
 
 def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
-    """Build tracker, data, backbone, evaluators, method and optimiser, in that order.
+    """Build tracker, data, backbone, evaluators, method, optimiser and records, in that order.
 
     `stored` is what the training goes on from, where nothing needs the weights that it began with: these may be gone.
 
@@ -92,7 +107,9 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
             tower.compile()
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
-    return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker, starts)
+    look = Recorded(method, optimizer, data.val, backbone.input, runtime, clock, settings.schedule.accumulate)
+    records = build_records(settings.record, look)
+    return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker, starts, records)
 
 
 def clock_of(settings: Settings, loader: TrainLoader, *, trains: bool) -> Clock:

@@ -35,6 +35,7 @@ from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, trained_images
+from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation, towers_of
 from dinodiet.run.tracked_budgets import write_budget_table
@@ -127,7 +128,8 @@ def _train_and_score(
     status.update(phase="initial evaluation")
     for tower, encoder in towers_of(settings, method).items():
         scoring.of(tower).ensure("initial", encoder, shared=True)
-    monitor = _monitor(settings, run_dir, status, parts)
+    recorder = Recorder(parts.records, run_dir, parts.tracker)
+    monitor = _monitor(settings, run_dir, status, parts, recorder)
     if content is not None:
         state.restore(dict(content))
         monitor.restore(content["monitor"])
@@ -139,6 +141,7 @@ def _train_and_score(
     method.prepare(trained_images(parts.data, method), state.clock, parts.runtime)
     prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(state.clock.step)
+    recorder.begin(state.clock, None if content is None else content.get("records", {}))
     with monitor.watching(state.clock):
         batches = parts.loader.batches(state.clock.step)
         fit(
@@ -149,7 +152,8 @@ def _train_and_score(
             parts.optimisation,
             state.clock,
             parts.runtime.world,
-            on_step=monitor.on_step,
+            on_step=recorder.before(monitor.on_step),
+            on_gradients=recorder.on_gradients,
         )
     status.update(phase="final evaluation", step=state.clock.total_steps)
     if method.trains:
@@ -175,14 +179,20 @@ def _train_and_score(
     return results
 
 
-def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts) -> Monitor:
+def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder) -> Monitor:
     every, identity = settings.evaluation.every_epochs, training_identity(settings)
 
     def save(clock_step: int, seen: dict[str, Any]) -> None:
         parts.state.clock = parts.state.clock.at(clock_step)
         method = parts.method
         towers = {"encoder": path_of(method.encoder, method), "trained": path_of(method.towers()[0], method)}
-        content = {"identity": identity, "model": settings.model, **towers, "monitor": seen}
+        content = {
+            "identity": identity,
+            "model": settings.model,
+            **towers,
+            "monitor": seen,
+            "records": recorder.flush(),
+        }
         content |= {"input": asdict(parts.backbone.input), **rebuilds_of(parts.backbone)}
         checkpoint.save(run_dir, {**content, **parts.state.content()})
 

@@ -60,6 +60,11 @@ class RunDir:
         return self.path / "artefacts"
 
     @property
+    def records(self) -> Path:
+        """The folder of what is recorded while the run trains, a folder a record; see `dinodiet.store.records`."""
+        return self.path / "records"
+
+    @property
     def work(self) -> Path:
         """The folder of what evaluators that train continue from, by the name of the score; gone when it is there."""
         return self.path / "work"

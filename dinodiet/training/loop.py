@@ -47,8 +47,11 @@ def fit(
     world: World,
     *,
     on_step: Callable[[Clock, Logs], None],
+    on_gradients: Callable[[Clock, Batch], None] = lambda clock, batch: None,
 ) -> None:
     """Train from `clock.step` to `clock.total_steps`; `on_step` hears of every finished step.
+
+    `on_gradients` hears of every step's gradients, unscaled and not yet clipped, with the clock before the step.
 
     Every step is a function of the state before it, the batch, and (seed, step): a resumed run repeats the
     uninterrupted one exactly.
@@ -67,6 +70,7 @@ def fit(
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(_non_finite(loss.item(), optimizer, settings, clock))
         scaler.unscale_(optimizer)
+        on_gradients(clock, batch)
         if settings.clip_grad is not None:
             clip_gradients_(parameters, settings.clip_grad, settings.clip_mode)
         method.before_step(clock)
