@@ -21,6 +21,7 @@ from dinodiet.results.disk import disk
 from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map, draw_label_curves
 from dinodiet.results.label_curves import label_curves
 from dinodiet.results.published import beside, beside_table, read_published, remarks
+from dinodiet.results.recorded import overview, record_curves, recorded
 from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
 from dinodiet.results.summary import MOST, cells_of, setting_notes, status
@@ -40,6 +41,8 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
   python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
   python -m dinodiet.results outputs/study --curves labels.svg --over labels_per_class      or label_fraction
+  python -m dinodiet.results outputs/study --record parameters --columns '*/student_moved/norm' --curves moved.png
+  python -m dinodiet.results outputs/study --record features --out features.csv
   python -m dinodiet.results outputs/study --disk                what lies where; --clean takes caches and leftovers
   python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
 
@@ -76,6 +79,8 @@ def parser() -> Parser:
     )
     add("--heatmap", type=Path, metavar="FILE", help="changes, rows x columns, as colours: .png .svg")
     add("--out", type=Path, metavar="FILE", help="the table or comparison: .csv .parquet .md .tex .txt")
+    add("--record", metavar="NAME", help="what was recorded in training (record=[...]); with --curves or --out a file")
+    add("--columns", type=names, default=[], metavar="COLUMN,...", help="of --record, such as */norm; default: all")
     add("--disk", action="store_true", help="what lies on disk, and what --clean would take")
     add("--clean", action="store_true", help="remove caches and leftovers, after showing them")
     add("--yes", action="store_true", help="with --clean: do not ask")
@@ -103,6 +108,9 @@ def run(args: argparse.Namespace) -> None:
     found = read(args.paths)
     for message in found.messages():
         print(f"warning: {message}", file=sys.stderr)
+    if args.record:
+        _record(args, select([*found.runs, *unfinished(found.unfinished)], where))
+        return
     drawing = args.curves or args.heatmap or args.tidy
     if args.status or not (args.compare or drawing):
         for study in found.studies:
@@ -138,6 +146,10 @@ def _check(args: argparse.Namespace) -> None:
         _compared(args.compare)
         if args.published:
             raise UserError("--published and --compare are two tables: ask for one of them")
+    if args.columns and not args.record:
+        raise UserError("--columns: of a record; name one: --record parameters")
+    if args.record and args.out is not None:
+        check_suffix(args.out, FRAMES)
     if args.published is not None:
         read_published(args.published)
 
@@ -208,6 +220,26 @@ def _curves(args: argparse.Namespace, found: Found, where: dict[str, list[str]])
         _label_curves(args, column, select(found.runs, where))
     else:
         _epoch_curves(args, select([*found.runs, *unfinished(found.unfinished)], where))
+
+
+def _record(args: argparse.Namespace, runs: list[Run]) -> None:
+    """Print the ends of what was recorded, or write its curves or its numbers."""
+    if args.curves:
+        plan = place(runs, **{**_sides(args), "over": args.over or ["seed"]})
+        data, panels = record_curves(runs, args.record, args.columns, plan)
+        if args.curves.suffix == ".csv":
+            write_frame(data, args.curves)
+        else:
+            draw_curves(data, args.record, panels, args.curves)
+        print(f"wrote {args.curves}")
+    if args.curves and args.out is None:
+        return
+    frame = recorded(runs, args.record, args.columns)
+    if args.out is None:
+        print(overview(frame))
+    else:
+        write_frame(frame, args.out)
+        print(f"wrote {args.out}")
 
 
 def _epoch_curves(args: argparse.Namespace, runs: list[Run]) -> None:

@@ -57,11 +57,14 @@ def curves(runs: Sequence[Run], name: str, plan: Layout) -> pd.DataFrame:
     found = [(row, *point) for row, run in enumerate(runs) for point in points(run, name)]
     rows, epochs, values = zip(*found, strict=True)
     frame = run_frame(runs, plan.choices).take(list(rows)).reset_index(drop=True)
-    frame = as_text(frame, plan.choices).assign(epoch=[round(epoch, 4) for epoch in epochs], value=values)
-    groups = frame.groupby([*plan.choices, "epoch"], sort=False)["value"]
-    by_epoch: pd.DataFrame = groups.agg(mean="mean", sd="std", n="count").reset_index()
-    keys = ordered(by_epoch[plan.choices].drop_duplicates())
-    sorted_rows: pd.DataFrame = keys.merge(by_epoch.sort_values("epoch"), on=plan.choices)
+    return by_epoch(frame.assign(epoch=[round(epoch, 4) for epoch in epochs], value=values), plan.choices)
+
+
+def by_epoch(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return mean, sd (ddof = 1) and n of `value` by the keys, as text, and epoch."""
+    groups = as_text(frame, keys).groupby([*keys, "epoch"], sort=False)["value"]
+    found: pd.DataFrame = groups.agg(mean="mean", sd="std", n="count").reset_index()
+    sorted_rows: pd.DataFrame = ordered(found[keys].drop_duplicates()).merge(found.sort_values("epoch"), on=keys)
     return sorted_rows
 
 

@@ -29,5 +29,7 @@ def finished(settings: Settings) -> dict[str, Any] | None:
     if results is None or lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
         return None
     print(f"{run_dir.path.name} is done already")
+    missing = [name for name in settings.record if not (run_dir.records / name).is_dir()]
+    console.warn(f"record.{name}: not recorded; this run is done, and another name= trains anew" for name in missing)
     print(console.closing(results, run_dir.path), flush=True)
     return results

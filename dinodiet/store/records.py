@@ -94,6 +94,12 @@ def columns_of(folder: Path) -> list[str]:
     return [name for name in found if name not in (STEP, "epoch")]
 
 
+def lists_of(folder: Path) -> list[str]:
+    """Return the columns of a record that hold lists."""
+    schemas = [pq.read_schema(path) for path in parts_of(folder)]
+    return [field.name for schema in schemas for field in schema if pa.types.is_nested(field.type)]
+
+
 def _first(path: Path) -> int:
     return int(path.stem.partition("-")[2])
 

@@ -8,7 +8,9 @@ from dinodiet.errors import UserError
 from tests.places import CONF
 
 
-@pytest.mark.parametrize(("kind", "group"), [("datasets", "dataset"), ("methods", "method"), ("evaluators", "eval")])
+@pytest.mark.parametrize(
+    ("kind", "group"), [("datasets", "dataset"), ("methods", "method"), ("evaluators", "eval"), ("records", "record")]
+)
 def test_every_file_of_a_group_is_listed_with_what_its_header_says(kind: str, group: str) -> None:
     found = choices(kind)
     names = [path.stem for path in (CONF / group).glob("[!_]*.yaml")]

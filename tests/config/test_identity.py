@@ -10,6 +10,7 @@ NEUTRAL = (
     *("device=auto", "num_workers=3", "grad_checkpointing=true", "decoded_gib=0", "tracker=wandb", "name=x"),
     *("data_dir=/elsewhere", "checkpoint_minutes=1", "eval=[knn,kmeans]", "eval.batch_size=7", "eval.validation=false"),
     *("eval.every_epochs=2", "eval.knn.k=3", "dataset@eval.dataset=cifar10", "++model.published={digits: {}}"),
+    "record=[losses]",
 )
 CHANGING = (
     *("seed=1", "schedule.lr=0.1", "dataset.limit=32", "dataset.split_seed=3", "precision=bf16"),

@@ -17,7 +17,7 @@ from dinodiet.errors import UserError
 from tests.contracts.choices import configuration, names, node, nodes, taught
 
 WRONG: list[Any] = ["nonsense", 0.123, True, ["nonsense"], {"a": "nonsense"}]
-GROUPS = ("model", "dataset", "method", "eval", "tracker")
+GROUPS = ("model", "dataset", "method", "eval", "record", "tracker")
 CHOICES = [(group, name) for group in GROUPS for name in names(group)]
 RUN = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
 

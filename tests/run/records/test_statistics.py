@@ -41,7 +41,8 @@ def test_distances_of_teacher_and_student_are_the_published_ones(case: str, kind
     teacher, student = (tensor(f"{case}.{kind}.{role}") for role in ("teacher", "student"))
     found = between(teacher.flatten(0, 1), student[: len(teacher)].flatten(0, 1))
     for name, theirs in BETWEEN.items():
-        assert found[name] == pytest.approx(value(f"{case}:{kind[:5]}/{theirs}"), rel=2e-7, abs=6e-8), name  # they are float32
+        expected = value(f"{case}:{kind[:5]}/{theirs}")  # float32
+        assert found[name] == pytest.approx(expected, rel=2e-7, abs=6e-8), name
 
 
 def test_values_by_hand() -> None:
