@@ -21,6 +21,7 @@ from torch import nn
 from dinodiet.data.dataset import RawSplits
 from dinodiet.data.images import TensorImages
 from dinodiet.methods.base import MethodBase
+from dinodiet.run.records.base import RecordBase
 from dinodiet.sweep.task import execute
 from dinodiet.types import Description, InputSpec, Score
 
@@ -80,6 +81,16 @@ class Spread:
         return {"std": Score(self.scale * splits.test.features.std().item(), better="lower")}
 
 
+class Norms(RecordBase):
+    def __init__(self, *, power: float, every_steps: int = 2):
+        super().__init__(every_steps=every_steps)
+        self.power = power
+
+    def on_step(self, clock, logs):
+        parameters = self.run.method.networks()["student"]["encoder"].parameters()
+        return [{"norm": sum(own.detach().norm(self.power).item() for own in parameters)}]
+
+
 def halving(*, start: float):
     return lambda clock: start * 0.5**clock.epoch
 
@@ -126,10 +137,14 @@ YAML = {
     "method/shrink": f"defaults: [{SCHEDULE}: shrink]\n_target_: parts_of_mine.Shrink\npower: 2.0\n",
     "schedule/shrink": "epochs: 2\nbatch_size: 8\nlr: {_target_: parts_of_mine.halving, start: 1e-3}\n",
     "eval/spread": "# @package eval.spread\n_target_: parts_of_mine.Spread\nscale: 2.0\n",
+    "record/norms": "# @package record.norms\n# Norms of mine.\n_target_: parts_of_mine.Norms\npower: 2.0\n",
     "tracker/diary": "_target_: parts_of_mine.Diary\nfile: diary.txt\n",
     "hydra/launcher/backwards": "_target_: parts_of_mine.Backwards\ngreeting: hello\n",
 }
-CHOSEN = ("model=own_pixels", "dataset=stripes", "method=shrink", "eval=[knn,spread]", "eval.knn.k=5", "log_every=1")
+CHOSEN = (
+    *("model=own_pixels", "dataset=stripes", "method=shrink", "eval=[knn,spread]", "eval.knn.k=5", "log_every=1"),
+    "record=norms",
+)
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +183,15 @@ def test_parts_of_ones_own_are_used_by_name(study: Path) -> None:
 
 def test_a_tracker_of_ones_own_hears_of_the_runs(study: Path) -> None:
     lines = (study.parent / "diary.txt").read_text().splitlines()
-    run = ["step"] * 2 * (36 // 8)
+    run = (["step"] * 3) * (36 // 8)  # each step's metrics, and each second one's record
     assert [line.split()[0] for line in lines] == 2 * ["start", *run, "finish"]
     assert lines[-1] == "finish True"
+
+
+def test_a_record_of_ones_own_is_written_and_read_back(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert results_main([str(study), "--record", "norms"]) == 0
+    (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("norm")]
+    assert line[:2] == ["norm", "2"] and 0 < float(line[3]) < float(line[2])  # which shrinks
 
 
 def test_the_smaller_score_of_ones_own_evaluator_is_the_best_of_its_column(

@@ -38,9 +38,10 @@ def recorded(runs: Sequence[Run], record: str, patterns: Sequence[str] = (), key
         known = ", ".join(_columns(those, record))
         raise UserError(f"--columns {','.join(patterns)}: no such column; choose from: {known}")
     what = run_frame(those, keys or None)
-    rows = [frame.assign(**what.loc[place].to_dict()) for place, frame in enumerate(frames)]
-    whole = pd.concat(rows, ignore_index=True)
-    return whole[[*what.columns, "step", "epoch", "column", "value"]]
+    counts = [len(frame) for frame in frames]
+    repeated = what.loc[what.index.repeat(counts)].reset_index(drop=True)
+    whole: pd.DataFrame = pd.concat([repeated, pd.concat(frames, ignore_index=True)], axis=1)
+    return whole
 
 
 def overview(frame: pd.DataFrame) -> str:
@@ -101,4 +102,5 @@ def _numbers(run: Run, record: str, patterns: Sequence[str]) -> pd.DataFrame:
     wide: pd.DataFrame = read_record(_folder(run, record), names).to_pandas()
     if not names:
         return pd.DataFrame({"step": [], "epoch": [], "column": [], "value": []})
-    return wide.melt(["step", "epoch"], names, "column", "value").dropna(subset="value")
+    tidy: pd.DataFrame = wide.melt(["step", "epoch"], names, "column", "value").dropna(subset="value")
+    return tidy
