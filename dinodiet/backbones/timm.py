@@ -156,8 +156,7 @@ def timm_backbone(
 
     Args:
         spec: the dataset; its `image_size`, where set, is the side of the input.
-        size: a key of `names`.
-        names: timm's model names by size, with the tag of the weights; null for a size that was never released.
+        size, names: timm's model names by size, with the tag of the weights; null for a size that was never released.
         feature: see `TimmBackbone`.
         weights: `hub`, `none`, `package`, a run, or a file or folder of the publisher, timm or Hugging Face.
         weights_prefix: under which a file keeps the network, such as `teacher.backbone`; null: it is found.
@@ -192,10 +191,8 @@ def timm_backbone(
         trains_class_token=trains_class_token,
     )
     made = None if norm else (name, args)  # timm makes none with an exchanged norm
-    classifier = partial(classifier_of, weights, name=name, args=args)
-    return TimmBackbone(
-        model, feature=feature, input=expected, description=description, made=made, classifier=classifier
-    )
+    own = partial(classifier_of, weights, name=name, args=args)
+    return TimmBackbone(model, feature=feature, input=expected, description=description, made=made, classifier=own)
 
 
 def _with_crops(
