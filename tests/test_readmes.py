@@ -68,9 +68,7 @@ class Sweepers:
         overrides = [
             as_choice(quote_calls(word)) for word in words if "=" in word and not word.startswith(f"{SWEEPS}=")
         ]
-        if any(
-            word.startswith("schedule.minutes=") for word in words
-        ):  # else a rate is asked for
+        if any(word.startswith("schedule.minutes=") for word in words):  # else a rate is asked for
             overrides = [*(word for word in overrides if not word.startswith("mode=")), "mode=measure"]
         grid = sweeper.expand(overrides)
         sweeper.tasks([grid[0], grid[-1]])
