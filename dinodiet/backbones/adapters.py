@@ -129,6 +129,20 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {plain_name(key): _merged(key, tensor, state) for key, tensor in state.items() if not _is_adapter(key)}
 
 
+def without_adapters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights below adapters, as they are, under the names of the model without adapters."""
+    return {plain_name(key): tensor for key, tensor in state.items() if not _is_adapter(key)}
+
+
+def factors(state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return A (r, in) and B (out, r) of every adapted layer by its name; B A is what merging adds to its weight.
+
+    Of a fused layer r is twice the rank, and the rows of B for keys are 0.
+    """
+    layers = [key.removesuffix(_FIRST) for key in state if key.endswith(_FIRST)]
+    return {layer: (state[layer + _FIRST], _second(layer + _SECOND, state)) for layer in layers}
+
+
 def plain_name(key: str) -> str:
     """Return the name that a module, parameter or buffer of a base layer has in the model without adapters."""
     return re.sub(rf"{re.escape(_BASE)}(?=\.|$)", "", key)

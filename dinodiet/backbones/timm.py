@@ -63,7 +63,7 @@ class TimmBackbone(nn.Module):
         classifier: Callable[[Any], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self._made, self._classifier = made, classifier
+        self.made, self._classifier = made, classifier
         self.normalize = Normalize(input)
         self.model: Any = model
         self.feature = feature
@@ -119,9 +119,9 @@ class TimmBackbone(nn.Module):
 
     def export_targets(self) -> Mapping[str, ExportTarget | Unexportable]:
         """Return how timm itself loads it, and transformers where it has the same network."""
-        if self._made is None:
+        if self.made is None:
             return {}
-        return {**timm_targets(self, *self._made), "transformers": transformers_target(self)}
+        return {**timm_targets(self, *self.made), "transformers": transformers_target(self)}
 
 
 def _assets(*, size: str | int, names: dict[str, str | None], weights: str) -> list[Asset]:

@@ -34,7 +34,7 @@ embedding = model(transform(Image.open("image.jpg").convert("RGB"))[None])
 
 def timm_targets(backbone: TimmBackbone, name: str, args: Mapping[str, Any]) -> dict[str, ExportTarget]:
     """Return the target `timm` of a backbone that timm built by this name with these arguments; else none."""
-    if not model_entrypoint(name).__module__.startswith("timm."):  # an architecture that this package adds to timm
+    if not is_timms(name):
         return {}
     side = backbone.input.size
     return {
@@ -48,10 +48,15 @@ def timm_targets(backbone: TimmBackbone, name: str, args: Mapping[str, Any]) -> 
     }
 
 
+def is_timms(name: str) -> bool:
+    """Return whether timm has an architecture without this package, which adds some."""
+    return model_entrypoint(name).__module__.startswith("timm.")
+
+
 def _write(backbone: TimmBackbone, name: str, args: Mapping[str, Any], folder: Path) -> None:
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in backbone.model.state_dict().items()}
     save_file(state, folder / WEIGHTS, {"format": "pt"})
-    model_args = {**args, **_pooling(backbone.model, backbone.feature)}
+    model_args = {**args, **pooling(backbone.model, backbone.feature)}
     config = {"architecture": name.partition(".")[0], "num_classes": 0, "num_features": backbone.embed_dim}
     config |= {"pretrained_cfg": _pretrained(backbone), "model_args": model_args}
     write_json(folder / CONFIG, config)
@@ -68,7 +73,7 @@ def _pretrained(backbone: TimmBackbone) -> dict[str, Any]:
     }
 
 
-def _pooling(model: nn.Module, feature: str) -> dict[str, Any]:
+def pooling(model: nn.Module, feature: str) -> dict[str, Any]:
     """Return the arguments with which a model pools its tokens as the backbone does; none where it does so anyway.
 
     A norm that timm applies after pooling stays there, and one before it too: the names of the weights do not change.

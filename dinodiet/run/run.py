@@ -40,7 +40,7 @@ from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation, towers_of
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
-from dinodiet.run.weights import path_of, rebuilds_of, stored_in, write_weights, write_whole
+from dinodiet.run.weights import places_of, rebuilds_of, stored_in, write_weights, write_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, read_status, slurm_job
@@ -185,7 +185,7 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, 
     def save(clock_step: int, seen: dict[str, Any]) -> None:
         parts.state.clock = parts.state.clock.at(clock_step)
         method = parts.method
-        towers = {"encoder": path_of(method.encoder, method), "trained": path_of(method.towers()[0], method)}
+        towers = places_of(method)
         content = {
             "identity": identity,
             "model": settings.model,

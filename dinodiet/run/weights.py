@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dinodiet.backbones.adapters import merged
+from dinodiet.config.schema import Tower
 from dinodiet.config.signature import Node, shown
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import atomic_file, parse_json
@@ -52,9 +53,14 @@ def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Ba
 
 
 def write_whole(path: Path, method: MethodBase) -> None:
-    """Write the weights of a whole method, with where the backbone that gradients train lies."""
+    """Write the weights of a whole method, with where the evaluated encoder and the trained backbone lie."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, method.state_dict(), {"format": FORMAT, "trained": path_of(method.towers()[0], method)})
+    _write(path, method.state_dict(), {"format": FORMAT, **places_of(method)})
+
+
+def places_of(method: MethodBase) -> dict[str, str]:
+    """Return the dotted names of the evaluated encoder and of the backbone that gradients train."""
+    return {"encoder": path_of(method.encoder, method), "trained": path_of(method.towers()[0], method)}
 
 
 def rebuilds_of(backbone: Backbone) -> dict[str, str]:
@@ -140,6 +146,19 @@ def read_trained_tower(path: Path) -> dict[str, Tensor]:
     if not tower:
         raise UserError(f"tower: {path} does not say which of its parts is the trained backbone; take tower=evaluated")
     return merged(tower)
+
+
+def read_apart(path: Path, tower: Tower) -> dict[str, Tensor]:
+    """Return the state dict of a tower from the file of a whole method, with its adapters apart.
+
+    Raises:
+        UserError: as `read_encoder`, or an earlier version wrote the file, which did not say where the tower lies.
+    """
+    state, metadata = _read(path)
+    found = below(metadata.get("encoder" if tower == "evaluated" else "trained", ""), state)
+    if not found:
+        raise UserError(f"checkpoint: {path} does not say where the {tower} backbone lies; earlier versions did not")
+    return found
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,6 +16,7 @@ from dinodiet.errors import UserError, one_line
 from dinodiet.features.embed import fingerprint
 from dinodiet.io.files import read_json, write_atomically, write_json, write_text
 from dinodiet.io.scratch import scratch_folder
+from dinodiet.run.export.apart import apart
 from dinodiet.run.export.card import card
 from dinodiet.run.export.programs import programs, quiet
 from dinodiet.run.trained import Trained, trained_of
@@ -52,7 +53,7 @@ def export(settings: Settings) -> dict[str, Any]:
 def targets(found: Trained) -> Mapping[str, ExportTarget | Unexportable]:
     """Return what the backbone of a run can be written for, and why not for others."""
     own = found.backbone.export_targets() if isinstance(found.backbone, Exportable) else {}
-    return {**own, **programs(found.backbone, found.input)}
+    return {**own, **programs(found.backbone, found.input), "peft": apart(found)}
 
 
 def _target(found: Trained, name: str | None) -> tuple[str, ExportTarget]:
