@@ -26,6 +26,7 @@ EXEMPT = {
     "names": "names of models",
     "label": "what a file calls its labels",
 }
+TRIED: set[tuple[str, str, str]] = set()  # keys of a class, in this process: presets share them
 WRONG = (math.nan, math.inf, -math.inf, -1, 0, 2, 1e30, 10**30)
 
 
@@ -75,7 +76,9 @@ def outside(cfg: Any, group: str) -> Iterator[tuple[str, Any]]:
     for node, key in nodes(OmegaConf.to_container(cfg[group]), group):
         hints = hints_of_callable(get_object(str(node["_target_"])))
         for name in node.keys() & hints.keys() - EXEMPT.keys():
-            if fits(1, hints[name]) or fits(0.5, hints[name]):
+            tried = (key, str(node["_target_"]), name)
+            if tried not in TRIED and (fits(1, hints[name]) or fits(0.5, hints[name])):
+                TRIED.add(tried)
                 yield from ((f"{key}.{name}", value) for value in WRONG if not fits(value, hints[name]))
 
 

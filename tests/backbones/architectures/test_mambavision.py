@@ -190,7 +190,7 @@ def diet(backbone: MambaVisionBackbone) -> MethodBase:
 
 def dino(backbone: MambaVisionBackbone) -> MethodBase:
     views = functools.partial(MultiCrop, crops="2x64+2x40")
-    small = {"head__out_dim": 16, "head__hidden_dims": [16, 16], "drop_path": 0.0}
+    small = {"head__out_dim": 16, "head__hidden_dims": [16, 16], "student__drop_path": 0.0}
     return assemble.dino(backbone, PHOTOS, views=views, trainable="last_2_blocks", **small)
 
 
