@@ -18,7 +18,7 @@ from dinodiet.errors import UserError
 
 LONGEST = 255  # bytes of a folder's name
 # Keys of a schedule that runs of older versions lack; null changes nothing.
-LATER = ("layer_decay", "head_lr", "steps", "minutes")
+LATER = ("layer_decay", "head_lr", "steps", "minutes", "decayed")
 Mode = Literal["train", "evaluate", "sanity", "export", "embed", "landscape", "plan", "measure", "fetch"]
 Origin = Literal["first", "mean", "nearest"]
 Axes = Literal["raw", "orthonormal", "scaled"]
@@ -49,6 +49,7 @@ class ScheduleConfig:
     head_lr: Any = None  # of all that is not the backbone, a number or a schedule; null: lr
     steps: int | None = None  # exactly so many; null: epochs says
     minutes: float | None = None  # so many steps as take so long by the rate that mode=measure found; null: epochs says
+    decayed: str | None = None  # all: biases and norms decay too; null: matrices
 
 
 @dataclass

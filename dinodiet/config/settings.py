@@ -67,6 +67,7 @@ class Schedule:
     head_lr: Rate[float | Node | None] = None
     steps: AtLeastOne[int | None] = None
     minutes: Positive[float | None] = None
+    decayed: Literal["all"] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,8 @@ def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:
 def _groups(schedule: Schedule, method: MethodBase) -> list[ParamGroup]:
     """Return the method's parameter groups, divided as the schedule's rates ask for."""
     groups, backbone = method.param_groups(), method.towers()[0]
+    if schedule.decayed == "all":
+        groups = [replace(group, weight_decay_scale=1.0) for group in groups]
     if schedule.layer_decay is not None:
         groups = by_depth(groups, backbone, schedule.layer_decay)
     return groups if schedule.head_lr is None else heads_apart(groups, backbone)

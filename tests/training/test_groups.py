@@ -110,3 +110,15 @@ def test_a_run_of_an_older_version_knows_neither_key(tmp_path: Path) -> None:
     with open_dict(cfg.schedule):
         del cfg.schedule.layer_decay, cfg.schedule.head_lr
     assert run_id(settings_of(cfg, CHOICES)) == name
+
+
+def test_biases_and_norms_decay_where_all_do(tmp_path: Path) -> None:
+    found = []
+    for word in ("null", "all"):
+        parts = build_parts(settings(tmp_path, "method=dino", f"schedule.decayed={word}", "schedule.weight_decay=0.4"))
+        set_rates(parts.state.optimizer, parts.optimisation, parts.state.clock)
+        groups: Any = parts.state.optimizer.param_groups
+        found.append({p.ndim: group["weight_decay"] for group in groups for p in group["params"]})
+    assert (found[0][1], found[0][2]) == (0.0, 0.4)
+    assert set(found[1].values()) == {0.4}
+    assert "decayed" not in training_identity(settings(tmp_path, "method=dino"))["schedule"]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Temperature
+from dinodiet.methods.parts.gathering import gathered, rank
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock
 
@@ -25,7 +26,8 @@ class NTXent:
     def __call__(self, projections: Tensor, index: Tensor, clock: Clock) -> dict[str, Tensor]:
         """Return the mean `loss` of all 2B views, and the mean cosine of the pairs (`positive_cosine`), in float32.
 
-        Where an image is in the batch twice, as in small sets, its views are not each other's negatives.
+        Where an image is in the batch twice, as in small sets, its views are not each other's negatives. The batch is
+        that of all processes, with equally many images each; the loss is the mean over the views of this one.
 
         Args:
             projections: (2, B, D), not normalised.
@@ -34,10 +36,11 @@ class NTXent:
         """
         with torch.autocast(projections.device.type, enabled=False):
             rows = F.normalize(projections.flatten(0, 1).float(), dim=1)
-            cosines = rows @ rows.T
-        positive = cosines.diagonal(len(index))
+            cosines = rows @ gathered(rows).T
+        own = slice(rank() * len(rows), (rank() + 1) * len(rows))
+        positive = cosines[:, own].diagonal(len(index))
         images = index.repeat(2)
-        is_negative = images[:, None] != images
+        is_negative = images[:, None] != gathered(images)
         logits = cosines / at(self.temperature, clock)
         pairs = positive.repeat(2) / at(self.temperature, clock)
         rest = logits.masked_fill(~is_negative, -math.inf).logsumexp(dim=1)
