@@ -266,7 +266,13 @@ def leaving_on_signals() -> Iterator[None]:
         raise Preempted(signal.Signals(number).name)
 
     with signals_to(leave):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if not left:
+                raise
+            # A library that was broken off cleans up what is half done, and that may fail.
+            raise Preempted(signal.Signals(left[0]).name) from error
 
 
 def _cost(parts: Parts, seconds: float) -> dict[str, Any]:

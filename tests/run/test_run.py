@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.errors import UserError, one_line
 from dinodiet.run import checkpoint
 from dinodiet.run.monitor import Monitor
-from dinodiet.run.run import exclusive
+from dinodiet.run.run import exclusive, leaving_on_signals
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import Preempted
 from tests.running import CHOICES, composed, results_in, run, scores
 
 
@@ -207,3 +211,19 @@ def test_pictures_of_different_sizes_train_both_methods(tmp_path: Path) -> None:
         results = run(cfg, {**CHOICES, "dataset": "folder", "method": method})
         assert results["steps"] >= 2
         assert results["final"] != results["initial"]
+
+
+def test_a_signal_is_what_ended_a_run_also_where_a_library_fails_to_clean_up() -> None:
+    with pytest.raises(Preempted) as left, leaving_on_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            raise AttributeError("half done")
+    assert left.value.signal_name == "SIGTERM"
+    assert isinstance(left.value.__cause__, AttributeError)
+
+
+def test_an_error_without_a_signal_stays_what_it_is() -> None:
+    with pytest.raises(AttributeError, match="half done"), leaving_on_signals():
+        raise AttributeError("half done")
