@@ -134,8 +134,8 @@ class Staged:
 
 
 @dataclass(frozen=True)
-class HalfCosine:
-    """From `start` to `final` along half a cosine, both ends included, then `final`.
+class Ramp:
+    """From `start` to `final`, both included, then `final`; what is derived from it says along which curve.
 
     Without a duration it takes the whole training. One of a single step holds `start`.
     """
@@ -151,26 +151,31 @@ class HalfCosine:
 
     def __call__(self, clock: Clock) -> float:
         """Return the value at the clock's step."""
-        done = _progress(clock, self.steps, self.epochs, self.fraction)
+        return self.between(_progress(clock, self.steps, self.epochs, self.fraction))
+
+    def between(self, done: float) -> float:
+        """Return the value where a part of the way is done, 0 to 1."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HalfCosine(Ramp):
+    """A `Ramp` along half a cosine."""
+
+    def between(self, done: float) -> float:
+        """Return the value where a part of the way is done, 0 to 1."""
         return self.start + (self.final - self.start) * (1 - math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True)
-class Exponential:
-    """From `start` to `final` by one factor a step, both ends included, then `final`; durations as in `HalfCosine`."""
+class Exponential(Ramp):
+    """A `Ramp` by one factor a step."""
 
     start: Positive[Outcome[float]]
     final: Positive[Outcome[float]]
-    steps: NonNegative[float | None] = None
-    epochs: NonNegative[float | None] = None
-    fraction: Fraction[float | None] = None
 
-    def __post_init__(self) -> None:
-        check_one_unit(steps=self.steps, epochs=self.epochs, fraction=self.fraction)
-
-    def __call__(self, clock: Clock) -> float:
-        """Return the value at the clock's step."""
-        done = _progress(clock, self.steps, self.epochs, self.fraction)
+    def between(self, done: float) -> float:
+        """Return the value where a part of the way is done, 0 to 1."""
         return float(self.start ** (1 - done) * self.final**done)
 
 

@@ -17,7 +17,9 @@ from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.files import first_line
 from dinodiet.backbones.weights.released import released_name
 from dinodiet.backbones.without_values import refusing_empty
-from dinodiet.config.signature import describe, fits, hints_of_callable, is_plain, shown
+from dinodiet.config.describe import describe, shown
+from dinodiet.config.fits import fits, is_plain
+from dinodiet.config.signature import hints_of_callable
 from dinodiet.errors import UserError
 
 Feature = Literal["cls", "mean_patch", "pooled", "map"]

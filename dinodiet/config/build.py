@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dinodiet.config.describe import shown
 from dinodiet.config.groups import NODES, RECORD
-from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, parameters_of, shown, targets
+from dinodiet.config.signature import Hints, check_arguments, hints_of_callable, parameters_of, targets
 from dinodiet.errors import NotBuilt, UserError, one_line
 from dinodiet.io.declare import Declaring
 from dinodiet.io.limits import limit_of

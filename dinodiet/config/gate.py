@@ -66,7 +66,7 @@ def _own_settings(given: Settings, overrides: Sequence[str], *, quiet: bool) -> 
         check_trusted(plain, str(where), given.plain)
     moved = _moved(plain, str(plain.get("data_dir", given.data_dir)), given.data_dir)
     plain = {**moved, **{key: given.plain[key] for key in COMMAND}}
-    changed = [word for word in overrides if _top(word) not in COMMAND]
+    changed = [word for word in overrides if _top(word) not in (*COMMAND, "tuned")]  # it tunes trainings alone
     for word in sorted(changed, key=lambda word: not word.startswith("eval=")):  # which holds the dataset to score
         _take(word, given, plain, choices)
     told = f"; overridden: {' '.join(changed)}" if changed else ""

@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from dinodiet.config.groups import NODES, RECORD, SCORED
 from dinodiet.config.precheck import check_nodes, hints_of
-from dinodiet.config.ranges import AtLeastOne, BelowOne, NonNegative, Positive, Range, Seed
+from dinodiet.config.ranges import AtLeastOne, BelowOne, Finite, NonNegative, Positive, Range, Seed
 from dinodiet.config.schema import (
     Axes,
     BatchNorms,
@@ -112,8 +112,8 @@ class Landscape:
     points: list[str] = field(default_factory=lambda: ["teacher", "student", "init"])
     origin: Origin = "nearest"
     axes: Axes = "orthonormal"
-    x: list[float] | None = None
-    y: list[float] | None = None
+    x: Finite[list[float] | None] = None
+    y: Finite[list[float] | None] = None
     head: bool = True
     batchnorm: BatchNorms = "recomputed"
     k: AtLeastOne[int] = 20

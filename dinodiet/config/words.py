@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, EnumNode, ListConfig, OmegaConf
 
+from dinodiet.config.describe import MOST_SHOWN, describe, shown
 from dinodiet.config.groups import (
     CHOICES,
     EVALUATION_DATASET,
@@ -22,7 +23,6 @@ from dinodiet.config.groups import (
 )
 from dinodiet.config.precheck import hints_of
 from dinodiet.config.settings import hints_below
-from dinodiet.config.signature import MOST_SHOWN, describe, shown
 from dinodiet.errors import UserError, printable
 
 if TYPE_CHECKING:

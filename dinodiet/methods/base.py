@@ -64,7 +64,7 @@ class MethodBase(nn.Module):
         """Return the backbones, the trained one first: what freezing, compiling, sharding and planning act on."""
         return [self.backbone]
 
-    def foresee(self) -> list[nn.Module]:
+    def assume_cached(self) -> list[nn.Module]:
         """Stand as after `prepare`, for a plan that has no images; return the towers that `prepare` alone calls."""
         return []
 

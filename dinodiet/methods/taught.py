@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dinodiet.features.trunk_cache import TrunkCache
 from dinodiet.methods.one_view import OneViewMethod, Source
 from dinodiet.methods.parts.classifier import Classifier
-from dinodiet.methods.parts.frozen_teacher import Foreseen, FrozenTeacher
+from dinodiet.methods.parts.frozen_teacher import AssumedCache, FrozenTeacher
 from dinodiet.types import Backbone, Batch, Clock, Images, Runtime
 
 
@@ -41,7 +41,7 @@ class Taught(OneViewMethod):
         self.head = classifier
         self.teacher = teacher()
         fixed = self.views.fixed and not self.mix.kinds
-        self.known: TrunkCache | Foreseen | None = self.teacher.cache(self.views) if fixed else None
+        self.known: TrunkCache | AssumedCache | None = self.teacher.cache(self.views) if fixed else None
 
     def taught(self, batch: Batch, images: Tensor, clock: Clock) -> Tensor:
         """Return the teacher's features (B, teacher's width) of the images of a batch: known ones, where there are."""
@@ -66,9 +66,9 @@ class Taught(OneViewMethod):
         head = {} if self.head is None else {"head": self.head}
         return {"student": {"encoder": self.backbone, **head}, "teacher": {"encoder": self.teacher}}
 
-    def foresee(self) -> list[nn.Module]:
+    def assume_cached(self) -> list[nn.Module]:
         """Draw rows of the right width where features are known beforehand; return the teacher's backbone."""
         if self.known is None:
             return []
-        self.known = Foreseen(self.teacher.embed_dim)
+        self.known = AssumedCache(self.teacher.embed_dim)
         return [self.teacher.backbone]

@@ -107,14 +107,14 @@ def needs(
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
     assert isinstance(backbone, Backbone)
     gradients = size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
-    resting = method.foresee()
+    cached = method.assume_cached()
     side, images = backbone.input.size, micro_batch(settings, spec.num_images)
     try:
         with batchnorm_told():
             step = (
                 activations.peak(key, method, spec, images, settings.precision, teacher=named) if method.trains else 0
             )
-        for tower in resting:  # before the first step, chunk by chunk
+        for tower in cached:  # before the first step, chunk by chunk
             assert named is not None and isinstance(tower, Backbone)
             seen = activations.evaluation(named, tower, CHUNK, tower.input.size, settings.precision)
             step = max(step, seen)

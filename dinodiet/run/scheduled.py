@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from dinodiet.config.build import build, hints_of_part
+from dinodiet.config.describe import describe
+from dinodiet.config.fits import fits
 from dinodiet.config.settings import Settings, hints_below
-from dinodiet.config.signature import Hints, Node, describe, fits, number_in, targets
+from dinodiet.config.signature import Hints, Node, number_in, targets
 from dinodiet.errors import UserError, one_line
 from dinodiet.types import Clock
 

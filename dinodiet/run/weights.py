@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dinodiet.backbones.adapters import merged
+from dinodiet.config.describe import shown
 from dinodiet.config.schema import Tower
-from dinodiet.config.signature import Node, shown
+from dinodiet.config.signature import Node
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import atomic_file, parse_json
 from dinodiet.methods.base import MethodBase

@@ -32,6 +32,10 @@ def test_a_run_keeps_its_own_settings(run: Path) -> None:
     assert settings.evaluation.dataset is None
 
 
+def test_tuned_settings_say_nothing_of_a_run_that_is_trained(run: Path) -> None:
+    assert scored(run, "tuned=none").plain == scored(run).plain
+
+
 @pytest.mark.parametrize("words", [("dataset=mnist", "eval=[linear]"), ("eval=[linear]", "dataset=mnist")])
 def test_the_order_of_words_does_not_matter(run: Path, words: tuple[str, ...]) -> None:
     settings = scored(run, *words, dataset="mnist")

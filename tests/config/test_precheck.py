@@ -7,8 +7,9 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from dinodiet.config import precheck
+from dinodiet.config.describe import describe
 from dinodiet.config.precheck import check_nodes, signature_of
-from dinodiet.config.signature import check_arguments, describe, hints_of_callable
+from dinodiet.config.signature import check_arguments, hints_of_callable
 from dinodiet.errors import UserError
 from tests.places import CONF
 

@@ -3,9 +3,11 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
+from dinodiet.config.describe import describe
+from dinodiet.config.fits import fits
 from dinodiet.config.precheck import hints_of
 from dinodiet.config.ranges import BelowOne, Finite, Fraction, Items, NonNegative, Positive, Range, Seed
-from dinodiet.config.signature import Neutral, check_arguments, describe, fits
+from dinodiet.config.signature import Neutral, check_arguments
 from dinodiet.errors import UserError
 from dinodiet.schedules import Cosine, Scalar
 

@@ -12,9 +12,10 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from dinodiet.config.fits import fits
 from dinodiet.config.ranges import OUTCOME, Items, Range
-from dinodiet.config.settings import Evaluation, Schedule, Settings
-from dinodiet.config.signature import _configurable, fits, hints_of_callable
+from dinodiet.config.settings import Embed, Evaluation, Landscape, Schedule, Settings
+from dinodiet.config.signature import _configurable, hints_of_callable
 from dinodiet.sweep.launchers.slurm import Slurm
 from tests.contracts.choices import nodes
 from tests.contracts.test_refusals import CHOICES, refusal, with_file
@@ -60,7 +61,7 @@ def test_every_number_of_a_target_has_a_range(target: str) -> None:
     assert [name for name in sorted(given) if bare(hints.get(name))] == []
 
 
-@pytest.mark.parametrize("kind", [Settings, Schedule, Evaluation])
+@pytest.mark.parametrize("kind", [Settings, Schedule, Evaluation, Embed, Landscape])
 def test_every_number_of_the_settings_has_a_range(kind: type) -> None:
     hints = typing.get_type_hints(kind, include_extras=True)
     assert [name for name, hint in hints.items() if bare(hint)] == []

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dinodiet.config.build import build
-from dinodiet.run.records.looking import kinds_of
+from dinodiet.run.readouts import readouts_of
 from dinodiet.run.run import run
 from dinodiet.store.records import columns_of, read_record
 from dinodiet.types import Backbone, Record, Recorded
@@ -59,7 +59,7 @@ def test_a_method_shows_what_it_computes(method: str, tmp_path: Path) -> None:
     assert torch.equal(own(batch, clock)["loss"], expected)
     shown = own.features(clock)
     look = Recorded(own, parts.state.optimizer, parts.data.val, parts.backbone.input, parts.runtime, clock)
-    assert {name.partition("/")[2] for name in shown} == set(kinds_of(look))
+    assert {name.partition("/")[2] for name in shown} == {"embeddings", *readouts_of(look.method, look.clock)}
     for name, features in shown.items():
         assert features.shape[1] == len(batch) and features.ndim == 3 and not features.requires_grad, name
         encoder = networks[name.partition("/")[0]]["encoder"]

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dinodiet.config.explain import explain
+from dinodiet.config.fits import fits
 from dinodiet.config.gate import gate
 from dinodiet.config.precheck import signature_of
-from dinodiet.config.signature import fits
 from dinodiet.errors import UserError
 from tests.contracts.choices import configuration, names, node, nodes, taught
 

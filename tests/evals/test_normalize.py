@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from dinodiet.errors import UserError
 from dinodiet.evals import knn
 from dinodiet.evals.knn import KNN
 from dinodiet.evals.linear import Linear
-from dinodiet.evals.normalize import CONSTANT, moments, normalizer
+from dinodiet.evals.normalize import moments, normalizer
 from dinodiet.evals.probe import Probe
 from dinodiet.types import EmbeddingEvaluator, Embeddings
 from tests.evals.synthetic import blobs, tags, values
@@ -23,13 +24,13 @@ def uniform(**settings: Any) -> KNN:
     return KNN(metric="euclidean", votes="uniform", **settings)
 
 
-def test_the_deviation_has_n_minus_1_and_what_does_not_vary_counts_as_1() -> None:
+def test_features_are_standardised_and_what_does_not_vary_counts_as_1() -> None:
     train = torch.tensor([[1.0, 3.3, 0.0, 1e3], [3.0, 3.3, 1e-7, 1e3], [5.0, 3.3, 0.0, 1e3]])
     mean, deviation = moments(train)
     assert mean.tolist() == pytest.approx([3.0, 3.3, 1e-7 / 3, 1e3])
-    assert deviation.tolist() == [2.0, 1.0, 1.0, 1.0]
-    assert pytest.approx(1.1920929e-06) == CONSTANT
-    assert normalizer("standardize", train)(train)[:, 0].tolist() == [-1.0, 0.0, 1.0]
+    assert deviation.tolist() == pytest.approx([math.sqrt(8 / 3), 1.0, 1.0, 1.0])
+    ends = math.sqrt(1.5)
+    assert normalizer("standardize", train)(train)[:, 0].tolist() == pytest.approx([-ends, 0.0, ends])
     assert moments(train[:1])[1].tolist() == [1.0] * 4  # one image has no deviation
     assert torch.equal(normalizer("none", train)(train), train)
     assert normalizer("l2", train)(torch.tensor([[3.0, 4.0]])).tolist() == [pytest.approx([0.6, 0.8])]
@@ -37,12 +38,12 @@ def test_the_deviation_has_n_minus_1_and_what_does_not_vary_counts_as_1() -> Non
 
 def test_test_images_are_standardised_by_train_alone() -> None:
     train, test = torch.tensor([[0.0], [2.0]]), torch.tensor([[10.0], [20.0]])
-    expected = [(10 - 1) / math.sqrt(2), (20 - 1) / math.sqrt(2)]
+    expected = [9.0, 19.0]
     assert normalizer("standardize", train)(test)[:, 0].tolist() == pytest.approx(expected)
 
 
 def test_standardised_neighbours_are_others() -> None:
-    """(0.9, 1) is nearer to (0, 0), by 1.81 against 4.01; in units of deviations to (1, 3), by 0.91 against 1.84."""
+    """(0.9, 1) is nearer to (0, 0), by 1.81 against 4.01; in units of deviations to (1, 3), by 1.35 against 1.92."""
     train = Embeddings(torch.tensor([[0.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1]), 2)
     test = Embeddings(torch.tensor([[0.9, 1.0]]), torch.tensor([1]), 2)
     assert values(uniform(k=1), train, test)["accuracy"] == 0.0
@@ -66,9 +67,8 @@ def test_accuracies_are_scikit_learns(k: int, normalize: Any, monkeypatch: pytes
     parts = [Embeddings(part.features * scales + 3.0, part.labels, 5) for part in (train, test)]
     fit, report = (part.features.double().numpy() for part in parts)
     if normalize == "standardize":
-        deviation = fit.std(axis=0, ddof=1)
-        deviation[deviation < CONSTANT] = 1
-        fit, report = (fit - fit.mean(axis=0)) / deviation, (report - fit.mean(axis=0)) / deviation
+        scaler = StandardScaler().fit(fit)
+        fit, report = scaler.transform(fit), scaler.transform(report)
     model = KNeighborsClassifier(k, algorithm="brute").fit(fit, train.labels.numpy())
     expected = model.score(report, test.labels.numpy())
     assert 0.2 < expected < 0.95

@@ -153,5 +153,5 @@ def test_known_features_give_the_logits_of_fixed_views() -> None:
     fixed = functools.partial(SingleView, strength=0)
     method = DistillLogits(Encoder(), SPEC, views=fixed, teacher=taught_by(Knowing(torch.eye(2))), head=Classifier)
     assert method.known is not None
-    assert method.foresee() == [method.teacher.backbone]
+    assert method.assume_cached() == [method.teacher.backbone]
     assert method.taught(BATCH, IMAGES.float(), CLOCK).shape == (2, 2)

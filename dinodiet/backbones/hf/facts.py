@@ -13,7 +13,7 @@ from dinodiet.backbones.hf.processor import Processor, processor
 from dinodiet.backbones.hf.repository import CONFIG, PROCESSOR, Repository, licence_of, mapping_in, read_text
 from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.files import header, run_file
-from dinodiet.config.signature import shown
+from dinodiet.config.describe import shown
 from dinodiet.errors import UserError, printable
 from dinodiet.io.files import parse_json
 

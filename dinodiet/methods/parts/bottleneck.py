@@ -7,8 +7,8 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinodiet.config.describe import shown
 from dinodiet.config.ranges import Range
-from dinodiet.config.signature import shown
 from dinodiet.errors import UserError
 
 PUBLISHED = "-/lb/fn/wn/l/-"

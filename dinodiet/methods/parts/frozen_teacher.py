@@ -121,7 +121,7 @@ class ClassifyingTeacher(FrozenTeacher):
         return f"{super().__str__()[:-1]}, {self.classes} classes)"
 
 
-class Foreseen:
+class AssumedCache:
     """Stands for a cache of features (embed_dim) of a teacher, where a run is planned: rows without values."""
 
     ready = True

@@ -16,7 +16,7 @@ from dinodiet.errors import UserError, one_line
 from dinodiet.features.embed import fingerprint
 from dinodiet.io.files import read_json, write_atomically, write_json, write_text
 from dinodiet.io.scratch import scratch_folder
-from dinodiet.run.export.apart import apart
+from dinodiet.run.export.adapters import apart
 from dinodiet.run.export.card import card
 from dinodiet.run.export.programs import programs, quiet
 from dinodiet.run.trained import Trained, trained_of

@@ -18,7 +18,7 @@ from dinodiet.io.files import read_json, write_json
 from dinodiet.io.limits import limit_of
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.backbone import build_backbone
-from dinodiet.run.landscape.look import Look
+from dinodiet.run.landscape.measure import Measurer
 from dinodiet.run.landscape.places import Networks, Point, State, kept_states, point_of, state_of
 from dinodiet.run.landscape.plane import around, grid, plane_through, steps
 from dinodiet.run.parts import open_data, runtime_of
@@ -33,7 +33,7 @@ PARTS = ".parts"  # a folder whose name begins so holds no runs to those who loo
 MOST_NAMED = 5
 
 
-class Surroundings:
+class MeasuredPlane:
     """The plane of a landscape and what measures its points; built of a run's own configuration.
 
     Raises:
@@ -53,7 +53,7 @@ class Surroundings:
         self.vectors = [self.networks.vector(p.role, state) for p, state in zip(self.points, states, strict=True)]
         self.plane = plane_through(self.vectors, wanted.origin, wanted.axes)
         first, clock = (self.points[0].role, states[0]), _end(self.own, settings)
-        self.look = Look(self.networks, first, data, backbone.input, runtime, clock, wanted)
+        self.measurer = Measurer(self.networks, first, data, backbone.input, runtime, clock, wanted)
         self.begun = begun
 
     @functools.cached_property
@@ -118,19 +118,21 @@ def landscape(settings: Settings) -> dict[str, Any]:
     """Measure what is missing of a landscape, or of one part of it, and write the table and the picture.
 
     Raises:
-        UserError: as `Surroundings`; points failed, which are missing in the table (the same command tries them again).
+        UserError: as `MeasuredPlane`; points failed: the table lacks them, and the same command tries them again.
     """
     from dinodiet.run.landscape.written import finish  # noqa: PLC0415 - pandas, which takes half a second
 
     points_of(settings)
-    names, built = part_names(settings), functools.cache(lambda: Surroundings(settings))
-    if settings.landscape.part is not None:
-        return {"points": _measured(settings, names[settings.landscape.part], built)}
+    names, built = part_names(settings), functools.cache(lambda: MeasuredPlane(settings))
+    if (part := settings.landscape.part) is not None:
+        if part >= len(names):
+            raise UserError(f"landscape.part: {part}; choose from 0 to {len(names) - 1}, or null for all")
+        return {"points": _measured(settings, names[part], built)}
     failed = [reason for name in names if (reason := _attempted(settings, name, built)) is not None]
     return finish(settings, built(), failed)
 
 
-def _attempted(settings: Settings, name: str, built: Callable[[], Surroundings]) -> str | None:
+def _attempted(settings: Settings, name: str, built: Callable[[], MeasuredPlane]) -> str | None:
     """Measure a part where it is not done; return why points of it failed, or None."""
     if read_json(parts_folder(settings) / name / "results.json") is not None:
         return None
@@ -150,7 +152,7 @@ def parts_folder(settings: Settings) -> Path:
     return folder_of(settings) / PARTS
 
 
-def _measured(settings: Settings, name: str, built: Callable[[], Surroundings]) -> int:
+def _measured(settings: Settings, name: str, built: Callable[[], MeasuredPlane]) -> int:
     """Measure the points of a part that are missing, one row each; return how many the part has.
 
     Raises:
@@ -160,13 +162,13 @@ def _measured(settings: Settings, name: str, built: Callable[[], Surroundings]) 
 
     run_dir = RunDir(parts_folder(settings) / name)
     with exclusive(run_dir), Status(run_dir):
-        around_it, size = built(), settings.landscape.chunk
+        plane, size = built(), settings.landscape.chunk
         first = int(name.removeprefix("part")) * size
-        mine = dict(list(enumerate(around_it.grid))[first : first + size])
+        mine = dict(list(enumerate(plane.grid))[first : first + size])
         _keep_whole_rows(run_dir)
         there = {row["step"] for row in run_dir.read_metrics()}
         for number in mine.keys() - there:
-            run_dir.append_metrics({"step": number, **_row(around_it, *mine[number])})
+            run_dir.append_metrics({"step": number, **_row(plane, *mine[number])})
         failed = [row for row in run_dir.read_metrics() if row["failure"] is not None]
         if failed:
             raise PointsFailedError(named(failed))
@@ -182,10 +184,10 @@ def _keep_whole_rows(run_dir: RunDir) -> None:
         run_dir.append_metrics(row)
 
 
-def _row(around_it: Surroundings, x: float, y: float) -> dict[str, Any]:
+def _row(plane: MeasuredPlane, x: float, y: float) -> dict[str, Any]:
     """Return what is measured at a point; where that fails, why."""
     try:
-        return {"x": x, "y": y, **around_it.look.at(around_it.plane.at(x, y).float()), "failure": None}
+        return {"x": x, "y": y, **plane.measurer.at(plane.plane.at(x, y).float()), "failure": None}
     except UserError:
         raise
     except Exception as error:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
+from dinodiet.run.readouts import readouts_of
 from dinodiet.run.weights import path_of, read_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import read_results
+from dinodiet.types import Clock
 
 ROLES = ("teacher", "student", "init")
 State = Mapping[str, Tensor]
@@ -62,10 +64,12 @@ class Networks:
     head: bool = True
 
     def __post_init__(self) -> None:
-        found = self.method.networks()
-        if not all({"encoder", "head"} <= found.get(role, {}).keys() for role in ("student", "teacher")):
+        found, needed = self.method.networks(), {"encoder", "head"}
+        alike = all(needed <= found.get(role, {}).keys() for role in ("student", "teacher"))
+        if not alike or "logits" not in readouts_of(self.method, Clock(0, 1, 1)):
+            name = type(self.method).__name__
             raise UserError(
-                "mode=landscape: this method has no teacher with a head of its own to compare with, as dino"
+                f"mode=landscape: {name} compares no logits with those of a teacher; give a run of dino as checkpoint"
             )
 
     def parts(self, role: str) -> dict[str, nn.Module]:

@@ -17,6 +17,7 @@ from dinodiet.errors import UserError
 
 FLAT = 1e-6  # of the longer singular value: below it three points lie on a line
 WHOLE = 1e-6  # how far (max - min) / step may be from a whole number
+MOST = 1_000  # values of an axis
 MARGIN = 0.25  # of the extent of the three points, on each side of a grid that is not given
 VALUES = 11  # of an axis of it
 
@@ -86,6 +87,8 @@ def steps(bounds: Sequence[float], key: str) -> list[float]:
     if not (low <= high and step > 0 and all(map(math.isfinite, bounds))):
         raise UserError(f"{told}; [min, max, step] needs min <= max and a step above 0")
     count = (high - low) / step
+    if count >= MOST:
+        raise UserError(f"{told}; {count + 1:.4g} values are more than the {MOST:,} of an axis; choose a larger step")
     if abs(count - round(count)) > WHOLE:
         raise UserError(f"{told}; {step:g} does not divide {high:g} - {low:g}, and both ends belong to the grid")
     return [low + step * number for number in range(round(count))] + [high]

@@ -11,7 +11,7 @@ import pandas as pd
 from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.io.files import atomic_file
-from dinodiet.run.landscape.landscape import Surroundings, folder_of, named, part_names, parts_folder
+from dinodiet.run.landscape.landscape import MeasuredPlane, folder_of, named, part_names, parts_folder
 from dinodiet.run.landscape.picture import draw
 from dinodiet.store.rundir import RunDir
 
@@ -20,24 +20,24 @@ PLACE = ["point", "x", "y"]
 ABSENT = "not measured yet"
 
 
-def finish(settings: Settings, built: Surroundings | None = None, failed: Sequence[str] = ()) -> dict[str, Any]:
+def finish(settings: Settings, built: MeasuredPlane | None = None, failed: Sequence[str] = ()) -> dict[str, Any]:
     """Write the table, the path and the picture of what has been measured, and print where they lie.
 
     Args:
         settings: of the landscape.
-        built: its surroundings, where they are there already.
+        built: its plane, where it is there already.
         failed: what is told of points that failed; none: what the table says.
 
     Raises:
         UserError: points are missing; they are named.
     """
-    surroundings, folder = built or Surroundings(settings), folder_of(settings)
-    frame, path = table(settings, surroundings.grid), pd.DataFrame(surroundings.path())
+    plane, folder = built or MeasuredPlane(settings), folder_of(settings)
+    frame, path = table(settings, plane.grid), pd.DataFrame(plane.path())
     _write(frame, folder / TABLE)
     _write(path, folder / PATH)
     draw(frame, path, str(settings.method["loss"].get("kind", "ce")), folder / PICTURE)
     missing = frame["failure"].notna()
-    print(f"landscape of {surroundings.own.path.name}: {(~missing).sum():,} of {len(frame):,} points measured")
+    print(f"landscape of {plane.own.path.name}: {(~missing).sum():,} of {len(frame):,} points measured")
     print(f"  {TABLE}, {PATH} and {PICTURE} in {folder}", flush=True)
     if missing.any():
         told = "; ".join(failed) or named([dict(row) for row in frame[missing].to_dict("records")])

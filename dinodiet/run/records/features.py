@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dinodiet.config.ranges import AtLeastOne, NonNegative
 from dinodiet.run.records.base import RecordBase
-from dinodiet.run.records.looking import chosen_kinds, first_images, looked_at
 from dinodiet.run.records.statistics import between, statistics
+from dinodiet.run.records.validation import chosen_kinds, features_of, first_images
 from dinodiet.types import Batch, Clock, Recorded, Row
 
 Kind = Literal["embeddings", "projections", "logits"]
@@ -63,7 +63,7 @@ class Features(RecordBase):
         """Keep the features of the validation images, and return what they are like."""
         if self._images is None:
             return []
-        self._start = looked_at(self.run, self._images, self.kinds, self.run.clock)
+        self._start = features_of(self.run, self._images, self.kinds, self.run.clock)
         return [self._of_validation(self._start)]
 
     @torch.no_grad()
@@ -82,7 +82,7 @@ class Features(RecordBase):
         """Return the row of a step."""
         if self._images is None:
             return [self._row]
-        return [self._row | self._of_validation(looked_at(self.run, self._images, self.kinds, clock))]
+        return [self._row | self._of_validation(features_of(self.run, self._images, self.kinds, clock))]
 
     def _of_validation(self, found: Mapping[str, Tensor]) -> dict[str, float]:
         row: dict[str, float] = {}

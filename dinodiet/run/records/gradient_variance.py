@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dinodiet.config.ranges import AtLeastOne, Range
 from dinodiet.errors import UserError
 from dinodiet.run.records.base import RecordBase
-from dinodiet.run.records.looking import untouched
 from dinodiet.run.records.parameters import Named, named
+from dinodiet.run.records.restoring import restoring
 from dinodiet.run.records.vectors import Sums, product, square
 from dinodiet.types import Batch, Clock, Recorded, Row
 
@@ -54,7 +54,7 @@ class GradientVariance(RecordBase):
         assert isinstance(method, nn.Module)
         parameters = {name: own for name, own in named(method.networks()["student"]).items() if own[1].requires_grad}
         images = list(batch.split(len(batch)))[: self.images]
-        with untouched(method):
+        with restoring(method):
             method.eval()
             losses = (method(image, replace(clock, part=part))["loss"] for part, image in enumerate(images))
             self._row = variance(losses, parameters)

@@ -10,7 +10,7 @@ from torch import Tensor
 from dinodiet.config.ranges import AtLeastOne
 from dinodiet.run.records.base import RecordBase
 from dinodiet.run.records.features import Kind
-from dinodiet.run.records.looking import chosen_kinds, first_images, looked_at
+from dinodiet.run.records.validation import chosen_kinds, features_of, first_images
 from dinodiet.types import Clock, Recorded, Row
 
 
@@ -51,7 +51,7 @@ class SavedFeatures(RecordBase):
         return self._rows(clock)
 
     def _rows(self, clock: Clock) -> list[Row]:
-        found = {name: rows.numpy() for name, rows in looked_at(self.run, self._images, self.kinds, clock).items()}
+        found = {name: rows.numpy() for name, rows in features_of(self.run, self._images, self.kinds, clock).items()}
         labels = None if self._images.labels is None else self._images.labels.tolist()
         return [
             {"image": image, "label": None if labels is None else labels[image], **_at(found, image)}

@@ -20,8 +20,8 @@ from dinodiet.evals.splits import GivenSplits
 from dinodiet.features.embed import embed
 from dinodiet.methods.parts.heads import DINOHead
 from dinodiet.results import collect
-from dinodiet.run.landscape.landscape import Surroundings, folder_of, parts_folder
-from dinodiet.run.landscape.look import Look
+from dinodiet.run.landscape.landscape import MeasuredPlane, folder_of, parts_folder
+from dinodiet.run.landscape.measure import Measurer
 from dinodiet.run.parts import open_data, runtime_of
 from dinodiet.run.trained import load
 from dinodiet.run.weights import below
@@ -110,12 +110,12 @@ def test_at_the_student_it_is_what_the_files_of_the_run_give(trained: RunDir) ->
 
 
 def test_the_beginning_is_rebuilt_where_it_was_not_kept(trained: RunDir, tmp_path: Path) -> None:
-    kept = Surroundings(settings_for(trained, *CORNERS))
+    kept = MeasuredPlane(settings_for(trained, *CORNERS))
     again = RunDir(tmp_path / "default" / do(tmp_path, "keep_every_epochs=null")["run_id"])
     assert again.path.name == trained.path.name  # it names no run
     assert not (again.path / "kept").exists()
     assert sorted(path.stem for path in (trained.path / "kept").iterdir()) == [f"step{n:08}" for n in (0, 2, 4)]
-    rebuilt = Surroundings(settings_for(again, *CORNERS))
+    rebuilt = MeasuredPlane(settings_for(again, *CORNERS))
     assert all(torch.equal(a, b) for a, b in zip(kept.vectors, rebuilt.vectors, strict=True))
     path = pd.DataFrame(kept.path())
     assert list(path[path["what"] == "student"]["step"]) == [0, 2, 4, 6]
@@ -124,14 +124,14 @@ def test_the_beginning_is_rebuilt_where_it_was_not_kept(trained: RunDir, tmp_pat
 
 
 def test_statistics_are_recomputed_on_train_at_each_point(trained: RunDir) -> None:
-    around_it = Surroundings(settings_for(trained, *CORNERS))
-    around_it.look.at(around_it.plane.at(0.5, 0.5).float())
-    encoder = around_it.networks.parts("student")["encoder"]
+    measured = MeasuredPlane(settings_for(trained, *CORNERS))
+    measured.measurer.at(measured.plane.at(0.5, 0.5).float())
+    encoder = measured.networks.parts("student")["encoder"]
     norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
     convolution = next(module for module in encoder.modules() if isinstance(module, torch.nn.Conv2d))
     seen: list[torch.Tensor] = []
     hook = convolution.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    around_it.look._recompute_statistics()
+    measured.measurer._recompute_statistics()
     hook.remove()
     assert norms[0].running_mean is not None and norms[0].running_var is not None
     assert torch.allclose(norms[0].running_mean, torch.cat(seen).mean((0, 2, 3)), atol=1e-5)
@@ -142,16 +142,16 @@ def test_statistics_are_recomputed_on_train_at_each_point(trained: RunDir) -> No
 def test_failed_points_are_missing_and_named_and_measured_by_the_same_command(
     trained: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words, at = (*CORNERS, "landscape.chunk=3"), Look.at
+    words, at = (*CORNERS, "landscape.chunk=3"), Measurer.at
     calls: list[int] = []
 
-    def failing(self: Look, vector: torch.Tensor) -> dict[str, float]:
+    def failing(self: Measurer, vector: torch.Tensor) -> dict[str, float]:
         calls.append(1)
         if len(calls) == 2:
             raise FloatingPointError("the encoder's embeddings are not finite")
         return at(self, vector)
 
-    monkeypatch.setattr(Look, "at", failing)
+    monkeypatch.setattr(Measurer, "at", failing)
     with pytest.raises(UserError, match=r"1 points failed: \(1, 0\) FloatingPointError: .*same command"):
         look(trained, *words)
     assert "3 of 4 points measured" in capsys.readouterr().out
@@ -177,6 +177,8 @@ def test_failed_points_are_missing_and_named_and_measured_by_the_same_command(
         ("landscape.points=[teacher,student,nowhere:init]", "nowhere is no finished run"),
         ("landscape.points=[teacher,student,student]", "the three lie on a line"),
         ("landscape.x=[0,1,0.3]", r"landscape.x: \[0.0, 1.0, 0.3\]; 0.3 does not divide"),
+        ("landscape.x=[0,1,1e-9]", r"landscape.x: .* 1e\+09 values are more than the 1,000 of an axis"),
+        ("landscape.part=99", "landscape.part: 99; choose from 0 to 3, or null for all"),
         ("landscape.k=1000", "landscape.k: 1000; there are only 48 train images"),
     ],
 )
@@ -185,8 +187,9 @@ def test_what_makes_no_plane_is_refused_in_one_line(trained: RunDir, word: str, 
         look(trained, word)
 
 
-def test_a_method_without_a_teacher_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "name"), [("diet", "DIET"), ("byol", "BYOL")])
+def test_a_method_without_a_teacher_of_logits_is_refused(tmp_path: Path, method: str, name: str) -> None:
     words = tuple(word for word in DINO if not word.startswith(("method", "schedule.lr")))
-    done = run(composed(tmp_path, "method=diet", base=words), {**CHOICES, "method": "diet"})
-    with pytest.raises(UserError, match="mode=landscape: this method has no teacher"):
+    done = run(composed(tmp_path, f"method={method}", base=words), {**CHOICES, "method": method})
+    with pytest.raises(UserError, match=f"mode=landscape: {name} compares no logits with those of a teacher"):
         look(RunDir(tmp_path / "default" / done["run_id"]))

@@ -11,8 +11,8 @@ from torch import nn
 from dinodiet.errors import UserError
 from dinodiet.run.parts import build_parts
 from dinodiet.run.records.gradient_variance import variance
-from dinodiet.run.records.looking import untouched
 from dinodiet.run.records.parameters import named
+from dinodiet.run.records.restoring import restoring
 from tests.contracts.choices import settings
 from tests.run.records.published import network, tensor, value
 
@@ -34,7 +34,7 @@ def test_what_computes_in_between_leaves_no_trace() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
     before = {name: own.clone() for name, own in model.state_dict().items()}
     random = torch.get_rng_state()
-    with untouched(model):
+    with restoring(model):
         model[1].note = "left"  # type: ignore[assignment]
         model[0].eval()
         model(torch.randn(4, 3))

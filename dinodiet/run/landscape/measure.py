@@ -24,7 +24,7 @@ ONE_VIEW = Pairs("same", 1, 1)
 PROBES = ("knn", "knn_norm", "linear", "linear_norm")
 
 
-class Look:
+class Measurer:
     """Measures the student anywhere on a plane, the teacher being the network of the first point.
 
     Images are seen once and as in evaluation, not augmented; losses are means over them, of logits as the loss of the
