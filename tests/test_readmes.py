@@ -21,7 +21,7 @@ from dinodiet.config.groups import SWEEPS
 from dinodiet.config.places import CONF, ROOT
 from dinodiet.config.words import as_choice
 from dinodiet.errors import UserError
-from dinodiet.results import __main__ as results
+from dinodiet.results import options
 from dinodiet.sweep.command import ROOMS
 from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.main import check_alone, register
@@ -89,7 +89,7 @@ def accept(command: Command, sweepers: Sweepers) -> None:
     if "--help" in words or OWN in words:
         return
     if room == "results":
-        results._check(results.parser().parse_args(words))
+        options.check_options(options.parser().parse_args(words))
     elif room == "catalogue":
         names = catalogue.parser().parse_args(words).names
         assert not names or names[0] in GROUPS

@@ -4,93 +4,30 @@ from __future__ import annotations
 
 import argparse
 import gc
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from dinodiet.errors import UserError
-from dinodiet.io.command import Parser, exit_code
+from dinodiet.io.command import exit_code
 from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.budgets import on_budgets, over_draws, picked
 from dinodiet.results.compare import PHASE, compare, notes, report
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
-from dinodiet.results.figures import SUFFIXES, draw_curves, draw_heat_map, draw_label_curves
+from dinodiet.results.figures import draw_curves, draw_heat_map, draw_label_curves
 from dinodiet.results.label_curves import label_curves
+from dinodiet.results.options import check_options, compared_of, filter_of, parser
 from dinodiet.results.published import beside, beside_table, read_published, remarks
 from dinodiet.results.recorded import overview, record_curves, recorded
-from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, tables, write_frame, write_text
+from dinodiet.results.render import FRAMES, TEXTS, Style, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
 from dinodiet.results.summary import MOST, cells_of, setting_notes, status
 from dinodiet.results.table import default_metric, layout, place
 from dinodiet.results.tidy import select, tidy
 from dinodiet.results.unfinished import unfinished
 from dinodiet.store.scores import BUDGET_COLUMNS
-
-EXAMPLES = """examples:
-  python -m dinodiet.results outputs/study                       how far it is, and the main table
-  python -m dinodiet.results outputs/study --status              only how far it is, with every name
-  python -m dinodiet.results outputs/study --rows label_smoothing --metric linear/accuracy --phase change
-  python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
-  python -m dinodiet.results outputs/study --compare method=diet,dino
-  python -m dinodiet.results outputs/study --compare phase       what the training changed, with interval and tests
-  python -m dinodiet.results outputs/frozen_medmnist_plus --published medmnist_plus      or a file of yours
-  python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
-  python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
-  python -m dinodiet.results outputs/study --curves labels.svg --over labels_per_class      or label_fraction
-  python -m dinodiet.results outputs/study --record parameters --columns '*/student_moved/norm' --curves moved.png
-  python -m dinodiet.results outputs/study --record features --out features.csv
-  python -m dinodiet.results outputs/study --disk                what lies where; --clean takes caches and leftovers
-  python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
-
-Columns: study, model, dataset, method, seed, and every setting by its key (its last part, where that is enough).
-A column that differs and is neither in --rows, --cols nor --over is put before the rows: nothing is averaged unseen.
-"""
-
-
-def parser() -> Parser:
-    """Return the parser of the command line."""
-    made = Parser(
-        prog="python -m dinodiet.results",
-        description="How far studies are, and their tables. Also while they run.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = made.add_argument
-    add("paths", nargs="+", metavar="PATH", help="outputs/<name>, a run directory, or a folder of studies")
-    add("--status", action="store_true", help="only the states, naming every run that is not done")
-    add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")
-    add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
-    add("--over", type=names, default=[], metavar="COLUMN,...", help="averaged over; default: seed")
-    add("--labels", type=names, default=[], metavar="N,...", help="scores on 10 labels a class, 0.1 of train, or all")
-    add("--metric", type=names, default=[], metavar="METRIC,...", help="default: knn/accuracy; val/... on validation")
-    add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
-    add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
-    add("--compare", metavar="COLUMN[=VALUE,...]", help="paired tests between the values of a column, and mean ranks")
-    add("--published", metavar="NAME", help="scores beside published ones: a table of sweeps/published, or a .csv")
-    add(
-        "--curves",
-        type=Path,
-        metavar="FILE",
-        help="validation score, or what is logged (loss), by epoch: .png .svg .csv",
-    )
-    add("--heatmap", type=Path, metavar="FILE", help="changes, rows x columns, as colours: .png .svg")
-    add("--out", type=Path, metavar="FILE", help="the table or comparison: .csv .parquet .md .tex .txt")
-    add("--record", metavar="NAME", help="what was recorded in training (record=[...]); with --curves or --out a file")
-    add("--columns", type=names, default=[], metavar="COLUMN,...", help="of --record, such as */norm; default: all")
-    add("--disk", action="store_true", help="what lies on disk, and what --clean would take")
-    add("--clean", action="store_true", help="remove caches and leftovers, after showing them")
-    add("--yes", action="store_true", help="with --clean: do not ask")
-    add("--tidy", type=Path, metavar="FILE", help="all scores, one a row: .csv .parquet")
-    return made
-
-
-def names(value: str) -> list[str]:
-    """Return the parts of a comma list; commas in brackets, as in `knn(k=5, temperature=1)/f1`, part nothing."""
-    return [name.strip() for name in re.split(r",(?![^(\[]*[)\]])", value) if name.strip()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says."""
-    _check(args)
+    check_options(args)
     if args.disk or args.clean:
         disk(args.paths, clean=args.clean, yes=args.yes)
         return
-    where = dict(_filter(text) for text in args.where)
+    where = dict(filter_of(text) for text in args.where)
     found = read(args.paths)
     for message in found.messages():
         print(f"warning: {message}", file=sys.stderr)
@@ -132,35 +69,6 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote {args.tidy}")
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what the options say before anything is read."""
-    for path, valid in (
-        (args.out, (*FRAMES, *TEXTS)),
-        (args.tidy, FRAMES),
-        (args.curves, (*SUFFIXES, ".csv")),
-        (args.heatmap, SUFFIXES),
-    ):
-        if path is not None:
-            check_suffix(path, valid)
-    if args.compare is not None:
-        _compared(args.compare)
-        if args.published:
-            raise UserError("--published and --compare are two tables: ask for one of them")
-    if args.columns and not args.record:
-        raise UserError("--columns: of a record; name one: --record parameters")
-    if args.record and args.out is not None:
-        check_suffix(args.out, FRAMES)
-    if args.published is not None:
-        read_published(args.published)
-
-
-def _filter(text: str) -> tuple[str, list[str]]:
-    key, _, values = text.partition("=")
-    if not key or not values:
-        raise UserError(f"--where {text}: give COLUMN=VALUE or COLUMN=VALUE,VALUE")
-    return key, names(values)
-
-
 def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
     cells, plan, notes = cells_of(
         found, where, labels=args.labels, metrics=args.metric, phases=args.phase, **_sides(args)
@@ -174,16 +82,8 @@ def _sides(args: argparse.Namespace) -> dict[str, list[str]]:
     return {"rows": args.rows, "cols": args.cols, "over": args.over}
 
 
-def _compared(text: str) -> tuple[str, list[str]]:
-    """Return the column to compare, and the values, where any are given."""
-    key, equals, values = text.partition("=")
-    if not key or (equals and not names(values)):
-        raise UserError(f"--compare {text}: give COLUMN or COLUMN=VALUE,VALUE")
-    return key, names(values)
-
-
 def _compare(args: argparse.Namespace, found: Found, runs: list[Run]) -> None:
-    key, values = _compared(args.compare)
+    key, values = compared_of(args.compare)
     metrics = args.metric or [default_metric(runs)]
     phases = ["final"] if key == PHASE else args.phase or ["final"]
     plan = layout(runs, over=args.over or over_draws(runs), metrics=metrics, phases=phases)
@@ -227,11 +127,7 @@ def _record(args: argparse.Namespace, runs: list[Run]) -> None:
     if args.curves:
         plan = place(runs, **{**_sides(args), "over": args.over or ["seed"]})
         data, panels = record_curves(runs, args.record, args.columns, plan)
-        if args.curves.suffix == ".csv":
-            write_frame(data, args.curves)
-        else:
-            draw_curves(data, args.record, panels, args.curves)
-        print(f"wrote {args.curves}")
+        _write_curves(data, args.curves, lambda: draw_curves(data, args.record, panels, args.curves))
     if args.curves and args.out is None:
         return
     frame = recorded(runs, args.record, args.columns)
@@ -249,11 +145,7 @@ def _epoch_curves(args: argparse.Namespace, runs: list[Run]) -> None:
     name = quantity(runs, args.metric[0] if args.metric else None)
     plan = place(runs, **{**_sides(args), "over": args.over or ["seed"]})
     data = curves(runs, name, plan)
-    if args.curves.suffix == ".csv":
-        write_frame(data, args.curves)
-    else:
-        draw_curves(data, title_of(name), plan, args.curves)
-    print(f"wrote {args.curves}")
+    _write_curves(data, args.curves, lambda: draw_curves(data, title_of(name), plan, args.curves))
 
 
 def _label_curves(args: argparse.Namespace, column: str, runs: list[Run]) -> None:
@@ -261,11 +153,16 @@ def _label_curves(args: argparse.Namespace, column: str, runs: list[Run]) -> Non
     over = [name for name in args.over if name not in (column, "label_seed")] or ["seed"]
     plan = place(runs, rows=args.rows, cols=args.cols, over=over)
     data = label_curves(runs, column, metric, plan)
-    if args.curves.suffix == ".csv":
-        write_frame(data, args.curves)
+    _write_curves(data, args.curves, lambda: draw_label_curves(data, column, metric, plan, args.curves))
+
+
+def _write_curves(data: pd.DataFrame, path: Path, draw: Callable[[], None]) -> None:
+    """Write the numbers of curves, or let them be drawn, as the file's name says."""
+    if path.suffix == ".csv":
+        write_frame(data, path)
     else:
-        draw_label_curves(data, column, metric, plan, args.curves)
-    print(f"wrote {args.curves}")
+        draw()
+    print(f"wrote {path}")
 
 
 def _heat_map(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dinodiet.results.__main__ import main, names
+from dinodiet.results.__main__ import main
+from dinodiet.results.options import names
 from tests.results import studies
 
 

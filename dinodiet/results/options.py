@@ -1,0 +1,117 @@
+"""The options of `python -m dinodiet.results`, and what is refused of them before anything is read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from dinodiet.errors import UserError
+from dinodiet.io.command import Parser
+from dinodiet.results.figures import SUFFIXES
+from dinodiet.results.published import read_published
+from dinodiet.results.render import FRAMES, TEXTS, check_suffix
+
+EXAMPLES = """examples:
+  python -m dinodiet.results outputs/study                       how far it is, and the main table
+  python -m dinodiet.results outputs/study --status              only how far it is, with every name
+  python -m dinodiet.results outputs/study --rows label_smoothing --metric linear/accuracy --phase change
+  python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
+  python -m dinodiet.results outputs/study --compare method=diet,dino
+  python -m dinodiet.results outputs/study --compare phase       what the training changed, with interval and tests
+  python -m dinodiet.results outputs/frozen_medmnist_plus --published medmnist_plus      or a file of yours
+  python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
+  python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
+  python -m dinodiet.results outputs/study --curves labels.svg --over labels_per_class      or label_fraction
+  python -m dinodiet.results outputs/study --record parameters --columns '*/student_moved/norm' --curves moved.png
+  python -m dinodiet.results outputs/study --record features --out features.csv
+  python -m dinodiet.results outputs/study --disk                what lies where; --clean takes caches and leftovers
+  python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
+
+Columns: study, model, dataset, method, seed, and every setting by its key (its last part, where that is enough).
+A column that differs and is neither in --rows, --cols nor --over is put before the rows: nothing is averaged unseen.
+"""
+
+
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    made = Parser(
+        prog="python -m dinodiet.results",
+        description="How far studies are, and their tables. Also while they run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("paths", nargs="+", metavar="PATH", help="outputs/<name>, a run directory, or a folder of studies")
+    add("--status", action="store_true", help="only the states, naming every run that is not done")
+    add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")
+    add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
+    add("--over", type=names, default=[], metavar="COLUMN,...", help="averaged over; default: seed")
+    add("--labels", type=names, default=[], metavar="N,...", help="scores on 10 labels a class, 0.1 of train, or all")
+    add("--metric", type=names, default=[], metavar="METRIC,...", help="default: knn/accuracy; val/... on validation")
+    add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
+    add("--compare", metavar="COLUMN[=VALUE,...]", help="paired tests between the values of a column, and mean ranks")
+    add("--published", metavar="NAME", help="scores beside published ones: a table of sweeps/published, or a .csv")
+    add(
+        "--curves",
+        type=Path,
+        metavar="FILE",
+        help="validation score, or what is logged (loss), by epoch: .png .svg .csv",
+    )
+    add("--heatmap", type=Path, metavar="FILE", help="changes, rows x columns, as colours: .png .svg")
+    add("--out", type=Path, metavar="FILE", help="the table or comparison: .csv .parquet .md .tex .txt")
+    add("--record", metavar="NAME", help="what was recorded in training (record=[...]); with --curves or --out a file")
+    add("--columns", type=names, default=[], metavar="COLUMN,...", help="of --record, such as */norm; default: all")
+    add("--disk", action="store_true", help="what lies on disk, and what --clean would take")
+    add("--clean", action="store_true", help="remove caches and leftovers, after showing them")
+    add("--yes", action="store_true", help="with --clean: do not ask")
+    add("--tidy", type=Path, metavar="FILE", help="all scores, one a row: .csv .parquet")
+    return made
+
+
+def names(value: str) -> list[str]:
+    """Return the parts of a comma list; commas in brackets, as in `knn(k=5, temperature=1)/f1`, part nothing."""
+    return [name.strip() for name in re.split(r",(?![^(\[]*[)\]])", value) if name.strip()]
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options of which no sense can be made.
+
+    Raises:
+        UserError: one line that names the option.
+    """
+    for path, valid in (
+        (args.out, (*FRAMES, *TEXTS)),
+        (args.tidy, FRAMES),
+        (args.curves, (*SUFFIXES, ".csv")),
+        (args.heatmap, SUFFIXES),
+    ):
+        if path is not None:
+            check_suffix(path, valid)
+    if args.compare is not None:
+        compared_of(args.compare)
+        if args.published:
+            raise UserError("--published and --compare are two tables: ask for one of them")
+    if args.columns and not args.record:
+        raise UserError("--columns: of a record; name one: --record parameters")
+    if args.record and args.out is not None:
+        check_suffix(args.out, FRAMES)
+    if args.published is not None:
+        read_published(args.published)
+
+
+def filter_of(text: str) -> tuple[str, list[str]]:
+    """Return the column and the values of a --where."""
+    key, _, values = text.partition("=")
+    if not key or not values:
+        raise UserError(f"--where {text}: give COLUMN=VALUE or COLUMN=VALUE,VALUE")
+    return key, names(values)
+
+
+def compared_of(text: str) -> tuple[str, list[str]]:
+    """Return the column to compare, and the values, where any are given."""
+    key, equals, values = text.partition("=")
+    if not key or (equals and not names(values)):
+        raise UserError(f"--compare {text}: give COLUMN or COLUMN=VALUE,VALUE")
+    return key, names(values)
