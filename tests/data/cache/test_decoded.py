@@ -7,7 +7,6 @@ import pickle
 import shutil
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,53 +25,8 @@ from dinodiet.data.images import FileImages, Subset, TensorImages, fetch
 from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.folder import image_folder
 from dinodiet.errors import UserError
-from dinodiet.types import Data, Images
 from tests.data import deep_files
-
-SPLITS = ("pretext", "train", "val", "test")
-
-
-def folder(root: Path, count: int = 12) -> Path:
-    """Write images of many sizes, twice `count` for train and `count` for test."""
-    draw = np.random.default_rng(0)
-    for split, name, i in itertools.product(("train", "test"), ("ant", "bee"), range(count)):
-        if split == "test" and i % 2:
-            continue
-        path = root / split / name / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw.integers(0, 256, (5 + i, 20 - i, 3), dtype=np.uint8)).save(path)
-    return root
-
-
-def opened(root: Path, **options: Any) -> Data:
-    return open_dataset(image_folder(root=str(root)), **options)
-
-
-def everything(data: Data) -> list[Tensor]:
-    splits: list[Images] = [getattr(data, name) for name in SPLITS]
-    return [split[position] for split in splits for position in range(len(split))]
-
-
-def files(cache: Path) -> list[Path]:
-    return sorted(cache.glob("*.pixels"))
-
-
-def same(ours: Data, plain: Data) -> bool:
-    pairs = zip(everything(ours), everything(plain), strict=True)
-    return all(torch.equal(one, other) for one, other in pairs)
-
-
-@pytest.fixture
-def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect the files that are decoded."""
-    found: list[str] = []
-
-    def counted(path: str, draft_side: int | None = None, frame: int = 0, bits: int = 16) -> Tensor:
-        found.append(path)
-        return read_image(path, draft_side, frame, bits)
-
-    monkeypatch.setattr(images, "read_image", counted)
-    return found
+from tests.data.cache.decoding import SPLITS, everything, files, folder, opened, same
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -130,85 +84,6 @@ def test_changed_files_are_decoded_again(tmp_path: Path) -> None:
     new = torch.full((9, 9, 3), 77, dtype=torch.uint8)
     Image.fromarray(new.numpy()).save(tmp_path / "data/train/ant/3.png")
     assert same(keep_decoded(opened(tmp_path / "data"), tmp_path / "cache", 1), opened(tmp_path / "data"))
-
-
-def _cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def _cut_in_half(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _lose_pixels(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[1:])
-
-
-def _zeros(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def _turn_the_last_image(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[:-32] + content[-24:-16] + content[-32:-24] + content[-16:])
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _resized(path: Path, change: Callable[[Any], Any]) -> None:
-    """Write other sizes with their hash, as somebody else could."""
-    content, end = path.read_bytes(), -pixels.HASH_BYTES
-    count = next(n for n in range(1, 99) if pixels._digest(content[end - 16 * n : end]) == content[end:])
-    sizes = np.frombuffer(content[end - 16 * count : end], np.int64).reshape(-1, 2).copy()
-    change(sizes)
-    path.write_bytes(content[: end - 16 * count] + sizes.tobytes() + pixels._digest(sizes.tobytes()))
-
-
-def _negative(path: Path) -> None:
-    _resized(path, lambda sizes: np.negative(sizes, out=sizes))
-
-
-def _huge(path: Path) -> None:
-    def grow(sizes: Any) -> None:
-        row = int(np.flatnonzero(sizes.prod(1) % 4 == 0)[0])
-        sizes[row] = 2**62 + 1, sizes[row].prod()  # in 64 bits the product is the same
-
-    _resized(path, grow)
-
-
-def _borrowed(path: Path) -> None:
-    def lengthen(sizes: Any) -> None:
-        area = sizes.prod(1)
-        sizes[0], sizes[1] = (1, 2 * (area[0] + area[1])), (-1, area[0] + area[1])
-
-    _resized(path, lengthen)
-
-
-DAMAGES = [_cut, _cut_in_half, _lose_pixels, _zeros, _turn_the_last_image, _empty, _negative, _huge, _borrowed]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_broken_file_is_written_again(tmp_path: Path, damage: Callable[[Path], None], decodings: list[str]) -> None:
-    plain = opened(folder(tmp_path / "data"))
-    keep_decoded(plain, tmp_path / "cache", 1)
-    whole = [path.read_bytes() for path in files(tmp_path / "cache")]
-    damage(files(tmp_path / "cache")[0])
-    decodings.clear()
-    assert same(keep_decoded(plain, tmp_path / "cache", 1), plain)
-    assert [path.read_bytes() for path in files(tmp_path / "cache")] == whole
-    assert decodings
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    plain = opened(folder(tmp_path / "data"))
-    keep_decoded(plain, tmp_path / "cache", 1)
-    for path in files(tmp_path / "cache"):
-        left = path.rename(path.with_name(f".{path.name}.abc123"))
-        os.utime(left, (0, 0))
-    keep_decoded(plain, tmp_path / "cache", 1)
-    assert {path.suffix for path in (tmp_path / "cache").iterdir()} - {".lock"} == {".pixels"}
 
 
 @pytest.mark.parametrize("limit", [0, 1e-6])
