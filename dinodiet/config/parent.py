@@ -11,6 +11,8 @@ from dinodiet.errors import UserError
 
 ENCODER, WHOLE = "encoder.safetensors", "weights.safetensors"  # of a finished run: see `dinodiet.store.rundir.RunDir`
 DIGITS = 16  # of a digest, in hexadecimal
+TEACHER_START = "method.teacher.start"
+OWN = {"method.student": "teacher", TEACHER_START: "model"}  # what networks begin with by themselves
 
 
 def parent_of(model: Node) -> dict[str, str] | None:
@@ -29,7 +31,7 @@ def whole_run(place: str) -> dict[str, str] | None:
 def starts_of(method: Node) -> dict[str, Node]:
     """Return the nodes that say what the networks of a method begin with, by their keys."""
     student, teacher = method.get("student"), method.get("teacher")
-    found = {"method.student": student, "method.teacher.start": teacher and teacher.get("start")}
+    found = {"method.student": student, TEACHER_START: teacher.get("start") if isinstance(teacher, dict) else None}
     return {key: node for key, node in found.items() if isinstance(node, dict)}
 
 
@@ -45,9 +47,10 @@ def check_starts(method: Node) -> None:
             raise UserError(f"{key}.checkpoint: {place} holds no {WHOLE}; must be the directory of a finished run")
 
 
-def begins_elsewhere(method: Node) -> bool:
-    """Return whether the teacher of a method does not begin with the weights of the run's model."""
-    return bool(starts_of(method).get("method.teacher.start", {}).get("init", "model") != "model")
+def begun_elsewhere(method: Node) -> dict[str, str]:
+    """Return what networks of a method begin with, by the key, where it is not what they do by themselves."""
+    inits = {f"{key}.init": str(node.get("init", OWN[key])) for key, node in starts_of(method).items()}
+    return {key: init for key, init in inits.items() if init != OWN[key.removesuffix(".init")]}
 
 
 def _kept(given: str, name: str) -> dict[str, str] | None:

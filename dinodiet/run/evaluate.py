@@ -13,7 +13,7 @@ from torch import nn
 
 from dinodiet.config.build import build
 from dinodiet.config.identity import canonical, model_label, scored_towers, trains
-from dinodiet.config.parent import begins_elsewhere
+from dinodiet.config.parent import TEACHER_START, begun_elsewhere
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
@@ -123,7 +123,7 @@ def _scoring(settings: Settings, run_dir: RunDir, encoder: Stored, *, initial: b
 def _score_initial(scoring: Scoring, backbone: nn.Module, only: Collection[str] | None = None) -> None:
     """Score the backbones of a run as they were before its training, of which `backbone` is the one that was given."""
     settings, towers = scoring.settings, scored_towers(scoring.settings)
-    elsewhere = begins_elsewhere(settings.method)
+    elsewhere = f"{TEACHER_START}.init" in begun_elsewhere(settings.method)
     if elsewhere and not missing_scores(settings, scoring.run_dir, "initial"):
         return
     if towers == ("evaluated",) and not elsewhere:

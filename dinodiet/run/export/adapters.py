@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from dinodiet.backbones.peft_export import Begun, peft_target
 from dinodiet.backbones.trainable import parsed
+from dinodiet.config.parent import begun_elsewhere
 from dinodiet.run import checkpoint
 from dinodiet.run.export.provenance import Provenance
 from dinodiet.run.trained import Trained
 from dinodiet.run.weights import below, read_apart
 from dinodiet.types import ExportTarget, Unexportable
-
-STARTS = {"student.init": "teacher", "teacher.start.init": "model"}  # what begins a backbone as its model is
 
 
 def apart(found: Trained) -> ExportTarget | Unexportable:
@@ -37,17 +35,9 @@ def _lacks(known: Provenance) -> str | None:
         return f"it was trained with method.trainable={word}, without adapters; choose lora_<r>"
     if known.parent() == "none":
         return "it began from scratch (model.weights=none), so that there are no weights to put adapters onto"
-    for key, own in STARTS.items():
-        if (init := _at(known.config["method"], key) or own) != own:
-            return f"it began with other weights than its model's (method.{key}={init}), which adapters are not for"
+    for key, init in begun_elsewhere(known.config["method"]).items():
+        return f"it began with other weights than its model's ({key}={init}), which adapters are not for"
     return None
-
-
-def _at(node: Any, key: str) -> Any:
-    """Return the value of a dotted key; None where there is none."""
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
 
 
 def _begun(known: Provenance) -> Begun:

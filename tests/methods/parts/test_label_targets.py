@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from dinodiet.data.images import TensorImages
 from dinodiet.errors import UserError
 from dinodiet.methods.parts.label_targets import Labels, RandomTargets
 from dinodiet.types import Batch, Clock, DataSpec
@@ -16,11 +17,7 @@ def batch(number: int, labels: int = 10) -> Batch:
     return Batch(torch.zeros(number, 3, 1, 1, dtype=torch.uint8), index % labels, index)
 
 
-class Many:
-    labels = None
-
-    def __len__(self) -> int:
-        return 10_000
+IMAGES = TensorImages(torch.zeros(10_000, 1, 1, 1, dtype=torch.uint8))
 
 
 def changed(targets: Labels, clock: Clock = CLOCK) -> torch.Tensor:
@@ -33,29 +30,29 @@ def changed(targets: Labels, clock: Clock = CLOCK) -> torch.Tensor:
 
 def test_labels_are_one_hot_and_without_noise_the_true_ones() -> None:
     targets = Labels(10, MANY)
-    targets.prepare(Many())  # type: ignore[arg-type]
+    targets.prepare(IMAGES)
     assert not changed(targets).any()
 
 
 def test_noise_draws_exactly_its_part_from_all_labels_and_always_the_same() -> None:
     targets = Labels(10, MANY, noise=0.3)
-    targets.prepare(Many())  # type: ignore[arg-type]
+    targets.prepare(IMAGES)
     assert targets._drawn is not None
     assert (targets._drawn >= 0).sum() == 3_000
     first = changed(targets)
     assert first.float().mean().item() == pytest.approx(0.3 * 0.9, abs=0.01)
     assert torch.equal(changed(targets, Clock(8, 10, 5)), first)  # the same in every epoch
     again = Labels(10, MANY, noise=0.3)
-    again.prepare(Many())  # type: ignore[arg-type]
+    again.prepare(IMAGES)
     assert torch.equal(changed(again), first)
     other = Labels(10, MANY, noise=0.3, seed=1)
-    other.prepare(Many())  # type: ignore[arg-type]
+    other.prepare(IMAGES)
     assert not torch.equal(changed(other), first)
 
 
 def test_of_labels_that_are_all_drawn_a_tenth_stays() -> None:
     targets = Labels(10, MANY, noise=1.0)
-    targets.prepare(Many())  # type: ignore[arg-type]
+    targets.prepare(IMAGES)
     assert changed(targets).float().mean().item() == pytest.approx(0.9, abs=0.01)
 
 
