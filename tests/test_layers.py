@@ -20,7 +20,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Each room may import from those before it; rooms of one line know nothing of each other.
 ORDER = [
-    {"errors", "types"},
+    {"errors", "processes", "types"},
     {"io"},
     {"config"},
     {"schedules"},
@@ -48,7 +48,7 @@ SAID = {
 }
 PICKLES = "backbones/weights/pickles.py"  # reads them without running them; its tests show it
 HYDRA = {"config", "sweep", "catalogue"}  # what composes; a run is handed plain settings
-MOST_LINES, MOST_ARGUMENTS, MOST_ENTRIES = 60, 10, 16
+MOST_LINES, MOST_ARGUMENTS, MOST_ENTRIES = 60, 10, 17
 
 
 def layer_of(path: Path) -> str:

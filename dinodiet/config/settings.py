@@ -65,8 +65,8 @@ class Schedule:
     clip_mode: Literal["global", "per_tensor"]
     layer_decay: Share[float | None] = None
     head_lr: Rate[float | Node | None] = None
-    steps: AtLeastOne[int | None] = None
-    minutes: Positive[float | None] = None
+    steps: Annotated[int | None, Range(1, 1e9)] = None
+    minutes: Annotated[float | None, Range(0, 1e6, open_low=True)] = None
     decayed: Literal["all"] | None = None
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Temperature
-from dinodiet.methods.parts.gathering import gathered, rank
+from dinodiet.processes.gathering import gathered, rank
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock
 

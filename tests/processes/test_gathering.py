@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from dinodiet.methods.parts.contrastive import NTXent
-from dinodiet.methods.parts.gathering import gathered, rank
+from dinodiet.processes.gathering import gathered, rank
 from dinodiet.types import Clock
 
 BATCH, PROCESSES = 6, 2
