@@ -26,14 +26,14 @@ from dinodiet.errors import UserError
 Number = int | float
 Node = dict[str, Any]
 
-_MODULE = "dinodiet.schedules"
-_RAMPS: dict[str, tuple[str, Node]] = {  # the class, and what says that it takes all of its time
+MODULE = "dinodiet.schedules"
+RAMPS: dict[str, tuple[str, Node]] = {  # the class, and what says that it takes all of its time
     "linear": ("Linear", {"fraction": 1.0}),
     "cosine": ("HalfCosine", {}),
     "exp": ("Exponential", {}),
 }
-NAMES = tuple(sorted((*_RAMPS, "cat", "constant", "multistep")))
-_UNITS = {"ep": "epochs", "st": "steps", "%": "fraction"}
+NAMES = tuple(sorted((*RAMPS, "cat", "constant", "multistep")))
+UNITS = {"ep": "epochs", "st": "steps", "%": "fraction"}
 _LISTS = {"epochs": "epochs", "steps": "steps", "fraction": "fractions"}  # of milestones
 _WORD = re.compile(
     r"\s*(?P<word>(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?P<unit>[a-zA-Z]+|%)?"
@@ -125,7 +125,7 @@ def _argument(words: Sequence[_Word]) -> tuple[Number | _Duration | _Call, Seque
 
 def _duration(word: _Word) -> _Duration:
     """Return a number with a unit; percents as exactly the part that they are."""
-    number, unit = word.number, _UNITS.get(word.unit or "")
+    number, unit = word.number, UNITS.get(word.unit or "")
     if number is None or unit is None:
         raise _wrong(word, "a number with one of the units ep (epochs), st (steps), %, or none")
     if number < 0:
@@ -189,7 +189,7 @@ def _node(argument: Number | _Duration | _Call) -> Any:
             _check_one_rest(argument, parts)
             return _made("Concatenation", parts=parts)
         case name:
-            target, whole = _RAMPS[name]
+            target, whole = RAMPS[name]
             start, final = argument.arguments
             return _made(
                 target, start=start, final=final, **(whole if argument.last is None else _lasting(argument.last))
@@ -232,4 +232,4 @@ def _lasting(duration: _Duration) -> Node:
 
 
 def _made(target: str, **arguments: Any) -> Node:
-    return {"_target_": f"{_MODULE}.{target}", **arguments}
+    return {"_target_": f"{MODULE}.{target}", **arguments}

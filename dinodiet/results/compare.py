@@ -85,7 +85,8 @@ def compare(
         raise UserError(f"{key}: cannot be compared and averaged over; name another column, or others in over")
     chosen, lower = _values(runs, key, values), lower_is_better(metric, runs)
     kept = [run for run in runs if matches(run.record.get(key), chosen)]
-    frame = run_frame(kept, [*dict.fromkeys([*run_frame(kept).columns, key, *over])])
+    differ = run_frame(kept, used=(key, *over)).columns
+    frame = run_frame(kept, [*dict.fromkeys([*differ, key, *over])])
     cells = [name for name in frame.columns if name not in ("run", key, *over)]
     cells = [name for name in cells if frame[name].nunique(dropna=False) > 1] or ["dataset"]
     scores = tidy(kept, [metric], [*cells, key, *over])
@@ -106,7 +107,7 @@ def compare(
 
 def _phases(runs: Sequence[Run], metric: str, over: tuple[str, ...]) -> Comparison:
     """Return the comparison of final with initial scores, run by run."""
-    frame = run_frame(runs)
+    frame = run_frame(runs, used=over)
     differ = [name for name in frame.columns if name not in ("run", *over) and frame[name].nunique(dropna=False) > 1]
     cells, lower = differ or ["dataset"], lower_is_better(metric, runs)
     scores = tidy(runs, [metric], ["run", *cells, *over])

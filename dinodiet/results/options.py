@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from dinodiet.errors import UserError
@@ -48,7 +47,13 @@ def parser() -> Parser:
     add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
     add("--over", type=names, default=[], metavar="COLUMN,...", help="averaged over; default: seed")
     add("--labels", type=names, default=[], metavar="N,...", help="scores on 10 labels a class, 0.1 of train, or all")
-    add("--metric", type=names, default=[], metavar="METRIC,...", help="default: knn/accuracy; val/... on validation")
+    add(
+        "--metric",
+        type=names,
+        default=[],
+        metavar="METRIC,...",
+        help="default: knn/accuracy, the student's too; val/... on validation",
+    )
     add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
     add("--compare", metavar="COLUMN[=VALUE,...]", help="paired tests between the values of a column, and mean ranks")
@@ -72,7 +77,11 @@ def parser() -> Parser:
 
 def names(value: str) -> list[str]:
     """Return the parts of a comma list; commas in brackets, as in `knn(k=5, temperature=1)/f1`, part nothing."""
-    return [name.strip() for name in re.split(r",(?![^(\[]*[)\]])", value) if name.strip()]
+    parts, depth = [""], 0
+    for letter in value:
+        depth += (letter in "([") - (letter in ")]")
+        parts = [*parts, ""] if letter == "," and depth <= 0 else [*parts[:-1], parts[-1] + letter]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.results.cache import Record, Scalar
 from dinodiet.results.record import is_choice, keys_of, labels
 from dinodiet.results.runs import Run
+from dinodiet.results.schedule_keys import put
 from dinodiet.results.tidy import is_the_seed
 from dinodiet.store.grid import Cell, read_grid, read_jobs
 from dinodiet.store.rundir import RunDir
@@ -72,7 +73,7 @@ def _record(cell: Cell, known: Record, follows: Sequence[str]) -> Record:
         key, _, value = override.lstrip("+").partition("=")
         node = value.startswith("{")  # its keys come one by one from a finished run
         if "." in key and not node and key.partition(".")[0] not in (*NOT_SCIENCE, "hydra"):
-            record[key] = _value(value)
+            put(record, key, _value(value))
     model, dataset, method = _what(cell)
     return record | {"run": cell.run_id, "model": model, "dataset": dataset, "method": method, "seed": cell.seed}
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE, SCORED, STUDENT
+from dinodiet.config.schedule_short import short_text
 from dinodiet.errors import printable
 from dinodiet.io.files import is_interval, is_number
 from dinodiet.results.cache import Record, Scalar
@@ -130,8 +131,11 @@ def science(config: dict[str, Any]) -> Record:
 
 
 def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
+    """Yield the values of a node by dotted key; a schedule that has a short text is told by that too."""
     for key, value in node.items():
         if isinstance(value, dict):
+            if (told := short_text(value)) is not None:
+                yield prefix + key, told
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, _scalar(value)

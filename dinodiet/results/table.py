@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from dinodiet.config.groups import STUDENT
 from dinodiet.errors import UserError
 from dinodiet.results.record import COSTS
 from dinodiet.results.runs import Run, has_no_best, lower_is_better
@@ -77,7 +78,7 @@ def layout(
         UserError: an unknown column, metric or phase; the valid ones are listed.
     """
     shown = ("final",) if runs and all(run.is_frozen for run in runs) else PHASES
-    metrics, phases = tuple(metrics) or (default_metric(runs),), tuple(phases) or shown
+    metrics, phases = tuple(metrics) or default_metrics(runs), tuple(phases) or shown
     _known("metric", metrics, metric_names(runs))
     _known("phase", phases, PHASES)
     placed = place([*runs, *waiting], rows=rows, cols=cols, over=over, metrics=metrics)
@@ -103,7 +104,8 @@ def place(
         raise UserError(f"{places[-1]}: {twice[0]} is in {places[0]} already; a column has one place")
     rows = rows or _free(SIDES, (*cols, *over))
     cols = cols or _free(SIDES[1:] + SIDES[:1], (*rows, *over))
-    frame, placed = run_frame(runs), {*rows, *cols, *over, *NOT_A_KEY}
+    placed = {*rows, *cols, *over, *NOT_A_KEY}
+    frame = run_frame(runs, used=placed)
     split = [name for name in frame.columns if name not in placed and frame[name].nunique(dropna=False) > 1]
     if len(metrics) > 1 and "metric" not in placed:
         split.insert(0, "metric")
@@ -135,6 +137,14 @@ def default_metric(runs: Sequence[Run]) -> str:
         raise UserError("no scores: the runs were made without evaluators")
     accuracies = [name for name in names if name.endswith("/accuracy")]
     return "knn/accuracy" if "knn/accuracy" in names else (accuracies or names)[0]
+
+
+def default_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the default metric of what is evaluated, and that of the student where all runs have it beside."""
+    metric = default_metric(runs)
+    student = STUDENT + metric
+    both = all(f"final/{student}" in run.record for run in runs)
+    return (metric, student) if both else (metric,)
 
 
 def aggregate(runs: Sequence[Run], waiting: Sequence[Run], wanted: Sequence[Run], plan: Layout) -> pd.DataFrame:

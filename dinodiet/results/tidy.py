@@ -16,6 +16,7 @@ from dinodiet.results.budgets import on_budgets
 from dinodiet.results.cache import Record
 from dinodiet.results.record import COSTS, LABEL_COLUMNS, is_choice, keys_of
 from dinodiet.results.runs import Run, read
+from dinodiet.results.schedule_keys import normalized, told_twice
 
 PHASES = ("initial", "final", "change")
 ALWAYS = ("study", "run", "model", "dataset", "method", "seed")
@@ -87,21 +88,27 @@ def is_refused(record: Record, metric: str) -> bool:
     return f"refused/{metric.removeprefix('val/').rpartition('/')[0]}" in record
 
 
-def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None) -> pd.DataFrame:
-    """Return one row per run: the columns always there, and the named keys, or else the choices that differ."""
+def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None, used: Iterable[str] = ()) -> pd.DataFrame:
+    """Return one row per run: the columns always there, and the named keys, or else the choices that differ.
+
+    `used` are the keys that have a place already: a schedule of which one number has is told by its numbers.
+    """
     records = [run.record for run in runs]
     budgets = LABEL_COLUMNS if any("label_seed" in record for record in records) else ()
-    names = dict.fromkeys([*ALWAYS, *([*budgets, *differing(records)] if keys is None else keys)])
+    names = dict.fromkeys([*ALWAYS, *([*budgets, *differing(records, used)] if keys is None else keys)])
     return pd.DataFrame({name: _column(records, name) for name in names})
 
 
-def differing(records: Sequence[Record]) -> list[str]:
+def differing(records: Sequence[Record], used: Iterable[str] = ()) -> list[str]:
     """Return the choices and configuration keys that differ, without those that follow from others.
 
     A key follows where it is a function of model, dataset, method and the choices found so far (method.teacher exists
-    for DINO alone), or equals the run's seed. Group choices come before configuration keys.
+    for DINO alone), or equals the run's seed. Group choices come before configuration keys. Schedules are one key each
+    where they have a short text; those with a number among the `used` keys are several.
     """
     keys = [key for key in keys_of(records) if is_choice(key) and key not in ALWAYS]
+    twice = told_twice(keys, records, used)
+    keys = [key for key in keys if key not in twice]
     groups = _codes(list(zip(*(_column(records, key) for key in ("model", "dataset", "method")), strict=True)))
     seeds = _column(records, "seed")
     found = []
@@ -189,7 +196,9 @@ def resolve(name: str, runs: Sequence[Run]) -> str:
 
 def matches(value: Any, wanted: Iterable[Any]) -> bool:
     """Return whether a value is one of those wanted, which may be text from the command line."""
-    return any(value == one or text(value) == text(one) or _same_number(value, one) for one in wanted)
+    return any(
+        value == one or text(value) in (text(one), text(normalized(one))) or _same_number(value, one) for one in wanted
+    )
 
 
 def _same_number(value: Any, wanted: Any) -> bool:

@@ -36,6 +36,20 @@ def test_states_are_counted_and_what_is_not_done_is_named(tmp_path: Path) -> Non
     assert broken in told["unreadable"] and "run the same command again" in told["unreadable"]
 
 
+def test_the_main_table_shows_the_student_where_all_runs_scored_it(tmp_path: Path) -> None:
+    for seed, final in enumerate((0.5, 0.6)):
+        content = studies.results(seed=seed, final=final)
+        content["final"]["student/knn/accuracy"] = final + 0.1
+        studies.write(tmp_path, content)
+    cells, plan, _ = cells_of(read([tmp_path]), phases=["final"])
+    assert plan.metrics == ("knn/accuracy", "student/knn/accuracy") and "metric" in plan.rows
+    assert dict(zip(cells["metric"], cells["mean"], strict=True)) == pytest.approx(
+        {"knn/accuracy": 0.55, "student/knn/accuracy": 0.65}
+    )
+    studies.write(tmp_path, studies.results(seed=2))  # the evaluated alone
+    assert cells_of(read([tmp_path]))[1].metrics == ("knn/accuracy",)
+
+
 def test_long_lists_are_cut_unless_asked_for(tmp_path: Path) -> None:
     write_grid(tmp_path, [studies.cell(studies.results(seed=seed)) for seed in range(30)])
     studies.write(tmp_path, studies.results(seed=0))
