@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.freeze import set_trainable
 from dinodiet.config.ranges import Fraction
+from dinodiet.methods.parts.class_rows import shards_in
 from dinodiet.methods.parts.param_groups import weight_decay_groups
+from dinodiet.processes.sharding import Shard
 from dinodiet.types import Backbone, Batch, Clock, Images, Origins, ParamGroup, Runtime
 
 
@@ -135,6 +137,10 @@ class MethodBase(nn.Module):
     def param_groups(self) -> list[ParamGroup]:
         """Return what is optimised: the trainable parameters, without weight decay on biases and norms."""
         return weight_decay_groups(self.named_parameters())
+
+    def own_parameters(self) -> dict[str, Shard]:
+        """Return the parameters of which every process holds other rows, by name."""
+        return shards_in(self)
 
     def backbone_waits(self, clock: Clock) -> bool:
         """Return whether the backbone is still frozen while the head warms up."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from dinodiet.processes.sharding import Shard
 from dinodiet.types.backbone import Backbone
 from dinodiet.types.data import Batch, Images
 from dinodiet.types.runtime import Clock, Runtime
@@ -134,6 +135,14 @@ class Method(Protocol):
 
     def param_groups(self) -> list[ParamGroup]:
         """Return what is optimised."""
+        ...
+
+    def own_parameters(self) -> dict[str, Shard]:
+        """Return the parameters of which every process holds other rows, by name; their gradients are complete.
+
+        What averages gradients over processes leaves them out. `state_dict` has their own rows, `load_state_dict` takes
+        all rows (`dinodiet.training.shards`).
+        """
         ...
 
     def guessing(self) -> dict[str, float]:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from dinodiet.methods.parts.cross_entropy import CHUNK, chunked_cross_entropy
+from dinodiet.methods.parts.class_chunks import CHUNK
+from dinodiet.methods.parts.cross_entropy import chunked_cross_entropy
 from tests.bench.rows import Note
 
 ROWS, CLASSES, WIDTH, PAIRS = 256, 50_000, 384, 4

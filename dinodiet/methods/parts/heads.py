@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinodiet.config.ranges import BelowOne, Fraction, NonNegative, Range, Width
+from dinodiet.config.signature import Neutral
 from dinodiet.methods.parts import dino_defaults
+from dinodiet.methods.parts.class_rows import Sharded, class_rows, shard_in
 from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.methods.parts.prototype_head import PrototypeHead, hidden_layers, initialise
 from dinodiet.types import DataSpec
@@ -26,6 +28,7 @@ class ClassHead(nn.Module):
         logit_scale: factor on the logits (an inverse temperature).
         lr_scale: the learning rate of all heads over the backbone's.
         warmup_fraction: first part of the training in which the heads are trained alone.
+        sharded: whether every one of several processes holds a part of the classes; auto: where they are large.
     """
 
     def __init__(
@@ -37,16 +40,17 @@ class ClassHead(nn.Module):
         logit_scale: Annotated[float, Range(0, 1e4, open_low=True)] = 1.0,
         lr_scale: Annotated[float, Range(0, 1000)] = 1.0,
         warmup_fraction: Fraction[float] = 0.05,
+        sharded: Neutral[Sharded] = "auto",
     ) -> None:
         super().__init__()
         self.logit_scale, self.lr_scale, self.warmup_fraction = logit_scale, lr_scale, warmup_fraction
         self.projector = _projector(in_dim, projection_dim)
-        self.linear = nn.Linear(projection_dim or in_dim, num_classes, bias=False)
+        self.linear = class_rows(projection_dim or in_dim, num_classes, sharded)
 
     def forward(self, embeddings: Tensor) -> ClassLogits:
         """Return the logits (B, num_classes), which a large head never holds all at once."""
         features = F.normalize(self.projector(embeddings), dim=1)
-        return ClassLogits(features, self.linear.weight, scale=self.logit_scale)
+        return ClassLogits(features, self.linear.weight, scale=self.logit_scale, shard=shard_in(self.linear))
 
 
 class ProjectedClassHead(nn.Module):
@@ -67,17 +71,18 @@ class ProjectedClassHead(nn.Module):
         logit_scale: Annotated[float, Range(0, 1e4, open_low=True)] = 1 / 3,
         lr_scale: Annotated[float, Range(0, 1000)] = 1.0,
         warmup_fraction: Fraction[float] = 0.0,
+        sharded: Neutral[Sharded] = "auto",
     ) -> None:
         super().__init__()
         self.logit_scale, self.lr_scale, self.warmup_fraction = logit_scale, lr_scale, warmup_fraction
         first, last = nn.Linear(in_dim, in_dim), nn.Linear(in_dim, projection_dim)
         self.projector = nn.Sequential(first, nn.BatchNorm1d(in_dim), nn.ReLU(), nn.Dropout(dropout), last)
-        self.linear = nn.Linear(projection_dim, num_classes, bias=False)
+        self.linear = class_rows(projection_dim, num_classes, sharded)
 
     def forward(self, embeddings: Tensor) -> ClassLogits:
         """Return the logits (B, num_classes), which a large head never holds all at once."""
         features = self.projector(F.normalize(embeddings, dim=1))
-        return ClassLogits(features, self.linear.weight, scale=self.logit_scale)
+        return ClassLogits(features, self.linear.weight, scale=self.logit_scale, shard=shard_in(self.linear))
 
 
 def _projector(in_dim: int, projection_dim: int | None) -> nn.Module:

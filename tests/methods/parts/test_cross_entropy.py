@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinodiet.methods.parts import cross_entropy
+from dinodiet.methods.parts import class_chunks, cross_entropy
 from dinodiet.methods.parts.cross_entropy import ClassLogits, chunked_cross_entropy
 
 SCALE, CLASSES, ROWS = 3.0, 53, 6
@@ -71,7 +71,7 @@ def test_a_head_is_large_from_its_size_on(monkeypatch: pytest.MonkeyPatch) -> No
     small = ClassLogits(features, weight, scale=SCALE)
     exact = small.cross_entropy(target, label_smoothing=0.2)
     monkeypatch.setattr(cross_entropy, "LARGE", ROWS * CLASSES - 1)
-    monkeypatch.setattr(cross_entropy, "CHUNK", 60)
+    monkeypatch.setattr(class_chunks, "CHUNK", 60)
     monkeypatch.setattr(F, "cross_entropy", None)  # the whole is not used
     large = ClassLogits(features, weight, scale=SCALE)
     torch.testing.assert_close(
