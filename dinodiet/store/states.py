@@ -16,6 +16,7 @@ from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, works_here
 
 PROGRESS = ("step", "total_steps", "phase", "loss", "images_per_second", "seconds_left")  # of status.json
+ENDED = (State.KILLED.value, State.STOPPED.value)  # no job continues these, also where one with other runs is active
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
 
 
@@ -136,7 +137,7 @@ def _judge(status: dict[str, Any], waits: bool, asked: bool, death: str | None) 
         if death is None and (waits or not asked or status.get("slurm_job") is None):
             return CellState.RUNNING, None
         reason = death or f"its SLURM job {status.get('slurm_job')} is gone"
-    if waits and (asked or state == State.QUEUED.value):
+    if waits and state not in ENDED and (asked or state == State.QUEUED.value):
         return CellState.QUEUED, reason
     return CellState.STOPPED, reason or "its SLURM job is gone"
 

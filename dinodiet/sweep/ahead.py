@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from dinodiet.sweep.packing import Packing
 from dinodiet.sweep.task import Task
 
 
-def _plan(tasks: Sequence[Task]) -> None:
+def _plan(tasks: Sequence[Task], packing: Packing | None) -> None:
     from dinodiet.sweep.planning.plan import plan  # noqa: PLC0415 - it builds models: needs torch
 
-    print(plan(tasks, full=tasks[0].config["plan"] == "full"), flush=True)
+    print(plan(tasks, full=tasks[0].config["plan"] == "full", packing=packing), flush=True)
 
 
-def _measure(tasks: Sequence[Task]) -> None:
+def _measure(tasks: Sequence[Task], packing: Packing | None) -> None:
     from dinodiet.sweep.planning.measure import measure  # noqa: PLC0415 - it trains: needs torch
 
     measure(tasks)
 
 
-def _fetch(tasks: Sequence[Task]) -> None:
+def _fetch(tasks: Sequence[Task], packing: Packing | None) -> None:
     from dinodiet.sweep.planning.fetch import fetch  # noqa: PLC0415 - it knows the models: needs torch
 
     fetch(tasks)
 
 
-AHEAD: dict[str, Callable[[Sequence[Task]], None]] = {"plan": _plan, "measure": _measure, "fetch": _fetch}
+Ahead = Callable[[Sequence[Task], Packing | None], None]
+AHEAD: dict[str, Ahead] = {"plan": _plan, "measure": _measure, "fetch": _fetch}

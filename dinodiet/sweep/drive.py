@@ -89,6 +89,11 @@ def statuses_of(tasks: Sequence[Task]) -> list[CellStatus]:
     ]
 
 
+def status_on_disk(task: Task) -> CellStatus:
+    """Return the state of a cell by its directory alone, for the job that it was handed to."""
+    return _readable(task, state_of(task.run_dir, settings=task.settings_hash))
+
+
 def _readable(task: Task, status: CellStatus) -> CellStatus:
     """Return the status, or `stopped` where results cannot be read or lack scores: the run is then taken up again."""
     if status.state is not CellState.DONE:

@@ -24,6 +24,7 @@ from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.drive import Launcher, drive, statuses_of
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.landscape import run_landscapes
+from dinodiet.sweep.packing import packing_of
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.task import Task
 from dinodiet.sweep.told import Told
@@ -71,7 +72,7 @@ class GridSweeper(Sweeper):
         launcher = self._launcher(grid[0])
         first = tasks[0].config
         if first["mode"] in AHEAD:
-            AHEAD[first["mode"]](tasks)
+            AHEAD[first["mode"]](tasks, packing_of(launcher))
         elif first["mode"] == "landscape":
             run_landscapes(tasks, launcher)
         elif first["mode"] != "train":
@@ -178,10 +179,14 @@ def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) ->
     """Run what is missing of a grid, then print the states of its runs and the main table, also when it was stopped.
 
     Raises:
-        UserError: runs did not finish; the printed summary names them.
+        UserError: runs did not finish, which the printed summary names; or those that share a GPU cannot fit into it.
         Preempted: the command was asked to stop.
     """
     study = tasks[0].study
+    if (packing := packing_of(launcher)) is not None and packing.is_limited:
+        from dinodiet.sweep.planning.packed import check_packing  # noqa: PLC0415 - it builds models: needs torch
+
+        check_packing(tasks, packing)
     try:
         statuses = drive(tasks, launcher, retry_failed=retry == "failed")
     except BaseException:

@@ -58,6 +58,8 @@ def test_nothing_means_missing(tmp_path: Path) -> None:
         ({"state": "preempted", "slurm_job": "7_1"}, set(), CellState.STOPPED),
         ({"state": "preempted", "slurm_job": None}, None, CellState.STOPPED),
         ({"state": "killed", "slurm_job": None}, None, CellState.STOPPED),
+        ({"state": "killed", "slurm_job": "7_1"}, {"7_1"}, CellState.STOPPED),  # its job goes on with other runs
+        ({"state": "stopped", "slurm_job": "7_1"}, {"7_1"}, CellState.STOPPED),
         ({"state": "failed", "slurm_job": "7_1"}, {"7_1"}, CellState.FAILED),
     ],
 )

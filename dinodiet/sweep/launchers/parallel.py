@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -16,17 +14,20 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Annotated
 
-from dinodiet.config.ranges import NonNegative, Range
+from dinodiet.config.ranges import NonNegative, Positive, Range
+from dinodiet.errors import UserError
 from dinodiet.io.leaving import leave_silently, signals_to
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
+from dinodiet.sweep.launchers.ending import how_it_died
+from dinodiet.sweep.launchers.gpus import least_memory, visible_gpus
 from dinodiet.sweep.launchers.local import attempt
+from dinodiet.sweep.packing import Packing, memory_in_bytes
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, printing_to
 
 POLL_SECONDS = 2.0
-DRIVER_SECONDS = 60  # a driver that hangs never answers
 
 
 class Parallel:
@@ -38,20 +39,40 @@ class Parallel:
     Args:
         processes: how many at a time; None: one a GPU, or without GPUs half as many as cores.
         gpus: GPUs to share out; None: all that are visible. Process i gets GPU i modulo their number.
+        runs_per_gpu: how many at a time on each GPU, in place of `processes`; without GPUs how many at a time.
+        gpu_mem_gb: GiB of memory of a GPU; None: what the driver says.
+
+    Raises:
+        UserError: both `processes` and `runs_per_gpu` are given.
     """
 
     in_process = False
 
     def __init__(
-        self, *, processes: Annotated[int | None, Range(1, 1024)] = None, gpus: NonNegative[int | None] = None
+        self,
+        *,
+        processes: Annotated[int | None, Range(1, 1024)] = None,
+        gpus: NonNegative[int | None] = None,
+        runs_per_gpu: Annotated[int | None, Range(1, 1024)] = None,
+        gpu_mem_gb: Positive[float | None] = None,
     ) -> None:
+        if processes is not None and runs_per_gpu is not None:
+            raise UserError(f"runs_per_gpu: {runs_per_gpu} beside processes={processes}; give one of them")
         self._gpus = visible_gpus() if gpus is None else visible_gpus()[:gpus]
+        self.packing: Packing | None = None if runs_per_gpu is None else self._packing(runs_per_gpu, gpu_mem_gb)
         cores = os.cpu_count() or 1
-        self._processes = processes or len(self._gpus) or max(1, cores // 2)
+        packed = None if runs_per_gpu is None else runs_per_gpu * max(1, len(self._gpus))
+        self._processes = processes or packed or len(self._gpus) or max(1, cores // 2)
         self._threads = max(1, cores // self._processes)
+
+    def _packing(self, runs_per_gpu: int, gpu_mem_gb: float | None) -> Packing:
+        memory = memory_in_bytes(gpu_mem_gb) or least_memory(self._gpus)
+        return Packing(runs_per_gpu, memory, len(self._gpus))
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Run the tasks; see `dinodiet.sweep.drive.Launcher`."""
+        if self.packing is not None:
+            progress.say(self.packing.told(len(tasks)))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "dinodiet.run.run", __name__])
         waiting = deque(tasks)
@@ -95,9 +116,8 @@ class Parallel:
     def _ended(process: BaseProcess, task: Task, progress: Progress) -> None:
         process.join()
         (status,) = statuses_of([task])
-        if status.state not in (CellState.DONE, CellState.FAILED) and process.exitcode not in (0, Preempted.EXIT_CODE):
-            code = process.exitcode or 0
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"its process left with exit code {code}"
+        how = how_it_died(status, process.exitcode or 0)
+        if how is not None:
             note_death(task.run_dir, how)
             (status,) = statuses_of([task])
         progress.ended(status)
@@ -148,19 +168,3 @@ def _work(task: Task, threads: int, gpu: str | None) -> None:
         attempt(task)
         with contextlib.suppress(OSError):  # a full disk
             sys.stdout.flush()
-
-
-def visible_gpus() -> list[str]:
-    """Return the ids of the GPUs of this machine that CUDA_VISIBLE_DEVICES leaves, without importing torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu for gpu in chosen.split(",") if gpu.strip() and gpu.strip() != "-1"]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    try:
-        asked = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True, timeout=DRIVER_SECONDS
-        )
-    except subprocess.SubprocessError:
-        return []
-    return [str(number) for number, _ in enumerate(asked.stdout.splitlines())]

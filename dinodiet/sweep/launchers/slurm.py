@@ -24,6 +24,8 @@ from dinodiet.store.states import CellState, CellStatus
 from dinodiet.store.status import Preempted, State, read_status
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
 from dinodiet.sweep.launchers.slurm_job import run_in_job
+from dinodiet.sweep.launchers.slurm_pack import run_pack_in_job
+from dinodiet.sweep.packing import Packing, memory_in_bytes
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
 
@@ -39,12 +41,14 @@ RESOURCES: dict[str, Any] = {
 }
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
 RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
+UNENDED = ("PENDING", "RUNNING", "COMPLETING")
 FINAL = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
+ALONE = ("gpus_per_node", "gpus_per_task", "nodes", "tasks_per_node")  # at most one each where runs share a GPU
 LOST_POLLS = 3  # a job that left the queue is given so many looks for its results to appear on this machine's disk
 SLOWEST_POLL_SECONDS = 60.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Watched:
     task: Task
     job: str | None
@@ -63,6 +67,8 @@ class Slurm:
         on_interrupt: what Ctrl-C does to the jobs: `cancel` them, or `detach` and leave them running.
         detach: submit and return; the same command later watches the same jobs.
         poll_seconds: how often the queue is looked at, at first; the pace slows down to a minute.
+        runs_per_gpu: how many runs share a job, a process each, and its one GPU, processors and memory.
+        gpu_mem_gb: GiB of memory of a GPU of the cluster, which runs that share one must fit into; None: unknown.
         parameters: all others, as hydra-submitit-launcher names them.
 
     Raises:
@@ -80,6 +86,8 @@ class Slurm:
         on_interrupt: Literal["cancel", "detach"] = "cancel",
         detach: bool = False,
         poll_seconds: Positive[float] = 5.0,
+        runs_per_gpu: Annotated[int, Range(1, 1024)] = 1,
+        gpu_mem_gb: Positive[float | None] = None,
         **parameters: Any,
     ) -> None:
         for name in RESOURCES.keys() & parameters.keys():
@@ -89,6 +97,9 @@ class Slurm:
                 f"signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "
                 "to train (SLURM may signal a minute early); set it below 60 * timeout_min - 60"
             )
+        if runs_per_gpu > 1:
+            _check_one_gpu(parameters, runs_per_gpu)
+        self._packing = Packing(runs_per_gpu, memory_in_bytes(gpu_mem_gb))
         self._limits = {
             "timeout_min": timeout_min,
             "signal_delay_s": signal_delay_s,
@@ -96,6 +107,11 @@ class Slurm:
         }
         self._parameters = {key: value for key, value in parameters.items() if key not in UNUSED}
         self._on_interrupt, self._detach, self._poll_seconds = on_interrupt, detach, poll_seconds
+
+    @property
+    def packing(self) -> Packing | None:
+        """How runs share GPUs; see `dinodiet.sweep.packing.PackingLauncher`."""
+        return self._packing
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Submit those tasks that no job has yet, and watch all; see `dinodiet.sweep.drive.Launcher`."""
@@ -110,7 +126,7 @@ class Slurm:
                 for task, status in zip(tasks, statuses_of(tasks), strict=True)
                 if status.state not in (*IN_WORK, CellState.DONE, CellState.FAILED)
             ]
-            size = slurm_queue.max_array_size() - 1
+            size = (slurm_queue.max_array_size() - 1) * self._packing.runs_per_gpu
             for first in range(0, len(todo), size):
                 self._submit(study, todo[first : first + size], progress)
         jobs = read_jobs(study)
@@ -127,18 +143,20 @@ class Slurm:
         before = [read_status(task.run_dir) for task in tasks]
         for task, status in zip(tasks, before, strict=True):
             write_json(task.run_dir.status, {**(status or {}), "state": State.QUEUED.value, "reason": None})
+        packs = self._packing.packs(tasks)
         try:
-            jobs = self._sbatch(study, tasks)
+            jobs = self._sbatch(study, packs)
         except BaseException as error:
             for task, status in zip(tasks, before, strict=True):
                 _put_back(task.run_dir, status)
             if isinstance(error, Exception):
                 raise UserError(f"hydra/launcher=slurm: nothing was submitted: {_sbatch_message(error)}") from error
             raise
-        write_jobs(study, {task.cell.run_id: job for task, job in zip(tasks, jobs, strict=True)})
-        progress.say(f"submitted {len(tasks)} runs to SLURM as job {jobs[0].split('_')[0]}")
+        write_jobs(study, {task.cell.run_id: job for pack, job in zip(packs, jobs, strict=True) for task in pack})
+        shared = f", {self._packing.told(len(tasks))}" if self._packing.runs_per_gpu > 1 else ""
+        progress.say(f"submitted {len(tasks)} runs to SLURM as job {jobs[0].split('_')[0]}{shared}")
 
-    def _sbatch(self, study: Path, tasks: Sequence[Task]) -> list[str]:
+    def _sbatch(self, study: Path, packs: Sequence[Sequence[Task]]) -> list[str]:
         import submitit  # noqa: PLC0415 - only who submits pays for it
 
         parameters = {
@@ -149,7 +167,9 @@ class Slurm:
         executor = submitit.AutoExecutor(folder=study / ".sweep" / "jobs" / "%j", cluster="slurm")
         executor.update_parameters(**parameters)
         _make_importable()
-        return [job.job_id for job in executor.map_array(run_in_job, tasks)]
+        if self._packing.runs_per_gpu == 1:
+            return [job.job_id for job in executor.map_array(run_in_job, [task for (task,) in packs])]
+        return [job.job_id for job in executor.map_array(run_pack_in_job, packs)]
 
     def _watch(self, watched: list[_Watched], progress: Progress) -> None:
         pause = self._poll_seconds
@@ -159,55 +179,82 @@ class Slurm:
             statuses = statuses_of([entry.task for entry in watched])
             progress.show(statuses)
             still: list[_Watched] = []
+            ended: list[tuple[_Watched, CellStatus]] = []
             for entry, status in zip(watched, statuses, strict=True):
                 if status.state in IN_WORK or (status.state is CellState.STOPPED and entry.looks_left > 0):
                     entry.looks_left = LOST_POLLS if status.state in IN_WORK else entry.looks_left - 1
                     still.append(entry)
-                elif self._submit_again(entry, status, progress):
-                    still.append(entry)
                 else:
+                    ended.append((entry, status))
+            again = self._submit_again(ended, progress)
+            for entry, status in ended:
+                if entry not in again:
                     progress.ended(_explained(entry, status))
-            watched = still
+            watched = [*still, *again]
 
-    def _submit_again(self, entry: _Watched, status: CellStatus, progress: Progress) -> bool:
-        """Submit a run again that was killed without notice and not requeued; return whether it was."""
-        own = read_status(entry.task.run_dir) or {}
-        if status.state is not CellState.STOPPED or entry.job is None or own.get("state") != State.RUNNING.value:
-            return False
-        ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
-        if ending in FINAL or not entry.resubmissions_left:
-            return False
-        progress.say(f"SLURM job {entry.job} ended as {ending} and its run was killed: submitting it again")
-        study = entry.task.study
+    def _submit_again(self, ended: Sequence[tuple[_Watched, CellStatus]], progress: Progress) -> list[_Watched]:
+        """Submit runs again that were killed without notice and not requeued; return those that were."""
+        lost = [entry for entry, status in ended if _is_lost(entry, status)]
+        jobs = {entry.job for entry in lost if entry.job is not None}
+        endings = slurm_queue.endings(jobs)
+        again = [entry for entry in lost if endings.get(entry.job or "") not in FINAL]
+        if not again:
+            return []
+        for job in dict.fromkeys(entry.job for entry in again):
+            runs = sum(entry.job == job for entry in again)
+            what = "its run was killed: submitting it" if runs == 1 else f"its {runs} runs were killed: submitting them"
+            progress.say(f"SLURM job {job} ended as {endings.get(job or '', 'gone')} and {what} again")
+        study = again[0].task.study
         try:
             with FileLock(study / ".sweep" / "submit.lock"):
-                self._submit(study, [entry.task], progress)
+                self._submit(study, [entry.task for entry in again], progress)
         except UserError as error:  # the others are watched to their end
             progress.say(f"error: {one_line(error)}")
-            return False
-        entry.job = read_jobs(study)[entry.task.cell.run_id]
-        entry.looks_left, entry.resubmissions_left = LOST_POLLS, entry.resubmissions_left - 1
-        return True
+            return []
+        submitted = read_jobs(study)
+        for entry in again:
+            entry.job = submitted[entry.task.cell.run_id]
+            entry.looks_left, entry.resubmissions_left = LOST_POLLS, entry.resubmissions_left - 1
+        return again
 
     def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
         jobs = read_jobs(tasks[0].study)
         active = slurm_queue.active_jobs() or set()
-        mine = [jobs[task.cell.run_id] for task in tasks if jobs.get(task.cell.run_id) in active]
+        mine = {jobs[task.cell.run_id] for task in tasks if jobs.get(task.cell.run_id) in active}
         if self._on_interrupt == "detach":
             progress.say(f"interrupted: {len(mine)} SLURM jobs go on; the same command watches them again")
             return
         progress.say(f"interrupted: cancelling {len(mine)} SLURM jobs; the same command continues what they began")
         slurm_queue.cancel(mine)
         deadline = time.monotonic() + SLOWEST_POLL_SECONDS
-        while set(mine) & (slurm_queue.active_jobs() or set()) and time.monotonic() < deadline:
+        while mine & (slurm_queue.active_jobs() or set()) and time.monotonic() < deadline:
             time.sleep(1)
 
 
+def _check_one_gpu(parameters: dict[str, Any], runs_per_gpu: int) -> None:
+    """Refuse jobs of several GPUs, nodes or tasks for runs that share a GPU."""
+    for name in ALONE:
+        if (parameters.get(name) or 0) > 1:
+            raise UserError(
+                f"runs_per_gpu: {runs_per_gpu} runs share a job with one GPU, and {name} is {parameters[name]}; "
+                f"set runs_per_gpu=1 or {name}=1"
+            )
+
+
+def _is_lost(entry: _Watched, status: CellStatus) -> bool:
+    """Return whether a run was killed without notice, and may be submitted again."""
+    if status.state is not CellState.STOPPED or entry.job is None or not entry.resubmissions_left:
+        return False
+    return (read_status(entry.task.run_dir) or {}).get("state") == State.RUNNING.value
+
+
 def _explained(entry: _Watched, status: CellStatus) -> CellStatus:
-    """Return the status of a cell whose job is gone, with what SLURM says of its end, and note that on disk."""
+    """Return the status of a cell with what SLURM says of the end of its job, and note that on disk."""
     if status.state is not CellState.STOPPED or entry.job is None:
         return status
     ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
+    if ending in UNENDED:  # other runs of the job go on
+        return status
     said = f" ({status.reason})" if status.reason else ""
     note_death(entry.task.run_dir, f"SLURM job {entry.job} ended as {ending}{said}")
     (explained,) = statuses_of([entry.task])

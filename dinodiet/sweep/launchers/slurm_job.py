@@ -15,6 +15,7 @@ from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, State, read_status, slurm_job
 from dinodiet.sweep.task import Task, execute, printing_to
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 SAME_STEP_REQUEUES = 3  # so many time limits in a row without a step between them: it would go on for ever
 
 
@@ -29,36 +30,62 @@ def run_in_job(task: Task) -> None:
         Exception: the run failed; SLURM then calls the job failed, and the run directory says why.
     """
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-    for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, _leave)
+    leave_on_job_signals()
     with printing_to(task.run_dir.log):
-        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-        print(f"--- SLURM job {slurm_job()}, restarted {restarts} times, begun at {time.time():.2f}", flush=True)
+        print(start_of_job(), flush=True)
         try:
             execute(task)
         except Preempted as left:
-            _left(task.run_dir, left)
+            if left.signal_name == signal.SIGUSR2.name and note_limit(task.run_dir, left):
+                requeue_here()
             raise
         except UserError as error:
             print(f"error: {one_line(error)}", flush=True)
             raise
 
 
+def start_of_job() -> str:
+    """Return the line that begins the log of a run, or of several, in this SLURM job."""
+    return f"--- SLURM job {slurm_job()}, restarted {_restarts()} times, begun at {time.time():.2f}"
+
+
+def was_requeued() -> bool:
+    """Return whether this SLURM job was started before."""
+    return _restarts() != "0"
+
+
+def _restarts() -> str:
+    return os.environ.get("SLURM_RESTART_COUNT", "0")
+
+
+def leave_on_job_signals() -> None:
+    """Raise `Preempted` at a signal of SLURM's, until a run has handlers of its own."""
+    for number in SIGNALS:
+        signal.signal(number, _leave)
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     raise Preempted(signal.Signals(number).name)
 
 
-def _left(run_dir: RunDir, left: Preempted) -> None:
-    if left.signal_name != signal.SIGUSR2.name:
-        return
+def note_limit(run_dir: RunDir, left: Preempted) -> bool:
+    """Note in a run directory that the time limit came; return whether the run is to be continued.
+
+    A run that came to several limits without a step between them has failed: it would go on for ever.
+    """
     status = read_status(run_dir) or {}
     steps = [*status.get("requeued_at", []), left.step]
     if steps[-SAME_STEP_REQUEUES:] == [left.step] * SAME_STEP_REQUEUES:
         advice = "raise hydra.launcher.timeout_min and add retry=failed"
         reason = f"{SAME_STEP_REQUEUES} time limits in a row passed without a step; {advice}"
         write_json(run_dir.status, {**status, "state": State.FAILED.value, "reason": reason})
-        return
+        return False
     write_json(run_dir.status, {**status, "requeued_at": steps})
+    return True
+
+
+def requeue_here() -> None:
+    """Put the job of this process back into the queue."""
     job = slurm_job()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM ends the job by it once it is requeued
     if job is not None and not requeue(job):

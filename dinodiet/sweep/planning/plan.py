@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -14,7 +14,9 @@ from dinodiet.io.units import byte_size, count
 from dinodiet.store.scores import is_whole, read_scores
 from dinodiet.store.states import CellState, CellStatus
 from dinodiet.sweep.drive import statuses_of
+from dinodiet.sweep.packing import Packing
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
+from dinodiet.sweep.planning.packed import CONTEXT, check_together, together
 from dinodiet.sweep.progress import counts
 from dinodiet.sweep.task import Task
 
@@ -25,11 +27,12 @@ EXPLAINED = (
 )
 
 
-def plan(tasks: Sequence[Task], *, full: bool = False) -> str:
+def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None = None) -> str:
     """Return the plan of a grid: a line for runs that need the same (`full`: for every run), then totals.
 
     Raises:
-        UserError: runs that cannot be built: all of them, each with its reason. The plan of the rest is printed.
+        UserError: runs that cannot be built: all of them, each with its reason; or the `packing` does not fit into a
+            GPU. The plan of the rest is printed.
     """
     statuses, estimates = statuses_of(tasks), _estimates(tasks)
     needs = [_needs(status, found) for status, found in zip(statuses, estimates, strict=True)]
@@ -47,8 +50,12 @@ def plan(tasks: Sequence[Task], *, full: bool = False) -> str:
     ]
     title = f"{tasks[0].study}: {len(tasks)} runs: {counts(statuses)}"
     folded = f"{EXPLAINED}; numbers are those of one run, plan=full lists every run"
-    text = "\n".join([title, *_aligned(rows), *_totals(sound), folded if len(groups) < len(tasks) else EXPLAINED])
+    todo = {task.cell.run_id: found for task, status, found in sound if status.state is not CellState.DONE}
+    shared = [] if packing is None else [_shared(packing, todo)]
+    explained = folded if len(groups) < len(tasks) else EXPLAINED
+    text = "\n".join([title, *_aligned(rows), *_totals(sound), *shared, explained])
     if len(sound) == len(tasks):
+        _check(packing, todo, text)
         return text
     print(text, flush=True)
     refused = [
@@ -175,6 +182,27 @@ def _totals(runs: Sequence[tuple[Task, CellStatus, Estimate]]) -> list[str]:
         f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}",
         f"{evaluations:,} evaluations in all, {to_do:,} of them to do{uncounted if len(counted) < len(runs) else ''}",
     ]
+
+
+def _shared(packing: Packing, todo: Mapping[str, Estimate]) -> str:
+    """Return how runs share GPUs, and what those that need most take of one."""
+    needs = together(packing, todo)
+    told = packing.told(len(todo))
+    if packing.runs_per_gpu == 1 or not needs:
+        return told
+    there = "" if packing.memory is None else f" of {byte_size(packing.memory)}"
+    most = f"the {len(needs)} that need most take {byte_size(sum(needs.values()))}{there}"
+    return f"{told}; {most}, with {byte_size(CONTEXT)} each for CUDA itself"
+
+
+def _check(packing: Packing | None, todo: Mapping[str, Estimate], text: str) -> None:
+    """Print the plan and refuse it where its packing does not fit."""
+    try:
+        if packing is not None:
+            check_together(packing, todo)
+    except UserError:
+        print(text, flush=True)
+        raise
 
 
 def _scored(task: Task) -> int:

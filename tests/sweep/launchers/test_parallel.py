@@ -15,7 +15,7 @@ from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import drive, statuses_of
 from dinodiet.sweep.launchers import parallel
 from dinodiet.sweep.launchers.local import Local
-from dinodiet.sweep.launchers.parallel import Parallel, visible_gpus
+from dinodiet.sweep.launchers.parallel import Parallel
 from dinodiet.sweep.task import Task
 from tests.sweep.cells import seeds, starts, table, tasks
 
@@ -100,15 +100,45 @@ def test_a_bad_cell_and_a_signal(tmp_path: Path) -> None:
     assert states == [CellState.DONE, CellState.FAILED, CellState.DONE, CellState.DONE]
 
 
-@pytest.mark.parametrize("wrong", [{"processes": 0}, {"gpus": -1}])
+@pytest.mark.slow
+def test_a_killed_run_of_a_packing_neither_ends_nor_blames_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid, whole = seeds(tmp_path / "packed", 3, *LONG), seeds(tmp_path / "whole", 3, *LONG)
+    drive(whole, Local(), retry_failed=False)
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not killed:
+            time.sleep(0.02)
+            status = read_json(grid[0].run_dir.status) or {}
+            if status.get("phase") == "training" and running_pids(grid[1:]):  # it has a neighbour
+                os.kill(status["pid"], signal.SIGKILL)
+                killed.append(status["pid"])
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    first, *others = drive(grid, Parallel(runs_per_gpu=2, gpus=0), retry_failed=False)
+    thread.join()
+    assert "2 runs at a time on this machine" in capsys.readouterr().out
+    assert (first.state, first.reason) == (CellState.STOPPED, "killed by SIGKILL")
+    assert [status.state for status in others] == [CellState.DONE] * 2
+    assert [status.reason for status in others] == [None] * 2
+    statuses = drive(grid, Parallel(runs_per_gpu=2, gpus=0), retry_failed=False)
+    assert [status.state for status in statuses] == [CellState.DONE] * 3
+    assert starts(grid) == [2, 1, 1]
+    assert list(table(grid).values()) == list(table(whole).values())
+
+
+def test_processes_and_runs_per_gpu_exclude_each_other() -> None:
+    with pytest.raises(UserError, match=r"^launcher.runs_per_gpu: 2 beside processes=3; give one of them$"):
+        build(
+            {"_target_": "dinodiet.sweep.launchers.parallel.Parallel", "processes": 3, "runs_per_gpu": 2}, "launcher"
+        )()
+
+
+@pytest.mark.parametrize("wrong", [{"processes": 0}, {"gpus": -1}, {"runs_per_gpu": 0}])
 def test_bad_numbers_are_refused(wrong: dict[str, int]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(UserError, match=rf"^launcher.{name}: {value}; must be a whole number"):
         build({"_target_": "dinodiet.sweep.launchers.parallel.Parallel", **wrong}, "launcher")
-
-
-def test_gpus_are_those_that_cuda_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert visible_gpus() == ["2", "5"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []

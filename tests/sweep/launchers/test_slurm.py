@@ -13,6 +13,13 @@ from dinodiet.sweep.launchers.slurm import Slurm
         ({"cpus_per_task": 0}, "cpus_per_task: 0; must be a whole number of at least 1"),
         ({"gpus_per_node": -1}, "gpus_per_node: -1; must be a whole number of at least 0"),
         ({"array_parallelism": 0}, "array_parallelism: 0; must be a whole number of at least 1"),
+        ({"runs_per_gpu": 0}, "runs_per_gpu: 0; must be a whole number"),
+        ({"gpu_mem_gb": 0}, "gpu_mem_gb: 0; must be"),
+        (
+            {"runs_per_gpu": 2, "gpus_per_node": 4},
+            "runs_per_gpu: 2 runs share a job with one GPU, and gpus_per_node is 4",
+        ),
+        ({"runs_per_gpu": 2, "nodes": 2}, "nodes is 2; set runs_per_gpu=1 or nodes=1"),
         ({"on_interrupt": "ignore"}, "on_interrupt: 'ignore'; must be one of: cancel, detach"),
     ],
 )
