@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
 import sys
+import tempfile
 import warnings
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from dinodiet.sweep.task import printing_to
 
 CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["dinodiet.run.run", "dinodiet.sweep.main", "sklearn.linear_model", "sklearn.metrics"])
 
 
 def start(folder: Path, *arguments: str) -> BaseProcess:
     """Start launch.py in a process of its own; it prints to `folder/printed.txt`."""
-    CONTEXT.set_forkserver_preload(["dinodiet.run.run"])
     folder.mkdir(parents=True, exist_ok=True)
     process = CONTEXT.Process(target=launch_here, args=(folder, arguments))
     process.start()
@@ -47,3 +51,33 @@ def launch_here(folder: Path, arguments: tuple[str, ...]) -> None:
     sys.argv = ["launch.py", *arguments, f"outputs_dir={folder}"]
     with printing_to(folder / "printed.txt"):
         sys.exit(cli())
+
+
+def completed(
+    command: list[str], work: Path, environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run launch.py and its words in a folder to the end, as `subprocess.run` would; return what it printed."""
+    with tempfile.TemporaryDirectory() as place:
+        process = CONTEXT.Process(target=_command, args=(Path(place), work, command, dict(environment)))
+        process.start()
+        code = finish(process, timeout)
+        out, error = ((Path(place) / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+    assert code is not None
+    return subprocess.CompletedProcess(command, code, out, error)
+
+
+def _command(place: Path, work: Path, command: list[str], environment: dict[str, str]) -> None:
+    """Run launch.py in this process, with its output in two files, and end it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(work)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT), number)
+    import torch
+
+    from dinodiet.sweep.command import cli
+
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    sys.argv = command
+    sys.exit(cli())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import dataclasses
 import functools
 import json
 import os
@@ -11,22 +11,29 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from torch import Tensor
 
 from dinodiet.config.gate import gate
+from dinodiet.config.groups import CHOICES as GROUPS
 from dinodiet.config.schema import RunConfig
 from dinodiet.run.monitor import Monitor
 from dinodiet.run.run import run as run_settings
 from dinodiet.types import Clock
+from tests.forking import completed
 from tests.places import ROOT
 
 CHOICES = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
+VALUES = {field.name for field in dataclasses.fields(RunConfig)} - set(GROUPS)  # keys that are no groups of files
 # A transformer of two narrow blocks on a few digits: a step takes milliseconds.
 TINY = (
     "model=vit_tiny",
@@ -50,18 +57,38 @@ def run(cfg: DictConfig, choices: Mapping[str, str] = CHOICES, overrides: Sequen
 
 def composed(tmp_path: Path, *overrides: str, base: Sequence[str] = TINY) -> DictConfig:
     """Return the configuration of a run, a tiny one unless `base` says otherwise, that writes below tmp_path."""
-    cfg = copy.deepcopy(_composed((*base, *overrides)))
+    words = (*base, *overrides)
+    cfg = chosen(tuple({_key(word): word for word in words if not _is_value(word)}.values())).copy()
+    ConfigLoaderImpl._apply_overrides_to_config([*map(_parsed, filter(_is_value, words))], cfg)
     if not any(word.startswith("outputs_dir=") for word in overrides):
         cfg.outputs_dir = str(tmp_path)
     return cfg
 
 
-@functools.lru_cache(maxsize=256)
-def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    """Return what Hydra makes of overrides; it takes a fifth of a second, and many tests ask for the same."""
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _is_value(word: str) -> bool:
+    """Return whether a word changes a value of what is composed, and chooses no file."""
+    key = _key(word)
+    return key in VALUES or ("." in key and not {"/", "@"} & set(key) and not key.startswith("hydra."))
+
+
+@functools.cache
+def _parsed(word: str) -> Override:
+    return OverridesParser.create().parse_override(word)
+
+
+@functools.cache
+def chosen(words: tuple[str, ...]) -> DictConfig:
+    """Return what Hydra makes of words that choose files.
+
+    It takes a fifth of a second, and many tests choose the same. Hydra itself sets values last, in what it composed.
+    """
     ConfigStore.instance().store("schema", RunConfig)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        return compose("config", overrides=list(words))
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:
@@ -69,11 +96,16 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
     return [sys.executable, "-W", "error", str(ROOT / "launch.py"), *overrides, f"outputs_dir={tmp_path}"]
 
 
-def launch(tmp_path: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run launch.py with one thread to its end and return what it printed."""
+def launch(tmp_path: Path, *overrides: str, timeout: float = 300, anew: bool = False) -> CompletedProcess[str]:
+    """Run launch.py with one thread to its end and return what it printed.
+
+    `anew` starts another Python; otherwise the process is forked from one that has the libraries.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HYDRA_FULL_ERROR": "0"}
     arguments = command(tmp_path, *overrides)
     tmp_path.mkdir(parents=True, exist_ok=True)
+    if not anew:
+        return completed(arguments[3:], tmp_path, environment, timeout)
     return subprocess.run(
         arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=timeout
     )

@@ -201,7 +201,7 @@ def test_wrong_input_is_one_line(
 
 
 def test_a_refusal_of_the_real_process(tmp_path: Path) -> None:
-    done: subprocess.CompletedProcess[str] = launch(tmp_path, *TINY, "method.loss.label_smoothing=3")
+    done: subprocess.CompletedProcess[str] = launch(tmp_path, *TINY, "method.loss.label_smoothing=3", anew=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: method.loss.label_smoothing: 3; must be")
     assert done.stderr.endswith("\n")

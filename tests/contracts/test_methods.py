@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from dinodiet.config.identity import trains
@@ -16,12 +18,12 @@ from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.training.loop import fit, forward_backward
 from dinodiet.types import Batch, Clock
-from tests.contracts.choices import names, settings, taught
+from tests.contracts.choices import configuration, names, nodes, settings, taught
 
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
 HALF = 2  # steps before a stop, and after it
-NARROW = dict.fromkeys(("mae", "mae_scratch"), ("method.head.width=64", "method.head.heads=4"))  # for speed alone
+NARROW = {"width": 64, "heads": 4, "hidden_dims": 32, "bottleneck_dim": 16, "directions": 64}  # for speed alone
 
 
 class Stop(Exception):  # noqa: N818
@@ -34,8 +36,20 @@ def method(request: pytest.FixtureRequest) -> str:
 
 
 def parts_of(folder: Path, method: str, *overrides: str) -> Parts:
-    words = (*NARROW.get(method, ()), *taught(method), *overrides)
+    words = (*narrow(method), *taught(method), *overrides)
     return build_parts(settings(folder, f"method={method}", "model.drop_path=0.2", *words))
+
+
+@functools.cache
+def narrow(method: str) -> tuple[str, ...]:
+    """Return the words that make the heads of a method as narrow as they come; every layer stays."""
+    composed: Any = OmegaConf.to_container(configuration(f"method={method}", *taught(method)).method)
+    found = [(f"{key}.{name}", value, name) for node, key in nodes(composed, "method") for name, value in node.items()]
+    return tuple(
+        f"{key}={[NARROW[name]] * len(value) if isinstance(value, list) else NARROW[name]}"
+        for key, value, name in found
+        if name in NARROW and value and not key.startswith("method.teacher.model.")
+    )
 
 
 def middle(parts: Parts) -> tuple[Batch, Clock]:
