@@ -106,6 +106,11 @@ class MethodBase(nn.Module):
         """
         return {"student": {"encoder": self.backbone}}
 
+    @property
+    def begins_alike(self) -> bool:
+        """Return whether a teacher of the student's architecture begins with the student's weights."""
+        return True
+
     def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
         """Return what a role's network makes of embeddings (B, embed_dim): `projections`, `logits`, each (B, D)."""
         return {}

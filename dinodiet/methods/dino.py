@@ -186,6 +186,11 @@ class DINO(MethodBase):
         projections = self.networks()[role]["head"](embeddings)
         return {"projections": projections, "logits": self.loss.scaled(role, projections, clock)}
 
+    @property
+    def begins_alike(self) -> bool:
+        """Return whether the student begins as its teacher."""
+        return self.student.init == "teacher"
+
     def features(self, clock: Clock) -> dict[str, Tensor]:
         """Return embeddings, projections and logits of the last forward pass; logits by the centre as it is now."""
         kept = super().features(clock)

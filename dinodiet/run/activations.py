@@ -62,6 +62,20 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class StepCost:
+    """Bytes of a step: at its `peak`, and of features for records.
+
+    `kept` are those that the method keeps until the next step; to `read` them takes more for a moment, and the
+    `largest` of them is what is measured.
+    """
+
+    peak: int
+    kept: int = 0
+    read: int = 0
+    largest: int = 0
+
+
+@dataclass(frozen=True)
 class Pass:
     """A forward pass through a backbone: the shape of its images, and how many patches of them it sees (None: all).
 
@@ -148,8 +162,8 @@ class Activations:
         precision: str,
         *,
         teacher: str | None = None,
-    ) -> int:
-        """Return the bytes of activations and of gradients at the worst moment of a training step.
+    ) -> StepCost:
+        """Return the bytes of activations and of gradients at the worst moment of a training step, and of features.
 
         Args:
             key: names the backbone and what of it is trained.
@@ -175,7 +189,8 @@ class Activations:
                 loss = method(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
                 after_forward = live.now
                 torch.autograd.backward(loss)
-        return max(reserved.peak, reserved.kept + live.peak, after_forward + reserved.kept)
+                peak = max(reserved.peak, reserved.kept + live.peak, after_forward + reserved.kept)
+                return _with_features(method, live, peak)
 
     def evaluation(self, key: str, backbone: nn.Module, batch_size: int, side: int, precision: str) -> int:
         """Return the bytes of activations of an evaluation's batch."""
@@ -187,6 +202,16 @@ class Activations:
         if key not in self._costs:
             self._costs[key] = _measured(backbone, one, precision)
         return self._costs[key]
+
+
+def _with_features(method: MethodBase, live: Live, peak: int) -> StepCost:
+    """Return what a step takes, with the features that the method has kept of it."""
+    before = live.now
+    made = [*method.features(Clock(99, 100, 10)).values()]
+    storages = {rows.untyped_storage()._cdata: rows.untyped_storage().nbytes() for rows in made}
+    read = live.now - before
+    sizes = [rows.numel() * rows.element_size() for rows in made]
+    return StepCost(peak, sum(storages.values()) - read, read, max(sizes, default=0))
 
 
 def _measured(backbone: nn.Module, one: Pass, precision: str) -> Cost:

@@ -47,7 +47,7 @@ class TrainedCopy:
             UserError: a part refuses what it is given.
         """
         try:  # a step's gradients are among its activations
-            return self.held + activations.peak(self.key, self.method, self.spec, self.images, precision)
+            return self.held + activations.peak(self.key, self.method, self.spec, self.images, precision).peak
         except UserError:
             raise
         except Exception:  # what parts of one's own do with tensors that have no values is up to them

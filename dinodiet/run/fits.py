@@ -17,7 +17,7 @@ from dinodiet.io.units import byte_size
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.run.copies import TrainedCopy, trained_copies
-from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, size_of
+from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, records_memory, size_of
 from dinodiet.types import Backbone, DataSpec
 
 MARGIN = 1.25  # what is estimated of activations may be so much above what they take
@@ -52,6 +52,7 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_tra
         method = method_on_meta(settings, backbone, spec)
         trained = size_of(parameter for group in method.param_groups() for parameter in group.params)
         memory, side = held(settings, method, trained), backbone.input.size
+        recorded = sum(one.kept for one in records_memory(settings, method))
         largest = max(tower.input.size for tower in method.towers() if isinstance(tower, Backbone))
         copies = trained_copies(settings, method.encoder, spec, num_train or spec.num_images)
     except Exception:
@@ -61,7 +62,12 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_tra
         raise UserError(
             f"{_heaviest(method, settings)}: weights, gradients and optimiser state take {byte_size(memory)}, {there}"
         )
-    held_beside = memory - size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
+    if memory + recorded > most:
+        raise UserError(
+            f"record: what records keep takes {byte_size(recorded)}, beside {byte_size(memory)} of weights, gradients "
+            f"and optimiser state, {there}; leave one out, or set record.parameters.from_start=false"
+        )
+    held_beside = recorded + memory - size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
     if not settings.compile and not _is_small(settings, spec, largest, most):
         _check_activations(settings, method, spec, memory, side, most, there)
     _check_copies(settings, copies, held_beside, side, most, there)

@@ -19,27 +19,30 @@ from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import CHUNK
 from dinodiet.methods.base import MethodBase
-from dinodiet.run.activations import Activations
+from dinodiet.run.activations import Activations, StepCost
 from dinodiet.training.loop import batchnorm_told
-from dinodiet.types import Backbone, DataSpec, part_size
+from dinodiet.types import Backbone, DataSpec, Record, RecordMemory, part_size
+
+COPIES = 4  # of the features of a step, at most, while records measure them
 
 
 @dataclass(frozen=True)
 class Needs:
     """Bytes: `held` by weights, gradients and optimiser state; at the worst moment of a `step` and of a `scoring`.
 
-    What evaluators train comes on top of what is held `without_gradients`.
+    What evaluators train comes on top of what is held `without_gradients`. `recording` is when records make a row.
     """
 
     held: int
     step: int
     scoring: int
     without_gradients: int
+    recording: int
 
     @property
     def peak(self) -> int:
         """Return the bytes at the worst moment of all."""
-        return max(self.held, self.step, self.scoring)
+        return max(self.held, self.step, self.scoring, self.recording)
 
 
 def on_meta(make: Callable[[], Any]) -> Any:
@@ -108,12 +111,16 @@ def needs(
     assert isinstance(backbone, Backbone)
     gradients = size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
     cached = method.assume_cached()
+    recorded = records_memory(settings, method)
     side, images = backbone.input.size, micro_batch(settings, spec.num_images)
     try:
         with batchnorm_told():
-            step = (
-                activations.peak(key, method, spec, images, settings.precision, teacher=named) if method.trains else 0
+            cost = (
+                activations.peak(key, method, spec, images, settings.precision, teacher=named)
+                if method.trains
+                else StepCost(0)
             )
+        step = cost.peak
         for tower in cached:  # before the first step, chunk by chunk
             assert named is not None and isinstance(tower, Backbone)
             seen = activations.evaluation(named, tower, CHUNK, tower.input.size, settings.precision)
@@ -125,5 +132,22 @@ def needs(
         return None
     # A step's gradients are among its activations, except for those of the micro-batches before.
     kept = gradients if settings.schedule.accumulate > 1 else 0
-    rest = memory - gradients
-    return Needs(memory, rest + step + kept, rest + scoring, rest)
+    # The features of a step are there until the next one's have been made; rows are measured when it is over.
+    image = cost.peak // images if recorded else 0  # of which one may be seen alone
+    recording = image + cost.read + COPIES * cost.largest + max((one.moment for one in recorded), default=0)
+    memory += sum(one.kept for one in recorded)
+    rest = memory - gradients + cost.kept
+    return Needs(memory, rest + step + kept, rest + scoring, rest, rest + gradients + recording)
+
+
+def records_memory(settings: Settings, method: MethodBase) -> list[RecordMemory]:
+    """Return what the records of a run take; the method, without values, then keeps the features that they ask for.
+
+    Raises:
+        UserError: a record refuses its settings.
+    """
+    return [
+        build(node, f"record.{name}", Record)().memory(method)
+        for name, node in settings.record.items()
+        if method.trains
+    ]

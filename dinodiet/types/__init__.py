@@ -38,7 +38,7 @@ from dinodiet.types.evaluation import (
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
 from dinodiet.types.method import Method, Origins, ParamGroup, Views
-from dinodiet.types.record import Record, Recorded, Row
+from dinodiet.types.record import Record, Recorded, RecordMemory, Row
 from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
 from dinodiet.types.score import Report, Score
 from dinodiet.types.splits import Embeddings, EncoderSplits, Splits, TokenTable, TrainingSplits, Work
@@ -74,6 +74,7 @@ __all__ = [
     "PlansTraining",
     "Precision",
     "Record",
+    "RecordMemory",
     "Recorded",
     "Report",
     "Row",

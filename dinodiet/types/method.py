@@ -157,6 +157,11 @@ class Method(Protocol):
         """Return the parts of each network, `encoder` and `head`, by role: `student`, and `teacher` if there is one."""
         ...
 
+    @property
+    def begins_alike(self) -> bool:
+        """Return whether a teacher of the student's architecture begins with the student's weights."""
+        ...
+
     def readout(self, role: str, embeddings: Tensor, clock: Clock) -> dict[str, Tensor]:
         """Return what a role's network makes of embeddings (B, embed_dim): `projections`, `logits`, each (B, D)."""
         ...

@@ -33,6 +33,14 @@ class Recorded:
     accumulate: int = 1
 
 
+@dataclass(frozen=True)
+class RecordMemory:
+    """Bytes that a record takes: `kept` all the time, and at the `moment` of a row, beside what the run holds."""
+
+    kept: int = 0
+    moment: int = 0
+
+
 class Record(Protocol):
     """Statistics of a run, every `every_steps` steps and after the last one. A record changes no trained number.
 
@@ -42,6 +50,10 @@ class Record(Protocol):
     """
 
     every_steps: int
+
+    def memory(self, method: Method) -> RecordMemory:
+        """Return what it takes of a method without values, for a plan; let the method keep what `prepare` lets it."""
+        ...
 
     def prepare(self, run: Recorded) -> None:
         """Take hold of a run, before any work.

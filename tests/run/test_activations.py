@@ -15,8 +15,8 @@ from dinodiet.evals.finetune import FineTune
 from dinodiet.evals.finetuning.training import Task, prepared
 from dinodiet.run.activations import Activations, Live, Pass
 from dinodiet.run.copies import trained_copies
-from dinodiet.run.needs import method_on_meta
-from dinodiet.run.parts import build_parts, trained_images
+from dinodiet.run.needs import held, method_on_meta, needs, size_of
+from dinodiet.run.parts import build_parts, open_data, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.types import DataSpec
 from tests.running import CHOICES, composed
@@ -89,6 +89,63 @@ def peaks(settings: Settings) -> tuple[int, int]:
     assert found.peak is not None
     assert found.memory is not None
     return found.peak - (found.memory - gradients), max(live.peak + sizes, preparing.peak - weights)
+
+
+WIDE = (
+    *("method=dino", "method.head.out_dim=4000", "method.head.hidden_dims=[64,64]", "method.trainable=all"),
+    *("schedule.batch_size=16", "eval.batch_size=8"),
+)
+
+
+def planned(settings: Settings) -> tuple[int, int]:
+    """Return the bytes that are planned for all the time but for gradients, and for a row of the records."""
+    data = open_data(settings.dataset)
+    method = method_on_meta(settings, backbone_on_meta(settings.model, data.spec), data.spec)
+    memory = held(settings, method, size_of(method.parameters()))
+    found = needs(settings, method, data.spec, memory, Activations())
+    assert found is not None
+    return found.without_gradients, found.recording
+
+
+def recorded(settings: Settings) -> tuple[int, int]:
+    """Return the bytes that are kept by the records of a run after a step, and at the worst moment of its rows."""
+    parts = build_parts(settings)
+    method, state = parts.method.train(), parts.state
+    batch = next(parts.loader.batches(0))
+    with Live() as live, torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+        for tensor in (*method.parameters(), *method.buffers()):
+            live._see(tensor)  # those that are there already come to life with their first view
+        there = live.now
+        for record in parts.records.values():
+            record.begin()
+        torch.autograd.backward(method(batch, state.clock)["loss"])
+        live.peak = before = live.now  # gradients, features that are kept, and what records keep
+        for record in parts.records.values():
+            record.on_gradients(state.clock, batch)
+            record.on_step(state.clock.at(1), {})
+    gradients = sum(bytes_of(p.grad) for p in method.parameters() if p.grad is not None)
+    return before - there - gradients, live.peak - there - gradients
+
+
+@pytest.mark.parametrize(
+    ("record", "more"),
+    [
+        ("parameters", []),
+        ("parameters", ["method.student.init=random"]),
+        ("features", []),
+        ("saved_features", []),
+        ("losses", ["precision=bf16"]),
+        ("gradient_variance", ["schedule.accumulate=2"]),
+    ],
+)
+def test_the_memory_of_records_is_counted(tmp_path: Path, record: str, more: list[str]) -> None:
+    words = [*WIDE, *more]
+    settings = settings_of(composed(tmp_path, *words, f"record={record}"), {**CHOICES, "method": "dino"})
+    without = settings_of(composed(tmp_path, *words), {**CHOICES, "method": "dino"})
+    kept, most = (a - b for a, b in zip(recorded(settings), recorded(without), strict=True))
+    least, limit = (a - b for a, b in zip(planned(settings), planned(without), strict=True))
+    assert kept <= least <= 1.05 * kept + 2**13
+    assert most <= limit <= 2.5 * most + 2**13
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ PLAIN = ("schedule.epochs=60",)
 class Sweep:
     """A multirun's command, where it writes, and what can be read there."""
 
-    def __init__(self, cluster: Cluster, folder: Path, *overrides: str) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, *overrides: str, base: Sequence[str] = TINY) -> None:
         (folder / "slow_view.py").write_text(SLOW_VIEW)
         self.cluster, self.folder = cluster, folder
         # A shell starts background jobs with Ctrl-C switched off, and Python then leaves it off.
         ctrl_c = ("env", "--default-signal=INT")
-        self.command = [*ctrl_c, *command(folder, "-m", "name=sweep", *TINY, *SLURM, *overrides)]
+        self.command = [*ctrl_c, *command(folder, "-m", "name=sweep", *base, *SLURM, *overrides)]
         self.environment = {**os.environ, **cluster.environment, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0"}
 
     def start(self, *more: str) -> subprocess.Popen[str]:

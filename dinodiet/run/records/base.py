@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dinodiet.config.ranges import AtLeastOne
-from dinodiet.types import Batch, Clock, Recorded, Row
+from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
 
 
 class RecordBase:
@@ -22,6 +22,10 @@ class RecordBase:
 
     def __init__(self, *, every_steps: AtLeastOne[int] = 1) -> None:
         self.every_steps = every_steps
+
+    def memory(self, method: Method) -> RecordMemory:
+        """Return that it takes nothing."""
+        return RecordMemory()
 
     def prepare(self, run: Recorded) -> None:
         """Take hold of a run."""

@@ -11,9 +11,10 @@ from torch import Tensor
 from dinodiet.config.ranges import AtLeastOne, NonNegative
 from dinodiet.run.records.base import RecordBase
 from dinodiet.run.records.statistics import between, statistics
-from dinodiet.run.records.validation import chosen_kinds, features_of, first_images
-from dinodiet.types import Batch, Clock, Recorded, Row
+from dinodiet.run.records.validation import chosen_kinds, features_of, features_size, first_images
+from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
 
+COPIES = 4  # of features, at most, while they are measured
 Kind = Literal["embeddings", "projections", "logits"]
 
 
@@ -50,6 +51,13 @@ class Features(RecordBase):
         self.batch, self.images = batch, images
         self._start: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
+
+    def memory(self, method: Method) -> RecordMemory:
+        """Return the validation images' features of the start; those of a batch are kept by the method."""
+        if self.batch:
+            method.keep_features()
+        kept = features_size(method, self._kinds, self.images)
+        return RecordMemory(kept, COPIES * kept)
 
     def prepare(self, run: Recorded) -> None:
         """Ask for the features of each step, and choose the validation images."""

@@ -14,8 +14,10 @@ from dinodiet.errors import UserError
 from dinodiet.run.records.base import RecordBase
 from dinodiet.run.records.parameters import Named, named
 from dinodiet.run.records.restoring import restoring
-from dinodiet.run.records.vectors import Sums, product, square
-from dinodiet.types import Batch, Clock, Recorded, Row
+from dinodiet.run.records.vectors import Sums, product, size_of, square
+from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
+
+COPIES = 6  # of a gradient, at most: the mean, the one before and that at hand, and layers that normalise weights
 
 
 class GradientVariance(RecordBase):
@@ -38,6 +40,13 @@ class GradientVariance(RecordBase):
         super().__init__(every_steps=every_steps)
         self.images = images
         self._row: dict[str, float] = {}
+
+    def memory(self, method: Method) -> RecordMemory:
+        """Return gradients, as many as there are at a time, and the buffers to put back."""
+        assert isinstance(method, nn.Module)
+        student = named(method.networks()["student"]).values()
+        gradients = size_of(parameter for _, parameter in student if parameter.requires_grad)
+        return RecordMemory(0, COPIES * gradients + size_of(method.buffers()))
 
     def prepare(self, run: Recorded) -> None:
         """Refuse methods of which an image has no gradient of its own."""

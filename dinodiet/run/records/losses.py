@@ -12,7 +12,7 @@ from dinodiet.config.ranges import AtLeastOne
 from dinodiet.methods.parts.diagnostics import entropy
 from dinodiet.run.records.base import RecordBase
 from dinodiet.run.records.statistics import wide
-from dinodiet.types import Batch, Clock, Recorded, Row
+from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
 
 
 class Losses(RecordBase):
@@ -32,6 +32,11 @@ class Losses(RecordBase):
     def __init__(self, *, every_steps: AtLeastOne[int] = 10) -> None:
         super().__init__(every_steps=every_steps)
         self._row: dict[str, float] = {}
+
+    def memory(self, method: Method) -> RecordMemory:
+        """Let the method keep its features: they are all that is taken."""
+        method.keep_features()
+        return RecordMemory()
 
     def prepare(self, run: Recorded) -> None:
         """Ask for the logits of each step."""

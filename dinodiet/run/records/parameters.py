@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from dinodiet.config.ranges import AtLeastOne
 from dinodiet.errors import UserError
 from dinodiet.run.records.base import RecordBase
-from dinodiet.run.records.vectors import WHOLE, Sums, nonfinite, product, square
-from dinodiet.types import Batch, Clock, Recorded, Row
+from dinodiet.run.records.vectors import WHOLE, Sums, nonfinite, product, size_of, square
+from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
 
+COPIES = 4  # of a parameter, at most, while networks are compared
 Named = dict[str, tuple[str, Tensor]]  # part and parameter by full name
 
 
@@ -52,14 +53,21 @@ class Parameters(RecordBase):
         self._start: Start | None = None
         self._gradients: dict[str, float] = {}
 
+    def memory(self, method: Method) -> RecordMemory:
+        """Return the weights of the start, and a few copies of the largest parameter while a row is measured."""
+        networks = method.networks()
+        own, others = (list(named(networks.get(role, {})).values()) for role in ("student", "teacher"))
+        kept = [*own, *others] if _alike(own, others) and not method.begins_alike else own
+        moment = COPIES * max((size_of([parameter]) for _, parameter in own), default=0)
+        return RecordMemory(size_of(parameter for _, parameter in kept) if self.from_start else 0, moment)
+
     def prepare(self, run: Recorded) -> None:
         """Find the parameters of student and teacher; a teacher of another architecture is compared with nothing."""
         super().prepare(run)
         networks = run.method.networks()
         self._student = named(networks["student"])
         self._teacher = named(networks.get("teacher", {}))
-        shapes = [[parameter.shape for _, parameter in network.values()] for network in (self._student, self._teacher)]
-        self._paired = shapes[0] == shapes[1]
+        self._paired = _alike(self._student.values(), self._teacher.values())
         if not self._student:
             raise UserError("the method has no parameters to record; leave it out")
 
@@ -169,6 +177,11 @@ class Parameters(RecordBase):
             device = self.run.runtime.device
             same = {id(tensor): tensor.to(device) for role in ("student", "teacher") for tensor in state[role]}
             self._start = Start(*([same[id(tensor)] for tensor in state[role]] for role in ("student", "teacher")))
+
+
+def _alike(first: Iterable[tuple[str, Tensor]], second: Iterable[tuple[str, Tensor]]) -> bool:
+    """Return whether two networks have parameters of the same shapes."""
+    return [own.shape for _, own in first] == [own.shape for _, own in second]
 
 
 def named(network: Mapping[str, nn.Module]) -> Named:

@@ -10,8 +10,8 @@ from torch import Tensor
 from dinodiet.config.ranges import AtLeastOne
 from dinodiet.run.records.base import RecordBase
 from dinodiet.run.records.features import Kind
-from dinodiet.run.records.validation import chosen_kinds, features_of, first_images
-from dinodiet.types import Clock, Recorded, Row
+from dinodiet.run.records.validation import chosen_kinds, features_of, features_size, first_images
+from dinodiet.types import Clock, Method, Recorded, RecordMemory, Row
 
 
 class SavedFeatures(RecordBase):
@@ -35,6 +35,10 @@ class SavedFeatures(RecordBase):
         super().__init__(every_steps=every_steps)
         self._kinds: list[str] | None = None if kinds is None else list(kinds)
         self.images = images
+
+    def memory(self, method: Method) -> RecordMemory:
+        """Return the features of one set of rows; those that wait to be written are in the machine's memory."""
+        return RecordMemory(moment=2 * features_size(method, self._kinds, self.images))
 
     def prepare(self, run: Recorded) -> None:
         """Choose the images."""

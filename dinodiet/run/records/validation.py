@@ -12,7 +12,7 @@ from dinodiet.data.images import Subset
 from dinodiet.errors import UserError
 from dinodiet.features.embed import embedded
 from dinodiet.run.readouts import readouts_of
-from dinodiet.types import Clock, Images, Method, Recorded
+from dinodiet.types import Backbone, Clock, Images, Method, Recorded
 
 EMBEDDINGS = "embeddings"
 
@@ -45,6 +45,20 @@ def chosen_kinds(run: Recorded, kinds: list[str] | None) -> list[str]:
         name = type(run.method).__name__
         raise UserError(f"kinds: {missing[0]}; {name} shows no such features, choose from: {', '.join(there)}")
     return [kind for kind in there if kinds is None or kind in kinds]
+
+
+def features_size(method: Method, kinds: list[str] | None, images: int) -> int:
+    """Return the bytes of features of so many images by all networks of a method, which may be without values."""
+    total = 0
+    for role, network in method.networks().items():
+        encoder = network["encoder"]
+        assert isinstance(encoder, Backbone) and isinstance(encoder, nn.Module)
+        device = next(encoder.parameters(), torch.empty(0)).device
+        embeddings = torch.zeros(2, encoder.embed_dim, device=device)
+        with torch.no_grad(), evaluating(method):
+            made = {EMBEDDINGS: embeddings, **method.readout(role, embeddings, Clock(0, 1, 1))}
+        total += sum(4 * images * rows.shape[1] for kind, rows in made.items() if kinds is None or kind in kinds)
+    return total
 
 
 @torch.no_grad()

@@ -36,10 +36,7 @@ from dinodiet.run.scheduled import check_scheduled
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
-IRRELEVANT = (
-    *("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes"),
-    "record",
-)
+IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
 UNKNOWN_COUNT = 1000
 UNBUILT = (("split", "pretext"), ("trains", True))  # what the steps depend on of a method that cannot be built here
 
@@ -138,7 +135,7 @@ class Estimator:
         peak = None
         if needed is not None:
             tuning = worst(copies, settings.precision, self._activations)
-            peak = max(needed.peak, needed.without_gradients + tuning)
+            memory, peak = needed.held, max(needed.peak, needed.without_gradients + tuning)
         return Estimate(steps, total, trained, memory, peak, opened.note, evaluations)
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:

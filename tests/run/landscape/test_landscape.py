@@ -109,6 +109,33 @@ def test_at_the_student_it_is_what_the_files_of_the_run_give(trained: RunDir) ->
     assert at["norm_model"] == pytest.approx((head + at["norm_encoder"] ** 2) ** 0.5, rel=1e-6)
 
 
+def test_corners_may_be_of_another_run(trained: RunDir, tmp_path: Path) -> None:
+    other = RunDir(tmp_path / "default" / do(tmp_path, "seed=1")["run_id"])
+    frame = look(trained, *CORNERS, f"landscape.points=[teacher,{other.path}:student,{other.path}:init]")
+    for (x, y), file in {(1, 0): other.weights, (0, 1): other.kept(0)}.items():
+        whole = load_file(file)
+        norm = sum(float(value.double().square().sum()) for value in below("head", whole).values()) ** 0.5
+        assert row(frame, x, y)["norm_head"] == pytest.approx(norm, rel=1e-6)
+    turned = look(other, *CORNERS, f"landscape.points=[student,{trained.path}:teacher,init]")  # no chart of one run
+    assert row(turned, 0, 0)["norm_encoder"] == pytest.approx(row(frame, 1, 0)["norm_encoder"], rel=1e-6)
+    assert row(turned, 1, 0)["norm_encoder"] == pytest.approx(row(frame, 0, 0)["norm_encoder"], rel=1e-6)
+    assert row(turned, 0, 0)["val_knn"] == row(frame, 1, 0)["val_knn"]
+    path = pd.read_csv(
+        folder_of(settings_for(other, *CORNERS, f"landscape.points=[student,{trained.path}:teacher,init]")) / "path.csv"
+    )
+    assert list(path["what"][:3]) == [
+        f"{other.path.name}:student",
+        f"{trained.path.name}:teacher",
+        f"{other.path.name}:init",
+    ]
+    wide = RunDir(tmp_path / "default" / do(tmp_path, "method.head.hidden_dims=[8]")["run_id"])
+    with pytest.raises(UserError, match=r"landscape.points: head.*of one of them is absent or of another shape"):
+        look(trained, f"landscape.points=[teacher,student,{wide.path}:student]")
+    unkept = RunDir(tmp_path / "default" / do(tmp_path, "seed=2", "keep_every_epochs=null")["run_id"])
+    with pytest.raises(UserError, match=r"seed2.*:init was not kept; a run with keep_every_epochs=1 keeps it"):
+        look(trained, f"landscape.points=[teacher,student,{unkept.path}:init]")
+
+
 def test_the_beginning_is_rebuilt_where_it_was_not_kept(trained: RunDir, tmp_path: Path) -> None:
     kept = MeasuredPlane(settings_for(trained, *CORNERS))
     again = RunDir(tmp_path / "default" / do(tmp_path, "keep_every_epochs=null")["run_id"])
