@@ -33,7 +33,7 @@ from dinodiet.run.weights import Stored
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
-from dinodiet.training.optim import build_fused
+from dinodiet.training.optim import build_fused, moves_rows_apart
 from dinodiet.training.state import TrainState
 from dinodiet.types import (
     Backbone,
@@ -228,8 +228,13 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
     groups = [group.as_dict() for group in _groups(schedule, method)]
     if not groups and method.trains:
         raise UserError("method.trainable: nothing is left to train")
-    groups = groups or [ParamGroup("none").as_dict()]
-    return optimisation, build_fused(build(schedule.optimizer, "schedule.optimizer"), groups)
+    groups, make = groups or [ParamGroup("none").as_dict()], build(schedule.optimizer, "schedule.optimizer")
+    if method.own_parameters() and not moves_rows_apart(make):
+        raise UserError(
+            f"schedule.optimizer: {schedule.optimizer['_target_']} looks at whole weights, and the rows of the head's "
+            "are spread over the processes; set method.head.sharded=false, or choose another, as torch.optim.AdamW"
+        )
+    return optimisation, build_fused(make, groups)
 
 
 def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:

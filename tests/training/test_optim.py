@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from timm.optim.lars import Lars
+from timm.optim.muon import Muon
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dinodiet.training.optim import build_fused, clip_gradients_, clip_per_tensor_
+from dinodiet.training.optim import build_fused, clip_gradients_, clip_per_tensor_, moves_rows_apart
 from dinodiet.types import ParamGroup
 from tests.places import REFERENCES
 
@@ -102,3 +103,17 @@ def test_fused_updates_are_those_of_the_loop_over_tensors(kind: Callable[..., Op
 def test_what_is_set_stays_set_and_others_are_left_alone(make: Callable[..., Optimizer], expected: bool | None) -> None:
     optimizer = build_fused(partial(make, lr=0.1), [ParamGroup("all", parameters()).as_dict()])
     assert optimizer.param_groups[0].get("fused") is expected
+
+
+@pytest.mark.parametrize(
+    ("make", "apart"),
+    [
+        (torch.optim.AdamW, True),
+        (partial(torch.optim.SGD, momentum=0.9), True),
+        (Lars, False),
+        (torch.optim.Adafactor, False),
+        (Muon, False),
+    ],
+)
+def test_an_optimiser_that_looks_at_whole_weights_is_found(make: Callable[..., Optimizer], apart: bool) -> None:
+    assert moves_rows_apart(make) is apart
