@@ -106,10 +106,10 @@ def test_a_killed_run_of_a_packing_neither_ends_nor_blames_the_others(
 ) -> None:
     grid, whole = seeds(tmp_path / "packed", 3, *LONG), seeds(tmp_path / "whole", 3, *LONG)
     drive(whole, Local(), retry_failed=False)
-    killed: list[int] = []
+    killed, over = list[int](), threading.Event()
 
     def kill() -> None:
-        while not killed:
+        while not killed and not over.is_set():
             time.sleep(0.02)
             status = read_json(grid[0].run_dir.status) or {}
             if status.get("phase") == "training" and running_pids(grid[1:]):  # it has a neighbour
@@ -119,6 +119,7 @@ def test_a_killed_run_of_a_packing_neither_ends_nor_blames_the_others(
     thread = threading.Thread(target=kill)
     thread.start()
     first, *others = drive(grid, Parallel(runs_per_gpu=2, gpus=0), retry_failed=False)
+    over.set()
     thread.join()
     assert "2 runs at a time on this machine" in capsys.readouterr().out
     assert (first.state, first.reason) == (CellState.STOPPED, "killed by SIGKILL")
