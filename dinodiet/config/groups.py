@@ -18,7 +18,7 @@ TEACHER_MODEL = f"model@{TEACHER}"
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *COMMAND,
-    *("name", "checkpoint", "device", "num_workers", "compile", "grad_checkpointing", "tracker", RECORD),
+    *("name", "checkpoint", "device", "processes", "num_workers", "compile", "grad_checkpointing", "tracker", RECORD),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "keep_every_epochs"),
 )
 

@@ -94,6 +94,7 @@ class RunConfig:
     precision: str = "fp32"
     compile: bool = False
     grad_checkpointing: bool = False
+    processes: int | None = 1
     num_workers: int = 0
     data_dir: str = "data"
     outputs_dir: str = "outputs"

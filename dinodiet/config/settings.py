@@ -143,6 +143,7 @@ class Settings:
     precision: Precision
     compile: bool
     grad_checkpointing: bool
+    processes: Annotated[int | None, Range(1, 4096)]
     num_workers: Annotated[int, Range(0, 1024)]
     data_dir: str
     outputs_dir: str

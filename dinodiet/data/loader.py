@@ -10,14 +10,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dinodiet.data.images import TensorImages, fetch
 from dinodiet.data.workers import prepare_worker, watched
-from dinodiet.types import Batch, Clock, Images
+from dinodiet.errors import UserError
+from dinodiet.processes.rows import WHOLE, Share
+from dinodiet.types import Batch, Clock, Images, part_size
 
 
 class TrainLoader:
     """Shuffled batches of a split, without end; the last incomplete batch of an epoch is dropped.
 
     With `fill` it is completed by the first images of the epoch, so that each image is seen in every epoch. A set
-    smaller than the batch size gives batches of the whole set. `steps_per_epoch` follows.
+    smaller than the batch size gives batches of the whole set. `steps_per_epoch` follows. Of each of the `parts` of a
+    batch, between which gradients are accumulated, a process reads its `share`.
+
+    Raises:
+        UserError: processes cannot share the parts of a batch evenly.
     """
 
     def __init__(
@@ -29,10 +35,14 @@ class TrainLoader:
         pin_memory: bool = False,
         *,
         fill: bool = False,
+        share: Share = WHOLE,
+        parts: int = 1,
     ) -> None:
         self.images = images
         self.batch_size = used_batch_size(batch_size, len(images))
         self.steps_per_epoch = (len(images) + (self.batch_size - 1 if fill else 0)) // self.batch_size
+        self.share, self._parts = share, parts
+        check_divided(self.batch_size, parts, share.size)
         self._seed = seed
         self._num_workers = num_workers
         self._pin_memory = pin_memory
@@ -42,13 +52,34 @@ class TrainLoader:
         order = _Order(len(self.images), self.batch_size, self.steps_per_epoch, self._seed, step)
         loader: DataLoader[Batch] = DataLoader(
             _Batches(self.images),
-            sampler=order,
+            sampler=order if self.share.size == 1 else _Own(order, self.share, self._parts),
             batch_size=None,  # the sampler yields whole batches of positions
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
             worker_init_fn=prepare_worker,
         )
         yield from watched(loader)
+
+
+def check_divided(batch_size: int, parts: int, processes: int) -> None:
+    """Refuse a batch of which processes would have unequal parts.
+
+    Raises:
+        UserError: one line with the nearest batch sizes that would do.
+    """
+    if not _is_divided(batch_size, parts, processes):
+        step = parts * processes
+        below, above = batch_size // step * step, -(-batch_size // step) * step
+        fit = " or ".join(str(size) for size in sorted({below, above}) if size)
+        told = f" in {parts} parts (schedule.accumulate)" if parts > 1 else ""
+        raise UserError(
+            f"schedule.batch_size: {processes} processes cannot share {batch_size} images{told} evenly; choose {fit}"
+        )
+
+
+def _is_divided(batch_size: int, parts: int, processes: int) -> bool:
+    size = part_size(batch_size, parts)
+    return size % processes == 0 and batch_size % size % processes == 0
 
 
 def used_batch_size(batch_size: int, num_images: int) -> int:
@@ -98,6 +129,18 @@ class _Order(Sampler[Tensor]):
             for batch in range(skip, self._steps_per_epoch):
                 yield permutation[batch * self._batch_size : (batch + 1) * self._batch_size]
             epoch, skip = epoch + 1, 0
+
+
+class _Own(Sampler[Tensor]):
+    """Positions of this process's images of one batch after another: its share of each part."""
+
+    def __init__(self, order: _Order, share: Share, parts: int) -> None:
+        self._order, self._share, self._parts = order, share, parts
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for positions in self._order:
+            parts = positions.split(part_size(len(positions), self._parts))
+            yield torch.cat([self._share.of(part) for part in parts])
 
 
 class _Batches(Dataset[Batch]):

@@ -31,6 +31,8 @@ from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import exclusive_writer
 from dinodiet.io.room import check_room
 from dinodiet.io.units import byte_size
+from dinodiet.processes.gathering import gathered
+from dinodiet.processes.rows import draw_for_module
 from dinodiet.types import Backbone, Clock, Images, Runtime, Views
 
 Stored = Literal["bf16", "fp32"]
@@ -152,7 +154,8 @@ class TrunkCache:
         return tuple(self._noisy(part) if self._noise and part.is_floating_point() else part for part in hidden)
 
     def _noisy(self, hidden: Tensor) -> Tensor:
-        return torch.addcmul(hidden, torch.randn_like(hidden), self._noise * hidden.std())
+        noise = draw_for_module(lambda rows: torch.randn_like(hidden[:1].expand(rows, *hidden.shape[1:])), len(hidden))
+        return torch.addcmul(hidden, noise, self._noise * gathered(hidden).std())
 
     def rest(self, hidden: tuple[Tensor, ...]) -> Tensor:
         """Return the backbone's embeddings (B, embed_dim) from what was drawn."""

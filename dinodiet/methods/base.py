@@ -58,6 +58,11 @@ class MethodBase(nn.Module):
         return None
 
     @property
+    def steady(self) -> bool:
+        """Return whether the same parameters have gradients in every part of every step."""
+        return self.warmup_fraction == 0
+
+    @property
     def compares_images(self) -> bool:
         """Return whether the loss of an image depends on the others of its batch, or of its part of one."""
         return False

@@ -156,6 +156,11 @@ class DINO(MethodBase):
         return self.teacher.backbone
 
     @property
+    def steady(self) -> bool:
+        """Return False with terms on patches: of a process's images none may be covered."""
+        return super().steady and self.patches is None
+
+    @property
     def compares_images(self) -> bool:
         """Return whether KoLeo spreads the images of a batch, or Sinkhorn-Knopp shares prototypes out among them."""
         return self.koleo > 0 or self.loss.centring == "sinkhorn"

@@ -15,6 +15,7 @@ from dinodiet.methods.parts.decoder import Decoder
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.patch_layout import FAMILIES, patch_layout
 from dinodiet.methods.parts.patches import drawn, normalised, patches_of
+from dinodiet.processes.gathering import averaged
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Maskable, TokenLayout, Views
 
 
@@ -71,7 +72,7 @@ class MAE(MethodBase):
         patches = patches_of(self.normalize(images), self._patch)
         targets = normalised(patches.gather(1, hidden[:, :, None].expand(-1, -1, patches.shape[-1])))
         loss = (self.head(tokens, visible, hidden).float() - targets).square().mean()
-        return {"loss": loss, "unexplained": loss.detach() / targets.square().mean()}
+        return {"loss": loss, "unexplained": averaged(loss.detach()) / averaged(targets.square().mean())}
 
     def networks(self) -> dict[str, dict[str, nn.Module]]:
         """Return backbone and decoder."""

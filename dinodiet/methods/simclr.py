@@ -10,6 +10,7 @@ from dinodiet.methods.joint_embedding import JointEmbedding
 from dinodiet.methods.parts.check_views import check_pairs
 from dinodiet.methods.parts.contrastive import NTXent
 from dinodiet.methods.parts.projector import Projector
+from dinodiet.processes.gathering import size
 from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
 
 
@@ -51,4 +52,4 @@ class SimCLR(JointEmbedding):
 
     def guessing(self) -> dict[str, float]:
         """Return the loss where all projections are one."""
-        return {} if self._last is None else {"loss": self.loss.guessing(len(self._last))}
+        return {} if self._last is None else {"loss": self.loss.guessing(len(self._last) * size())}

@@ -5,6 +5,8 @@ Without a process group every function returns what it is given.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor
@@ -26,26 +28,22 @@ def size() -> int:
     return torch.distributed.get_world_size() if is_shared() else 1
 
 
-def gathered(rows: Tensor) -> Tensor:
-    """Return the rows (W x N, ...) of all W processes in the order of their ranks; of one process the rows as they are.
+def gathered(rows: Tensor, dim: int = 0) -> Tensor:
+    """Return the rows of all W processes in the order of their ranks, W times as many along a dimension.
 
     All have equally many. A gradient goes back to the process whose row it is, summed over the losses of all.
     """
     if not is_shared():
         return rows
-    from torch.distributed.nn.functional import all_gather  # noqa: PLC0415 - not in every build of torch
-
-    found: tuple[Tensor, ...] = all_gather(rows.contiguous())
-    return torch.cat(found)
+    found: Tensor = _Gathered.apply(rows.movedim(dim, 0))
+    return found.movedim(0, dim)
 
 
 def summed(value: Tensor) -> Tensor:
     """Return the sum of a value over all processes; its gradient is the sum of their gradients."""
     if not is_shared():
         return value
-    from torch.distributed.nn.functional import all_reduce  # noqa: PLC0415 - not in every build of torch
-
-    total: Tensor = all_reduce(value.clone())
+    total: Tensor = _Summed.apply(value)
     return total
 
 
@@ -62,3 +60,36 @@ def largest(value: Tensor) -> Tensor:
     value = value.clone()
     torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
     return value
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over all processes, and the sum of their gradients of it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _total(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _total(gradient)
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes, and for each the sum of their gradients of it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        rows = rows.contiguous()
+        found = [torch.empty_like(rows) for _ in range(size())]
+        torch.distributed.all_gather(found, rows)
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _total(gradient).chunk(size())[rank()]
+
+
+def _total(value: Tensor) -> Tensor:
+    total = value.detach().clone(memory_format=torch.contiguous_format)
+    torch.distributed.all_reduce(total)
+    return total

@@ -17,6 +17,8 @@ from dinodiet.errors import one_line
 from dinodiet.io.bars import interval
 from dinodiet.io.leaving import leave_now, signals_to
 from dinodiet.io.limits import limit_of
+from dinodiet.processes.gathering import is_shared
+from dinodiet.processes.group import any_of, wait_for_all
 from dinodiet.run import console, learning
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, Status
@@ -32,6 +34,10 @@ class Pace:
     checkpoint_seconds: float
     validate_every: int | None = None
     keep_every: int | None = None
+
+    def logs(self, clock: Clock) -> bool:
+        """Return whether metrics are written now: every so many steps, and after the last one."""
+        return clock.step % self.log_every == 0 or clock.step == clock.total_steps
 
     def is_due(self, every: int | None, clock: Clock) -> bool:
         """Return whether what is done every so many steps is to be done now; after the last step nothing is."""
@@ -105,16 +111,21 @@ class Monitor:
         for key, value in logs.items():
             self._window[key] = self._window.get(key, 0) + value
         self._window_steps += 1
-        if clock.step % self._pace.log_every == 0 or last:
+        if self._pace.logs(clock):
             self._log(clock)
         if self._pace.is_due(self._pace.keep_every, clock):
             self._keep_weights(clock.step)
+            wait_for_all()
         if self._pace.is_due(self._pace.validate_every, clock):
             self._record(clock, {f"val/{name}": value for name, value in self._validate().items()})
-        if self._signal or last or time.monotonic() - self._saved >= self._pace.checkpoint_seconds:
+            wait_for_all()
+        due = time.monotonic() - self._saved >= self._pace.checkpoint_seconds
+        leave, save = any_of([self._signal is not None, due])
+        if leave or save or last:
             self._keep(clock)
-        if self._signal:
-            raise Preempted(self._signal, clock.step)
+            wait_for_all()
+        if leave or (self._signal and not is_shared()):  # others would not know of a signal that came since
+            raise Preempted(self._signal or "another process", clock.step)
         assert self._bar is not None
         self._bar.update()
         self._left = time.monotonic()

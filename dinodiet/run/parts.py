@@ -23,6 +23,7 @@ from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
 from dinodiet.io import machine
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.gathering import is_shared, rank, size
 from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
@@ -123,7 +124,7 @@ def clock_of(settings: Settings, loader: TrainLoader, *, trains: bool) -> Clock:
     steps = round(epochs * loader.steps_per_epoch) if given is None else given
     if epochs and not steps:
         raise UserError(f"schedule.epochs: {epochs:g} of {loader.steps_per_epoch} steps is no step; choose more")
-    return Clock(0, steps, loader.steps_per_epoch, seed=settings.seed)
+    return Clock(0, steps, loader.steps_per_epoch, seed=settings.seed, share=loader.share)
 
 
 def runtime_of(settings: Settings) -> Runtime:
@@ -133,12 +134,24 @@ def runtime_of(settings: Settings) -> Runtime:
         UserError: there is no such device here.
     """
     return Runtime(
-        World(device=machine.pick_device(settings.device)),
+        World(rank(), size(), device_of(settings)),
         settings.precision,
         settings.num_workers,
         settings.evaluation.batch_size,
         settings.cache,
     )
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Return the device of this process; of several on GPUs, the one that it was given.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    device = machine.pick_device(settings.device)
+    if device.type == "cuda" and is_shared():
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def open_data(node: Node, key: str = "dataset", *, cache: Path | None = None) -> Data:
@@ -193,7 +206,15 @@ def _loader(settings: Settings, data: Data, method: MethodBase, drafts: Images |
     images = trained_images(data, method) if drafts is None else drafts
     images = images if method.reads_images else without_pixels(images)
     on_gpu = runtime.device.type == "cuda"
-    return TrainLoader(images, settings.schedule.batch_size, settings.seed, settings.num_workers, on_gpu)
+    return TrainLoader(
+        images,
+        settings.schedule.batch_size,
+        settings.seed,
+        settings.num_workers,
+        on_gpu,
+        share=runtime.world.share,
+        parts=settings.schedule.accumulate,
+    )
 
 
 def images_for_views(data: Data, method: MethodBase) -> Images | None:

@@ -8,11 +8,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
 from dinodiet.config.parent import parent_of
@@ -20,11 +21,13 @@ from dinodiet.config.settings import Settings, write_settings
 from dinodiet.config.teacher import teacher_of
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.data.record import dataset_record
-from dinodiet.errors import UserError
+from dinodiet.errors import MachineLimit, UserError
 from dinodiet.io import machine
 from dinodiet.io.files import write_json
 from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
+from dinodiet.processes.gathering import rank
+from dinodiet.processes.group import first_says
 from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.backbone import rebuilding
 from dinodiet.run.described import describe
@@ -32,19 +35,23 @@ from dinodiet.run.embed import embed_images
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
+from dinodiet.run.follower import Follower
 from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, missing_scores, on_validation, towers_of
+from dinodiet.run.together import in_group
 from dinodiet.run.tracked_budgets import write_budget_table
-from dinodiet.run.trackers import final_scores, show_artefacts
+from dinodiet.run.trackers import UNTRACKED, final_scores, show_artefacts
 from dinodiet.run.weights import places_of, rebuilds_of, stored_in, write_weights, write_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, read_status, slurm_job
 from dinodiet.training.loop import fit
+from dinodiet.training.strategy import strategy_of
+from dinodiet.types import Batch, Clock
 
 REQUEUE_SECONDS = 300.0
 # Modes that leave no run behind.
@@ -73,24 +80,65 @@ def run(settings: Settings) -> dict[str, Any]:
     if settings.mode in ALONE:
         with leaving_on_signals():
             return ALONE[settings.mode](settings)
+    results: dict[str, Any] = in_group(_do_or_follow, settings, run_dir_of(settings).path)
+    return results
+
+
+def _do_or_follow(settings: Settings) -> dict[str, Any]:
+    """Do the run, as its first process; as another one, train with it."""
+    if rank():
+        with leaving_on_signals(), limits_told():
+            _follow(settings)
+        return {}
     results = finished(settings)
-    if results is None:
-        run_dir, hashed = run_dir_of(settings), settings_hash(settings)
-        with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
-            results = _do(settings, run_dir, status)
-        print(console.closing(results, run_dir.path), flush=True)
-        console.warn(learning.worsens(results))
+    if results is not None:
+        first_says(False)
+        return results
+    run_dir, hashed = run_dir_of(settings), settings_hash(settings)
+    with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
+        results = _do(settings, run_dir, status)
+    print(console.closing(results, run_dir.path), flush=True)
+    console.warn(learning.worsens(results))
     return results
 
 
 def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
     results = read_results(run_dir)  # another process may have been first
+    first_says(results is None)
     if results is None:
         return _train(settings, run_dir, status)
     if lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
         status.update(phase="scoring")
         return score_what_is_missing(settings, run_dir)
     return results
+
+
+def _follow(settings: Settings) -> None:
+    """Train with the first process, where there is something to train; write nothing."""
+    if not first_says(None):
+        return
+    run_dir = run_dir_of(settings)
+    content = checkpoint.load(run_dir, training_identity(settings))
+    parts = _parts(replace(settings, tracker=UNTRACKED), run_dir, content)
+    first_says(None)  # the initial scores are there
+    if content is not None:
+        parts.state.restore(dict(content))
+    _check_alike(parts.state.clock.step)
+    parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
+    follower = Follower(parts.state, _pace(settings, parts))
+    with follower.watching():
+        _fit(parts, follower.on_step)
+
+
+def _check_alike(step: int) -> None:
+    """Refuse to go on from another step than the first process: it read another checkpoint.
+
+    Raises:
+        MachineLimit: it did.
+    """
+    first = first_says(step)
+    if first != step:
+        raise MachineLimit(f"checkpoint: process {rank()} read that of step {step}, the first one that of step {first}")
 
 
 def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
@@ -128,6 +176,7 @@ def _train_and_score(
     status.update(phase="initial evaluation")
     for tower, encoder in towers_of(settings, method).items():
         scoring.of(tower).ensure("initial", encoder, shared=True)
+    first_says(True)
     recorder = Recorder(parts.records, run_dir, parts.tracker)
     monitor = _monitor(settings, run_dir, status, parts, recorder)
     if content is not None:
@@ -137,24 +186,14 @@ def _train_and_score(
     elif settings.keep_every_epochs is not None:
         write_whole(run_dir.kept(0), method)
     begun = time.monotonic()
+    _check_alike(state.clock.step)
     status.update(phase="preparing", step=state.clock.step)
     method.prepare(trained_images(parts.data, method), state.clock, parts.runtime)
     prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(state.clock.step)
     recorder.begin(state.clock, None if content is None else content.get("records", {}))
     with monitor.watching(state.clock):
-        batches = parts.loader.batches(state.clock.step)
-        fit(
-            method,
-            batches,
-            state.optimizer,
-            state.scaler,
-            parts.optimisation,
-            state.clock,
-            parts.runtime.world,
-            on_step=recorder.before(monitor.on_step),
-            on_gradients=recorder.on_gradients,
-        )
+        _fit(parts, recorder.before(monitor.on_step), recorder.on_gradients)
     status.update(phase="final evaluation", step=state.clock.total_steps)
     if method.trains:
         for tower, encoder in towers_of(settings, method).items():
@@ -179,8 +218,38 @@ def _train_and_score(
     return results
 
 
+def _fit(
+    parts: Parts,
+    on_step: Callable[[Clock, dict[str, Tensor]], None],
+    on_gradients: Callable[[Clock, Batch], None] = lambda clock, batch: None,
+) -> None:
+    """Train from where the state is, in as many processes as there are."""
+    state = parts.state
+    fit(
+        state.method,
+        parts.loader.batches(state.clock.step),
+        state.optimizer,
+        state.scaler,
+        parts.optimisation,
+        state.clock,
+        parts.runtime.world,
+        on_step=on_step,
+        on_gradients=on_gradients,
+        strategy=strategy_of(state.method, accumulate=parts.optimisation.accumulate),
+    )
+
+
+def _pace(settings: Settings, parts: Parts) -> Pace:
+    return Pace(
+        log_every=settings.log_every,
+        checkpoint_seconds=60 * settings.checkpoint_minutes,
+        validate_every=_steps(settings.evaluation.every_epochs, parts),
+        keep_every=_steps(settings.keep_every_epochs, parts),
+    )
+
+
 def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder) -> Monitor:
-    every, identity = settings.evaluation.every_epochs, training_identity(settings)
+    identity = training_identity(settings)
 
     def save(clock_step: int, seen: dict[str, Any]) -> None:
         parts.state.clock = parts.state.clock.at(clock_step)
@@ -196,18 +265,12 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, 
         content |= {"input": asdict(parts.backbone.input), **rebuilds_of(parts.backbone)}
         checkpoint.save(run_dir, {**content, **parts.state.content()})
 
-    pace = Pace(
-        log_every=settings.log_every,
-        checkpoint_seconds=60 * settings.checkpoint_minutes,
-        validate_every=_steps(every, parts),
-        keep_every=_steps(settings.keep_every_epochs, parts),
-    )
     return Monitor(
         run_dir,
         parts.state,
         parts.tracker,
         status,
-        pace,
+        _pace(settings, parts),
         batch_size=parts.loader.batch_size,
         validate=lambda: metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data)),
         save=save,

@@ -12,6 +12,7 @@ from dinodiet.types import Tracker
 
 __all__ = ["NoTracker", "Wandb", "final_scores", "show_artefacts", "wandb_id"]
 
+UNTRACKED = {"_target_": "dinodiet.run.trackers.NoTracker"}  # the node of what keeps nothing
 FIGURES, TABLES = (".png", ".jpg", ".jpeg"), (".csv",)
 
 

@@ -64,6 +64,10 @@ class Preempted(SystemExit):
         self.signal_name = signal_name
         self.step = step
 
+    def __reduce__(self) -> tuple[type[Preempted], tuple[str, int | None]]:
+        """Return what makes an equal one, from one process to another."""
+        return type(self), (self.signal_name, self.step)
+
 
 def slurm_job() -> str | None:
     """Return the id of the SLURM job this process belongs to, such as 12 or, in an array, 12_3."""

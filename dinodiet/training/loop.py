@@ -15,6 +15,7 @@ from dinodiet.data.loader import on_device
 from dinodiet.errors import UserError
 from dinodiet.schedules import Scalar, at
 from dinodiet.training.optim import ClipMode, clip_gradients_
+from dinodiet.training.strategy import Alone, Strategy
 from dinodiet.types import Batch, Clock, Method, Precision, Runtime, World
 
 Logs = dict[str, Tensor]
@@ -48,10 +49,12 @@ def fit(
     *,
     on_step: Callable[[Clock, Logs], None],
     on_gradients: Callable[[Clock, Batch], None] = lambda clock, batch: None,
+    strategy: Strategy | None = None,
 ) -> None:
     """Train from `clock.step` to `clock.total_steps`; `on_step` hears of every finished step.
 
     `on_gradients` hears of every step's gradients, unscaled and not yet clipped, with the clock before the step.
+    `strategy` says how the processes compute a step together (None: there is one); batches are this one's part.
 
     Every step is a function of the state before it, the batch, and (seed, step): a resumed run repeats the
     uninterrupted one exactly.
@@ -60,13 +63,14 @@ def fit(
         NonFiniteLossError: the loss is not finite; nothing was changed by that step.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    strategy = strategy or Alone(method)
     method.train()
     batches = on_device(batches, world.device)
     while clock.step < clock.total_steps:
         batch = next(batches)
         torch.manual_seed(clock.generator("modules").initial_seed())  # for drop path and dropout
         set_rates(optimizer, settings, clock)
-        logs, loss = forward_backward(method, batch, scaler, settings, clock, world)
+        logs, loss = forward_backward(strategy, batch, scaler, settings, clock, world)
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(_non_finite(loss.item(), optimizer, settings, clock))
         scaler.unscale_(optimizer)
@@ -92,7 +96,7 @@ def set_rates(optimizer: Optimizer, settings: Optimisation, clock: Clock) -> Non
 
 
 def forward_backward(
-    method: Method,
+    strategy: Strategy,
     batch: Batch,
     scaler: torch.amp.GradScaler,
     settings: Optimisation,
@@ -106,14 +110,16 @@ def forward_backward(
     """
     total: Logs = {}
     runtime = Runtime(world, settings.precision)
-    for part, micro in enumerate(batch.split(settings.accumulate)):
-        share = len(micro) / len(batch)
-        with runtime.autocast(), batchnorm_told():
-            logs = method(micro, replace(clock, part=part))
-        for key, value in logs.items():
-            total[key] = total.get(key, 0) + value.detach() * share
-        loss = HostCopy(total["loss"])  # read after the last part, when it is the whole
-        torch.autograd.backward(scaler.scale(logs["loss"] * share))
+    for part, micro in enumerate(parts := list(batch.split(settings.accumulate))):
+        share, last = len(micro) / len(batch), part + 1 == len(parts)
+        with strategy.accumulating(last=last):
+            with runtime.autocast(), batchnorm_told():
+                logs = strategy.forward(micro, replace(clock, part=part))
+            for key, value in logs.items():
+                total[key] = total.get(key, 0) + value.detach() * share
+            total = strategy.shared(total) if last else total
+            loss = HostCopy(total["loss"])  # read after the last part, when it is the whole
+            torch.autograd.backward(scaler.scale(logs["loss"] * share))
     return total, loss
 
 

@@ -101,6 +101,11 @@ class Method(Protocol):
         ...
 
     @property
+    def steady(self) -> bool:
+        """Return whether the same parameters have gradients in every part of every step."""
+        ...
+
+    @property
     def compares_images(self) -> bool:
         """Return whether the loss of an image depends on the others of its batch, or of its part of one."""
         ...

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 
+from dinodiet.processes.rows import WHOLE, RowGenerator, Share
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -23,6 +25,16 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def share(self) -> Share:
+        """Return which part of each batch this process computes."""
+        return Share(self.rank, self.size)
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this process writes what all have in common."""
+        return self.rank == 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Clock:
     """The only source of time, and with the seed the only source of randomness in training.
 
     `step` counts optimiser steps from 0; `part` is the micro-batch within a step when gradients are accumulated.
+    `share` is the part of a batch that this process computes.
     """
 
     step: int
@@ -62,6 +75,7 @@ class Clock:
     steps_per_epoch: int
     seed: int = 0
     part: int = 0
+    share: Share = WHOLE
 
     @property
     def epoch(self) -> int:
@@ -78,7 +92,11 @@ class Clock:
         return replace(self, step=step, part=0)
 
     def generator(self, stream: str) -> torch.Generator:
-        """Return a CPU generator that depends on (seed, step, part, stream) and on nothing else."""
+        """Return a CPU generator that depends on (seed, step, part, stream); it knows whose rows this process has."""
         text = f"{self.seed}/{self.step}/{self.part}/{stream}"
         seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
-        return torch.Generator().manual_seed(seed)
+        if self.share.size == 1:
+            return torch.Generator().manual_seed(seed)
+        generator = RowGenerator()
+        generator.share = self.share
+        return generator.manual_seed(seed)

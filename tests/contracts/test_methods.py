@@ -17,6 +17,7 @@ from dinodiet.config.identity import trains
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.training.loop import fit, forward_backward
+from dinodiet.training.strategy import Alone
 from dinodiet.types import Batch, Clock
 from tests.contracts.choices import configuration, names, nodes, settings, taught
 
@@ -116,7 +117,9 @@ def test_the_loss_is_finite_and_gradients_are_exactly_where_something_is_trained
     parts = parts_of(tmp_path, method)
     batch, clock = middle(parts)
     parts.method.train()
-    logs, _ = forward_backward(parts.method, batch, parts.state.scaler, parts.optimisation, clock, parts.runtime.world)
+    logs, _ = forward_backward(
+        Alone(parts.method), batch, parts.state.scaler, parts.optimisation, clock, parts.runtime.world
+    )
     assert logs["loss"].isfinite()
     assert all(value.ndim == 0 and not value.requires_grad for value in logs.values())
     expected = {name for name, parameter in parts.method.named_parameters() if parameter.requires_grad}

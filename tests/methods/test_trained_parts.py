@@ -11,6 +11,7 @@ from dinodiet.backbones.adapters import adapted
 from dinodiet.errors import UserError
 from dinodiet.run.parts import Parts, build_parts
 from dinodiet.training.loop import forward_backward
+from dinodiet.training.strategy import Alone
 from tests.contracts.choices import settings
 from tests.contracts.test_methods import differences, middle, trained
 
@@ -31,7 +32,7 @@ def test_exactly_what_is_trained_has_a_gradient_and_is_optimised(method: str, tr
     parts = parts_of(tmp_path, method, trainable)
     batch, clock = middle(parts)
     parts.method.train()
-    forward_backward(parts.method, batch, parts.state.scaler, parts.optimisation, clock, parts.runtime.world)
+    forward_backward(Alone(parts.method), batch, parts.state.scaler, parts.optimisation, clock, parts.runtime.world)
     named = dict(parts.method.named_parameters())
     expected = {name for name, parameter in named.items() if parameter.requires_grad}
     assert any(name.startswith("backbone.") for name in expected)

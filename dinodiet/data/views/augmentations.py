@@ -13,6 +13,7 @@ from torch import Tensor
 from dinodiet.data.views import augment
 from dinodiet.data.views.recipes import Draw, Recipe, apply, draw_operations, in_parts, numbers, sizes
 from dinodiet.data.views.sending import send
+from dinodiet.processes.rows import draw_rows
 
 Name = Literal["hflip", "padcrop", "dino"]
 
@@ -27,8 +28,8 @@ SHARES = (0.4, 0.4, 0.2)  # of the pipelines
 class _Step(Protocol):
     """An augmentation: what is drawn for N images, with N rows on the CPU, and the doing of it."""
 
-    def draw(self, blurs: Tensor, generator: torch.Generator) -> Any:
-        """Draw for each row of `blurs`, bool (N,): whether a blur may happen to it."""
+    def draw(self, blurs: Tensor, generator: torch.Generator, views: int = 1) -> Any:
+        """Draw for each row, over views, then images; `blurs`, bool (N,), says whether a blur may happen to it."""
         ...
 
     def do(self, pixels: Tensor, drawn: Any) -> Tensor:
@@ -39,8 +40,8 @@ class _Step(Protocol):
 class _Flip:
     """Left-right, with probability 0.5."""
 
-    def draw(self, blurs: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.rand(len(blurs), generator=generator) < 0.5
+    def draw(self, blurs: Tensor, generator: torch.Generator, views: int = 1) -> Tensor:
+        return _uniform(len(blurs), generator, views) < 0.5
 
     def do(self, pixels: Tensor, drawn: Tensor) -> Tensor:
         return torch.where(send(drawn, pixels.device)[:, None, None, None], pixels.flip(-1), pixels)
@@ -49,8 +50,11 @@ class _Flip:
 class _PadCrop:
     """A window of the picture's own size out of the picture with `PADDING` pixels of zeros around it."""
 
-    def draw(self, blurs: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.randint(2 * PADDING + 1, (len(blurs), 2), generator=generator)
+    def draw(self, blurs: Tensor, generator: torch.Generator, views: int = 1) -> Tensor:
+        def shifts(rows: int) -> Tensor:
+            return torch.randint(2 * PADDING + 1, (rows, 2), generator=generator)
+
+        return draw_rows(shifts, len(blurs), generator, blocks=views)
 
     def do(self, pixels: Tensor, drawn: Tensor) -> Tensor:
         N, _, H, W = pixels.shape
@@ -65,9 +69,9 @@ class _PadCrop:
 class _Dino:
     """One of the `PIPELINES` for each image, drawn by their `SHARES`, of whatever kind a view is."""
 
-    def draw(self, blurs: Tensor, generator: torch.Generator) -> Draw:
-        chosen = torch.bucketize(torch.rand(len(blurs), generator=generator), torch.tensor(SHARES[:-1]).cumsum(0))
-        drawn = draw_operations(numbers(PIPELINES)[chosen], generator)
+    def draw(self, blurs: Tensor, generator: torch.Generator, views: int = 1) -> Draw:
+        chosen = torch.bucketize(_uniform(len(blurs), generator, views), torch.tensor(SHARES[:-1]).cumsum(0))
+        drawn = draw_operations(numbers(PIPELINES)[chosen], generator, views=views)
         return replace(drawn, blur=drawn.blur & blurs)
 
     def do(self, pixels: Tensor, drawn: Draw) -> Tensor:
@@ -112,7 +116,7 @@ class Augmentations:
         if not self._steps:
             return views
         blurs = _blurred(images).repeat(len(views))
-        drawn = [step.draw(blurs, generator) for step in self._steps]
+        drawn = [step.draw(blurs, generator, len(views)) for step in self._steps]
         rows = [slice(n * len(images), (n + 1) * len(images)) for n in range(len(views))]
         return [self._done(view, [d[part] for d in drawn]) for view, part in zip(views, rows, strict=True)]
 
@@ -130,6 +134,10 @@ class Augmentations:
                     done = step.do(done, one[part])
                 made.append(done)
         return torch.cat(made)
+
+
+def _uniform(rows: int, generator: torch.Generator, views: int = 1) -> Tensor:
+    return draw_rows(lambda number: torch.rand(number, generator=generator), rows, generator, blocks=views)
 
 
 def _blurred(images: Tensor | list[Tensor]) -> Tensor:

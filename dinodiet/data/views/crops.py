@@ -24,6 +24,7 @@ from dinodiet.data.views.resample import (
     workspace,
 )
 from dinodiet.data.views.sending import send
+from dinodiet.processes.rows import draw_rows
 from dinodiet.types import Interpolation
 
 _RATIO = (3 / 4, 4 / 3)
@@ -39,15 +40,19 @@ def short_side(height: int, width: int, size: int) -> tuple[int, int]:
     return int(size * height / width), size
 
 
-def draw_boxes(heights: Tensor, widths: Tensor, scale: Tensor, generator: torch.Generator) -> Tensor:
+def draw_boxes(heights: Tensor, widths: Tensor, scale: Tensor, generator: torch.Generator, *, views: int = 1) -> Tensor:
     """Draw one box (top, left, height, width) per image, int64 (N, 4): `RandomResizedCrop`, vectorised.
 
     `heights` and `widths` are (N,) pixels. The area is uniform between the two parts of the image's in `scale` (N, 2),
     the aspect ratio log-uniform in 3/4-4/3. Of ten tries the first that fits is taken; where none fits, the largest
-    central crop of an allowed ratio.
+    central crop of an allowed ratio. The rows run over `views`, then images.
     """
     H, W = heights.double()[:, None], widths.double()[:, None]
-    uniform = torch.rand(len(heights), 2 * _TRIES + 2, generator=generator, dtype=torch.float64)
+
+    def draw(rows: int) -> Tensor:
+        return torch.rand(rows, 2 * _TRIES + 2, generator=generator, dtype=torch.float64)
+
+    uniform = draw_rows(draw, len(heights), generator, blocks=views)
     area = H * W * (scale[:, :1] + (scale[:, 1:] - scale[:, :1]) * uniform[:, :_TRIES])
     low, high = math.log(_RATIO[0]), math.log(_RATIO[1])
     ratio = (low + (high - low) * uniform[:, _TRIES:-2]).exp()

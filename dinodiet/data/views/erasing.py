@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dinodiet.data.views.sending import send
+from dinodiet.processes.rows import draw_rows
 
 AREA, RATIO = (0.02, 0.33), (0.3, 3.3)  # of the box: part of the view, and height over width, as torchvision has them
 TRIES = 10
@@ -35,7 +36,11 @@ def draw_erased(number: int, side: int, probability: float, generator: torch.Gen
     The area is uniform in `AREA`, the ratio log-uniform in `RATIO`. Of ten tries the first that is smaller than the
     view is taken; where none is, nothing is erased.
     """
-    drawn = torch.rand(number, 2 * TRIES + 3, generator=generator, dtype=torch.float64)
+
+    def draw(rows: int) -> Tensor:
+        return torch.rand(rows, 2 * TRIES + 3, generator=generator, dtype=torch.float64)
+
+    drawn = draw_rows(draw, number, generator)
     area = side**2 * (AREA[0] + (AREA[1] - AREA[0]) * drawn[:, :TRIES])
     low, high = map(math.log, RATIO)
     ratio = (low + (high - low) * drawn[:, TRIES:-3]).exp()

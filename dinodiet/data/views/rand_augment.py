@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dinodiet.config.ranges import Fraction
 from dinodiet.errors import UserError
+from dinodiet.processes.rows import share_of
 from dinodiet.types import InputSpec, Views
 
 STRONGEST = 9.99  # of timm's 10: at 10 an image is posterised to no bits at all, which Pillow refuses
@@ -53,6 +54,8 @@ class RandAugmented:
     def __call__(self, images: Tensor | list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Return the views."""
         views = self.views(images, generator)
+        if share_of(generator).size > 1:
+            raise UserError("rand_augment: its numbers are drawn image by image, in one process alone; set processes=1")
         with _drawing_from(generator):
             return [torch.stack([self._augmented(one) for one in view.cpu()]).to(view.device) for view in views]
 

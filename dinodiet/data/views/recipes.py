@@ -19,6 +19,7 @@ from dinodiet.data.views import augment
 from dinodiet.data.views.crops import crop, draw_boxes, short_side
 from dinodiet.data.views.erasing import erase
 from dinodiet.data.views.sending import send
+from dinodiet.processes.rows import draw_rows
 from dinodiet.types import InputSpec
 
 Pair = tuple[float, float]
@@ -83,16 +84,21 @@ class Draw:
 
 def draw(recipes: Sequence[Recipe], heights: Tensor, widths: Tensor, size: int, generator: torch.Generator) -> Draw:
     """Draw for views of `size` pixels of B images of (B,) `heights` and `widths`; rows run over views, then images."""
-    drawn = draw_operations(numbers(recipes).repeat_interleave(len(heights), 0), generator)
+    settings = numbers(recipes).repeat_interleave(len(heights), 0)
+    drawn = draw_operations(settings, generator, views=len(recipes))
     return replace(drawn, boxes=_boxes(recipes, heights, widths, size, generator))
 
 
-def draw_operations(settings: Tensor, generator: torch.Generator) -> Draw:
-    """Draw for N images by the `numbers` of a recipe each, (N, 14); no boxes."""
+def draw_operations(settings: Tensor, generator: torch.Generator, *, views: int = 1) -> Draw:
+    """Draw for N rows, over `views`, then images, by the `numbers` of a recipe each, (N, 14); no boxes."""
     settings = settings.T
     flip, angle, shift, zoom, jitter, gray, blur, solarize = settings[:8]
     strength, sigma = settings[8:12], settings[12:]
-    u = torch.rand(18, settings.shape[1], generator=generator)
+
+    def draw_all(rows: int) -> Tensor:
+        return torch.rand(18, rows, generator=generator)
+
+    u = draw_rows(draw_all, settings.shape[1], generator, blocks=views, dim=1)
     signed = 2 * u - 1
     factors = strength * signed[8:12]
     factors[: augment.HUE] = (1 - strength[: augment.HUE]).clamp(min=0).lerp(1 + strength[: augment.HUE], u[8:11])
@@ -134,7 +140,7 @@ def _boxes(
         heights, widths = torch.tensor(grids).T
     views = len(recipes)
     scale = torch.tensor(scales, dtype=torch.float64).repeat_interleave(len(heights), 0)
-    return draw_boxes(heights.repeat(views), widths.repeat(views), scale, generator)
+    return draw_boxes(heights.repeat(views), widths.repeat(views), scale, generator, views=views)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinodiet.methods.parts.sinkhorn import sinkhorn_knopp
+from dinodiet.processes.gathering import averaged
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock
 
@@ -41,10 +42,10 @@ class Centre(nn.Module):
 
     @torch.no_grad()
     def update_center(self, clock: Clock) -> None:
-        """Move the centre towards the mean of the logits over the step's parts."""
+        """Move the centre towards the mean of the logits over the step's parts, of all processes."""
         if self.center_momentum is not None:
             momentum = at(self.center_momentum, clock)
-            self.center.mul_(momentum).add_(self._sum / self._rows, alpha=1 - momentum)
+            self.center.mul_(momentum).add_(averaged(self._sum) / self._rows, alpha=1 - momentum)
 
 
 class Centred(Centre):

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinodiet.processes.rows import share_of
+
 SMALLEST = 4  # patches of a block, where so many are still to be covered
 NARROWEST = 0.3  # ratio of a block's sides (Bao et al. 2021, arXiv:2106.08254, algorithm 1)
 TRIES = 10  # to place a block, before the view is left as it is
@@ -33,21 +35,30 @@ class Covering:
 
 
 def draw_covering(
-    views: int, grid: tuple[int, int], ratio: Sequence[float], part: float, generator: torch.Generator
+    views: int,
+    grid: tuple[int, int],
+    ratio: Sequence[float],
+    part: float,
+    generator: torch.Generator,
+    *,
+    blocks: int = 1,
 ) -> Covering:
     """Draw which patches are covered: in the `part` of the views (at least one), between the two parts in `ratio`.
 
     Of k such views, the i-th has its ratio from the i-th of k equal steps between the two; which views they are is
-    drawn too. At least one patch of each is covered. `grid` is the number of rows and of columns.
+    drawn too. At least one patch of each is covered. `grid` is the number of rows and of columns. `views` are those of
+    this process, in so many `blocks` of images.
     """
     # torch's draws cannot be read where planning runs without values
     draw = np.random.default_rng(generator.initial_seed())
-    masks = np.zeros((views, *grid), dtype=bool)
-    chosen = draw.permutation(views)[: max(int(views * part), 1)]
+    share = share_of(generator)
+    everything = views * share.size
+    masks = np.zeros((everything, *grid), dtype=bool)
+    chosen = draw.permutation(everything)[: max(int(everything * part), 1)]
     steps = np.linspace(ratio[0], ratio[1], len(chosen) + 1)
     for view, low, high in zip(chosen, steps[:-1], steps[1:], strict=True):
         _cover(masks[view], max(int(draw.uniform(low, high) * masks[view].size), 1), draw)
-    flat = masks.reshape(views, -1)
+    flat = share.of(torch.from_numpy(masks), blocks).flatten(1).numpy()
     counts = np.repeat(flat.sum(1), flat.sum(1))
     return Covering(*map(torch.from_numpy, (flat, flat.ravel().nonzero()[0], (1 / counts).astype(np.float32))))
 

@@ -13,6 +13,7 @@ from dinodiet.config.ranges import NonNegative, Range
 from dinodiet.errors import UserError
 from dinodiet.methods.parts.teacher import teacher_of
 from dinodiet.methods.parts.unsaved import leave_unsaved
+from dinodiet.processes.gathering import gathered
 from dinodiet.schedules import Scalar
 from dinodiet.types import Backbone, Clock
 
@@ -86,7 +87,8 @@ class Gram(nn.Module):
 def gram_loss(student: Tensor, target: Tensor, *, within: Within, normalize: bool, negative: Negative) -> Tensor:
     """Return the mean squared difference of the similarities of patch tokens (V, N, D), in float32."""
     with torch.autocast(student.device.type, enabled=False):
-        grams = [_similarities(tokens.float(), within, normalize) for tokens in (student, target.detach())]
+        both = [tokens if within == "image" else gathered(tokens) for tokens in (student, target.detach())]
+        grams = [_similarities(tokens.float(), within, normalize) for tokens in both]
         found, expected = grams
         if negative != "kept":
             expected = expected.clamp(min=0)

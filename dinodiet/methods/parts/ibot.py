@@ -18,6 +18,7 @@ from dinodiet.methods.parts.diagnostics import entropy
 from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.prototype_head import PrototypeHead
 from dinodiet.methods.parts.teacher import Teacher, teacher_of, update_ema_
+from dinodiet.processes.gathering import size
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Backbone, Clock, TokenLayout
 
@@ -74,9 +75,10 @@ class IBOT(nn.Module):
         self.loss = PatchDistillation(loss, loss.center.shape[1])
         self._guess: float | None = None
 
-    def draw(self, views: int, grid: tuple[int, int], clock: Clock) -> Covering:
-        """Draw which patches of so many views are covered."""
-        return draw_covering(views, grid, self.covered, self.covered_views, clock.generator("covering"))
+    def draw(self, views: int, grid: tuple[int, int], clock: Clock, *, num_global: int = 1) -> Covering:
+        """Draw which patches of so many views are covered, `num_global` of each image."""
+        generator = clock.generator("covering")
+        return draw_covering(views, grid, self.covered, self.covered_views, generator, blocks=num_global)
 
     def forward(
         self, student: Tensor, teacher: Tensor, covering: Covering, heads: tuple[nn.Module, nn.Module], clock: Clock
@@ -95,7 +97,8 @@ class IBOT(nn.Module):
         with torch.no_grad():
             targets = slow(teacher.flatten(0, 1)[covering.index])
         logits = own(student.flatten(0, 1)[covering.index])
-        self._guess = max(int(len(student) * self.covered_views), 1) / len(student)
+        views = len(student) * size()
+        self._guess = max(int(views * self.covered_views), 1) / views
         return self.loss(logits, targets, covering.share, len(student), clock)  # type: ignore[no-any-return]
 
     def before_step(self, clock: Clock) -> None:

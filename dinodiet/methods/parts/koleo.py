@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinodiet.processes.gathering import gathered
+
 TINY = 1e-8  # as published: of norms, of distances, and in their logarithm
 
 
@@ -13,8 +15,9 @@ def koleo(embeddings: Tensor, index: Tensor) -> Tensor:
     """Return minus the mean log distance to the nearest embedding of another image, on the unit sphere, in float32.
 
     `embeddings` (B, D) and `index` (B,), the images that they are of: in small sets one may be there twice. A batch of
-    one image has no other, and gives 0.
+    one image has no other, and gives 0. It is that of all processes.
     """
+    embeddings, index = gathered(embeddings), gathered(index)
     with torch.autocast(embeddings.device.type, enabled=False):
         rows = F.normalize(embeddings.float(), dim=1, eps=TINY)
         other = index[:, None] != index

@@ -12,6 +12,7 @@ from torch import Tensor
 from dinodiet.config.ranges import Fraction, Seed, Temperature
 from dinodiet.errors import UserError
 from dinodiet.methods.parts.comparisons import Targets
+from dinodiet.processes.rows import draw_rows
 from dinodiet.types import Batch, Clock, DataSpec, Images
 
 
@@ -86,8 +87,12 @@ class Labels:
 
     def _anew(self, images: int, clock: Clock) -> Tensor:
         generator = clock.generator("label_noise")
-        replaced = torch.rand(images, generator=generator) < self.noise
-        return torch.where(replaced, torch.randint(self.num_labels, (images,), generator=generator), -1)
+
+        def draw(rows: int) -> Tensor:
+            replaced = torch.rand(rows, generator=generator) < self.noise
+            return torch.where(replaced, torch.randint(self.num_labels, (rows,), generator=generator), -1)
+
+        return draw_rows(draw, images, generator)
 
 
 class RandomTargets:
@@ -130,7 +135,8 @@ class RandomTargets:
         return torch.stack([torch.randn(self.out_dim, generator=clock.generator("targets")) for clock in clocks])
 
     def _anew(self, images: int, clock: Clock) -> Tensor:
-        return torch.randn(images, self.out_dim, generator=clock.generator("targets"))
+        generator = clock.generator("targets")
+        return draw_rows(lambda rows: torch.randn(rows, self.out_dim, generator=generator), images, generator)
 
 
 def _check(out_dim: int, spec: DataSpec) -> None:

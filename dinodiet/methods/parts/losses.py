@@ -17,6 +17,7 @@ from dinodiet.methods.parts.cross_entropy import ClassLogits
 from dinodiet.methods.parts.diagnostics import entropy
 from dinodiet.methods.parts.label_targets import GivenTargets
 from dinodiet.methods.parts.pairs import Pairing, Pairs
+from dinodiet.processes.gathering import averaged
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Batch, Clock, DataSpec
 
@@ -136,7 +137,7 @@ class Distillation(Centred):
         """
         one = targets.entropy()
         kl = {"ce": {"kl": loss - one}, "kl": {"kl": loss}}.get(self.kind, {})
-        return {"teacher_entropy": one, **kl, "marginal_entropy": entropy(targets.probabilities.mean((0, 1)))}
+        return {"teacher_entropy": one, **kl, "marginal_entropy": entropy(averaged(targets.probabilities.mean((0, 1))))}
 
     def scaled(self, role: str, projections: Tensor, clock: Clock) -> Tensor:
         """Return the logits of the student or the teacher, whose softmax is its prediction.

@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from dinodiet.config.ranges import Fraction, Range
+from dinodiet.processes.gathering import gathered
+from dinodiet.processes.rows import draw_rows
 
 Alpha = Annotated[float, Range(0, 1000)]
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """Images (B, 3, H, W) mixed with a permutation of themselves; `kept` is the weight of an image's own target."""
+    """Images (B, 3, H, W) mixed with others of the batch; `kept` is the weight of an image's own target.
+
+    `partner` (B,) is the place of the other image in the batch of all processes.
+    """
 
     images: Tensor
     partner: Tensor
@@ -31,7 +36,7 @@ class Mixed:
         """
         if self.kept == 1.0:
             return criterion(target)
-        return self.kept * criterion(target) + (1 - self.kept) * criterion(target[self.partner])
+        return self.kept * criterion(target) + (1 - self.kept) * criterion(gathered(target)[self.partner])
 
 
 class Mix:
@@ -57,7 +62,7 @@ class Mix:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Mixed:
         """Mix a batch as the generator says; with both off, return it as it is."""
-        partner = torch.randperm(len(images), generator=generator)
+        partner = draw_rows(lambda rows: torch.randperm(rows, generator=generator), len(images), generator)
         if not self.kinds:
             return Mixed(images, partner, 1.0)
         # torch draws no Beta from a generator of its own
@@ -68,7 +73,7 @@ class Mix:
         kept = float(draw.beta(self.alphas[kind], self.alphas[kind]))
         partner = partner.to(images.device)
         if kind == "mixup":
-            return Mixed(kept * images + (1 - kept) * images[partner], partner, kept)
+            return Mixed(kept * images + (1 - kept) * gathered(images)[partner], partner, kept)
         return _cutmix(images, partner, kept, draw)
 
     def _kind(self, draw: np.random.Generator) -> str:
@@ -85,5 +90,5 @@ def _cutmix(images: Tensor, partner: Tensor, kept: float, draw: np.random.Genera
     top, bottom = (int(np.clip(centre_y + sign * side * height / 2, 0, height)) for sign in (-1, 1))
     left, right = (int(np.clip(centre_x + sign * side * width / 2, 0, width)) for sign in (-1, 1))
     mixed = images.clone()
-    mixed[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
+    mixed[..., top:bottom, left:right] = gathered(images)[partner][..., top:bottom, left:right]
     return Mixed(mixed, partner, 1 - (bottom - top) * (right - left) / (height * width))

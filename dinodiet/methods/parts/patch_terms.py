@@ -83,7 +83,7 @@ class PatchTerms(nn.Module):
     def seen(self, views: list[Tensor], num_global: int, student: nn.Module, teacher: nn.Module, clock: Clock) -> Seen:
         """Return what both backbones make of the views, global ones first; the teacher without gradients."""
         images = torch.cat(views[:num_global])
-        covering = self._covering(images, clock)
+        covering = self._covering(images, clock, num_global)
         with torch.no_grad():
             slow, targets = teacher.embedding_and_patches(images)  # type: ignore[operator]
         covered, token = (None, None) if covering is None or self.ibot is None else (covering.covered, self.ibot.token)
@@ -91,9 +91,11 @@ class PatchTerms(nn.Module):
         local = [embed_views(student, views[num_global:])] if len(views) > num_global else []
         return Seen(images, torch.cat([fast, *local]), slow, patches, targets, covering)
 
-    def _covering(self, images: Tensor, clock: Clock) -> Covering | None:
+    def _covering(self, images: Tensor, clock: Clock, num_global: int = 1) -> Covering | None:
+        if self.ibot is None:
+            return None
         grid = images.shape[-2] // self.side, images.shape[-1] // self.side
-        return None if self.ibot is None else self.ibot.draw(len(images), grid, clock).to(images.device)
+        return self.ibot.draw(len(images), grid, clock, num_global=num_global).to(images.device)
 
     def terms(self, seen: Seen, heads: tuple[nn.Module, nn.Module], clock: Clock) -> Terms:
         """Return the terms; `heads` are those of the class tokens, the student's and the teacher's."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dinodiet.processes.rows import draw_rows
+
 
 def patches_of(images: Tensor, side: int) -> Tensor:
     """Return the patches (B, N, 3 * side * side) of images (B, 3, h, w), row by row."""
@@ -27,5 +29,9 @@ def drawn(number: int, patches: int, masked: int, generator: torch.Generator) ->
 
     Returns int64 (number, patches - masked) and (number, masked), rising in each row.
     """
-    order = torch.rand(number, patches, generator=generator).argsort(dim=1)
+
+    def draw(rows: int) -> Tensor:
+        return torch.rand(rows, patches, generator=generator)
+
+    order = draw_rows(draw, number, generator).argsort(dim=1)
     return order[:, masked:].sort(dim=1).values, order[:, :masked].sort(dim=1).values

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Fraction, Range
+from dinodiet.processes.gathering import gathered
 from dinodiet.types import Clock
 
 KNOTS, LAST = 17, 3.0  # of the integral over the characteristic function, from 0
@@ -87,11 +88,11 @@ class LeJEPALoss:
         A variance that falls below 1 means that the weight is too small.
 
         Args:
-            projections: (views, B, D), global views first.
+            projections: (views, B, D), global views first; those of all processes count.
             num_global: the number of global views.
             clock: when it is.
         """
-        projections = projections.float()
+        projections = gathered(projections.float(), dim=1)
         centre = projections[: num_global if self.centre == "global" else None].mean(0)
         distance = (centre - projections).square().mean()
         sets = [projections.flatten(0, 1)] if self.samples == "pooled" else list(projections)

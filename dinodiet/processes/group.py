@@ -1,0 +1,79 @@
+"""Joining the processes of a run, and what they agree on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dinodiet.processes.gathering import is_shared, rank
+
+SILENCE = timedelta(minutes=10)  # after which a process that takes no part in a step is given up
+PATIENCE = timedelta(days=7)  # of those who wait for the first one to score or to write; its death ends them at once
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of how many processes this is, the GPU of its machine, and where they meet (as torch's `init_method`)."""
+
+    rank: int
+    size: int
+    local_rank: int
+    meeting: str = "env://"
+
+
+def place_in(environment: Mapping[str, str]) -> Place | None:
+    """Return the place that torchrun gave to this process; None for a process that was started alone."""
+    if "WORLD_SIZE" not in environment or int(environment["WORLD_SIZE"]) == 1:
+        return None
+    rank, size, local = (int(environment.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    return Place(rank, size, local)
+
+
+@contextlib.contextmanager
+def joined(place: Place) -> Iterator[None]:
+    """Be one of the processes of a run. Tensors on GPUs go through NCCL, others through gloo."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    dist.init_process_group(backend, init_method=place.meeting, rank=place.rank, world_size=place.size, timeout=SILENCE)
+    _waiting.append(dist.new_group(backend="gloo", timeout=PATIENCE))
+    try:
+        yield
+    finally:
+        _waiting.clear()
+        dist.destroy_process_group()
+
+
+_waiting: list[Any] = []  # the group of those who wait long
+
+
+def wait_for_all() -> None:
+    """Wait until every process has come here; however long the first one scores or writes."""
+    if is_shared():
+        dist.barrier(group=_waiting[0])
+
+
+def first_says(value: Any) -> Any:
+    """Return the first process's value in all of them, however long it takes to find it."""
+    if not is_shared():
+        return value
+    said = [value if rank() == 0 else None]
+    dist.broadcast_object_list(said, src=0, group=_waiting[0])
+    return said[0]
+
+
+def any_of(wishes: list[bool]) -> list[bool]:
+    """Return, wish by wish, whether any process has it; all are asked in the same step."""
+    if not is_shared():
+        return wishes
+    asked = torch.tensor(wishes, dtype=torch.uint8)
+    dist.all_reduce(asked, op=dist.ReduceOp.MAX)
+    return [bool(answer) for answer in asked.tolist()]

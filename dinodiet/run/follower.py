@@ -1,0 +1,53 @@
+"""What the processes of a run do that write nothing: they train with the first one, and wait where it is alone."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from torch import Tensor
+
+from dinodiet.io.leaving import signals_to
+from dinodiet.processes.group import any_of, wait_for_all
+from dinodiet.run.monitor import Pace
+from dinodiet.store.status import Preempted
+from dinodiet.training.state import TrainState
+from dinodiet.types import Clock
+
+
+class Follower:
+    """The `on_step` of a process that is not the first: every agreement of `Monitor`, in the same order."""
+
+    def __init__(self, state: TrainState, pace: Pace) -> None:
+        self._state, self._pace = state, pace
+        self._signal: str | None = None
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Catch signals while the loop runs."""
+        with signals_to(self._on_signal):
+            yield
+
+    def on_step(self, clock: Clock, logs: dict[str, Tensor]) -> None:
+        """Hear of a finished step.
+
+        Raises:
+            Preempted: a process was told to stop.
+        """
+        last = clock.step == clock.total_steps
+        if self._pace.logs(clock):
+            self._state.method.diagnostics()  # of the rows of all processes
+        if self._pace.is_due(self._pace.keep_every, clock):
+            wait_for_all()
+        if self._pace.is_due(self._pace.validate_every, clock):
+            wait_for_all()
+        leave, save = any_of([self._signal is not None, False])
+        if leave or save or last:
+            wait_for_all()
+        if leave:
+            raise Preempted(self._signal or "another process", clock.step)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name

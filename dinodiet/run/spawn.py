@@ -1,0 +1,217 @@
+"""A run in several processes of this machine: they are started, watched and ended together.
+
+Each process but the first prints to a file of its own, and every one keeps its traceback there. Where one fails or
+dies, all are ended, and the one error that explains it is raised here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from dinodiet.errors import UserError, one_line
+from dinodiet.io.leaving import signals_to
+from dinodiet.processes.group import Place
+from dinodiet.store.status import Preempted
+
+GRACE_SECONDS = 20.0  # for the others to find out that one is gone, and to leave by themselves
+_TALK = ("gloo", "NCCL", "Connection closed", "Connection reset", "connection", "store", "DistBackendError")
+
+
+class ProcessLost(UserError):  # noqa: N818 - a fact about the machine
+    """A process of a run died without a word."""
+
+
+@dataclass
+class Ended:
+    """How a process ended: its result or error; neither, where it was killed."""
+
+    rank: int
+    code: int | None
+    result: Any = None
+    error: BaseException | None = None
+    at: float = 0.0
+
+
+def in_processes(work: Callable[[Any], Any], argument: Any, number: int, folder: Path) -> Any:
+    """Do work in so many processes of this machine; return what the first one returns.
+
+    Args:
+        work: a function that can be pickled; it is called inside the process group.
+        argument: its argument.
+        number: of processes.
+        folder: where `log.rank<n>.txt` of those but the first go, and tracebacks of all.
+
+    Raises:
+        Exception: what went wrong in a process.
+        ProcessLost: one was killed.
+        Preempted: all were told to leave, and did.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells of every lost connection, beside our one line
+    with tempfile.TemporaryDirectory() as meeting:
+        crew = _Crew(work, argument, number, folder, f"file://{meeting}/group")
+        with signals_to(crew.forward):
+            ended = crew.attend()
+    errors = [one for one in ended if one.error is not None or one.code]
+    if errors:
+        raise _cause(errors, folder)
+    return next(one.result for one in ended if one.rank == 0)
+
+
+class _Crew:
+    def __init__(self, work: Callable[[Any], Any], argument: Any, number: int, folder: Path, meeting: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._processes: list[tuple[SpawnProcess, Connection]] = []
+        alive, self._held = context.Pipe(duplex=False)  # this end is closed when this process dies
+        for rank in range(number):
+            told, tell = context.Pipe(duplex=False)
+            place = Place(rank, number, rank, meeting)
+            process = context.Process(target=_enter, args=(work, argument, place, folder, tell, alive))
+            process.start()
+            tell.close()
+            self._processes.append((process, told))
+        alive.close()
+
+    def forward(self, number: int, frame: FrameType | None) -> None:
+        """Hand a signal to all processes: they agree on the step after which they leave."""
+        for process, _ in self._processes:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, number)
+
+    def attend(self) -> list[Ended]:
+        """Wait for all processes; once one has failed, end those that do not leave by themselves."""
+        waiting = {process.sentinel: (rank, process, told) for rank, (process, told) in enumerate(self._processes)}
+        ended: list[Ended] = []
+        deadline: float | None = None
+        while waiting:
+            limit = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            ready = wait(list(waiting), limit)
+            for sentinel in ready:
+                assert isinstance(sentinel, int)
+                ended.append(_end_of(*waiting.pop(sentinel)))
+                if ended[-1].code or ended[-1].error is not None:
+                    deadline = deadline or time.monotonic() + GRACE_SECONDS
+            if not ready:
+                for _, process, _ in waiting.values():
+                    process.kill()
+                deadline = None
+        return ended
+
+
+def _end_of(rank: int, process: SpawnProcess, told: Connection) -> Ended:
+    process.join()
+    end = Ended(rank, process.exitcode, at=time.monotonic())
+    try:
+        if told.poll():
+            end.result, end.error = told.recv()
+    except EOFError:
+        pass
+    return end
+
+
+def _cause(ended: Sequence[Ended], folder: Path) -> BaseException:
+    """Return the error that explains the others: a killed process, else a failure that is none of talking to others."""
+    for one in ended:
+        if one.error is None and one.code is not None and one.code < 0 and one is ended[0]:
+            return _lost(one, len(ended), folder)
+    killed = [one for one in ended if one.error is None and one.code not in (0, None)]
+    own = [one.error for one in ended if one.error is not None and not _is_talk(one.error)]
+    if own:
+        return min(own, key=lambda error: isinstance(error, Preempted))
+    if killed:
+        return _lost(killed[0], len(ended), folder)
+    first = ended[0].error
+    assert first is not None
+    return UserError(
+        f"processes: process {ended[0].rank} on {socket.gethostname()} lost the others ({one_line(first)}); see "
+        f"{folder}/log.rank*.txt; the same command continues from the last checkpoint"
+    )
+
+
+def _lost(one: Ended, number: int, folder: Path) -> ProcessLost:
+    code = one.code or 0
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    memory = ", perhaps for memory" if code == -signal.SIGKILL else ""
+    return ProcessLost(
+        f"processes: process {one.rank} on {socket.gethostname()} was ended by {how}{memory}, and the others with it; "
+        "the same command continues from the last checkpoint"
+    )
+
+
+def _is_talk(error: BaseException) -> bool:
+    """Return whether an error says that another process is gone."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _TALK)
+
+
+def _enter(
+    work: Callable[[Any], Any], argument: Any, place: Place, folder: Path, tell: Connection, alive: Connection
+) -> None:
+    """Be one process: join the others, work, and tell how it ended."""
+    threading.Thread(target=_leave_with, args=(alive,), daemon=True).start()
+    os.setpgrp()  # Ctrl-C of a terminal reaches the parent alone, which hands it on
+    tqdm.set_lock(threading.RLock())  # its own is shared by processes, and missed where one of them dies
+    log = folder / f"log.rank{place.rank}.txt"
+    if place.rank:
+        _print_to(log)
+    result, error = None, None
+    try:
+        result = _joined(work, argument, place)
+    except BaseException as caught:
+        error = caught
+        if not isinstance(caught, (Preempted, KeyboardInterrupt)):
+            with log.open("a") as file:
+                file.write("".join(traceback.format_exception(caught)))
+    _tell(tell, result, error)
+    sys.stdout.flush()
+    if error is not None:
+        os._exit(1)  # threads of a broken group would be waited for
+
+
+def _joined(work: Callable[[Any], Any], argument: Any, place: Place) -> Any:
+    import torch  # noqa: PLC0415 - the parent needs none
+
+    from dinodiet.processes.group import joined  # noqa: PLC0415
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // place.size, 1))
+    with joined(place):
+        return work(argument)
+
+
+def _tell(tell: Connection, result: Any, error: BaseException | None) -> None:
+    try:
+        tell.send((result, pickle.loads(pickle.dumps(error))))
+    except Exception:  # it cannot be handed over
+        tell.send((None, UserError(f"{type(error).__name__}: {one_line(error)}") if error else None))
+
+
+def _leave_with(alive: Connection) -> None:
+    """End this process when its parent is gone: nobody would."""
+    try:
+        alive.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _print_to(log: Path) -> None:
+    stream = log.open("a")
+    os.dup2(stream.fileno(), 1)
+    os.dup2(stream.fileno(), 2)

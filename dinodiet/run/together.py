@@ -1,0 +1,48 @@
+"""In how many processes a run is done: those that torchrun started, those that it is to start, or this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dinodiet.config.settings import Settings
+from dinodiet.errors import UserError
+from dinodiet.processes.gathering import is_shared
+from dinodiet.processes.group import joined, place_in
+from dinodiet.run.spawn import in_processes
+
+
+def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) -> Any:
+    """Do work in the processes of a run; return what the first of them returns.
+
+    Raises:
+        UserError: the settings ask for other processes than there are.
+        Exception: as the work.
+    """
+    place = place_in(os.environ)
+    if place is not None and not is_shared():
+        _check_number(settings, place.size)
+        with joined(place):
+            return work(settings)
+    number = processes_of(settings)
+    if number == 1 or is_shared():
+        return work(settings)
+    return in_processes(work, settings, number, folder)
+
+
+def processes_of(settings: Settings) -> int:
+    """Return how many processes a run asks for; null: one for each GPU of this machine."""
+    if settings.processes is not None:
+        return settings.processes
+    return max(torch.cuda.device_count(), 1) if settings.device in ("auto", "cuda") else 1
+
+
+def _check_number(settings: Settings, started: int) -> None:
+    if settings.processes not in (None, 1, started):
+        raise UserError(
+            f"processes: {settings.processes}, but torchrun started {started}; leave it out, torchrun says how many"
+        )
