@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -124,6 +123,8 @@ def _end_of(rank: int, process: SpawnProcess, told: Connection) -> Ended:
             end.result, end.error = told.recv()
     except EOFError:
         pass
+    except Exception as broken:  # what was raised there cannot be made again here
+        end.error = UserError(f"processes: process {rank} failed; its log says why ({type(broken).__name__})")
     return end
 
 
@@ -198,7 +199,7 @@ def _joined(work: Callable[[Any], Any], argument: Any, place: Place) -> Any:
 
 def _tell(tell: Connection, result: Any, error: BaseException | None) -> None:
     try:
-        tell.send((result, pickle.loads(pickle.dumps(error))))
+        tell.send((result, error))
     except Exception:  # it cannot be handed over
         tell.send((None, UserError(f"{type(error).__name__}: {one_line(error)}") if error else None))
 

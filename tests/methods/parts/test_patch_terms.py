@@ -47,7 +47,7 @@ def test_a_term_of_weight_0_changes_nothing_but_what_is_covered() -> None:
     plain, seen = dino(), with_ibot(weight=0.0)
     term = ibot_of(seen)
     draw = term.draw
-    term.draw = lambda *_: _uncovered(draw(*_))  # type: ignore[method-assign]
+    term.draw = lambda *_, **__: _uncovered(draw(*_))  # type: ignore[method-assign]
     there, here = plain(DATA, CLOCK), seen(DATA, CLOCK)
     for name in there:
         torch.testing.assert_close(here[name], there[name], rtol=1e-6, atol=1e-7)
