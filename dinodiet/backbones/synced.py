@@ -52,7 +52,7 @@ class _Norm(_Synced):
 class _DroppedPath(_Synced):
     def forward(self, x: Tensor) -> Tensor:
         assert isinstance(self, DropPath)
-        if not self.training:
+        if not self.training or not self.drop_prob:
             return x
         kept = _kept(x, float(self.drop_prob), [1] * (x.ndim - 1))
         return x * kept if self.scale_by_keep else x * (kept > 0)
@@ -61,7 +61,7 @@ class _DroppedPath(_Synced):
 class _DroppedOut(_Synced):
     def forward(self, x: Tensor) -> Tensor:
         assert isinstance(self, nn.Dropout)
-        return x * _kept(x, self.p, list(x.shape[1:])) if self.training else x
+        return x * _kept(x, self.p, list(x.shape[1:])) if self.training and self.p else x  # nothing is drawn for 0
 
 
 def _kept(x: Tensor, rate: float, shape: list[int]) -> Tensor:
@@ -94,8 +94,8 @@ def _normalised(x: Tensor, layer: _BatchNorm) -> Tensor:
     variance = averaged(centred.square().mean(over))
     _track(layer, mean.detach(), variance.detach(), size() * x.numel() // x.shape[1])
     made = centred * _in_place((variance + layer.eps).rsqrt(), x)
-    if layer.affine:
-        made = made * _in_place(layer.weight.float(), x) + _in_place(layer.bias.float(), x)
+    made = made if layer.weight is None else made * _in_place(layer.weight.float(), x)
+    made = made if layer.bias is None else made + _in_place(layer.bias.float(), x)
     return made.to(x.dtype)
 
 

@@ -13,7 +13,9 @@ from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.group import joined, place_in
-from dinodiet.run.spawn import in_processes
+from dinodiet.run.spawn import ProcessLost, in_processes
+from dinodiet.store.rundir import RunDir
+from dinodiet.store.status import record_killed
 
 
 def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) -> Any:
@@ -31,7 +33,11 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
     number = processes_of(settings)
     if number == 1 or is_shared():
         return work(settings)
-    return in_processes(work, settings, number, folder)
+    try:
+        return in_processes(work, settings, number, folder)
+    except ProcessLost as lost:
+        record_killed(RunDir(folder), str(lost))
+        raise
 
 
 def processes_of(settings: Settings) -> int:

@@ -75,6 +75,13 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
+def record_killed(run_dir: RunDir, reason: str) -> None:
+    """Record that a run was killed: what its own process wrote in the end, if anything, is what followed from it."""
+    content = read_status(run_dir)
+    if content is not None:
+        write_json(run_dir.status, {**content, "state": State.KILLED.value, "reason": reason})
+
+
 def works_here(run_dir: RunDir) -> bool:
     """Return whether this process works on the run: what its file says may be old, where it could not be written."""
     return run_dir.path.absolute() in _recorded

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,9 @@ def trained(parts: Parts, steps: int) -> list[float]:
 
     state = parts.state
     parts.method.prepare(trained_images(parts.data, parts.method), state.clock, parts.runtime)
-    batches, strategy = (
-        parts.loader.batches(state.clock.step),
-        strategy_of(parts.method, accumulate=parts.optimisation.accumulate),
-    )
-    try:
+    batches = parts.loader.batches(state.clock.step)
+    strategy = strategy_of(parts.method, accumulate=parts.optimisation.accumulate)
+    with contextlib.suppress(Enough):
         fit(
             parts.method,
             batches,
@@ -53,8 +51,6 @@ def trained(parts: Parts, steps: int) -> list[float]:
             on_step=on_step,
             strategy=strategy,
         )
-    except Enough:
-        pass
     return losses
 
 
@@ -80,7 +76,6 @@ def in_group(number: int, work: Callable[..., Any], folder: Path, *arguments: An
 
 
 def _enter(rank: int, number: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
-    warnings.simplefilter("error")
     torch.set_num_threads(1)
     with joined(Place(rank, number, rank, f"file://{folder}/meeting{number}")):
         torch.save(work(*arguments), folder / f"{number}_{rank}.pt")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinodiet.methods.parts.sinkhorn import sinkhorn_knopp
-from dinodiet.processes.gathering import averaged
+from dinodiet.processes.gathering import summed
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock
 
@@ -45,7 +45,8 @@ class Centre(nn.Module):
         """Move the centre towards the mean of the logits over the step's parts, of all processes."""
         if self.center_momentum is not None:
             momentum = at(self.center_momentum, clock)
-            self.center.mul_(momentum).add_(averaged(self._sum) / self._rows, alpha=1 - momentum)
+            rows = int(summed(torch.tensor(self._rows)))  # of patches, processes have unequally many
+            self.center.mul_(momentum).add_(summed(self._sum) / rows, alpha=1 - momentum)
 
 
 class Centred(Centre):

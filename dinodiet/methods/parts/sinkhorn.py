@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dinodiet.processes.gathering import gathered, rank, size
-from dinodiet.processes.rows import Share
+from dinodiet.processes.gathering import is_shared, largest, summed
 
 
 @torch.no_grad()
@@ -14,9 +13,19 @@ def sinkhorn_knopp(logits: Tensor, iterations: int = 3) -> Tensor:
     """Return probabilities (B, K) of logits (B, K) that are divided by the temperature already, in float32.
 
     Rows sum to 1, and columns nearly to B / K: each iteration makes the columns equal, then the rows. It works on
-    logarithms, in which nothing overflows. The batch is that of all processes.
+    logarithms, in which nothing overflows. The batch is that of all processes, of which each may
+    have any number of rows.
     """
-    logs = gathered(logits.float())
+    logs = logits.float()
     for _ in range(iterations):
-        logs = logs.log_softmax(dim=0).log_softmax(dim=1)
-    return Share(rank(), size()).of(logs.exp())
+        logs = _equal_columns(logs).log_softmax(dim=1)
+    return logs.exp()
+
+
+def _equal_columns(logs: Tensor) -> Tensor:
+    """Return logarithms whose columns sum to 1 over the rows of all processes."""
+    if not is_shared():
+        return logs.log_softmax(dim=0)
+    none = logs.new_full((1, logs.shape[1]), -torch.inf)
+    most = largest(torch.cat([logs, none]).amax(dim=0))
+    return logs - most - summed((logs - most).exp().sum(dim=0)).log()
