@@ -13,6 +13,7 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.processes.group import any_of, wait_for_all
 from dinodiet.run.monitor import Pace
 from dinodiet.store.status import Preempted
+from dinodiet.training.shards import whole_method
 from dinodiet.training.state import TrainState
 from dinodiet.types import Clock
 
@@ -40,11 +41,13 @@ class Follower:
         if self._pace.logs(clock):
             self._state.method.diagnostics()  # of the rows of all processes
         if self._pace.is_due(self._pace.keep_every, clock):
+            whole_method(self._state.method)
             wait_for_all()
         if self._pace.is_due(self._pace.validate_every, clock):
             wait_for_all()
         leave, save = any_of([self._signal is not None, False])
         if leave or save or last:
+            self._state.content()
             wait_for_all()
         if leave:
             raise Preempted(self._signal or "another process", clock.step)

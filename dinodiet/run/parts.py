@@ -106,6 +106,7 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     if settings.compile:
         for tower in method.towers():
             tower.compile()
+    check_together(settings, method)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
     look = Recorded(method, optimizer, data.val, backbone.input, runtime, clock, settings.schedule.accumulate)
@@ -256,6 +257,22 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
             "are spread over the processes; set method.head.sharded=false, or choose another, as torch.optim.AdamW"
         )
     return optimisation, build_fused(make, groups)
+
+
+def check_together(settings: Settings, method: MethodBase) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        UserError: there are several, and the settings ask for that.
+    """
+    if settings.record and is_shared():
+        names = ", ".join(settings.record)
+        raise UserError(f"record: {names}: records look at one process, and there are {size()}; leave them out")
+    if settings.precision == "fp16" and method.own_parameters():
+        raise UserError(
+            "precision: fp16 scales the loss of each process, and method.head.sharded spreads the head's rows over "
+            "them; choose bf16, fp32, or method.head.sharded=false"
+        )
 
 
 def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:

@@ -50,6 +50,7 @@ from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Preempted, Status, read_status, slurm_job
 from dinodiet.training.loop import fit
+from dinodiet.training.shards import whole_method
 from dinodiet.training.strategy import strategy_of
 from dinodiet.types import Batch, Clock
 
@@ -123,11 +124,14 @@ def _follow(settings: Settings) -> None:
     first_says(None)  # the initial scores are there
     if content is not None:
         parts.state.restore(dict(content))
+    elif settings.keep_every_epochs is not None:
+        whole_method(parts.method)
     _check_alike(parts.state.clock.step)
     parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
     follower = Follower(parts.state, _pace(settings, parts))
     with follower.watching():
         _fit(parts, follower.on_step)
+    whole_method(parts.method)
 
 
 def _check_alike(step: int) -> None:

@@ -20,6 +20,7 @@ from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import atomic_file, parse_json
 from dinodiet.methods.base import MethodBase
 from dinodiet.store.rundir import RunDir
+from dinodiet.training.shards import whole_method
 from dinodiet.types import Backbone
 
 FORMAT = "1"  # of both files
@@ -54,9 +55,12 @@ def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Ba
 
 
 def write_whole(path: Path, method: MethodBase) -> None:
-    """Write the weights of a whole method, with where the evaluated encoder and the trained backbone lie."""
+    """Write the weights of a whole method, with where the evaluated encoder and the trained backbone lie.
+
+    Of several processes the others call `whole_method` meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, method.state_dict(), {"format": FORMAT, **places_of(method)})
+    _write(path, whole_method(method), {"format": FORMAT, **places_of(method)})
 
 
 def places_of(method: MethodBase) -> dict[str, str]:

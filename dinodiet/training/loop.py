@@ -76,7 +76,7 @@ def fit(
         scaler.unscale_(optimizer)
         on_gradients(clock, batch)
         if settings.clip_grad is not None:
-            clip_gradients_(parameters, settings.clip_grad, settings.clip_mode)
+            clip_gradients_(parameters, settings.clip_grad, settings.clip_mode, strategy.shards)
         method.before_step(clock)
         scaler.step(optimizer)
         scaler.update()

@@ -9,6 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from dinodiet.methods.base import MethodBase
+from dinodiet.training.shards import own_optimizer, whole_method, whole_optimizer
 from dinodiet.types import Clock
 
 
@@ -22,17 +23,17 @@ class TrainState:
     clock: Clock
 
     def content(self) -> dict[str, Any]:
-        """Return the state as plain values and tensors, for a checkpoint."""
+        """Return the state as plain values and tensors, for a checkpoint; all processes call it, the first has all."""
         return {
             "step": self.clock.step,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "method": whole_method(self.method),
+            "optimizer": whole_optimizer(self.optimizer, self.method),
             "scaler": self.scaler.state_dict(),
         }
 
     def restore(self, content: dict[str, Any]) -> None:
         """Take up the state that a checkpoint holds."""
         self.method.load_state_dict(content["method"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        self.optimizer.load_state_dict(own_optimizer(content["optimizer"], self.optimizer, self.method))
         self.scaler.load_state_dict(content["scaler"])
         self.clock = self.clock.at(content["step"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import torch
@@ -14,11 +15,14 @@ from dinodiet.backbones.synced import sync_layers
 from dinodiet.methods.base import MethodBase
 from dinodiet.processes.gathering import averaged, is_shared
 from dinodiet.processes.rows import modules_draw_for
+from dinodiet.training.shards import sharded_parameters
 from dinodiet.types import Batch, Clock, Method
 
 
 class Strategy(Protocol):
-    """What the loop asks of processes."""
+    """What the loop asks of processes. `shards` are the parameters of which each process has other rows."""
+
+    shards: Collection[nn.Parameter]
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the method makes of this process's part of a batch."""
@@ -35,6 +39,8 @@ class Strategy(Protocol):
 
 class Alone:
     """One process."""
+
+    shards: Collection[nn.Parameter] = ()
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -61,8 +67,10 @@ class Replicated:
         UserError: a layer cannot work on a batch of several processes.
     """
 
-    def __init__(self, method: nn.Module, *, steady: bool) -> None:
+    def __init__(self, method: MethodBase, *, steady: bool) -> None:
         sync_layers(method)
+        self.shards: Collection[nn.Parameter] = sharded_parameters(method).keys()
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, list(method.own_parameters()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of the name broadcast_buffers, which older torch needs
             self._ddp = DistributedDataParallel(

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
+
+from dinodiet.processes.group import Place, joined
 
 
 def _work(place: int, count: int, folder: str, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=place, world_size=count)
-    torch.save(work(*given), f"{folder}/{place}.pt")
-    dist.destroy_process_group()
+    with joined(Place(place, count, place, f"file://{folder}/meeting")):
+        torch.save(work(*given), f"{folder}/{place}.pt")
 
 
 def on_processes(count: int, folder: Path, work: Callable[..., Any], *given: Any) -> list[Any]:

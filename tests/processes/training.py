@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
-from dinodiet.processes.group import Place, joined
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.training.loop import fit
 from dinodiet.training.strategy import strategy_of
@@ -67,15 +64,3 @@ def train(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]:
 def each_case(cases: Cases, folder: Path, steps: int) -> dict[str, dict[str, Any]]:
     """Train every case in the processes that there are."""
     return {name: train(words, folder, steps) for name, words in cases.items()}
-
-
-def in_group(number: int, work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """Call work in so many processes; return what each returned."""
-    spawn(_enter, (number, work, folder, arguments), number)
-    return [torch.load(folder / f"{number}_{rank}.pt", weights_only=False) for rank in range(number)]
-
-
-def _enter(rank: int, number: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    with joined(Place(rank, number, rank, f"file://{folder}/meeting{number}")):
-        torch.save(work(*arguments), folder / f"{number}_{rank}.pt")
