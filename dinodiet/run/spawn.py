@@ -169,9 +169,9 @@ def _enter(
     threading.Thread(target=_leave_with, args=(alive,), daemon=True).start()
     os.setpgrp()  # Ctrl-C of a terminal reaches the parent alone, which hands it on
     tqdm.set_lock(threading.RLock())  # its own is shared by processes, and missed where one of them dies
-    log = folder / f"log.rank{place.rank}.txt"
+    log = log_of(folder, place.rank)
     if place.rank:
-        _print_to(log)
+        print_to(log)
     result, error = None, None
     try:
         result = _joined(work, argument, place)
@@ -212,7 +212,13 @@ def _leave_with(alive: Connection) -> None:
         os._exit(1)
 
 
-def _print_to(log: Path) -> None:
+def log_of(folder: Path, rank: int) -> Path:
+    """Return the file of what a process prints, and of its traceback."""
+    return folder / f"log.rank{rank}.txt"
+
+
+def print_to(log: Path) -> None:
+    """Send all that this process prints to the end of a file."""
     stream = log.open("a")
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)

@@ -13,7 +13,7 @@ from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.group import joined, place_in
-from dinodiet.run.spawn import ProcessLost, in_processes
+from dinodiet.run.spawn import ProcessLost, in_processes, log_of, print_to
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import record_killed
 
@@ -28,6 +28,9 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
     place = place_in(os.environ)
     if place is not None and not is_shared():
         _check_number(settings, place.size)
+        if place.rank:
+            folder.mkdir(parents=True, exist_ok=True)
+            print_to(log_of(folder, place.rank))
         with joined(place):
             return work(settings)
     number = processes_of(settings)

@@ -19,6 +19,7 @@ ROOMS = ("results", "catalogue")  # packages with a command line of their own
 def cli() -> int:
     """Run the command line in `sys.argv` and return its exit code."""
     leave_on_signals(continues=sys.argv[1:2] not in [[room] for room in ROOMS])
+    _be_quiet_beside_others()
     print_any_name()
     if not _in_a_folder():
         print("error: the folder that you are in was removed; change to another (cd)", file=sys.stderr)
@@ -33,6 +34,16 @@ def cli() -> int:
     from dinodiet.sweep.main import run_command_line  # noqa: PLC0415 - imports Hydra
 
     return run_command_line(words, show_tracebacks=SHOW_TRACEBACKS)
+
+
+def _be_quiet_beside_others() -> None:
+    """Print nothing in processes of torchrun but the first, which says the same; a run has them print into files."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        if os.environ.get("RANK") != "0":
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
 
 
 def _in_a_folder() -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from dinodiet.config.settings import settings_of
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.training.loop import fit
 from dinodiet.training.strategy import strategy_of
 from dinodiet.types import Clock
-from tests.contracts.choices import settings
+from tests.running import CHOICES, TINY, composed
 
 Cases = Mapping[str, Sequence[str]]  # words of a command line by a name
 
@@ -54,7 +55,9 @@ def trained(parts: Parts, steps: int) -> list[float]:
 def train(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]:
     """Return the losses, the state after them and the diagnostics of a tiny run; or why it failed."""
     try:
-        parts = build_parts(settings(folder, *words))
+        own = any(word.startswith("model=") for word in words)
+        base = [word for word in TINY if not (own and "model" in word)]
+        parts = build_parts(settings_of(composed(folder, *words, base=base), CHOICES))
         losses = trained(parts, steps)
         return {"losses": losses, "state": parts.method.state_dict(), "diagnostics": parts.method.diagnostics()}
     except Exception:

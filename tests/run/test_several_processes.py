@@ -1,0 +1,157 @@
+"""One run in several real processes of this machine: its end, a killed process, signals, another number of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.places import ROOT
+from tests.running import TINY
+
+WORDS = (*TINY, "schedule.epochs=15", "checkpoint_minutes=0", "method=diet", "method.head.sharded=true")
+SECONDS = 120.0
+
+
+def start(folder: Path, *words: str, torchrun: int | None = None) -> subprocess.Popen[str]:
+    """Start a run that writes below a folder."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"] if torchrun else []
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(ROOT / "launch.py"), *WORDS, f"outputs_dir={folder}", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, errors = process.communicate(timeout=SECONDS)
+    return process.returncode, out, errors
+
+
+def run_of(folder: Path) -> Path:
+    (found,) = (folder / "default").iterdir()
+    return found
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_of(folder) / "weights.safetensors")
+
+
+def scores(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((run_of(folder) / "results.json").read_text())["final"]
+    return found
+
+
+def ranks(process: subprocess.Popen[str]) -> list[int]:
+    """Return the process ids of the processes of a run."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+def until_step(folder: Path, process: subprocess.Popen[str], step: int) -> None:
+    """Wait until a run wrote the checkpoint of a step, or a later one."""
+    limit = time.monotonic() + SECONDS
+    while process.poll() is None and time.monotonic() < limit:
+        for path in folder.glob("default/*/metrics.jsonl"):
+            lines = path.read_text().splitlines()
+            if lines and json.loads(lines[-1])["step"] >= step:
+                return
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that one process did undisturbed."""
+    folder = tmp_path_factory.mktemp("alone")
+    code, _, errors = ended(start(folder))
+    assert code == 0, errors
+    return folder
+
+
+def same(one: Path, other: Path) -> None:
+    assert run_of(one).name == run_of(other).name
+    assert scores(other) == pytest.approx(scores(one), abs=1e-5)
+    ours = weights(one)
+    for key, value in weights(other).items():
+        torch.testing.assert_close(value, ours[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_process_costs_nothing_and_any_number_goes_on(alone: Path, tmp_path: Path) -> None:
+    draw = random.Random(int(os.environ.get("DINODIET_SEEDS", "0")))
+    process = start(tmp_path, "processes=2")
+    until_step(tmp_path, process, draw.randrange(4, 12))
+    victim = draw.randrange(2)
+    os.kill(ranks(process)[victim], signal.SIGKILL)
+    code, _, errors = ended(process)
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert code == 1
+    assert len(told) == 1, errors
+    assert f"process {victim} on" in told[0]
+    assert "SIGKILL" in told[0]
+    assert "Traceback" not in errors
+    status = json.loads((run_of(tmp_path) / "status.json").read_text())
+    assert status["state"] == "killed"
+    assert f"process {victim} on" in status["reason"]
+    process = start(tmp_path, "processes=1")
+    until_step(tmp_path, process, draw.randrange(20, 30))
+    process.terminate()
+    assert ended(process)[0] == 75
+    code, out, errors = ended(start(tmp_path, "processes=4"))
+    assert code == 0, errors
+    assert "continuing from step" in out
+    same(alone, tmp_path)
+    assert (run_of(tmp_path) / "log.rank1.txt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_signal_stops_all_after_the_same_step_and_the_rest_is_bit_for_bit(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert ended(start(whole, "processes=2"))[0] == 0
+    process = start(parts, "processes=2")
+    until_step(parts, process, 10)
+    process.send_signal(signal.SIGUSR2)
+    code, _, errors = ended(process)
+    assert code == 75, errors
+    assert "stopped by SIGUSR2 at step" in errors
+    assert ended(start(parts, "processes=2"))[0] == 0
+    ours = weights(whole)
+    assert all(torch.equal(value, ours[key]) for key, value in weights(parts).items())
+    assert scores(whole) == scores(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_torchrun_starts_the_same_run(alone: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, torchrun=2)
+    code, out, errors = ended(process)
+    assert code == 0, errors
+    assert out.count("on digits with diet") == 1  # one block: the first process alone prints
+    same(alone, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path) -> None:
+    refused = {
+        ("processes=2", "schedule.batch_size=15"): "2 processes cannot share 15 images evenly; choose 14 or 16",
+        ("processes=2", "record=losses"): "record: losses: records look at one process, and there are 2",
+    }
+    for words, expected in refused.items():
+        code, _, errors = ended(start(tmp_path, *words))
+        assert code == 1
+        assert [line for line in errors.splitlines() if line.startswith("error: ") and expected in line], errors
+        assert "Traceback" not in errors
