@@ -29,7 +29,7 @@ SPECIAL: Cases = {
     "mixing": ("method=diet", "method.mix.mixup_alpha=0.8", "method.mix.cutmix_alpha=1.0", *BATCH),
     "a spread head": ("method=diet", "method.head.sharded=true", "schedule.clip_grad=0.05", *BATCH),
     "a trunk cache": (
-        *("method=diet", "method.trainable=last_1_block", "method.trunk.views=2", "method.trunk.noise=0.1"),
+        *("method=diet", "method.trainable=last_1_blocks", "method.trunk.views=2", "method.trunk.noise=0.1"),
         *("schedule.batch_size=8", "schedule.epochs=4"),
     ),
 }
