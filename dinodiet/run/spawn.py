@@ -6,6 +6,7 @@ dies, all are ended, and the one error that explains it is raised here.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -31,7 +32,7 @@ from dinodiet.processes.group import Place
 from dinodiet.store.status import Preempted
 
 GRACE_SECONDS = 20.0  # for the others to find out that one is gone, and to leave by themselves
-_TALK = ("gloo", "NCCL", "Connection closed", "Connection reset", "connection", "store", "DistBackendError")
+_TALK = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistBackendError")
 
 
 class ProcessLost(UserError):  # noqa: N818 - a fact about the machine
@@ -40,13 +41,18 @@ class ProcessLost(UserError):  # noqa: N818 - a fact about the machine
 
 @dataclass
 class Ended:
-    """How a process ended: its result or error; neither, where it was killed."""
+    """How a process ended: its result or error; neither, where it was killed. `silent`: by us, as it did not leave."""
 
     rank: int
-    code: int | None
+    code: int | None = None
     result: Any = None
     error: BaseException | None = None
-    at: float = 0.0
+    silent: bool = False
+
+    @property
+    def well(self) -> bool:
+        """Return whether it did its work."""
+        return self.error is None and self.code == 0
 
 
 def in_processes(work: Callable[[Any], Any], argument: Any, number: int, folder: Path) -> Any:
@@ -66,19 +72,26 @@ def in_processes(work: Callable[[Any], Any], argument: Any, number: int, folder:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells of every lost connection, beside our one line
     with tempfile.TemporaryDirectory() as meeting:
-        crew = _Crew(work, argument, number, folder, f"file://{meeting}/group")
+        crew = _Crew()
         with signals_to(crew.forward):
+            crew.start(work, argument, number, folder, f"file://{meeting}/group")
             ended = crew.attend()
-    errors = [one for one in ended if one.error is not None or one.code]
-    if errors:
-        raise _cause(errors, folder)
+    if not all(one.well for one in ended):
+        raise _cause(ended, folder, crew.signal_name)
     return next(one.result for one in ended if one.rank == 0)
 
 
 class _Crew:
-    def __init__(self, work: Callable[[Any], Any], argument: Any, number: int, folder: Path, meeting: str) -> None:
-        context = multiprocessing.get_context("spawn")
+    """The processes of a run, seen from the one that started them."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
         self._processes: list[tuple[SpawnProcess, Connection]] = []
+        self._held: Connection | None = None
+
+    def start(self, work: Callable[[Any], Any], argument: Any, number: int, folder: Path, meeting: str) -> None:
+        """Start all processes; where this one was told to leave meanwhile, they hear of it."""
+        context = multiprocessing.get_context("spawn")
         alive, self._held = context.Pipe(duplex=False)  # this end is closed when this process dies
         for rank in range(number):
             told, tell = context.Pipe(duplex=False)
@@ -88,73 +101,78 @@ class _Crew:
             tell.close()
             self._processes.append((process, told))
         alive.close()
+        if self.signal_name is not None:
+            self.forward(signal.Signals[self.signal_name], None)
 
     def forward(self, number: int, frame: FrameType | None) -> None:
         """Hand a signal to all processes: they agree on the step after which they leave."""
+        self.signal_name = signal.Signals(number).name
         for process, _ in self._processes:
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, number)
 
     def attend(self) -> list[Ended]:
-        """Wait for all processes; once one has failed, end those that do not leave by themselves."""
-        waiting = {process.sentinel: (rank, process, told) for rank, (process, told) in enumerate(self._processes)}
+        """Wait for all processes, and return them as they ended.
+
+        Once one has failed, those that do not leave by themselves are ended.
+        """
+        waiting = {told: (Ended(rank), process) for rank, (process, told) in enumerate(self._processes)}
         ended: list[Ended] = []
-        deadline: float | None = None
+        deadline, killed = math.inf, False
         while waiting:
-            limit = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            ready = wait(list(waiting), limit)
-            for sentinel in ready:
-                assert isinstance(sentinel, int)
-                ended.append(_end_of(*waiting.pop(sentinel)))
-                if ended[-1].code or ended[-1].error is not None:
-                    deadline = deadline or time.monotonic() + GRACE_SECONDS
+            limit = None if killed or deadline == math.inf else max(deadline - time.monotonic(), 0.0)
+            ready = wait(list(waiting), limit)  # for what they tell, or the end of it
+            for told in ready:
+                assert isinstance(told, Connection)
+                one, process = waiting.pop(told)
+                _hear(one, told)
+                process.join()
+                one.code = process.exitcode
+                ended.append(one)
+                if not one.well:
+                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
             if not ready:
-                for _, process, _ in waiting.values():
+                for one, process in waiting.values():
+                    one.silent = True
                     process.kill()
-                deadline = None
+                killed = True
         return ended
 
 
-def _end_of(rank: int, process: SpawnProcess, told: Connection) -> Ended:
-    process.join()
-    end = Ended(rank, process.exitcode, at=time.monotonic())
+def _hear(one: Ended, told: Connection) -> None:
+    """Take what a process tells of its end; one that was killed tells nothing."""
     try:
-        if told.poll():
-            end.result, end.error = told.recv()
+        one.result, one.error = told.recv()
     except EOFError:
-        pass
+        return
     except Exception as broken:  # what was raised there cannot be made again here
-        end.error = UserError(f"processes: process {rank} failed; its log says why ({type(broken).__name__})")
-    return end
+        one.error = UserError(f"processes: process {one.rank} failed; its log says why ({type(broken).__name__})")
 
 
-def _cause(ended: Sequence[Ended], folder: Path) -> BaseException:
-    """Return the error that explains the others: a killed process, else a failure that is none of talking to others."""
-    for one in ended:
-        if one.error is None and one.code is not None and one.code < 0 and one is ended[0]:
-            return _lost(one, len(ended), folder)
-    killed = [one for one in ended if one.error is None and one.code not in (0, None)]
+def _cause(ended: Sequence[Ended], folder: Path, signal_name: str | None) -> BaseException:
+    """Return the error that explains all that went wrong: what the others say of one that is gone does not."""
     own = [one.error for one in ended if one.error is not None and not _is_talk(one.error)]
-    if own:
-        return min(own, key=lambda error: isinstance(error, Preempted))
+    if any(not isinstance(error, Preempted) for error in own):
+        return next(error for error in own if not isinstance(error, Preempted))
+    if own or signal_name is not None:
+        return own[0] if own else Preempted(str(signal_name))
+    killed = [one for one in ended if not one.well and one.error is None]
     if killed:
-        return _lost(killed[0], len(ended), folder)
-    first = ended[0].error
-    assert first is not None
+        return ProcessLost(_lost(min(killed, key=lambda one: one.silent)))
+    first = next(one for one in ended if not one.well)
     return UserError(
-        f"processes: process {ended[0].rank} on {socket.gethostname()} lost the others ({one_line(first)}); see "
+        f"processes: process {first.rank} on {socket.gethostname()} lost the others ({one_line(first.error)}); see "  # type: ignore[arg-type]
         f"{folder}/log.rank*.txt; the same command continues from the last checkpoint"
     )
 
 
-def _lost(one: Ended, number: int, folder: Path) -> ProcessLost:
-    code = one.code or 0
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    memory = ", perhaps for memory" if code == -signal.SIGKILL else ""
-    return ProcessLost(
-        f"processes: process {one.rank} on {socket.gethostname()} was ended by {how}{memory}, and the others with it; "
-        "the same command continues from the last checkpoint"
-    )
+def _lost(one: Ended) -> str:
+    code, where = one.code or 0, f"processes: process {one.rank} on {socket.gethostname()}"
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+    if one.silent:
+        how = "took no part any more, and was ended"
+    memory = ", perhaps for memory" if code == -signal.SIGKILL and not one.silent else ""
+    return f"{where} {how}{memory}, and the others with it; the same command continues from the last checkpoint"
 
 
 def _is_talk(error: BaseException) -> bool:
