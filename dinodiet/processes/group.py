@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,27 +12,10 @@ import torch
 import torch.distributed as dist
 
 from dinodiet.processes.gathering import is_shared, rank
+from dinodiet.processes.place import Place
 
 SILENCE = timedelta(minutes=10)  # after which a process that takes no part in a step is given up
 PATIENCE = timedelta(days=7)  # of those who wait for the first one to score or to write; its death ends them at once
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which of how many processes this is, the GPU of its machine, and where they meet (as torch's `init_method`)."""
-
-    rank: int
-    size: int
-    local_rank: int
-    meeting: str = "env://"
-
-
-def place_in(environment: Mapping[str, str]) -> Place | None:
-    """Return the place that torchrun gave to this process; None for a process that was started alone."""
-    if "WORLD_SIZE" not in environment or int(environment["WORLD_SIZE"]) == 1:
-        return None
-    rank, size, local = (int(environment.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    return Place(rank, size, local)
 
 
 @contextlib.contextmanager

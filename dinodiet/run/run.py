@@ -28,6 +28,7 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
 from dinodiet.processes.gathering import rank
 from dinodiet.processes.group import first_says
+from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.backbone import rebuilding
 from dinodiet.run.described import describe
@@ -79,6 +80,8 @@ def run(settings: Settings) -> dict[str, Any]:
         NonFiniteLossError: the training diverged.
     """
     if settings.mode in ALONE:
+        if (place := place_in(os.environ)) is not None and place.rank:  # the first process does it
+            return {}
         with leaving_on_signals():
             return ALONE[settings.mode](settings)
     results: dict[str, Any] = in_group(_do_or_follow, settings, run_dir_of(settings).path)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.leaving import signals_to
-from dinodiet.processes.group import Place
+from dinodiet.processes.place import Place
 from dinodiet.store.status import Preempted
 
 GRACE_SECONDS = 20.0  # for the others to find out that one is gone, and to leave by themselves

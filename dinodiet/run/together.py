@@ -12,7 +12,8 @@ import torch
 from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
-from dinodiet.processes.group import joined, place_in
+from dinodiet.processes.group import joined
+from dinodiet.processes.place import place_in
 from dinodiet.run.spawn import ProcessLost, in_processes, log_of, print_to
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import record_killed

@@ -11,6 +11,7 @@ from dinodiet.config.help import help_text
 from dinodiet.config.places import ROOT, own_folders, program
 from dinodiet.io.command import exit_code, print_any_name, print_what_can_be
 from dinodiet.io.leaving import leave_on_signals
+from dinodiet.processes.place import place_in
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 ROOMS = ("results", "catalogue")  # packages with a command line of their own
@@ -38,9 +39,9 @@ def cli() -> int:
 
 def _be_quiet_beside_others() -> None:
     """Print nothing in processes of torchrun but the first, which says the same; a run has them print into files."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if (place := place_in(os.environ)) is not None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        if os.environ.get("RANK") != "0":
+        if place.rank:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from dinodiet.config.calls import quote_calls
 from dinodiet.config.groups import LAUNCHER
 from dinodiet.config.words import as_choice, parse
 from dinodiet.errors import UserError, one_line
+from dinodiet.processes.place import place_in
 from dinodiet.store.states import CellState
 from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
@@ -63,6 +65,7 @@ class GridSweeper(Sweeper):
             Preempted: the command was asked to stop.
         """
         try:
+            _check_one_command()
             self._do(self.expand([*arguments, *self.words]))
         except Exception as error:
             raise Told(error) from error
@@ -203,3 +206,16 @@ def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) ->
             "; retry=failed runs failed ones again" if any(s.state is CellState.FAILED for s in lost) else ""
         )
         raise UserError(f"{len(lost)} of {len(statuses)} runs did not finish: {how}")
+
+
+def _check_one_command() -> None:
+    """Refuse a grid in processes of torchrun, each of which would do all of it.
+
+    Raises:
+        UserError: torchrun started this one.
+    """
+    if (place := place_in(os.environ)) is not None:
+        raise UserError(
+            f"-m: torchrun started {place.size} processes, each of which would do the whole grid; leave torchrun out, "
+            f"and give processes={place.size}: each run then starts its own"
+        )

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.multiprocessing.spawn import spawn
 
-from dinodiet.processes.group import Place, joined
+from dinodiet.processes.group import joined
+from dinodiet.processes.place import Place
 
 
 def _work(place: int, count: int, folder: str, work: Callable[..., Any], given: tuple[Any, ...]) -> None:

@@ -155,3 +155,17 @@ def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path)
         assert code == 1
         assert [line for line in errors.splitlines() if line.startswith("error: ") and expected in line], errors
         assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_grid_is_not_for_torchrun_but_its_runs_may_start_processes(alone: Path, tmp_path: Path) -> None:
+    code, _, errors = ended(start(tmp_path, "-m", torchrun=2))
+    assert code == 1
+    assert "error: -m: torchrun started 2 processes" in errors
+    code, _, errors = ended(start(tmp_path, "-m", "seed=0", "processes=2"))
+    assert code == 0, errors
+    runs = [path for path in (tmp_path / "default").iterdir() if (path / "results.json").exists()]
+    assert [path.name for path in runs] == [run_of(alone).name]
+    found = json.loads((runs[0] / "results.json").read_text())["final"]
+    assert found == pytest.approx(scores(alone), abs=1e-5)
