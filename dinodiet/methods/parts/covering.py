@@ -58,7 +58,7 @@ def draw_covering(
     steps = np.linspace(ratio[0], ratio[1], len(chosen) + 1)
     for view, low, high in zip(chosen, steps[:-1], steps[1:], strict=True):
         _cover(masks[view], max(int(draw.uniform(low, high) * masks[view].size), 1), draw)
-    flat = share.of(torch.from_numpy(masks), blocks).flatten(1).numpy()
+    flat = masks.reshape(blocks, share.size, views // blocks, -1)[:, share.rank].reshape(views, -1)
     counts = np.repeat(flat.sum(1), flat.sum(1))
     return Covering(*map(torch.from_numpy, (flat, flat.ravel().nonzero()[0], (1 / counts).astype(np.float32))))
 
