@@ -5,6 +5,8 @@ Without a process group every function returns what it is given.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,9 +14,25 @@ import torch.distributed
 from torch import Tensor
 
 
+class _State:
+    alone = False  # of the whole process: torch may compute a forward pass again in a thread of its own
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Compute as if there were no other processes: what the first one does by itself, such as scoring."""
+    before, _State.alone = _State.alone, True
+    try:
+        yield
+    finally:
+        _State.alone = before
+
+
 def is_shared() -> bool:
-    """Return whether there are other processes."""
+    """Return whether other processes compute with this one."""
     shared = torch.distributed
+    if _State.alone:
+        return False
     return shared.is_available() and shared.is_initialized() and shared.get_world_size() > 1
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -63,23 +62,23 @@ def draw_rows(
     return share.of(draw(rows * share.size), blocks, dim)
 
 
-# Images of the batch that modules are called with; 0: they draw for their own rows.
-_images: ContextVar[int] = ContextVar("images", default=0)
+class _State:
+    images = 0  # of the batch that modules are called with, in any thread; 0: they draw for their own rows
 
 
 @contextlib.contextmanager
 def modules_draw_for(images: int) -> Iterator[None]:
     """Have modules draw as if all rows were computed here; a process has so many images of each view."""
-    token = _images.set(images)
+    before, _State.images = _State.images, images
     try:
         yield
     finally:
-        _images.reset(token)
+        _State.images = before
 
 
 def draw_for_module(draw: Callable[[int], Tensor], rows: int) -> Tensor:
     """Return what a module draws from the global generator, which all processes have set alike, for its rows."""
-    images = _images.get()
+    images = _State.images
     if not images or size() == 1:
         return draw(rows)
     if rows % images:

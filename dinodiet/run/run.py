@@ -26,7 +26,7 @@ from dinodiet.io import machine
 from dinodiet.io.files import write_json
 from dinodiet.io.leaving import signals_to
 from dinodiet.io.limits import limits_told
-from dinodiet.processes.gathering import rank
+from dinodiet.processes.gathering import alone, rank
 from dinodiet.processes.group import first_says
 from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
@@ -113,7 +113,8 @@ def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
         return _train(settings, run_dir, status)
     if lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
         status.update(phase="scoring")
-        return score_what_is_missing(settings, run_dir)
+        with alone():
+            return score_what_is_missing(settings, run_dir)
     return results
 
 
@@ -181,8 +182,9 @@ def _train_and_score(
 ) -> dict[str, Any]:
     method, state, scoring = parts.method, parts.state, Scoring(settings, run_dir, parts.scorer)
     status.update(phase="initial evaluation")
-    for tower, encoder in towers_of(settings, method).items():
-        scoring.of(tower).ensure("initial", encoder, shared=True)
+    with alone():
+        for tower, encoder in towers_of(settings, method).items():
+            scoring.of(tower).ensure("initial", encoder, shared=True)
     first_says(True)
     recorder = Recorder(parts.records, run_dir, parts.tracker)
     monitor = _monitor(settings, run_dir, status, parts, recorder)
@@ -202,12 +204,8 @@ def _train_and_score(
     with monitor.watching(state.clock):
         _fit(parts, recorder.before(monitor.on_step), recorder.on_gradients)
     status.update(phase="final evaluation", step=state.clock.total_steps)
-    if method.trains:
-        for tower, encoder in towers_of(settings, method).items():
-            scoring.of(tower).ensure("final", encoder)
-    else:
-        scoring.repeat("final", of="initial")
-    scoring.ensure_classifier("final", method, parts.data)
+    with alone():
+        _score_finally(scoring, settings, parts)
     write_budget_table(run_dir)
     show_artefacts(parts.tracker, run_dir.artefacts)
     write_weights(run_dir, method, settings.model, parts.backbone)
@@ -223,6 +221,20 @@ def _train_and_score(
     results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
     checkpoint.drop(run_dir)
     return results
+
+
+def _score_finally(scoring: Scoring, settings: Settings, parts: Parts) -> None:
+    if parts.method.trains:
+        for tower, encoder in towers_of(settings, parts.method).items():
+            scoring.of(tower).ensure("final", encoder)
+    else:
+        scoring.repeat("final", of="initial")
+    scoring.ensure_classifier("final", parts.method, parts.data)
+
+
+def _validated(settings: Settings, parts: Parts) -> dict[str, float]:
+    with alone():
+        return metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data))
 
 
 def _fit(
@@ -279,7 +291,7 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, 
         status,
         _pace(settings, parts),
         batch_size=parts.loader.batch_size,
-        validate=lambda: metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data)),
+        validate=lambda: _validated(settings, parts),
         save=save,
         keep=lambda step: write_whole(run_dir.kept(step), parts.method),
     )

@@ -112,7 +112,7 @@ def forward_backward(
     runtime = Runtime(world, settings.precision)
     for part, micro in enumerate(parts := list(batch.split(settings.accumulate))):
         share, last = len(micro) / len(batch), part + 1 == len(parts)
-        with strategy.accumulating(last=last):
+        with strategy.part(len(micro), last=last):
             with runtime.autocast(), batchnorm_told():
                 logs = strategy.forward(micro, replace(clock, part=part))
             for key, value in logs.items():

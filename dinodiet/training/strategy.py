@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -28,8 +28,11 @@ class Strategy(Protocol):
         """Return what the method makes of this process's part of a batch."""
         ...
 
-    def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Return the context of a part of a step: only after the last one are gradients those of all processes."""
+    def part(self, images: int, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of a part of a step, forward and backward, with so many images of this process.
+
+        Only after the last one are gradients those of all processes.
+        """
         ...
 
     def shared(self, logs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -49,7 +52,7 @@ class Alone:
         """Return what the method makes of a batch."""
         return self._method(batch, clock)
 
-    def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+    def part(self, images: int, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Return a context that does nothing."""
         return contextlib.nullcontext()
 
@@ -82,14 +85,15 @@ class Replicated:
             )
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        """Return what the method makes of this process's part of a batch, with modules that draw as for all of it."""
-        with modules_draw_for(len(batch)):
-            logs: dict[str, Tensor] = self._ddp(batch, clock)
+        """Return what the method makes of this process's part of a batch."""
+        logs: dict[str, Tensor] = self._ddp(batch, clock)
         return logs
 
-    def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Return a context without a reduction, except for the last part."""
-        return contextlib.nullcontext() if last else self._ddp.no_sync()
+    @contextlib.contextmanager
+    def part(self, images: int, *, last: bool) -> Iterator[None]:
+        """Have modules draw as for all images, also where a pass is computed again; reduce for the last part alone."""
+        with modules_draw_for(images), contextlib.nullcontext() if last else self._ddp.no_sync():
+            yield
 
     @torch.no_grad()
     def shared(self, logs: dict[str, Tensor]) -> dict[str, Tensor]:

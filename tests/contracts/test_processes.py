@@ -26,6 +26,7 @@ SPECIAL: Cases = {
         "schedule.clip_mode=per_tensor",
     ),
     "BatchNorm": ("method=dino", *narrow("dino"), *RESNET),
+    "blocks computed again": ("method=diet", "method.trainable=all", "grad_checkpointing=true", *BATCH),
     "mixing": ("method=diet", "method.mix.mixup_alpha=0.8", "method.mix.cutmix_alpha=1.0", *BATCH),
     "a spread head": ("method=diet", "method.head.sharded=true", "schedule.clip_grad=0.05", *BATCH),
     "a trunk cache": (

@@ -19,7 +19,7 @@ from tests.places import ROOT
 from tests.running import TINY
 
 WORDS = (*TINY, "schedule.epochs=15", "checkpoint_minutes=0", "method=diet", "method.head.sharded=true")
-SECONDS = 120.0
+SECONDS = 300.0  # machines are busy
 
 
 def start(folder: Path, *words: str, torchrun: int | None = None) -> subprocess.Popen[str]:
@@ -88,7 +88,7 @@ def same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_killed_process_costs_nothing_and_any_number_goes_on(alone: Path, tmp_path: Path) -> None:
     draw = random.Random(int(os.environ.get("DINODIET_SEEDS", "0")))
     process = start(tmp_path, "processes=2")
@@ -117,7 +117,7 @@ def test_a_killed_process_costs_nothing_and_any_number_goes_on(alone: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_signal_stops_all_after_the_same_step_and_the_rest_is_bit_for_bit(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert ended(start(whole, "processes=2"))[0] == 0
@@ -134,7 +134,7 @@ def test_a_signal_stops_all_after_the_same_step_and_the_rest_is_bit_for_bit(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_torchrun_starts_the_same_run(alone: Path, tmp_path: Path) -> None:
     process = start(tmp_path, torchrun=2)
     code, out, errors = ended(process)
@@ -144,7 +144,7 @@ def test_torchrun_starts_the_same_run(alone: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path) -> None:
     refused = {
         ("processes=2", "schedule.batch_size=15"): "2 processes cannot share 15 images evenly; choose 14 or 16",
@@ -158,7 +158,7 @@ def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_grid_is_not_for_torchrun_but_its_runs_may_start_processes(alone: Path, tmp_path: Path) -> None:
     code, _, errors = ended(start(tmp_path, "-m", torchrun=2))
     assert code == 1
@@ -169,3 +169,17 @@ def test_a_grid_is_not_for_torchrun_but_its_runs_may_start_processes(alone: Path
     assert [path.name for path in runs] == [run_of(alone).name]
     found = json.loads((runs[0] / "results.json").read_text())["final"]
     assert found == pytest.approx(scores(alone), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_first_process_scores_alone_also_where_that_is_a_training(tmp_path: Path) -> None:
+    tuned = ("eval=[knn,finetune]", "eval.finetune.steps=6", "eval.finetune.seeds=1", "eval.finetune.lr=1e-3")
+    mixed = ("eval.finetune.regularisation.mixup_alpha=0.8", "eval.every_epochs=1", "schedule.epochs=2")
+    found = []
+    for number in (1, 2):
+        code, _, errors = ended(start(tmp_path / str(number), *tuned, *mixed, f"processes={number}"))
+        assert code == 0, errors
+        found.append(scores(tmp_path / str(number)))
+    assert any(name.startswith("finetune/") for name in found[0])
+    assert found[1] == pytest.approx(found[0], abs=0.02)
