@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from dinodiet.methods.diet import DIET
-from dinodiet.processes.gathering import averaged, rank, size
+from dinodiet.processes.gathering import rank, size
 from dinodiet.training.loop import Optimisation, forward_backward, set_rates
 from dinodiet.training.optim import ClipMode, build_fused, clip_gradients_
 from dinodiet.training.shards import own_optimizer, sharded_parameters, whole_method, whole_optimizer
+from dinodiet.training.strategy import strategy_of
 from dinodiet.types import Batch, Clock, DataSpec, World
 from tests.backbones.toy import Toy
 from tests.methods import assemble
@@ -56,13 +56,6 @@ def batch_of(step: int) -> Batch:
     return Batch(images[own], None, index[own])
 
 
-def under_ddp(method: DIET) -> Any:
-    if size() == 1:
-        return method
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, list(method.own_parameters()))
-    return DistributedDataParallel(method)
-
-
 def trained(first: int, last: int, mode: ClipMode = "global", kept: Path | None = None, sharded: bool = True) -> Found:
     """Return losses, norms and the whole states after steps; on the processes but the first no spread parameters."""
     method = diet(sharded)
@@ -72,12 +65,12 @@ def trained(first: int, last: int, mode: ClipMode = "global", kept: Path | None 
         content = torch.load(kept, weights_only=True)
         method.load_state_dict(content["method"])
         optimizer.load_state_dict(own_optimizer(content["optimizer"], optimizer, method))
-    wrapped, losses, norms = under_ddp(method), [], []
+    strategy, losses, norms = strategy_of(method, accumulate=2), [], []
     for step in range(first, last):
         clock = Clock(step, 100, 10)
         set_rates(optimizer, settings, clock)
-        logs, _ = forward_backward(wrapped, batch_of(step), SCALER, settings, clock, World())
-        losses.append(averaged(logs["loss"]))
+        logs, _ = forward_backward(strategy, batch_of(step), SCALER, settings, clock, World())
+        losses.append(logs["loss"])
         norms.append(clip_gradients_(method.parameters(), MAX_NORM, mode, sharded_parameters(method)))
         optimizer.step()
         optimizer.zero_grad()
