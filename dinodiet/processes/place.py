@@ -18,7 +18,8 @@ class Place:
 
 def place_in(environment: Mapping[str, str]) -> Place | None:
     """Return the place that torchrun gave to this process; None for a process that was started alone."""
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
+    given = [environment.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    if not all(number.isdecimal() for number in given) or given[1] == "1":
         return None
-    rank, size, local = (int(environment.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, size, local = map(int, given)
     return Place(rank, size, local)

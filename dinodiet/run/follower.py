@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 
 from torch import Tensor
 
+from dinodiet.config.identity import training_identity
+from dinodiet.config.settings import Settings
 from dinodiet.io.leaving import signals_to
-from dinodiet.processes.group import any_of, wait_for_all
+from dinodiet.processes.group import any_of, first_says, wait_for_all
+from dinodiet.run import checkpoint
+from dinodiet.run.finished import run_dir_of
 from dinodiet.run.monitor import Pace
+from dinodiet.run.parts import trained_images
+from dinodiet.run.trackers import UNTRACKED
+from dinodiet.run.train import check_alike, continued_parts, pace_of, train
 from dinodiet.store.status import Preempted
 from dinodiet.training.shards import whole_method
 from dinodiet.training.state import TrainState
@@ -54,3 +62,24 @@ class Follower:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
+
+
+def follow(settings: Settings) -> None:
+    """Train with the first process, where there is something to train; write nothing."""
+    if not first_says(None):
+        return
+    run_dir = run_dir_of(settings)
+    content = checkpoint.load(run_dir, training_identity(settings))
+    parts = continued_parts(replace(settings, tracker=UNTRACKED), run_dir, content)
+    first_says(None)  # the initial scores are there
+    if content is not None:
+        parts.state.restore(dict(content))
+    elif settings.keep_every_epochs is not None:
+        whole_method(parts.method)
+    check_alike(parts.state.clock.step)
+    parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
+    follower = Follower(parts.state, pace_of(settings, parts))
+    with follower.watching():
+        train(parts, follower.on_step)
+    wait_for_all()  # until the first one has scored
+    whole_method(parts.method)

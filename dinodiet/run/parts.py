@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build
 from dinodiet.config.parent import check_starts
-from dinodiet.config.settings import Schedule, Settings
+from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.cache.place import kept_in
-from dinodiet.data.loader import TrainLoader, used_batch_size, without_pixels
+from dinodiet.data.loader import TrainLoader, without_pixels
 from dinodiet.data.views.drafts import drafted
 from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
@@ -27,14 +26,12 @@ from dinodiet.processes.gathering import is_shared, rank, size
 from dinodiet.run.backbone import build_backbone
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
+from dinodiet.run.optimisation import build_optimisation
 from dinodiet.run.origins import start
 from dinodiet.run.recording import build_records
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
-from dinodiet.schedules import Scalar, scale_peak
-from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
-from dinodiet.training.optim import build_fused, moves_rows_apart
 from dinodiet.training.state import TrainState
 from dinodiet.types import (
     Backbone,
@@ -42,7 +39,6 @@ from dinodiet.types import (
     Data,
     Images,
     Method,
-    ParamGroup,
     Record,
     Recorded,
     Runtime,
@@ -232,33 +228,6 @@ def images_for_views(data: Data, method: MethodBase) -> Images | None:
     return drafted(trained_images(data, method), side)
 
 
-def build_optimisation(settings: Settings, method: MethodBase, num_images: int) -> tuple[Optimisation, Optimizer]:
-    """Return the loop's settings and the optimiser over the method's parameter groups.
-
-    A learning rate that is meant for another batch size is scaled by the number of images that a step really sees.
-    """
-    schedule = settings.schedule
-    optimisation = Optimisation(
-        lr=_rate(schedule.lr, "schedule.lr", schedule, num_images),
-        weight_decay=_scalar(schedule.weight_decay, "schedule.weight_decay"),
-        clip_grad=schedule.clip_grad,
-        clip_mode=schedule.clip_mode,
-        accumulate=schedule.accumulate,
-        precision=settings.precision,
-        head_lr=None if schedule.head_lr is None else _rate(schedule.head_lr, "schedule.head_lr", schedule, num_images),
-    )
-    groups = [group.as_dict() for group in _groups(schedule, method)]
-    if not groups and method.trains:
-        raise UserError("method.trainable: nothing is left to train")
-    groups, make = groups or [ParamGroup("none").as_dict()], build(schedule.optimizer, "schedule.optimizer")
-    if method.own_parameters() and not moves_rows_apart(make):
-        raise UserError(
-            f"schedule.optimizer: {schedule.optimizer['_target_']} looks at whole weights, and the rows of the head's "
-            "are spread over the processes; set method.head.sharded=false, or choose another, as torch.optim.AdamW"
-        )
-    return optimisation, build_fused(make, groups)
-
-
 def check_together(settings: Settings, method: MethodBase) -> None:
     """Refuse what several processes cannot do together.
 
@@ -288,31 +257,3 @@ def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:
             f"schedule.batch_size: steps of {batch_size} images have a part of 1 (schedule.accumulate={parts}), and "
             "this loss compares the images of a part; choose parts of 2 images or more"
         )
-
-
-def _groups(schedule: Schedule, method: MethodBase) -> list[ParamGroup]:
-    """Return the method's parameter groups, divided as the schedule's rates ask for."""
-    groups, backbone = method.param_groups(), method.towers()[0]
-    if schedule.decayed == "all":
-        groups = [replace(group, weight_decay_scale=1.0) for group in groups]
-    if schedule.layer_decay is not None:
-        groups = by_depth(groups, backbone, schedule.layer_decay)
-    return groups if schedule.head_lr is None else heads_apart(groups, backbone)
-
-
-def _rate(value: Any, key: str, schedule: Schedule, num_images: int) -> Scalar:
-    """Return a learning rate, scaled where it is meant for another batch size."""
-    lr = _scalar(value, key)
-    if schedule.lr_reference_batch is None:
-        return lr
-    return scale_peak(lr, used_batch_size(schedule.batch_size, num_images) / schedule.lr_reference_batch)
-
-
-def _scalar(value: Any, key: str) -> Scalar:
-    """Return a number, or the schedule that a node describes."""
-    if isinstance(value, dict):
-        schedule: Scalar = build(value, key)()
-        return schedule
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"{key}: {value!r}; must be a number or a schedule (a node with a _target_)")
-    return float(value)

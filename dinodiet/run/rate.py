@@ -14,7 +14,7 @@ from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.io import machine
 from dinodiet.run.parts import Parts, build_parts, trained_images
-from dinodiet.training.loop import fit
+from dinodiet.run.train import train
 from dinodiet.types import Clock
 
 PLACES = 8  # of the schedule, evenly: a step is shorter while a backbone waits frozen
@@ -48,19 +48,9 @@ def places(total: int) -> list[int]:
 def _seconds(parts: Parts, clock: Clock) -> float:
     """Return the mean seconds of a step from `clock.step` on."""
     ends: list[float] = []
-    batches = itertools.islice(parts.loader.batches(clock.step), STEPS)
-    state, world = parts.state, parts.runtime.world
+    batches, device = itertools.islice(parts.loader.batches(clock.step), STEPS), parts.runtime.device
     with contextlib.suppress(StopIteration):  # there are no more batches
-        fit(
-            parts.method,
-            batches,
-            state.optimizer,
-            state.scaler,
-            parts.optimisation,
-            clock,
-            world,
-            on_step=lambda *_: ends.append(_now(world.device)),
-        )
+        train(parts, lambda *_: ends.append(_now(device)), clock=clock, batches=batches)
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 

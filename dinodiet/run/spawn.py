@@ -32,6 +32,7 @@ from dinodiet.processes.place import Place
 from dinodiet.store.status import Preempted
 
 GRACE_SECONDS = 20.0  # for the others to find out that one is gone, and to leave by themselves
+# Torch has no class of its own for what gloo raises: only its text tells that another process is gone.
 _TALK = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistBackendError")
 
 
@@ -159,9 +160,9 @@ def _cause(ended: Sequence[Ended], folder: Path, signal_name: str | None) -> Bas
     killed = [one for one in ended if not one.well and one.error is None]
     if killed:
         return ProcessLost(_lost(min(killed, key=lambda one: one.silent)))
-    first = next(one for one in ended if not one.well)
+    first, error = next((one, one.error) for one in ended if one.error is not None)
     return UserError(
-        f"processes: process {first.rank} on {socket.gethostname()} lost the others ({one_line(first.error)}); see "  # type: ignore[arg-type]
+        f"processes: process {first.rank} on {socket.gethostname()} lost the others ({one_line(error)}); see "
         f"{folder}/log.rank*.txt; the same command continues from the last checkpoint"
     )
 

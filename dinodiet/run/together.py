@@ -35,6 +35,7 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
         with joined(place):
             return work(settings)
     number = processes_of(settings)
+    _check_gpus(settings, number)
     if number == 1 or is_shared():
         return work(settings)
     try:
@@ -49,6 +50,19 @@ def processes_of(settings: Settings) -> int:
     if settings.processes is not None:
         return settings.processes
     return max(torch.cuda.device_count(), 1) if settings.device in ("auto", "cuda") else 1
+
+
+def _check_gpus(settings: Settings, number: int) -> None:
+    """Refuse more processes than GPUs: two cannot train one run on the same.
+
+    Raises:
+        UserError: there are fewer, and the run is not for the CPU.
+    """
+    there = torch.cuda.device_count() if settings.device != "cpu" else 0
+    if there and number > there:
+        raise UserError(
+            f"processes: {number}, but this machine has {there} GPUs, one for each; give so many, or device=cpu"
+        )
 
 
 def _check_number(settings: Settings, started: int) -> None:

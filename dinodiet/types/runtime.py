@@ -31,11 +31,6 @@ class World:
         """Return which part of each batch this process computes."""
         return Share(self.rank, self.size)
 
-    @property
-    def is_first(self) -> bool:
-        """Return whether this process writes what all have in common."""
-        return self.rank == 0
-
 
 @dataclass(frozen=True)
 class Runtime:

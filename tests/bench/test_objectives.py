@@ -15,9 +15,9 @@ from torch import Tensor
 from dinodiet.config.settings import settings_of
 from dinodiet.run.monitor import Monitor, Pace
 from dinodiet.run.parts import Parts, build_parts
+from dinodiet.run.train import train
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Status
-from dinodiet.training.loop import fit
 from dinodiet.types import Batch, Clock
 from tests.bench.rows import Note
 from tests.bench.test_loop import ratios, report
@@ -130,18 +130,8 @@ def our_loop(folder: Path, parts: Parts) -> Callable[[], None]:
     )
 
     def run() -> None:
-        state, world = parts.state, parts.runtime.world
         with monitor.watching(clock):
-            fit(
-                parts.method,
-                batches,
-                state.optimizer,
-                state.scaler,
-                parts.optimisation,
-                clock,
-                world,
-                on_step=monitor.on_step,
-            )
+            train(parts, monitor.on_step, clock=clock, batches=batches)
 
     return run
 

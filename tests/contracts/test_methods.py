@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from dinodiet.config.identity import trains
 from dinodiet.run.parts import Parts, build_parts, trained_images
+from dinodiet.run.train import train
 from dinodiet.sweep.planning.estimate import Estimator
-from dinodiet.training.loop import fit, forward_backward
+from dinodiet.training.loop import forward_backward
 from dinodiet.training.strategy import Alone
 from dinodiet.types import Batch, Clock
 from tests.contracts.choices import configuration, names, nodes, settings, taught
@@ -74,20 +75,9 @@ def trained(parts: Parts, until: int) -> list[float]:
         if clock.step == until:
             raise Stop
 
-    state, batches = parts.state, parts.loader.batches(parts.state.clock.step)
-    settings_ = parts.optimisation
     prepare(parts)
     with pytest.raises(Stop):
-        fit(
-            parts.method,
-            batches,
-            state.optimizer,
-            state.scaler,
-            settings_,
-            state.clock,
-            parts.runtime.world,
-            on_step=on_step,
-        )
+        train(parts, on_step)
     return losses
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dinodiet.config.schema import LATER, ScheduleConfig
-from dinodiet.run.parts import build_optimisation, build_parts
+from dinodiet.run.optimisation import build_optimisation
+from dinodiet.run.parts import build_parts
 from dinodiet.schedules import at
 from dinodiet.types import Clock
 from tests.contracts.choices import names, node, settings

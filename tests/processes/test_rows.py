@@ -37,5 +37,7 @@ def test_shares_of_what_is_drawn_are_what_one_process_draws(size: int, views: in
 
 def test_torchrun_says_which_process_this_is() -> None:
     assert place_in({}) is None
-    assert place_in({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    assert place_in({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}) is None
+    assert place_in({"WORLD_SIZE": "two", "RANK": "0", "LOCAL_RANK": "0"}) is None  # not of torchrun
+    assert place_in({"WORLD_SIZE": "2"}) is None
     assert place_in({"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}) == Place(3, 4, 1)

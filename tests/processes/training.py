@@ -12,8 +12,7 @@ from torch import Tensor
 
 from dinodiet.config.settings import settings_of
 from dinodiet.run.parts import Parts, build_parts, trained_images
-from dinodiet.training.loop import fit
-from dinodiet.training.strategy import strategy_of
+from dinodiet.run.train import train
 from dinodiet.types import Clock
 from tests.running import CHOICES, TINY, composed
 
@@ -33,26 +32,13 @@ def trained(parts: Parts, steps: int) -> list[float]:
         if len(losses) == steps:
             raise Enough
 
-    state = parts.state
-    parts.method.prepare(trained_images(parts.data, parts.method), state.clock, parts.runtime)
-    batches = parts.loader.batches(state.clock.step)
-    strategy = strategy_of(parts.method, accumulate=parts.optimisation.accumulate)
+    parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
     with contextlib.suppress(Enough):
-        fit(
-            parts.method,
-            batches,
-            state.optimizer,
-            state.scaler,
-            parts.optimisation,
-            state.clock,
-            parts.runtime.world,
-            on_step=on_step,
-            strategy=strategy,
-        )
+        train(parts, on_step)
     return losses
 
 
-def train(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]:
+def train_tiny(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]:
     """Return the losses, the state after them and the diagnostics of a tiny run; or why it failed."""
     try:
         own = any(word.startswith("model=") for word in words)
@@ -66,4 +52,4 @@ def train(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]:
 
 def each_case(cases: Cases, folder: Path, steps: int) -> dict[str, dict[str, Any]]:
     """Train every case in the processes that there are."""
-    return {name: train(words, folder, steps) for name, words in cases.items()}
+    return {name: train_tiny(words, folder, steps) for name, words in cases.items()}

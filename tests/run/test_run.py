@@ -15,8 +15,9 @@ from PIL import Image
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.errors import UserError, one_line
 from dinodiet.run import checkpoint
+from dinodiet.run.exclusive import exclusive
+from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
-from dinodiet.run.run import exclusive, leaving_on_signals
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted
 from tests.running import CHOICES, composed, results_in, run, scores

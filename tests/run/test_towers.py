@@ -97,7 +97,7 @@ def test_a_finished_run_is_scored_for_its_student_without_training(
 ) -> None:
     _, results = both
     do(tmp_path)
-    monkeypatch.setattr("dinodiet.run.run.fit", None)  # it would be called
+    monkeypatch.setattr("dinodiet.run.train.fit", None)  # it would be called
     later = do(tmp_path, BOTH)
     assert {key: later[key] for key in ("initial", "final", "validation")} == {
         key: results[key] for key in ("initial", "final", "validation")

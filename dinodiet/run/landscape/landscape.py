@@ -18,6 +18,7 @@ from dinodiet.io.files import read_json, write_json
 from dinodiet.io.limits import limit_of
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.backbone import build_backbone
+from dinodiet.run.exclusive import exclusive
 from dinodiet.run.landscape.measure import Measurer
 from dinodiet.run.landscape.places import Networks, Point, State, kept_states, point_of, state_of
 from dinodiet.run.landscape.plane import around, grid, plane_through, steps
@@ -158,7 +159,6 @@ def _measured(settings: Settings, name: str, built: Callable[[], MeasuredPlane])
     Raises:
         PointsFailedError: some could not be measured; they are told in the part's rows.
     """
-    from dinodiet.run.run import exclusive  # noqa: PLC0415 - which runs this mode
 
     run_dir = RunDir(parts_folder(settings) / name)
     with exclusive(run_dir), Status(run_dir):

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from dinodiet.config.ranges import AtLeastOne, Range
 from dinodiet.errors import UserError
+from dinodiet.run.needs import size_of
 from dinodiet.run.records.base import RecordBase
 from dinodiet.run.records.parameters import Named, named
 from dinodiet.run.records.restoring import restoring
-from dinodiet.run.records.vectors import Sums, product, size_of, square
+from dinodiet.run.records.vectors import Sums, product, square
 from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
 
 COPIES = 6  # of a gradient, at most: the mean, the one before and that at hand, and layers that normalise weights

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from dinodiet.config.ranges import AtLeastOne
 from dinodiet.errors import UserError
+from dinodiet.run.needs import size_of
 from dinodiet.run.records.base import RecordBase
-from dinodiet.run.records.vectors import WHOLE, Sums, nonfinite, product, size_of, square
+from dinodiet.run.records.vectors import WHOLE, Sums, nonfinite, product, square
 from dinodiet.types import Batch, Clock, Method, Recorded, RecordMemory, Row
 
 COPIES = 4  # of a parameter, at most, while networks are compared

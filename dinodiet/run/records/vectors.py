@@ -11,11 +11,6 @@ from torch import Tensor
 WHOLE = "model"  # the parts of a network together
 
 
-def size_of(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of tensors."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def square(tensor: Tensor) -> Tensor:
     """Return the sum of squares of a tensor, float64."""
     norm: Tensor = torch.linalg.vector_norm(tensor)

@@ -31,7 +31,8 @@ from dinodiet.run.activations import Activations
 from dinodiet.run.copies import trained_copies, worst
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.needs import held, method_on_meta, needs, size_of
-from dinodiet.run.parts import build_optimisation, build_scorer, clock_of, trained_images
+from dinodiet.run.optimisation import build_optimisation
+from dinodiet.run.parts import build_scorer, clock_of, trained_images
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
