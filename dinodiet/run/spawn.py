@@ -78,6 +78,8 @@ def in_processes(work: Callable[[Any], Any], argument: Any, number: int, folder:
             crew.start(work, argument, number, folder, f"file://{meeting}/group")
             ended = crew.attend()
     if not all(one.well for one in ended):
+        if any(one.rank == 0 and one.error is None for one in ended):
+            print(file=sys.stderr)  # the first one was killed, perhaps within the line of its progress
         raise _cause(ended, folder, crew.signal_name)
     return next(one.result for one in ended if one.rank == 0)
 

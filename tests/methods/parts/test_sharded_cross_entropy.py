@@ -40,7 +40,7 @@ def step(classes: int, smoothing: float, kept: float, dtype: torch.dtype, autoca
     head, criterion = head_of(classes, dtype), CrossEntropy(label_smoothing=smoothing)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         logits = head(embeddings)
-        loss = Mixed(embeddings, torch.arange(len(target)) ^ 1, kept).loss(lambda c: criterion(logits, c), target)
+        loss = Mixed(embeddings, own(torch.arange(BATCH) ^ 1), kept).loss(lambda c: criterion(logits, c), target)
     torch.autograd.backward(loss)
     assert embeddings.grad is not None
     assert head.linear.weight.grad is not None
