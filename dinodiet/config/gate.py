@@ -17,8 +17,9 @@ from dinodiet.errors import UserError
 
 # Keys that belong to the command and the machine, and never to the run that is scored.
 COMMAND = (
-    *("mode", "checkpoint", "tower", "export", "export_dir", "device", "processes", "num_workers", "data_dir"),
-    *("outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry", "detach", "trust_targets"),
+    *("mode", "checkpoint", "tower", "export", "export_dir", "device", "processes", "strategy", "num_workers"),
+    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry"),
+    *("detach", "trust_targets"),
     *("compile", "grad_checkpointing", "embed", "landscape", "keep_every_epochs"),
 )
 # Modes that do something with a run that is there.

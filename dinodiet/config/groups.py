@@ -18,8 +18,9 @@ TEACHER_MODEL = f"model@{TEACHER}"
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *COMMAND,
-    *("name", "checkpoint", "device", "processes", "num_workers", "compile", "grad_checkpointing", "tracker", RECORD),
-    *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "keep_every_epochs"),
+    *("name", "checkpoint", "device", "processes", "strategy", "num_workers", "compile", "grad_checkpointing"),
+    *("tracker", RECORD, "data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
+    *("keep_every_epochs",),
 )
 
 # Keys of `eval` that say which scores there are, on how many labels, and change none of them.

@@ -24,6 +24,7 @@ Origin = Literal["first", "mean", "nearest"]
 Axes = Literal["raw", "orthonormal", "scaled"]
 BatchNorms = Literal["recomputed", "first"]
 Precision = Literal["fp32", "bf16", "fp16"]
+StrategyName = Literal["ddp", "fsdp"]
 Tower = Literal["evaluated", "trained"]
 Towers = Literal["evaluated", "both"]
 
@@ -95,6 +96,7 @@ class RunConfig:
     compile: bool = False
     grad_checkpointing: bool = False
     processes: int | None = 1
+    strategy: str = "ddp"
     num_workers: int = 0
     data_dir: str = "data"
     outputs_dir: str = "outputs"

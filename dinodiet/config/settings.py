@@ -21,6 +21,7 @@ from dinodiet.config.schema import (
     Mode,
     Origin,
     Precision,
+    StrategyName,
     Tower,
     Towers,
     check,
@@ -144,6 +145,7 @@ class Settings:
     compile: bool
     grad_checkpointing: bool
     processes: Annotated[int | None, Range(1, 4096)]
+    strategy: StrategyName
     num_workers: Annotated[int, Range(0, 1024)]
     data_dir: str
     outputs_dir: str
