@@ -17,20 +17,20 @@ from dinodiet.processes.group import any_of, first_says, wait_for_all
 from dinodiet.run import checkpoint
 from dinodiet.run.finished import run_dir_of
 from dinodiet.run.monitor import Pace
-from dinodiet.run.parts import trained_images
 from dinodiet.run.trackers import UNTRACKED
-from dinodiet.run.train import check_alike, continued_parts, pace_of, train
+from dinodiet.run.train import begin, continued_parts, pace_of, train
 from dinodiet.store.status import Preempted
 from dinodiet.training.shards import whole_method
 from dinodiet.training.state import TrainState
+from dinodiet.training.strategy import Strategy
 from dinodiet.types import Clock
 
 
 class Follower:
     """The `on_step` of a process that is not the first: every agreement of `Monitor`, in the same order."""
 
-    def __init__(self, state: TrainState, pace: Pace) -> None:
-        self._state, self._pace = state, pace
+    def __init__(self, state: TrainState, strategy: Strategy, pace: Pace) -> None:
+        self._state, self._strategy, self._pace = state, strategy, pace
         self._signal: str | None = None
 
     @contextlib.contextmanager
@@ -52,7 +52,8 @@ class Follower:
             whole_method(self._state.method)
             wait_for_all()
         if self._pace.is_due(self._pace.validate_every, clock):
-            wait_for_all()
+            with self._strategy.whole():
+                wait_for_all()
         leave, save = any_of([self._signal is not None, False])
         if leave or save or last:
             self._state.content()
@@ -72,14 +73,12 @@ def follow(settings: Settings) -> None:
     content = checkpoint.load(run_dir, training_identity(settings))
     parts = continued_parts(replace(settings, tracker=UNTRACKED), run_dir, content)
     first_says(None)  # the initial scores are there
-    if content is not None:
-        parts.state.restore(dict(content))
-    elif settings.keep_every_epochs is not None:
+    if content is None and settings.keep_every_epochs is not None:
         whole_method(parts.method)
-    check_alike(parts.state.clock.step)
-    parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
-    follower = Follower(parts.state, pace_of(settings, parts))
+    begin(parts, content)
+    follower = Follower(parts.state, parts.strategy, pace_of(settings, parts))
     with follower.watching():
         train(parts, follower.on_step)
-    wait_for_all()  # until the first one has scored
+    with parts.strategy.whole():
+        wait_for_all()  # until the first one has scored
     whole_method(parts.method)

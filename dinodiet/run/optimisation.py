@@ -12,6 +12,7 @@ from dinodiet.config.settings import Schedule, Settings
 from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.gathering import is_shared
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
@@ -38,12 +39,20 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
     if not groups and method.trains:
         raise UserError("method.trainable: nothing is left to train")
     groups, make = groups or [ParamGroup("none").as_dict()], build(schedule.optimizer, "schedule.optimizer")
-    if method.own_parameters() and not moves_rows_apart(make):
+    spread, instead = _spread(settings, method)
+    if spread and not moves_rows_apart(make):
         raise UserError(
-            f"schedule.optimizer: {schedule.optimizer['_target_']} looks at whole weights, and the rows of the head's "
-            "are spread over the processes; set method.head.sharded=false, or choose another, as torch.optim.AdamW"
+            f"schedule.optimizer: {schedule.optimizer['_target_']} looks at whole weights, and {spread} are spread "
+            f"over the processes; set {instead}, or choose another, as torch.optim.AdamW"
         )
     return optimisation, build_fused(make, groups)
+
+
+def _spread(settings: Settings, method: MethodBase) -> tuple[str, str]:
+    """Return what lies in rows on several processes, if anything, and the setting under which it does not."""
+    if is_shared() and settings.strategy == "fsdp":
+        return "all weights", "strategy=ddp"
+    return ("the rows of the head's weight", "method.head.sharded=false") if method.own_parameters() else ("", "")
 
 
 def _groups(schedule: Schedule, method: MethodBase) -> list[ParamGroup]:

@@ -33,6 +33,7 @@ from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.state import TrainState
+from dinodiet.training.strategy import Strategy, strategy_of
 from dinodiet.types import (
     Backbone,
     Clock,
@@ -59,6 +60,7 @@ class Parts:
     loader: TrainLoader
     optimisation: Optimisation
     state: TrainState
+    strategy: Strategy
     scorer: Scorer
     tracker: Tracker
     starts: dict[str, Any]
@@ -105,9 +107,14 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     check_together(settings, method)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
+    strategy = strategy_of(
+        settings.strategy, method, optimizer, runtime.device, accumulate=settings.schedule.accumulate
+    )
     look = Recorded(method, optimizer, data.val, backbone.input, runtime, clock, settings.schedule.accumulate)
     records = build_records(settings.record, look)
-    return Parts(runtime, decoded, backbone, method, loader, optimisation, state, scorer, tracker, starts, records)
+    return Parts(
+        runtime, decoded, backbone, method, loader, optimisation, state, strategy, scorer, tracker, starts, records
+    )
 
 
 def clock_of(settings: Settings, loader: TrainLoader, *, trains: bool) -> Clock:
@@ -237,6 +244,11 @@ def check_together(settings: Settings, method: MethodBase) -> None:
     if settings.record and is_shared():
         names = ", ".join(settings.record)
         raise UserError(f"record: {names}: records look at one process, and there are {size()}; leave them out")
+    fsdp = is_shared() and settings.strategy == "fsdp"
+    if fsdp and settings.precision == "fp16":
+        raise UserError("precision: fp16 scales the loss, which strategy=fsdp cannot; choose bf16, fp32 or ddp")
+    if fsdp and settings.compile:
+        raise UserError("compile: true compiles whole backbones, which strategy=fsdp splits; use one, or strategy=ddp")
     if settings.precision == "fp16" and method.own_parameters():
         raise UserError(
             "precision: fp16 scales the loss of each process, and method.head.sharded spreads the head's rows over "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
@@ -31,14 +31,14 @@ from dinodiet.run.follower import follow
 from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
-from dinodiet.run.parts import Parts, trained_images
+from dinodiet.run.parts import Parts
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, on_validation, towers_of
 from dinodiet.run.together import in_group
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
-from dinodiet.run.train import check_alike, continued_parts, pace_of, train
+from dinodiet.run.train import begin, continued_parts, pace_of, train
 from dinodiet.run.weights import places_of, rebuilds_of, write_weights, write_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
@@ -138,23 +138,21 @@ def _train_and_score(
     recorder = Recorder(parts.records, run_dir, parts.tracker)
     monitor = _monitor(settings, run_dir, status, parts, recorder)
     if content is not None:
-        state.restore(dict(content))
         monitor.restore(content["monitor"])
-        print(f"continuing from step {state.clock.step} of {state.clock.total_steps}", flush=True)
+        print(f"continuing from step {content['step']} of {state.clock.total_steps}", flush=True)
     elif settings.keep_every_epochs is not None:
         write_whole(run_dir.kept(0), method)
     begun = time.monotonic()
-    check_alike(state.clock.step)
-    status.update(phase="preparing", step=state.clock.step)
-    method.prepare(trained_images(parts.data, method), state.clock, parts.runtime)
+    status.update(phase="preparing", step=0 if content is None else content["step"])
+    begin(parts, content)
     prepare_seconds = time.monotonic() - begun
     run_dir.keep_metrics_until(state.clock.step)
     recorder.begin(state.clock, None if content is None else content.get("records", {}))
     with monitor.watching(state.clock):
         train(parts, recorder.before(monitor.on_step), recorder.on_gradients)
     status.update(phase="final evaluation", step=state.clock.total_steps)
-    with alone():
-        _score_finally(scoring, settings, parts)
+    with parts.strategy.whole() as whole, alone():
+        _score_finally(scoring, settings, replace(parts, method=whole))
     write_budget_table(run_dir)
     show_artefacts(parts.tracker, run_dir.artefacts)
     wait_for_all()
@@ -183,8 +181,8 @@ def _score_finally(scoring: Scoring, settings: Settings, parts: Parts) -> None:
 
 
 def _validated(settings: Settings, parts: Parts) -> dict[str, float]:
-    with alone():
-        return metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data))
+    with parts.strategy.whole() as method, alone():
+        return metrics_of(on_validation(settings, parts.scorer, method, parts.data))
 
 
 def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder) -> Monitor:

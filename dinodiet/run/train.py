@@ -13,12 +13,11 @@ from dinodiet.processes.gathering import rank
 from dinodiet.processes.group import first_says, wait_for_all
 from dinodiet.run.backbone import rebuilding
 from dinodiet.run.monitor import Pace
-from dinodiet.run.parts import Parts, build_parts
+from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.scoring import missing_scores
 from dinodiet.run.weights import stored_in
 from dinodiet.store.rundir import RunDir
 from dinodiet.training.loop import fit
-from dinodiet.training.strategy import strategy_of
 from dinodiet.types import Batch, Clock
 
 
@@ -30,7 +29,7 @@ def continued_parts(settings: Settings, run_dir: RunDir, content: Mapping[str, A
     return build_parts(whole, None if missing_scores(settings, run_dir, "initial") else stored)
 
 
-def check_alike(step: int) -> None:
+def _check_alike(step: int) -> None:
     """Refuse to go on from another step than the first process: it read another checkpoint.
 
     Raises:
@@ -39,6 +38,24 @@ def check_alike(step: int) -> None:
     first = first_says(step)
     if first != step:
         raise MachineLimit(f"checkpoint: process {rank()} read that of step {step}, the first one that of step {first}")
+
+
+def begin(parts: Parts, content: Mapping[str, Any] | None) -> None:
+    """Prepare a training, and restore what a checkpoint holds; all processes call it.
+
+    What is prepared depends on frozen weights alone, which are there before.
+
+    Raises:
+        MachineLimit: this process read another checkpoint than the first one.
+    """
+    state = parts.state
+    clock = state.clock if content is None else state.clock.at(content["step"])
+    _check_alike(clock.step)
+    parts.method.prepare(trained_images(parts.data, parts.method), clock, parts.runtime)
+    wait_for_all()  # until what the others prepare is there
+    parts.strategy.begin()
+    if content is not None:
+        state.restore(dict(content))
 
 
 def train(
@@ -55,6 +72,7 @@ def train(
         NonFiniteLossError: see `dinodiet.training.loop.fit`.
     """
     wait_for_all()  # until what the others prepare is there
+    parts.strategy.begin()  # where `begin` did not
     state = parts.state
     clock = clock or state.clock
     fit(
@@ -67,7 +85,7 @@ def train(
         parts.runtime.world,
         on_step=on_step,
         on_gradients=on_gradients,
-        strategy=strategy_of(state.method, accumulate=parts.optimisation.accumulate),
+        strategy=parts.strategy,
     )
 
 

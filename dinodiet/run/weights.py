@@ -45,13 +45,14 @@ def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Ba
     """Write the weights of a trained method, and of its evaluated encoder under the names of the backbone.
 
     Adapters stand apart in the method's file, and are merged in the encoder's. Of a method that trains nothing the
-    encoder is all there is.
+    encoder is all there is. Of several processes the others call `whole_method` meanwhile.
     """
     metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(backbone.input))}
     metadata |= rebuilds_of(backbone)
+    places, state = places_of(method), whole_method(method)
     if method.trains:
-        write_whole(run_dir.weights, method)
-    _write(run_dir.encoder, merged(method.encoder.state_dict()), metadata)
+        _write(run_dir.weights, state, {"format": FORMAT, **places})
+    _write(run_dir.encoder, merged(below(places["encoder"], state)), metadata)
 
 
 def write_whole(path: Path, method: MethodBase) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dinodiet.processes.gathering import summed
+from dinodiet.processes.split import local
 
 ClipMode = Literal["per_tensor", "global"]
 
@@ -27,7 +28,7 @@ def clip_gradients_(
     if mode == "global" and not shards:
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     own = set(map(id, shards))
-    found = [(parameter.grad, id(parameter) in own) for parameter in parameters if parameter.grad is not None]
+    found = [(local(parameter.grad), id(parameter) in own) for parameter in parameters if parameter.grad is not None]
     if not found:
         return torch.zeros(())
     gradients = [gradient for gradient, _ in found]

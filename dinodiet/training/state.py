@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from dinodiet.methods.base import MethodBase
-from dinodiet.training.shards import own_optimizer, whole_method, whole_optimizer
+from dinodiet.training.shards import own_method, own_optimizer, whole_method, whole_optimizer
 from dinodiet.types import Clock
 
 
@@ -33,7 +33,7 @@ class TrainState:
 
     def restore(self, content: dict[str, Any]) -> None:
         """Take up the state that a checkpoint holds."""
-        self.method.load_state_dict(content["method"])
+        self.method.load_state_dict(own_method(content["method"], self.method))
         self.optimizer.load_state_dict(own_optimizer(content["optimizer"], self.optimizer, self.method))
         self.scaler.load_state_dict(content["scaler"])
         self.clock = self.clock.at(content["step"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from dinodiet.config.settings import settings_of
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.train import train
+from dinodiet.training.shards import whole_method
 from dinodiet.types import Clock
 from tests.running import CHOICES, TINY, composed
 
@@ -45,7 +46,7 @@ def train_tiny(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]
         base = [word for word in TINY if not (own and "model" in word)]
         parts = build_parts(settings_of(composed(folder, *words, base=base), CHOICES))
         losses = trained(parts, steps)
-        return {"losses": losses, "state": parts.method.state_dict(), "diagnostics": parts.method.diagnostics()}
+        return {"losses": losses, "state": dict(whole_method(parts.method)), "diagnostics": parts.method.diagnostics()}
     except Exception:
         return {"error": traceback.format_exc()}
 

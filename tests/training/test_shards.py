@@ -65,7 +65,8 @@ def trained(first: int, last: int, mode: ClipMode = "global", kept: Path | None 
         content = torch.load(kept, weights_only=True)
         method.load_state_dict(content["method"])
         optimizer.load_state_dict(own_optimizer(content["optimizer"], optimizer, method))
-    strategy, losses, norms = strategy_of(method, accumulate=2), [], []
+    strategy, losses, norms = strategy_of("ddp", method, optimizer, torch.device("cpu"), accumulate=2), [], []
+    strategy.begin()
     for step in range(first, last):
         clock = Clock(step, 100, 10)
         set_rates(optimizer, settings, clock)

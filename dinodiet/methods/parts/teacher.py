@@ -18,6 +18,7 @@ from dinodiet.errors import UserError
 from dinodiet.methods.parts import dino_defaults
 from dinodiet.methods.parts.starts import TeacherStart
 from dinodiet.methods.parts.teacher_updates import Update, check_update, momentum_of
+from dinodiet.processes.split import local
 from dinodiet.schedules import Scalar, at
 from dinodiet.types import Clock, DataSpec
 
@@ -116,4 +117,4 @@ def teacher_of(student: nn.Module) -> nn.Module:
 @torch.no_grad()
 def update_ema_(teacher: Iterable[Tensor], student: Iterable[Tensor], momentum: float) -> None:
     """Set teacher = momentum x teacher + (1 - momentum) x student, in place; equal tensors stay exactly equal."""
-    torch._foreach_lerp_(list(teacher), list(student), 1 - momentum)
+    torch._foreach_lerp_([*map(local, teacher)], [*map(local, student)], 1 - momentum)
