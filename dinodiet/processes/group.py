@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dinodiet.processes.gathering import is_shared, rank
+from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.place import Place
 
 SILENCE = timedelta(minutes=10)  # after which a process that takes no part in a step is given up
@@ -45,9 +45,12 @@ def wait_for_all() -> None:
 
 def first_says(value: Any) -> Any:
     """Return the first process's value in all of them, however long it takes to find it."""
-    if not is_shared():
-        return value
-    said = [value if rank() == 0 else None]
+    return say(value) if is_shared() else value
+
+
+def say(value: Any) -> Any:
+    """Return the first process's value in all of them, also where it computes alone."""
+    said = [value if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(said, src=0, group=_waiting[0])
     return said[0]
 

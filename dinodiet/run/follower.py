@@ -1,4 +1,6 @@
-"""What the processes of a run do that write nothing: they train with the first one, and wait where it is alone."""
+"""What the processes of a run do that write nothing: they train with the first one, embed with it what it
+scores, and wait where it is alone.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from dinodiet.config.identity import training_identity
 from dinodiet.config.settings import Settings
 from dinodiet.io.leaving import signals_to
 from dinodiet.processes.group import any_of, first_says, wait_for_all
+from dinodiet.processes.helping import help_first
 from dinodiet.run import checkpoint
 from dinodiet.run.finished import run_dir_of
+from dinodiet.run.helping import Known, known_of
 from dinodiet.run.monitor import Pace
 from dinodiet.run.parts import trained_images
 from dinodiet.run.trackers import UNTRACKED
@@ -29,8 +33,8 @@ from dinodiet.types import Clock
 class Follower:
     """The `on_step` of a process that is not the first: every agreement of `Monitor`, in the same order."""
 
-    def __init__(self, state: TrainState, pace: Pace) -> None:
-        self._state, self._pace = state, pace
+    def __init__(self, state: TrainState, pace: Pace, known: Known) -> None:
+        self._state, self._pace, self._known = state, pace, known
         self._signal: str | None = None
 
     @contextlib.contextmanager
@@ -52,6 +56,7 @@ class Follower:
             whole_method(self._state.method)
             wait_for_all()
         if self._pace.is_due(self._pace.validate_every, clock):
+            help_first(self._known.pieces)
             wait_for_all()
         leave, save = any_of([self._signal is not None, False])
         if leave or save or last:
@@ -71,15 +76,17 @@ def follow(settings: Settings) -> None:
     run_dir = run_dir_of(settings)
     content = checkpoint.load(run_dir, training_identity(settings))
     parts = continued_parts(replace(settings, tracker=UNTRACKED), run_dir, content)
-    first_says(None)  # the initial scores are there
+    known = known_of(settings, parts)
+    help_first(known.pieces)  # with the initial scores
     if content is not None:
         parts.state.restore(dict(content))
     elif settings.keep_every_epochs is not None:
         whole_method(parts.method)
     check_alike(parts.state.clock.step)
     parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
-    follower = Follower(parts.state, pace_of(settings, parts))
+    follower = Follower(parts.state, pace_of(settings, parts), known)
     with follower.watching():
         train(parts, follower.on_step)
-    wait_for_all()  # until the first one has scored
+    help_first(known.pieces)  # with the final scores
+    wait_for_all()
     whole_method(parts.method)

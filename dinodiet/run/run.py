@@ -19,6 +19,7 @@ from dinodiet.io.files import write_json
 from dinodiet.io.limits import limits_told
 from dinodiet.processes.gathering import alone, rank
 from dinodiet.processes.group import first_says, wait_for_all
+from dinodiet.processes.helping import helped
 from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.described import describe
@@ -28,6 +29,7 @@ from dinodiet.run.exclusive import exclusive
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.follower import follow
+from dinodiet.run.helping import known_of
 from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
@@ -131,10 +133,10 @@ def _train_and_score(
 ) -> dict[str, Any]:
     method, state, scoring = parts.method, parts.state, Scoring(settings, run_dir, parts.scorer)
     status.update(phase="initial evaluation")
-    with alone():
+    known = known_of(settings, parts)
+    with helped(known.task_of):
         for tower, encoder in towers_of(settings, method).items():
             scoring.of(tower).ensure("initial", encoder, shared=True)
-    first_says(True)
     recorder = Recorder(parts.records, run_dir, parts.tracker)
     monitor = _monitor(settings, run_dir, status, parts, recorder)
     if content is not None:
@@ -153,7 +155,7 @@ def _train_and_score(
     with monitor.watching(state.clock):
         train(parts, recorder.before(monitor.on_step), recorder.on_gradients)
     status.update(phase="final evaluation", step=state.clock.total_steps)
-    with alone():
+    with helped(known.task_of):
         _score_finally(scoring, settings, parts)
     write_budget_table(run_dir)
     show_artefacts(parts.tracker, run_dir.artefacts)
@@ -183,7 +185,7 @@ def _score_finally(scoring: Scoring, settings: Settings, parts: Parts) -> None:
 
 
 def _validated(settings: Settings, parts: Parts) -> dict[str, float]:
-    with alone():
+    with helped(known_of(settings, parts).task_of):
         return metrics_of(on_validation(settings, parts.scorer, parts.method, parts.data))
 
 
