@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from dinodiet.processes.gathering import is_shared
+from dinodiet.processes.meeting import met
 from dinodiet.processes.place import Place
 
 SILENCE = timedelta(minutes=10)  # after which a process that takes no part in a step is given up
@@ -25,13 +26,20 @@ def joined(place: Place) -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-    dist.init_process_group(backend, init_method=place.meeting, rank=place.rank, world_size=place.size, timeout=SILENCE)
+    dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=SILENCE, **_meeting(place))
     _waiting.append(dist.new_group(backend="gloo", timeout=PATIENCE))
     try:
         yield
+        wait_for_all()  # who ends early is taken for one that died
     finally:
         _waiting.clear()
         dist.destroy_process_group()
+
+
+def _meeting(place: Place) -> dict[str, Any]:
+    if isinstance(place.meeting, str):
+        return {"init_method": place.meeting}
+    return {"store": met(place, place.meeting, SILENCE)}
 
 
 _waiting: list[Any] = []  # the group of those who wait long

@@ -37,6 +37,7 @@ from dinodiet.run.parts import Parts, trained_images
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, on_validation, towers_of
+from dinodiet.run.talk import others_told
 from dinodiet.run.together import in_group
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
@@ -74,14 +75,19 @@ def run(settings: Settings) -> dict[str, Any]:
             return {}
         with leaving_on_signals():
             return ALONE[settings.mode](settings)
-    results: dict[str, Any] = in_group(_do_or_follow, settings, run_dir_of(settings).path)
+    results: dict[str, Any] = in_group(take_part, settings, run_dir_of(settings).path)
     return results
 
 
-def _do_or_follow(settings: Settings) -> dict[str, Any]:
-    """Do the run, as its first process; as another one, train with it."""
+def take_part(settings: Settings) -> dict[str, Any]:
+    """Do the run, as its first process; as another one, train with it.
+
+    Raises:
+        OthersLost: another process of the run is gone.
+        Exception: as `run`.
+    """
     if rank():
-        with leaving_on_signals(), limits_told():
+        with leaving_on_signals(), others_told(rank()), limits_told():
             follow(settings)
         return {}
     results = finished(settings)
@@ -89,7 +95,7 @@ def _do_or_follow(settings: Settings) -> dict[str, Any]:
         first_says(False)
         return results
     run_dir, hashed = run_dir_of(settings), settings_hash(settings)
-    with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
+    with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), others_told(0), limits_told():
         results = _do(settings, run_dir, status)
     print(console.closing(results, run_dir.path), flush=True)
     console.warn(learning.worsens(results))
