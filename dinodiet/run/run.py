@@ -233,6 +233,7 @@ def _cost(parts: Parts, seconds: float) -> dict[str, Any]:
         "images_per_second": steps * parts.loader.batch_size / seconds if seconds else None,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "processes": parts.runtime.world.size,
         "embed_dim": parts.backbone.embed_dim,
         "peak_memory_mb": machine.peak_memory_mb(parts.runtime.device),
         **machine.facts(parts.runtime.device),
