@@ -56,7 +56,7 @@ def test_the_last_finished_run_of_any_study_tells(tmp_path: Path) -> None:
         ([], {"processes": 2}),
         ([], {"images_per_second": None}),
         ([], {"config": {"model": 3}}),
-        ([], {"choices": None}),
+        ([], {"config": None}),
     ],
 )
 def test_another_kind_of_training_tells_nothing(words: list[str], changes: dict[str, Any], tmp_path: Path) -> None:
