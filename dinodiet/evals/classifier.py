@@ -20,11 +20,11 @@ class Logits(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        self.method = method
+        self.read = method
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, labels) of images (B, 3, s, s)."""
-        logits = self.method.logits(images)
+        logits = self.read.logits(images)
         assert logits is not None
         return logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from dinodiet.data.preprocess import preprocess
 from dinodiet.data.workers import prepare_worker, watched
 from dinodiet.io.files import atomic_file
 from dinodiet.io.locks import read_or_compute
+from dinodiet.processes.helping import asked, in_order_of
+from dinodiet.processes.rows import WHOLE, Share
 from dinodiet.types import Backbone, Embeddings, Images, InputSpec, Runtime
 
 CACHE_VERSION = 1  # raise it when preprocessing changes: old embeddings are then not found
@@ -66,15 +69,19 @@ def embed(
     return Embeddings(features, images.labels, num_labels, multilabel)
 
 
-def in_order(images: Images, batch_size: int, num_workers: int, *, pin_memory: bool) -> Iterator[Tensor | list[Tensor]]:
+def in_order(
+    images: Images, batch_size: int, num_workers: int, *, pin_memory: bool, share: Share = WHOLE
+) -> Iterator[Tensor | list[Tensor]]:
     """Yield batches of the images in sample order, without labels; no random numbers are drawn.
+
+    A process with a share has every `size`-th batch, from the `rank`-th on.
 
     Raises:
         MachineLimit, RuntimeError: as `dinodiet.data.workers.watched`.
     """
     loader: DataLoader[Tensor | list[Tensor]] = DataLoader(
         _Fetch(images),
-        sampler=torch.split(torch.arange(len(images)), batch_size),  # whole batches of positions
+        sampler=torch.split(torch.arange(len(images)), batch_size)[share.rank :: share.size],  # whole batches
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
@@ -97,14 +104,26 @@ class _Fetch(Dataset[Tensor | list[Tensor]]):
 def embedded(encoder: nn.Module, images: Images, input: InputSpec, runtime: Runtime) -> Generator[Tensor]:
     """Yield the encoder's output for one batch of images after the other: float32 (B, D) on the CPU, in sample order.
 
-    The encoder is in eval mode until the last batch is taken, or the iterator is closed.
+    Where other processes help, each computes every W-th batch. The encoder is in eval mode until the last batch is
+    taken, or the iterator is closed.
 
     Raises:
         MachineLimit, RuntimeError: as `in_order`.
     """
+    batches = -(-len(images) // runtime.batch_size)
+    share = asked(encoder, images, input, runtime, pieces=batches)
+    with contextlib.closing(pieces_of(encoder, images, input, runtime, share)) as own:
+        yield from in_order_of(share, own, batches)
+
+
+def pieces_of(
+    encoder: nn.Module, images: Images, input: InputSpec, runtime: Runtime, share: Share
+) -> Generator[Tensor]:
+    """Yield what `embedded` does, of the batches that are one process's: each `size`-th, from the `rank`-th on."""
     memory_format = _memory_format(encoder)
+    loaded = in_order(images, runtime.batch_size, runtime.num_workers, pin_memory=_on_gpu(runtime), share=share)
     with eval_mode(encoder):
-        for batch in in_order(images, runtime.batch_size, runtime.num_workers, pin_memory=_on_gpu(runtime)):
+        for batch in loaded:
             yield _forward(encoder, batch, input, runtime, memory_format)
 
 

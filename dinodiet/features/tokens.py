@@ -71,7 +71,7 @@ class TokenFiles:
     def _look(self, images: Images) -> tuple[int, int]:
         """Return how many tokens of which width an image has."""
         first = Subset(images, torch.arange(min(len(images), 1)))
-        with contextlib.closing(embedded(_Reader(self.encoder), first, self.input, self.runtime)) as batches:
+        with contextlib.closing(embedded(TokenReader(self.encoder), first, self.input, self.runtime)) as batches:
             _, count, width = next(batches).shape
         return count, width
 
@@ -84,7 +84,7 @@ class TokenFiles:
                 file.write(rows.view(torch.uint8).numpy().data)
 
     def _rows(self, images: Images, split: str) -> Iterator[Tensor]:
-        batches = embedded(_Reader(self.encoder), images, self.input, self.runtime)
+        batches = embedded(TokenReader(self.encoder), images, self.input, self.runtime)
         name, every = f"tokens of {split}", interval()
         bar = tqdm(total=len(images), desc=name, unit="img", mininterval=every, leave=False, delay=2)
         with bar, contextlib.closing(batches):
@@ -97,16 +97,17 @@ class TokenFiles:
                 bar.update(len(batch))
 
 
-class _Reader(nn.Module):
+class TokenReader(nn.Module):
     """An encoder that returns its class token, if any, and its patch tokens in the place of the embedding."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.read = encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        assert isinstance(self.encoder, Tokened)
-        tokens = self.encoder.tokens(images)
+        """Return the tokens (B, T, D) of images (B, 3, s, s)."""
+        assert isinstance(self.read, Tokened)
+        tokens = self.read.tokens(images)
         first = [] if tokens.class_token is None else [tokens.class_token[:, None]]
         return torch.cat([*first, tokens.patches], dim=1)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 class _State:
     alone = False  # of the whole process: torch may compute a forward pass again in a thread of its own
+    assumed = 0  # so many processes are only assumed; 0: none, they are those that there are
 
 
 @contextlib.contextmanager
@@ -28,22 +29,37 @@ def alone() -> Iterator[None]:
         _State.alone = before
 
 
+@contextlib.contextmanager
+def assumed(processes: int) -> Iterator[None]:
+    """Be the first of so many processes that are not there: shapes are as with them, and nothing is sent.
+
+    For plans, which look at shapes alone: what the others would send is left undefined.
+    """
+    before, _State.assumed = _State.assumed, processes
+    try:
+        yield
+    finally:
+        _State.assumed = before
+
+
 def is_shared() -> bool:
     """Return whether other processes compute with this one."""
     shared = torch.distributed
     if _State.alone:
         return False
+    if _State.assumed:
+        return _State.assumed > 1
     return shared.is_available() and shared.is_initialized() and shared.get_world_size() > 1
 
 
 def rank() -> int:
     """Return the place of this process among all, from 0."""
-    return torch.distributed.get_rank() if is_shared() else 0
+    return torch.distributed.get_rank() if is_shared() and not _State.assumed else 0
 
 
 def size() -> int:
     """Return the number of processes W."""
-    return torch.distributed.get_world_size() if is_shared() else 1
+    return (_State.assumed or torch.distributed.get_world_size()) if is_shared() else 1
 
 
 def gathered(rows: Tensor, dim: int = 0) -> Tensor:
@@ -76,7 +92,8 @@ def largest(value: Tensor) -> Tensor:
     if not is_shared():
         return value
     value = value.clone()
-    torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
+    if not _State.assumed:
+        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
     return value
 
 
@@ -99,7 +116,8 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         rows = rows.contiguous()
         found = [torch.empty_like(rows) for _ in range(size())]
-        torch.distributed.all_gather(found, rows)
+        if not _State.assumed:
+            torch.distributed.all_gather(found, rows)
         return torch.cat(found)
 
     @staticmethod
@@ -109,5 +127,6 @@ class _Gathered(torch.autograd.Function):
 
 def _total(value: Tensor) -> Tensor:
     total = value.detach().clone(memory_format=torch.contiguous_format)
-    torch.distributed.all_reduce(total)
+    if not _State.assumed:
+        torch.distributed.all_reduce(total)
     return total

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dinodiet.processes.gathering import is_shared, rank
+from dinodiet.processes.gathering import is_shared
+from dinodiet.processes.meeting import met
 from dinodiet.processes.place import Place
 
 SILENCE = timedelta(minutes=10)  # after which a process that takes no part in a step is given up
@@ -25,13 +26,20 @@ def joined(place: Place) -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-    dist.init_process_group(backend, init_method=place.meeting, rank=place.rank, world_size=place.size, timeout=SILENCE)
+    dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=SILENCE, **_meeting(place))
     _waiting.append(dist.new_group(backend="gloo", timeout=PATIENCE))
     try:
         yield
+        wait_for_all()  # who ends early is taken for one that died
     finally:
         _waiting.clear()
         dist.destroy_process_group()
+
+
+def _meeting(place: Place) -> dict[str, Any]:
+    if isinstance(place.meeting, str):
+        return {"init_method": place.meeting}
+    return {"store": met(place, place.meeting, SILENCE)}
 
 
 _waiting: list[Any] = []  # the group of those who wait long
@@ -45,9 +53,12 @@ def wait_for_all() -> None:
 
 def first_says(value: Any) -> Any:
     """Return the first process's value in all of them, however long it takes to find it."""
-    if not is_shared():
-        return value
-    said = [value if rank() == 0 else None]
+    return say(value) if is_shared() else value
+
+
+def say(value: Any) -> Any:
+    """Return the first process's value in all of them, also where it computes alone."""
+    said = [value if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(said, src=0, group=_waiting[0])
     return said[0]
 

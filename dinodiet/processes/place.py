@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many processes this is, the GPU of its machine, and where they meet (as torch's `init_method`)."""
+    """Which of how many processes this is, the GPU of its machine, and where they meet.
+
+    They meet by torch's `init_method`, or by a file in which the first one writes where it listens.
+    """
 
     rank: int
     size: int
     local_rank: int
-    meeting: str = "env://"
+    meeting: str | Path = "env://"
 
 
 def place_in(environment: Mapping[str, str]) -> Place | None:
@@ -23,3 +29,16 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
         return None
     rank, size, local = map(int, given)
     return Place(rank, size, local)
+
+
+def task_in(environment: Mapping[str, str], meeting: Path) -> Place | None:
+    """Return the place of this task of a SLURM job; None where the job has no other task."""
+    size = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
+    if size == "1":
+        return None
+    return Place(int(environment["SLURM_PROCID"]), int(size), int(environment["SLURM_LOCALID"]), meeting)
+
+
+def machine_name() -> str:
+    """Return what this machine is called: in a SLURM job the name of the node."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

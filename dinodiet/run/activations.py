@@ -25,12 +25,22 @@ from dinodiet.types import AUTOCAST, Batch, Clock, DataSpec
 
 
 class Live(TorchDispatchMode):
-    """Counts the bytes of the tensors that come to life within it: `now` and at most (`peak`)."""
+    """Counts the bytes of the tensors that come to life within it: `now` and at most (`peak`).
 
-    def __init__(self) -> None:
+    The weights of a `network` are there already: views of them are not counted.
+    """
+
+    def __init__(self, network: nn.Module | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: dict[int, Any] = {}
+        if network is not None:
+            self.know(network)
+
+    def know(self, network: nn.Module) -> None:
+        """Leave the weights of a network, which are there already, uncounted."""
+        for tensor in (*network.parameters(), *network.buffers()):
+            self._know(tensor.untyped_storage(), 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it returns."""
@@ -42,11 +52,14 @@ class Live(TorchDispatchMode):
 
     def _see(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self._known:
-            self._known[key] = weakref.finalize(storage, self._forget, key, storage.nbytes())
+        if storage._cdata not in self._known:
+            self._know(storage, storage.nbytes())
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
+
+    def _know(self, storage: torch.UntypedStorage, number: int) -> None:
+        key = storage._cdata
+        self._known[key] = weakref.finalize(storage, self._forget, key, number)
 
     def _forget(self, key: int, number: int) -> None:
         del self._known[key]
@@ -162,6 +175,7 @@ class Activations:
         precision: str,
         *,
         teacher: str | None = None,
+        gradients: bool = True,
     ) -> StepCost:
         """Return the bytes of activations and of gradients at the worst moment of a training step, and of features.
 
@@ -172,6 +186,7 @@ class Activations:
             batch_size: of a micro-batch.
             precision: of the forward passes, as in `Optimisation`.
             teacher: names the backbones after the first; None: they are copies of it.
+            gradients: whether those of parameters are counted; if not, each goes as soon as it is there.
         """
         views: Any = method.views
         shapes = [view.shape[1:] for view in views(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.Generator())]
@@ -180,11 +195,14 @@ class Activations:
         names = dict(zip(map(id, method.towers()), [key, *[teacher or key] * len(method.towers())], strict=False))
         for path, module in list(method.named_modules()):
             if id(module) in names:
-                cost = functools.partial(self._cost, names[id(module)], module, precision=precision)
+                name = names[id(module)]
+                cost = functools.partial(self._cost, name, module, precision=precision, gradients=gradients)
                 method.set_submodule(path, Reserve(module, cost, reserved))
         with _without_memory(precision):
             method.to_empty(device="cpu").train()
             method.views = _Views(shapes, views.num_global)  # type: ignore[assignment]
+            live.know(method)
+            _count_gradients(method, gradients)
             with live:
                 loss = method(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
                 after_forward = live.now
@@ -197,10 +215,10 @@ class Activations:
         one = Pass(torch.Size((batch_size, 3, side, side)), training=False)
         return self._cost(key, backbone, one, precision).peak
 
-    def _cost(self, name: str, backbone: nn.Module, one: Pass, precision: str) -> Cost:
-        key = name, one, precision
+    def _cost(self, name: str, backbone: nn.Module, one: Pass, precision: str, gradients: bool = True) -> Cost:
+        key = name, one, precision, gradients
         if key not in self._costs:
-            self._costs[key] = _measured(backbone, one, precision)
+            self._costs[key] = _measured(backbone, one, precision, gradients)
         return self._costs[key]
 
 
@@ -214,12 +232,24 @@ def _with_features(method: MethodBase, live: Live, peak: int) -> StepCost:
     return StepCost(peak, sum(storages.values()) - read, read, max(sizes, default=0))
 
 
-def _measured(backbone: nn.Module, one: Pass, precision: str) -> Cost:
+def _count_gradients(module: nn.Module, counted: bool) -> None:
+    """Let gradients of parameters go as soon as they are there, where they are not counted."""
+    for parameter in module.parameters() if not counted else ():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_let_go)
+
+
+def _let_go(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def _measured(backbone: nn.Module, one: Pass, precision: str, gradients: bool) -> Cost:
     with _disable_current_modes():
         network = copy.deepcopy(backbone.train(one.training))
     with _disable_current_modes(), _without_memory(precision), torch.set_grad_enabled(one.training):
         network.to_empty(device="cpu")
-        images, live = torch.empty(one.shape), Live()
+        _count_gradients(network, gradients)
+        images, live = torch.empty(one.shape), Live(network)
         with live:
             found = one.run(network, images)
             kept = live.now if found[0].requires_grad else 0

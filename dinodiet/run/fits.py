@@ -17,7 +17,8 @@ from dinodiet.io.units import byte_size
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.run.copies import TrainedCopy, trained_copies
-from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, records_memory, size_of
+from dinodiet.run.division import Division, division_here
+from dinodiet.run.needs import ALONE, held, method_on_meta, micro_batch, needs, records_memory, size_of
 from dinodiet.types import Backbone, DataSpec
 
 MARGIN = 1.25  # what is estimated of activations may be so much above what they take
@@ -36,7 +37,7 @@ def memory_of(device: torch.device) -> int | None:
 
 
 def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_train: int | None = None) -> None:
-    """Refuse a run that needs more memory than its device, or this machine, can give at all.
+    """Refuse a run of which a process needs more memory than its device, or this machine, can give at all.
 
     `num_train` are the images that evaluators train on; None: all. Parts that cannot be made without values are not
     estimated: building them tells what is wrong with them.
@@ -48,16 +49,17 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_tra
     if most is None:
         return
     try:
+        division = division_here(settings)
         backbone = backbone_on_meta(settings.model, spec)
-        method = method_on_meta(settings, backbone, spec)
-        trained = size_of(parameter for group in method.param_groups() for parameter in group.params)
-        memory, side = held(settings, method, trained), backbone.input.size
+        method = method_on_meta(settings, backbone, spec, division)
+        trained = (parameter for group in method.param_groups() for parameter in group.params)
+        memory, side = held(settings, method, trained, division), backbone.input.size
         recorded = sum(one.kept for one in records_memory(settings, method))
         largest = max(tower.input.size for tower in method.towers() if isinstance(tower, Backbone))
         copies = trained_copies(settings, method.encoder, spec, num_train or spec.num_images)
     except Exception:
         return
-    there = _there(device, most)
+    there = _there(device, most, division)
     if memory > most:
         raise UserError(
             f"{_heaviest(method, settings)}: weights, gradients and optimiser state take {byte_size(memory)}, {there}"
@@ -67,9 +69,10 @@ def check_fits(settings: Settings, spec: DataSpec, device: torch.device, num_tra
             f"record: what records keep takes {byte_size(recorded)}, beside {byte_size(memory)} of weights, gradients "
             f"and optimiser state, {there}; leave one out, or set record.parameters.from_start=false"
         )
-    held_beside = recorded + memory - size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
-    if not settings.compile and not _is_small(settings, spec, largest, most):
-        _check_activations(settings, method, spec, memory, side, most, there)
+    gradients = division.size_of((one for one in method.parameters() if one.requires_grad), method)
+    held_beside = recorded + memory - gradients
+    if not settings.compile and not _is_small(settings, spec, largest, most, division):
+        _check_activations(settings, method, spec, memory, side, most, there, division)
     _check_copies(settings, copies, held_beside, side, most, there)
 
 
@@ -104,19 +107,28 @@ def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device,
     _check_copies(settings, copies, memory, side, most, _there(device, most))
 
 
-def _there(device: torch.device, most: int) -> str:
-    return f"{'the GPU' if device.type == 'cuda' else 'this machine'} has {byte_size(most)}"
+def _there(device: torch.device, most: int, division: Division = ALONE) -> str:
+    told = division.told()
+    has = f"{'the GPU' if device.type == 'cuda' else 'this machine'} has {byte_size(most)}"
+    return has if told is None else f"on {told}, {has}"
 
 
 def _check_activations(
-    settings: Settings, method: MethodBase, spec: DataSpec, memory: int, side: int, most: int, there: str
+    settings: Settings,
+    method: MethodBase,
+    spec: DataSpec,
+    memory: int,
+    side: int,
+    most: int,
+    there: str,
+    division: Division,
 ) -> None:
-    needed = needs(settings, method, spec, memory, _seen)
+    needed = needs(settings, method, spec, memory, _seen, division)
     if needed is None:
         return
     of = f"images of {side} px (dataset.image_size)"
     if needed.step > MARGIN * most:
-        images = micro_batch(settings, spec.num_images)
+        images = micro_batch(settings, spec.num_images, division)
         raise UserError(
             f"schedule.batch_size: a step on {images} {of} takes about {byte_size(needed.step)}, {there}; {LESS}"
         )
@@ -144,9 +156,9 @@ def _check_copies(settings: Settings, copies: list[TrainedCopy], beside: int, si
             )
 
 
-def _is_small(settings: Settings, spec: DataSpec, side: int, most: int) -> bool:
+def _is_small(settings: Settings, spec: DataSpec, side: int, most: int, division: Division = ALONE) -> bool:
     """Return whether activations are far from the limit, so that the second that their estimate takes is saved."""
-    images = max(micro_batch(settings, spec.num_images) * MOST_VIEWS, settings.evaluation.batch_size)
+    images = max(micro_batch(settings, spec.num_images, division) * MOST_VIEWS, settings.evaluation.batch_size)
     return _are_few(settings, images, side, most)
 
 

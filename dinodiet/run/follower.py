@@ -1,4 +1,6 @@
-"""What the processes of a run do that write nothing: they train with the first one, and wait where it is alone."""
+"""What the processes of a run do that write nothing: they train with the first one, embed with it what it
+scores, and wait where it is alone.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,24 @@ from dinodiet.config.identity import training_identity
 from dinodiet.config.settings import Settings
 from dinodiet.io.leaving import signals_to
 from dinodiet.processes.group import any_of, first_says, wait_for_all
+from dinodiet.processes.helping import help_first
 from dinodiet.run import checkpoint
 from dinodiet.run.finished import run_dir_of
+from dinodiet.run.helping import Known, known_of
 from dinodiet.run.monitor import Pace
+from dinodiet.run.parts import Parts
 from dinodiet.run.trackers import UNTRACKED
 from dinodiet.run.train import begin, continued_parts, pace_of, train
 from dinodiet.store.status import Preempted
 from dinodiet.training.shards import whole_method
-from dinodiet.training.state import TrainState
-from dinodiet.training.strategy import Strategy
 from dinodiet.types import Clock
 
 
 class Follower:
     """The `on_step` of a process that is not the first: every agreement of `Monitor`, in the same order."""
 
-    def __init__(self, state: TrainState, strategy: Strategy, pace: Pace) -> None:
-        self._state, self._strategy, self._pace = state, strategy, pace
+    def __init__(self, parts: Parts, pace: Pace, known: Known) -> None:
+        self._state, self._strategy, self._pace, self._known = parts.state, parts.strategy, pace, known
         self._signal: str | None = None
 
     @contextlib.contextmanager
@@ -53,7 +56,8 @@ class Follower:
             wait_for_all()
         if self._pace.is_due(self._pace.validate_every, clock):
             with self._strategy.whole():
-                wait_for_all()
+                help_first(self._known.pieces)
+            wait_for_all()
         leave, save = any_of([self._signal is not None, False])
         if leave or save or last:
             self._state.content()
@@ -72,13 +76,15 @@ def follow(settings: Settings) -> None:
     run_dir = run_dir_of(settings)
     content = checkpoint.load(run_dir, training_identity(settings))
     parts = continued_parts(replace(settings, tracker=UNTRACKED), run_dir, content)
-    first_says(None)  # the initial scores are there
+    known = known_of(settings, parts)
+    help_first(known.pieces)  # with the initial scores
     if content is None and settings.keep_every_epochs is not None:
         whole_method(parts.method)
     begin(parts, content)
-    follower = Follower(parts.state, parts.strategy, pace_of(settings, parts))
+    follower = Follower(parts, pace_of(settings, parts), known)
     with follower.watching():
         train(parts, follower.on_step)
     with parts.strategy.whole():
-        wait_for_all()  # until the first one has scored
+        help_first(known.pieces)  # with the final scores
+    wait_for_all()
     whole_method(parts.method)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dinodiet.backbones.meta import without_weights
 from dinodiet.backbones.recompute import recompute_blocks
@@ -19,10 +19,13 @@ from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import CHUNK
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.gathering import assumed
 from dinodiet.run.activations import Activations, StepCost
+from dinodiet.run.division import Division
 from dinodiet.training.loop import batchnorm_told
 from dinodiet.types import Backbone, DataSpec, Record, RecordMemory, part_size
 
+ALONE = Division()
 COPIES = 4  # of the features of a step, at most, while records measure them
 
 
@@ -30,7 +33,8 @@ COPIES = 4  # of the features of a step, at most, while records measure them
 class Needs:
     """Bytes: `held` by weights, gradients and optimiser state; at the worst moment of a `step` and of a `scoring`.
 
-    What evaluators train comes on top of what is held `without_gradients`. `recording` is when records make a row.
+    Of several processes they are those of the first. What evaluators train comes on top of what is held
+    `without_gradients`. `recording` is when records make a row.
     """
 
     held: int
@@ -51,25 +55,26 @@ def on_meta(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def method_on_meta(settings: Settings, backbone: Backbone, spec: DataSpec) -> MethodBase:
-    """Return the method of a run with a backbone that has no values.
+def method_on_meta(settings: Settings, backbone: Backbone, spec: DataSpec, division: Division = ALONE) -> MethodBase:
+    """Return the method of a run with a backbone that has no values, as the first process of several has it.
 
     Raises:
         UserError: it refuses its settings.
     """
     teacher = teacher_of(settings.method)
     node = with_teacher(settings.method, None if teacher is None else without_weights(teacher))
-    method: MethodBase = on_meta(lambda: build(node, "method")(backbone=backbone, spec=spec))
+    with assumed(division.processes):
+        method: MethodBase = on_meta(lambda: build(node, "method")(backbone=backbone, spec=spec))
     if settings.grad_checkpointing:
         for tower in method.towers():
             recompute_blocks(tower)
     return method
 
 
-def held(settings: Settings, method: MethodBase, trained: int) -> int:
-    """Return the bytes of weights, gradients and optimiser state of so many `trained` bytes."""
-    tensors = (*method.parameters(), *method.buffers())
-    return int(size_of(tensors) + trained * (1 + _state_per_parameter(settings)))
+def held(settings: Settings, method: MethodBase, trained: Iterable[Tensor], division: Division = ALONE) -> int:
+    """Return the bytes of weights, and of gradients and optimiser state of what is `trained`, on one process."""
+    weights = division.size_of(method.parameters(), method) + size_of(method.buffers())
+    return int(weights + division.size_of(trained, method) * (1 + _state_per_parameter(settings)))
 
 
 def size_of(tensors: Any) -> int:
@@ -87,17 +92,24 @@ def _state_per_parameter(settings: Settings) -> float:
     return sum(value.numel() for value in kept) / matrix.numel()
 
 
-def micro_batch(settings: Settings, num_images: int) -> int:
-    """Return how many images pass through a network at once in training."""
-    return part_size(used_batch_size(settings.schedule.batch_size, num_images), settings.schedule.accumulate)
+def micro_batch(settings: Settings, num_images: int, division: Division = ALONE) -> int:
+    """Return how many images pass through a network of one process at once in training."""
+    whole = part_size(used_batch_size(settings.schedule.batch_size, num_images), settings.schedule.accumulate)
+    return part_size(whole, division.processes)
 
 
 def needs(
-    settings: Settings, method: MethodBase, spec: DataSpec, memory: int, activations: Activations
+    settings: Settings,
+    method: MethodBase,
+    spec: DataSpec,
+    memory: int,
+    activations: Activations,
+    division: Division = ALONE,
 ) -> Needs | None:
     """Return what a run needs besides the `memory` that it holds all the time; None: a part cannot do without values.
 
-    The method is spoiled. What backbones take, of all runs that are asked for, is kept in `activations`.
+    The method is spoiled. What backbones take, of all runs that are asked for, is kept in `activations`. Of several
+    processes it is what the first one needs, which also scores.
 
     Raises:
         UserError: a part refuses its settings, or what it is given.
@@ -109,14 +121,17 @@ def needs(
     teacher = teacher_of(settings.method)
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
     assert isinstance(backbone, Backbone)
-    gradients = size_of(parameter for parameter in method.parameters() if parameter.requires_grad)
+    gradients = division.size_of((one for one in method.parameters() if one.requires_grad), method)
+    whole = division.whole_at_once(method)
+    training = whole + division.gradients_at_once(method)
     cached = method.assume_cached()
     recorded = records_memory(settings, method)
-    side, images = backbone.input.size, micro_batch(settings, spec.num_images)
+    side, images = backbone.input.size, micro_batch(settings, spec.num_images, division)
+    several = division.processes > 1  # gradients then lie in memory of their own, from the first step on
     try:
-        with batchnorm_told():
+        with batchnorm_told(), assumed(division.processes):
             cost = (
-                activations.peak(key, method, spec, images, settings.precision, teacher=named)
+                activations.peak(key, method, spec, images, settings.precision, teacher=named, gradients=not several)
                 if method.trains
                 else StepCost(0)
             )
@@ -131,13 +146,13 @@ def needs(
     except Exception:  # what parts of one's own do with tensors that have no values is up to them
         return None
     # A step's gradients are among its activations, except for those of the micro-batches before.
-    kept = gradients if settings.schedule.accumulate > 1 else 0
+    kept = gradients if settings.schedule.accumulate > 1 or several else 0
     # The features of a step are there until the next one's have been made; rows are measured when it is over.
     image = cost.peak // images if recorded else 0  # of which one may be seen alone
     recording = image + cost.read + COPIES * cost.largest + max((one.moment for one in recorded), default=0)
     memory += sum(one.kept for one in recorded)
     rest = memory - gradients + cost.kept
-    return Needs(memory, rest + step + kept, rest + scoring, rest, rest + gradients + recording)
+    return Needs(memory, rest + step + kept + training, rest + scoring + whole, rest, rest + gradients + recording)
 
 
 def records_memory(settings: Settings, method: MethodBase) -> list[RecordMemory]:

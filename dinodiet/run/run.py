@@ -19,6 +19,7 @@ from dinodiet.io.files import write_json
 from dinodiet.io.limits import limits_told
 from dinodiet.processes.gathering import alone, rank
 from dinodiet.processes.group import first_says, wait_for_all
+from dinodiet.processes.helping import helped
 from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.described import describe
@@ -28,6 +29,7 @@ from dinodiet.run.exclusive import exclusive
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.follower import follow
+from dinodiet.run.helping import known_of
 from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
@@ -35,6 +37,7 @@ from dinodiet.run.parts import Parts
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, on_validation, towers_of
+from dinodiet.run.talk import others_told
 from dinodiet.run.together import in_group
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
@@ -72,14 +75,19 @@ def run(settings: Settings) -> dict[str, Any]:
             return {}
         with leaving_on_signals():
             return ALONE[settings.mode](settings)
-    results: dict[str, Any] = in_group(_do_or_follow, settings, run_dir_of(settings).path)
+    results: dict[str, Any] = in_group(take_part, settings, run_dir_of(settings).path)
     return results
 
 
-def _do_or_follow(settings: Settings) -> dict[str, Any]:
-    """Do the run, as its first process; as another one, train with it."""
+def take_part(settings: Settings) -> dict[str, Any]:
+    """Do the run, as its first process; as another one, train with it.
+
+    Raises:
+        OthersLost: another process of the run is gone.
+        Exception: as `run`.
+    """
     if rank():
-        with leaving_on_signals(), limits_told():
+        with leaving_on_signals(), others_told(rank()), limits_told():
             follow(settings)
         return {}
     results = finished(settings)
@@ -87,7 +95,7 @@ def _do_or_follow(settings: Settings) -> dict[str, Any]:
         first_says(False)
         return results
     run_dir, hashed = run_dir_of(settings), settings_hash(settings)
-    with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), limits_told():
+    with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), others_told(0), limits_told():
         results = _do(settings, run_dir, status)
     print(console.closing(results, run_dir.path), flush=True)
     console.warn(learning.worsens(results))
@@ -131,10 +139,10 @@ def _train_and_score(
 ) -> dict[str, Any]:
     method, state, scoring = parts.method, parts.state, Scoring(settings, run_dir, parts.scorer)
     status.update(phase="initial evaluation")
-    with alone():
+    known = known_of(settings, parts)
+    with helped(known.task_of):
         for tower, encoder in towers_of(settings, method).items():
             scoring.of(tower).ensure("initial", encoder, shared=True)
-    first_says(True)
     recorder = Recorder(parts.records, run_dir, parts.tracker)
     monitor = _monitor(settings, run_dir, status, parts, recorder)
     if content is not None:
@@ -151,7 +159,7 @@ def _train_and_score(
     with monitor.watching(state.clock):
         train(parts, recorder.before(monitor.on_step), recorder.on_gradients)
     status.update(phase="final evaluation", step=state.clock.total_steps)
-    with parts.strategy.whole() as whole, alone():
+    with parts.strategy.whole() as whole, helped(known.task_of):
         _score_finally(scoring, settings, replace(parts, method=whole))
     write_budget_table(run_dir)
     show_artefacts(parts.tracker, run_dir.artefacts)
@@ -181,7 +189,7 @@ def _score_finally(scoring: Scoring, settings: Settings, parts: Parts) -> None:
 
 
 def _validated(settings: Settings, parts: Parts) -> dict[str, float]:
-    with parts.strategy.whole() as method, alone():
+    with parts.strategy.whole() as method, helped(known_of(settings, parts).task_of):
         return metrics_of(on_validation(settings, parts.scorer, method, parts.data))
 
 
@@ -223,6 +231,7 @@ def _cost(parts: Parts, seconds: float) -> dict[str, Any]:
         "images_per_second": steps * parts.loader.batch_size / seconds if seconds else None,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "processes": parts.runtime.world.size,
         "embed_dim": parts.backbone.embed_dim,
         "peak_memory_mb": machine.peak_memory_mb(parts.runtime.device),
         **machine.facts(parts.runtime.device),

@@ -10,7 +10,6 @@ import math
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -28,16 +27,13 @@ from tqdm import tqdm
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.leaving import signals_to
-from dinodiet.processes.place import Place
-from dinodiet.store.status import Preempted
+from dinodiet.processes.place import Place, machine_name
+from dinodiet.run.reports import TaskReports
+from dinodiet.run.talk import CONTINUES, is_talk, lost_others
+from dinodiet.store.status import Preempted, ProcessLost
 
 GRACE_SECONDS = 20.0  # for the others to find out that one is gone, and to leave by themselves
-# Torch has no class of its own for what gloo raises: only its text tells that another process is gone.
-_TALK = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistBackendError")
-
-
-class ProcessLost(UserError):  # noqa: N818 - a fact about the machine
-    """A process of a run died without a word."""
+POLL_SECONDS = 2.0  # between looks at what other tasks report
 
 
 @dataclass
@@ -70,18 +66,50 @@ def in_processes(work: Callable[[Any], Any], argument: Any, number: int, folder:
         ProcessLost: one was killed.
         Preempted: all were told to leave, and did.
     """
+    with tempfile.TemporaryDirectory() as meeting:
+        places = [Place(rank, number, rank, f"file://{meeting}/group") for rank in range(number)]
+        return _worked(work, argument, places, folder)
+
+
+def in_own_process(work: Callable[[Any], Any], argument: Any, place: Place, folder: Path, reports: TaskReports) -> Any:
+    """Do this task's part of work that several tasks share, in a process of its own; return what that returns.
+
+    Where the process of one task fails or dies, its reason is raised in all tasks.
+
+    Args:
+        work, argument, folder: as of `in_processes`.
+        place: of this task among all.
+        reports: through which the tasks hear of one another.
+
+    Raises:
+        Exception: as `in_processes`; of another task's process a UserError, or ProcessLost, that names it.
+    """
+    try:
+        return _worked(work, argument, [place], folder, reports.are_there)
+    except BaseException as error:
+        if (cause := reports.cause_of(error)) is error:
+            raise
+        raise cause from error
+
+
+def _worked(
+    work: Callable[[Any], Any],
+    argument: Any,
+    places: Sequence[Place],
+    folder: Path,
+    ended_elsewhere: Callable[[], bool] | None = None,
+) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells of every lost connection, beside our one line
-    with tempfile.TemporaryDirectory() as meeting:
-        crew = _Crew()
-        with signals_to(crew.forward):
-            crew.start(work, argument, number, folder, f"file://{meeting}/group")
-            ended = crew.attend()
+    crew = _Crew()
+    with signals_to(crew.forward):
+        crew.start(work, argument, places, folder)
+        ended = crew.attend(ended_elsewhere)
     if not all(one.well for one in ended):
         if any(one.rank == 0 and one.error is None for one in ended):
             print(file=sys.stderr)  # the first one was killed, perhaps within the line of its progress
-        raise _cause(ended, folder, crew.signal_name)
-    return next(one.result for one in ended if one.rank == 0)
+        raise _cause(ended, crew.signal_name)
+    return ended[0].result if len(ended) == 1 else next(one.result for one in ended if one.rank == 0)
 
 
 class _Crew:
@@ -89,20 +117,19 @@ class _Crew:
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
-        self._processes: list[tuple[SpawnProcess, Connection]] = []
+        self._processes: list[tuple[SpawnProcess, Connection, int]] = []
         self._held: Connection | None = None
 
-    def start(self, work: Callable[[Any], Any], argument: Any, number: int, folder: Path, meeting: str) -> None:
+    def start(self, work: Callable[[Any], Any], argument: Any, places: Sequence[Place], folder: Path) -> None:
         """Start all processes; where this one was told to leave meanwhile, they hear of it."""
         context = multiprocessing.get_context("spawn")
         alive, self._held = context.Pipe(duplex=False)  # this end is closed when this process dies
-        for rank in range(number):
+        for place in places:
             told, tell = context.Pipe(duplex=False)
-            place = Place(rank, number, rank, meeting)
             process = context.Process(target=_enter, args=(work, argument, place, folder, tell, alive))
             process.start()
             tell.close()
-            self._processes.append((process, told))
+            self._processes.append((process, told, place.rank))
         alive.close()
         if self.signal_name is not None:
             self.forward(signal.Signals[self.signal_name], None)
@@ -110,21 +137,20 @@ class _Crew:
     def forward(self, number: int, frame: FrameType | None) -> None:
         """Hand a signal to all processes: they agree on the step after which they leave."""
         self.signal_name = signal.Signals(number).name
-        for process, _ in self._processes:
+        for process, _, _ in self._processes:
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, number)
 
-    def attend(self) -> list[Ended]:
+    def attend(self, ended_elsewhere: Callable[[], bool] | None = None) -> list[Ended]:
         """Wait for all processes, and return them as they ended.
 
-        Once one has failed, those that do not leave by themselves are ended.
+        Once one has failed, here or elsewhere, those that do not leave by themselves are ended.
         """
-        waiting = {told: (Ended(rank), process) for rank, (process, told) in enumerate(self._processes)}
+        waiting = {told: (Ended(rank), process) for process, told, rank in self._processes}
         ended: list[Ended] = []
         deadline, killed = math.inf, False
         while waiting:
-            limit = None if killed or deadline == math.inf else max(deadline - time.monotonic(), 0.0)
-            ready = wait(list(waiting), limit)  # for what they tell, or the end of it
+            ready = wait(list(waiting), _patience(deadline, killed, ended_elsewhere is not None))
             for told in ready:
                 assert isinstance(told, Connection)
                 one, process = waiting.pop(told)
@@ -132,14 +158,22 @@ class _Crew:
                 process.join()
                 one.code = process.exitcode
                 ended.append(one)
-                if not one.well:
-                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-            if not ready:
+            if deadline == math.inf and (not all(one.well for one in ended) or (ended_elsewhere and ended_elsewhere())):
+                deadline = time.monotonic() + GRACE_SECONDS
+            if not killed and time.monotonic() >= deadline:
                 for one, process in waiting.values():
                     one.silent = True
                     process.kill()
                 killed = True
         return ended
+
+
+def _patience(deadline: float, killed: bool, polls: bool) -> float | None:
+    """Return for how many seconds to wait for what processes tell, or the end of it; None: for ever."""
+    left = math.inf if killed else max(deadline - time.monotonic(), 0.0)
+    if polls and not killed:
+        left = min(left, POLL_SECONDS)
+    return None if left == math.inf else left
 
 
 def _hear(one: Ended, told: Connection) -> None:
@@ -152,9 +186,9 @@ def _hear(one: Ended, told: Connection) -> None:
         one.error = UserError(f"processes: process {one.rank} failed; its log says why ({type(broken).__name__})")
 
 
-def _cause(ended: Sequence[Ended], folder: Path, signal_name: str | None) -> BaseException:
+def _cause(ended: Sequence[Ended], signal_name: str | None) -> BaseException:
     """Return the error that explains all that went wrong: what the others say of one that is gone does not."""
-    own = [one.error for one in ended if one.error is not None and not _is_talk(one.error)]
+    own = [one.error for one in ended if one.error is not None and not is_talk(one.error)]
     if any(not isinstance(error, Preempted) for error in own):
         return next(error for error in own if not isinstance(error, Preempted))
     if own or signal_name is not None:
@@ -163,24 +197,16 @@ def _cause(ended: Sequence[Ended], folder: Path, signal_name: str | None) -> Bas
     if killed:
         return ProcessLost(_lost(min(killed, key=lambda one: one.silent)))
     first, error = next((one, one.error) for one in ended if one.error is not None)
-    return UserError(
-        f"processes: process {first.rank} on {socket.gethostname()} lost the others ({one_line(error)}); see "
-        f"{folder}/log.rank*.txt; the same command continues from the last checkpoint"
-    )
+    return lost_others(first.rank, error)
 
 
 def _lost(one: Ended) -> str:
-    code, where = one.code or 0, f"processes: process {one.rank} on {socket.gethostname()}"
+    code, where = one.code or 0, f"processes: process {one.rank} on {machine_name()}"
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
     if one.silent:
         how = "took no part any more, and was ended"
     memory = ", perhaps for memory" if code == -signal.SIGKILL and not one.silent else ""
-    return f"{where} {how}{memory}, and the others with it; the same command continues from the last checkpoint"
-
-
-def _is_talk(error: BaseException) -> bool:
-    """Return whether an error says that another process is gone."""
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _TALK)
+    return f"{where} {how}{memory}, and the others with it; {CONTINUES}"
 
 
 def _enter(

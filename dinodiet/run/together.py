@@ -14,9 +14,9 @@ from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.group import joined
 from dinodiet.processes.place import place_in
-from dinodiet.run.spawn import ProcessLost, in_processes, log_of, print_to
+from dinodiet.run.spawn import in_processes, log_of, print_to
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.status import record_killed
+from dinodiet.store.status import record_ending
 
 
 def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) -> Any:
@@ -40,8 +40,8 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
         return work(settings)
     try:
         return in_processes(work, settings, number, folder)
-    except ProcessLost as lost:
-        record_killed(RunDir(folder), str(lost))
+    except Exception as error:
+        record_ending(RunDir(folder), error)
         raise
 
 

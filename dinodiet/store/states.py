@@ -13,7 +13,7 @@ from typing import Any
 
 from dinodiet.store.grid import read_grid, read_jobs
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, works_here
+from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, was_lost, works_here
 
 PROGRESS = ("step", "total_steps", "phase", "loss", "images_per_second", "seconds_left")  # of status.json
 ENDED = (State.KILLED.value, State.STOPPED.value)  # no job continues these, also where one with other runs is active
@@ -137,7 +137,7 @@ def _judge(status: dict[str, Any], waits: bool, asked: bool, death: str | None) 
         if death is None and (waits or not asked or status.get("slurm_job") is None):
             return CellState.RUNNING, None
         reason = death or f"its SLURM job {status.get('slurm_job')} is gone"
-    if waits and state not in ENDED and (asked or state == State.QUEUED.value):
+    if waits and (state not in ENDED or was_lost(status)) and (asked or state == State.QUEUED.value):
         return CellState.QUEUED, reason
     return CellState.STOPPED, reason or "its SLURM job is gone"
 

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +55,14 @@ def _is_right(key: str, value: Any) -> bool:
     return is_number(value) if key in _NUMBERS else key not in _TEXTS or isinstance(value, str)
 
 
+class ProcessLost(UserError):  # noqa: N818 - a fact about the machine
+    """A process of a run died without a word: the run is killed, and goes on from its last checkpoint."""
+
+
+class OthersLost(ProcessLost):
+    """What the other processes of the run notice of it: which one it was, and why, they cannot say."""
+
+
 class Preempted(SystemExit):
     """The run was told to stop and leaves; the same command continues it. `step` is None outside the training."""
 
@@ -75,11 +84,28 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def record_killed(run_dir: RunDir, reason: str) -> None:
-    """Record that a run was killed: what its own process wrote in the end, if anything, is what followed from it."""
+def record_ending(run_dir: RunDir, error: Exception) -> None:
+    """Record why a run of several processes ended, as who watched them found out.
+
+    Where a process was lost, what the first one wrote in the end, if anything, is what followed from that; where
+    another one failed, the first one has lost the others, or never began.
+    """
     content = read_status(run_dir)
-    if content is not None:
-        write_json(run_dir.status, {**content, "state": State.KILLED.value, "reason": reason})
+    if content is None:
+        return
+    if isinstance(error, ProcessLost):
+        write_json(run_dir.status, {**content, **_lost(one_line(error))})
+    elif was_lost(content) or content["state"] == State.QUEUED.value:
+        write_json(run_dir.status, {**content, "state": State.FAILED.value, "reason": one_line(error)})
+
+
+def was_lost(status: Mapping[str, Any]) -> bool:
+    """Return whether a run was killed because one of its processes died: the same job, or another, may continue it."""
+    return status.get("state") == State.KILLED.value and status.get("lost") is True
+
+
+def _lost(reason: str) -> dict[str, Any]:
+    return {"state": State.KILLED.value, "reason": reason, "lost": True}
 
 
 def works_here(run_dir: RunDir) -> bool:
@@ -91,9 +117,10 @@ class Status:
     """A context that records the state of the run inside it.
 
     Entering writes `running`; a thread renews the heartbeat every `HEARTBEAT_SECONDS` seconds, also while the main
-    thread computes; leaving writes `done`, `preempted` (also for Ctrl-C), `stopped` where the machine cannot give
-    something, or `failed`, both with the traceback. The exception goes on. A status that cannot be written for a while
-    does not stop the run; on a full disk it is written over the one before it.
+    thread computes; leaving writes `done`, `preempted` (also for Ctrl-C), `killed` where another process of the run
+    died, `stopped` where the machine cannot give something, or `failed`, both with the traceback. The exception goes
+    on. A status that cannot be written for a while does not stop the run; on a full disk it is written over the one
+    before it.
 
     Args:
         run_dir: where it is kept.
@@ -166,6 +193,8 @@ class Status:
             step = error.step if isinstance(error, Preempted) else None
             where = "" if step is None else f" at step {step}"
             return {"state": State.PREEMPTED.value, "reason": f"told to stop by {signal_name}{where}"}
+        if isinstance(error, ProcessLost):
+            return _lost(one_line(error))
         reason = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if self._content.get("phase") in ("training", "final evaluation") and self._run_dir.checkpoint.exists():
             reason += "; the last checkpoint is intact"

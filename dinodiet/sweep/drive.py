@@ -43,6 +43,19 @@ class Launcher(Protocol):
         ...
 
 
+@runtime_checkable
+class CheckingLauncher(Launcher, Protocol):
+    """A launcher that cannot do every run."""
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse runs before any of them is started or planned.
+
+        Raises:
+            UserError: names the key, what was found, and what would do.
+        """
+        ...
+
+
 def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> list[CellStatus]:
     """Run what is missing of a grid and return the state of every cell. All tasks lie in one study.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from dinodiet.errors import UserError
 from dinodiet.sweep.drive import Launcher
 from dinodiet.sweep.task import Task
 
@@ -62,6 +63,21 @@ class PackingLauncher(Launcher, Protocol):
 def packing_of(launcher: Launcher) -> Packing | None:
     """Return how a launcher puts runs on GPUs; None where it does not say."""
     return launcher.packing if isinstance(launcher, PackingLauncher) else None
+
+
+def check_alone(tasks: Sequence[Task], runs_per_gpu: int) -> None:
+    """Refuse runs of several processes where runs share a GPU.
+
+    Raises:
+        UserError: names the first one's processes.
+    """
+    for task in tasks:
+        asked = task.config.get("processes")
+        if runs_per_gpu > 1 and isinstance(asked, int) and asked > 1:
+            raise UserError(
+                f"processes: {asked} of a run need a GPU each, and runs_per_gpu={runs_per_gpu} puts several runs on "
+                "one; set processes=1 or hydra.launcher.runs_per_gpu=1"
+            )
 
 
 def memory_in_bytes(gibibytes: float | None) -> int | None:

@@ -23,7 +23,7 @@ from dinodiet.processes.place import place_in
 from dinodiet.store.states import CellState
 from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
-from dinodiet.sweep.drive import Launcher, drive, statuses_of
+from dinodiet.sweep.drive import CheckingLauncher, Launcher, drive, statuses_of
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.packing import packing_of
@@ -73,6 +73,8 @@ class GridSweeper(Sweeper):
     def _do(self, grid: Sequence[Sequence[str]]) -> None:
         tasks = self.tasks(grid)
         launcher = self._launcher(grid[0])
+        if isinstance(launcher, CheckingLauncher):
+            launcher.check(tasks)
         first = tasks[0].config
         if first["mode"] in AHEAD:
             AHEAD[first["mode"]](tasks, packing_of(launcher))

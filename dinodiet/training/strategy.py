@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dinodiet.config.schema import StrategyName
 from dinodiet.methods.base import MethodBase
 from dinodiet.processes.gathering import is_shared
 from dinodiet.types import Batch, Clock, Method
@@ -73,7 +74,7 @@ class Alone:
 
 
 def strategy_of(
-    name: str, method: MethodBase, optimizer: Optimizer, device: torch.device, *, accumulate: int
+    name: StrategyName, method: MethodBase, optimizer: Optimizer, device: torch.device, *, accumulate: int
 ) -> Strategy:
     """Return how the processes that there are compute a method: `ddp`, `fsdp`, or alone where there is one.
 

@@ -15,7 +15,7 @@ from dinodiet.evals.finetune import FineTune
 from dinodiet.evals.finetuning.training import Task, prepared
 from dinodiet.run.activations import Activations, Live, Pass
 from dinodiet.run.copies import trained_copies
-from dinodiet.run.needs import held, method_on_meta, needs, size_of
+from dinodiet.run.needs import held, method_on_meta, needs
 from dinodiet.run.parts import build_parts, open_data, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.types import DataSpec
@@ -37,6 +37,15 @@ def test_live_tensors_are_counted_once_and_until_they_go() -> None:
         del view, double
         torch.ones(10)
     assert (live.now, live.peak) == (0, 8000)
+
+
+def test_weights_that_are_there_are_not_counted() -> None:
+    layer = nn.Linear(100, 100, bias=False)
+    with Live(layer) as live:
+        made = layer(torch.zeros(1, 100))
+        assert (live.now, live.peak) == (800, 800)
+        torch.autograd.backward(made.sum())
+    assert live.peak >= 100 * 100 * 4
 
 
 @pytest.mark.parametrize(
@@ -73,22 +82,20 @@ def peaks(settings: Settings) -> tuple[int, int]:
     parts = build_parts(settings)
     method, clock = parts.method.train(), parts.state.clock.at(parts.state.clock.total_steps - 1)
     batch = next(parts.loader.batches(0))
-    with Live() as preparing:
+    with Live(method) as preparing:
         method.prepare(trained_images(parts.data, method), clock, parts.runtime)
-    # A cache is named by its trunk's weights: that they are read does not make them come to life.
-    weights = sum(p.numel() * p.element_size() for tower in method.towers()[1:] for p in tower.parameters())
     own: Any = method.views
     views = own(batch.images, clock.generator("views"))
     method.views = FixedViews(views, own.num_global)  # type: ignore[assignment]
     sizes = sum(view.numel() * view.element_size() for view in views)
     del views
     gc.collect()
-    with Live() as live, torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+    with Live(method) as live, torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
         torch.autograd.backward(method(batch, clock)["loss"])
     gradients = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
     assert found.peak is not None
     assert found.memory is not None
-    return found.peak - (found.memory - gradients), max(live.peak + sizes, preparing.peak - weights)
+    return found.peak - (found.memory - gradients), max(live.peak + sizes, preparing.peak)
 
 
 WIDE = (
@@ -101,7 +108,7 @@ def planned(settings: Settings) -> tuple[int, int]:
     """Return the bytes that are planned for all the time but for gradients, and for a row of the records."""
     data = open_data(settings.dataset)
     method = method_on_meta(settings, backbone_on_meta(settings.model, data.spec), data.spec)
-    memory = held(settings, method, size_of(method.parameters()))
+    memory = held(settings, method, method.parameters())
     found = needs(settings, method, data.spec, memory, Activations())
     assert found is not None
     return found.without_gradients, found.recording
@@ -208,10 +215,12 @@ def test_a_backbone_is_run_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.
     shapes = []
     measured = Activations._cost
 
-    def counted(self: Activations, name: str, backbone: nn.Module, one: Pass, precision: str) -> Any:
-        if (name, one, precision) not in self._costs:
+    def counted(
+        self: Activations, name: str, backbone: nn.Module, one: Pass, precision: str, gradients: bool = True
+    ) -> Any:
+        if (name, one, precision, gradients) not in self._costs:
             shapes.append(one)
-        return measured(self, name, backbone, one, precision)
+        return measured(self, name, backbone, one, precision, gradients)
 
     monkeypatch.setattr(Activations, "_cost", counted)
     estimator = Estimator()

@@ -13,8 +13,8 @@ import torch
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import rank, size, summed
 from dinodiet.run import spawn
-from dinodiet.run.spawn import ProcessLost, in_processes
-from dinodiet.store.status import Preempted
+from dinodiet.run.spawn import in_processes
+from dinodiet.store.status import Preempted, ProcessLost
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -23,7 +23,7 @@ from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
 from dinodiet.sweep.launchers.ending import how_it_died
 from dinodiet.sweep.launchers.gpus import least_memory, visible_gpus
 from dinodiet.sweep.launchers.local import attempt
-from dinodiet.sweep.packing import Packing, memory_in_bytes
+from dinodiet.sweep.packing import Packing, check_alone, memory_in_bytes
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, printing_to
 
@@ -68,6 +68,10 @@ class Parallel:
     def _packing(self, runs_per_gpu: int, gpu_mem_gb: float | None) -> Packing:
         memory = memory_in_bytes(gpu_mem_gb) or least_memory(self._gpus)
         return Packing(runs_per_gpu, memory, len(self._gpus))
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse runs of several processes that would share a GPU; see `dinodiet.sweep.drive.CheckingLauncher`."""
+        check_alone(tasks, 1 if self.packing is None else self.packing.runs_per_gpu)
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Run the tasks; see `dinodiet.sweep.drive.Launcher`."""

@@ -21,11 +21,12 @@ from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus
-from dinodiet.store.status import Preempted, State, read_status
+from dinodiet.store.status import Preempted, State, read_status, was_lost
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
 from dinodiet.sweep.launchers.slurm_job import run_in_job
 from dinodiet.sweep.launchers.slurm_pack import run_pack_in_job
-from dinodiet.sweep.packing import Packing, memory_in_bytes
+from dinodiet.sweep.launchers.slurm_sizes import check_tasks, tasks_per_node
+from dinodiet.sweep.packing import Packing, check_alone, memory_in_bytes
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
 
@@ -37,7 +38,8 @@ COMMON = (
 RESOURCES: dict[str, Any] = {
     **dict.fromkeys(("cpus_per_task", "mem_gb", "cpus_per_gpu"), Annotated[int | None, Range(1)]),
     **dict.fromkeys(("gpus_per_node", "gpus_per_task"), Annotated[int | None, Range(0)]),
-    **dict.fromkeys(("nodes", "tasks_per_node"), Annotated[int, Range(1)]),
+    "nodes": Annotated[int, Range(1)],
+    "tasks_per_node": Annotated[int | None, Range(1)],
 }
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
 RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
@@ -46,6 +48,8 @@ FINAL = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not men
 ALONE = ("gpus_per_node", "gpus_per_task", "nodes", "tasks_per_node")  # at most one each where runs share a GPU
 LOST_POLLS = 3  # a job that left the queue is given so many looks for its results to appear on this machine's disk
 SLOWEST_POLL_SECONDS = 60.0
+# A task that ends does not end the others, which record why; one that could not report does not leave them for long.
+SRUN_OF_TASKS = ("--kill-on-bad-exit=0", "--wait=60")
 
 
 @dataclass(eq=False)
@@ -69,7 +73,8 @@ class Slurm:
         poll_seconds: how often the queue is looked at, at first; the pace slows down to a minute.
         runs_per_gpu: how many runs share a job, a process each, and its one GPU, processors and memory.
         gpu_mem_gb: GiB of memory of a GPU of the cluster, which runs that share one must fit into; None: unknown.
-        parameters: all others, as hydra-submitit-launcher names them.
+        parameters: all others, as hydra-submitit-launcher names them. A run is an allocation of its own, with a process
+            for each of its tasks on all its nodes.
 
     Raises:
         UserError: settings under which no job could end well.
@@ -99,6 +104,8 @@ class Slurm:
             )
         if runs_per_gpu > 1:
             _check_one_gpu(parameters, runs_per_gpu)
+        parameters["tasks_per_node"] = tasks_per_node(parameters)
+        self._tasks = parameters["tasks_per_node"] * (parameters.get("nodes") or 1)
         self._packing = Packing(runs_per_gpu, memory_in_bytes(gpu_mem_gb))
         self._limits = {
             "timeout_min": timeout_min,
@@ -112,6 +119,12 @@ class Slurm:
     def packing(self) -> Packing | None:
         """How runs share GPUs; see `dinodiet.sweep.packing.PackingLauncher`."""
         return self._packing
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse runs that could not be done so; see `dinodiet.sweep.drive.CheckingLauncher`."""
+        check_alone(tasks, self._packing.runs_per_gpu)
+        if self._tasks > 1:
+            check_tasks(tasks, self._tasks)
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Submit those tasks that no job has yet, and watch all; see `dinodiet.sweep.drive.Launcher`."""
@@ -154,7 +167,8 @@ class Slurm:
             raise
         write_jobs(study, {task.cell.run_id: job for pack, job in zip(packs, jobs, strict=True) for task in pack})
         shared = f", {self._packing.told(len(tasks))}" if self._packing.runs_per_gpu > 1 else ""
-        progress.say(f"submitted {len(tasks)} runs to SLURM as job {jobs[0].split('_')[0]}{shared}")
+        spread = f", {self._tasks} processes each" if self._tasks > 1 else ""
+        progress.say(f"submitted {len(tasks)} runs to SLURM as job {jobs[0].split('_')[0]}{shared}{spread}")
 
     def _sbatch(self, study: Path, packs: Sequence[Sequence[Task]]) -> list[str]:
         import submitit  # noqa: PLC0415 - only who submits pays for it
@@ -165,6 +179,8 @@ class Slurm:
             if value is not None
         }
         executor = submitit.AutoExecutor(folder=study / ".sweep" / "jobs" / "%j", cluster="slurm")
+        if self._tasks > 1:
+            parameters["slurm_srun_args"] = SRUN_OF_TASKS
         executor.update_parameters(**parameters)
         _make_importable()
         if self._packing.runs_per_gpu == 1:
@@ -245,7 +261,8 @@ def _is_lost(entry: _Watched, status: CellStatus) -> bool:
     """Return whether a run was killed without notice, and may be submitted again."""
     if status.state is not CellState.STOPPED or entry.job is None or not entry.resubmissions_left:
         return False
-    return (read_status(entry.task.run_dir) or {}).get("state") == State.RUNNING.value
+    found = read_status(entry.task.run_dir) or {}
+    return found.get("state") == State.RUNNING.value or was_lost(found)
 
 
 def _explained(entry: _Watched, status: CellStatus) -> CellStatus:

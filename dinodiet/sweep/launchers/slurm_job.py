@@ -10,9 +10,11 @@ from types import FrameType
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import write_json
+from dinodiet.run.spawn import log_of
 from dinodiet.store.queue import requeue
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted, State, read_status, slurm_job
+from dinodiet.sweep.launchers.slurm_tasks import place_in_job, run_part
 from dinodiet.sweep.task import Task, execute, printing_to
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
@@ -20,28 +22,40 @@ SAME_STEP_REQUEUES = 3  # so many time limits in a row without a step between th
 
 
 def run_in_job(task: Task) -> None:
-    """Do the run in this SLURM job.
+    """Do the run in this SLURM job, or this task's part of it where the job has several.
 
     SIGUSR2 says that the time limit is near: the run writes its checkpoint and the job goes back into the queue.
     SIGTERM is SLURM's own doing (preemption, requeue, cancel): the run writes its checkpoint and leaves.
+    Either reaches all tasks; the first one requeues.
     submitit's own handlers, which count time-outs and take short jobs' preemption for one, are replaced.
 
     Raises:
         Exception: the run failed; SLURM then calls the job failed, and the run directory says why.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     leave_on_job_signals()
-    with printing_to(task.run_dir.log):
+    place = place_in_job(task)
+    rank = 0 if place is None else place.rank
+    own = 1 if place is not None else task.config.get("processes") or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(own)))
+    with printing_to(log_of(task.run_dir.path, rank) if rank else task.run_dir.log):
         print(start_of_job(), flush=True)
         try:
-            execute(task)
+            if place is None:
+                execute(task)
+            else:
+                run_part(task, place)
         except Preempted as left:
-            if left.signal_name == signal.SIGUSR2.name and note_limit(task.run_dir, left):
+            if rank == 0 and left.signal_name == signal.SIGUSR2.name and note_limit(task.run_dir, left):
                 requeue_here()
             raise
         except UserError as error:
             print(f"error: {one_line(error)}", flush=True)
             raise
+
+
+def threads_of(number: int) -> int:
+    """Return how many threads each of so many processes of this task may have of its processors."""
+    return max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // number)
 
 
 def start_of_job() -> str:

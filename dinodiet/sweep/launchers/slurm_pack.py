@@ -24,6 +24,7 @@ from dinodiet.sweep.launchers.slurm_job import (
     note_limit,
     requeue_here,
     start_of_job,
+    threads_of,
     was_requeued,
 )
 from dinodiet.sweep.task import Task, printing_to
@@ -46,7 +47,7 @@ def run_pack_in_job(tasks: Sequence[Task]) -> None:
     stop = _Stop()
     todo = [task for task in tasks if _is_waiting(task)]
     print(f"{start_of_job()}: {len(todo)} of {len(tasks)} runs to do, side by side", flush=True)
-    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(len(tasks))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(len(tasks))))
     with _processes(todo) as running:
         while running:
             for process in [process for process in running if not process.is_alive()]:
@@ -123,11 +124,6 @@ def _ended(task: Task, code: int) -> None:
     how = how_it_died(status_on_disk(task), code)
     if how is not None:
         note_death(task.run_dir, how)
-
-
-def _threads(runs: int) -> int:
-    """Return how many threads each run may have of the processors of the job."""
-    return max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // runs)
 
 
 def _run_alone(task: Task) -> None:

@@ -16,5 +16,6 @@ class SlurmConfig(SlurmQueueConf):  # type: ignore[misc]  # the plugin carries n
     on_interrupt: str = "cancel"
     detach: bool = False
     poll_seconds: float = 5.0
+    tasks_per_node: int | None = None
     runs_per_gpu: int = 1
     gpu_mem_gb: float | None = None

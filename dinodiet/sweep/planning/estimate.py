@@ -27,10 +27,12 @@ from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.rows import Share
 from dinodiet.run.activations import Activations
 from dinodiet.run.copies import trained_copies, worst
+from dinodiet.run.division import Division, division_of
 from dinodiet.run.guarded import Guarded
-from dinodiet.run.needs import held, method_on_meta, needs, size_of
+from dinodiet.run.needs import held, method_on_meta, needs
 from dinodiet.run.optimisation import build_optimisation
 from dinodiet.run.parts import build_scorer, clock_of, trained_images
 from dinodiet.run.scheduled import check_scheduled
@@ -46,14 +48,18 @@ UNBUILT = (("split", "pretext"), ("trains", True))  # what the steps depend on o
 class Estimate:
     """What a run needs; None is unknown.
 
+    Of several processes, memory is that of the first, which holds the most and scores.
+
     Attributes:
         steps: optimiser steps.
-        parameters, trained: of the backbone.
+        parameters, trained: of the backbone, whole.
         memory: bytes of weights, gradients and optimiser state, the method's heads and teacher included.
         peak: bytes at the worst moment of a training step or of an evaluation, activations included. What a CPU run's
             process holds besides, about 1 GiB of libraries, comes on top.
         note: what the numbers could not be taken from, in one line.
         evaluations: evaluators times budgets of labels times scored backbones, before and after the training.
+        each: whose memory it is, in words; None: that of the one process there is.
+        seconds: of the training, where a rate is known.
     """
 
     steps: int | None
@@ -63,6 +69,8 @@ class Estimate:
     peak: int | None = None
     note: str | None = None
     evaluations: int | None = None
+    each: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,12 @@ class Estimator:
             UserError: it cannot be built; one line.
         """
         pick_device("auto" if settings.device.startswith("cuda") else settings.device)  # a GPU may be elsewhere
-        plain = {**settings.plain, "seed": 0, "device": "auto"}
+        division = division_of(settings)
+        plain = {**settings.plain, "seed": 0, "device": "auto", "processes": division.processes}
         relevant = {key: value for key, value in plain.items() if key not in IRRELEVANT}
         planned = from_plain(plain, settings.choices)
-        found: Estimate = self._once("run", relevant, lambda: self._estimate(planned))
-        return found
+        found: Estimate = self._once("run", relevant, lambda: self._estimate(planned, division))
+        return replace(found, each=division.told())
 
     def _once(self, kind: str, what: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` returned, or raise what it raised, when it was first called for `what`."""
@@ -104,11 +113,11 @@ class Estimator:
             raise self._kept[key]
         return self._kept[key]
 
-    def _estimate(self, settings: Settings) -> Estimate:
+    def _estimate(self, settings: Settings, division: Division) -> Estimate:
         self._once("tracker", settings.tracker, lambda: Guarded(build(settings.tracker, "tracker", Tracker)))
         opened: _Opened = self._once("data", settings.dataset, lambda: open_data(settings.dataset))
         constants = (constant_of(str(settings.method["_target_"]), name, default) for name, default in UNBUILT)
-        steps = _clock(settings, opened.data, *constants).total_steps if opened.counted else None
+        steps = _clock(settings, opened.data, division, *constants).total_steps if opened.counted else None
         _check_file(settings.model.get("weights"), "model")
         _check_file((teacher_of(settings.method) or {}).get("weights"), TEACHER)
         check_starts(settings.method)
@@ -116,23 +125,23 @@ class Estimator:
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
             scorer = build_scorer(known, opened.data, backbone, Runtime())
-            method = method_on_meta(settings, backbone, opened.data.spec)
+            method = method_on_meta(settings, backbone, opened.data.spec, division)
             copies = trained_copies(settings, method.encoder, opened.data.spec, len(opened.data.train))
         except NotOnDisk as error:  # the configuration of a model of the hub
             return Estimate(steps, note=one_line(error))
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
-        clock = _clock(settings, opened.data, method.split, trains=method.trains)
+        clock = _clock(settings, opened.data, division, method.split, trains=method.trains)
         steps = clock.total_steps if opened.counted else None
         each = len(PHASES) * len(scored_towers(settings))
         evaluations = each * len(list(scorer.asked)) if known is settings else None
-        memory = _memory(settings, method, opened.data, clock)
+        memory = _memory(settings, method, opened.data, clock, division)
         parameters = list(method.towers()[0].parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
         if not opened.counted:
             return Estimate(steps, total, trained, note=opened.note, evaluations=evaluations)
-        needed = needs(settings, method, opened.data.spec, memory, self._activations)
+        needed = needs(settings, method, opened.data.spec, memory, self._activations, division)
         peak = None
         if needed is not None:
             tuning = worst(copies, settings.precision, self._activations)
@@ -198,12 +207,14 @@ def _check_file(weights: Any, key: str) -> None:
             raise UserError(f"{key}.{error}") from error
 
 
-def _clock(settings: Settings, data: Data, split: str, trains: bool) -> Clock:
+def _clock(settings: Settings, data: Data, division: Division, split: str, trains: bool) -> Clock:
     images: Images = getattr(data, split)
-    return clock_of(settings, TrainLoader(images, settings.schedule.batch_size, seed=0), trains=trains)
+    share, schedule = Share(size=division.processes), settings.schedule
+    loader = TrainLoader(images, schedule.batch_size, seed=0, share=share, parts=schedule.accumulate)
+    return clock_of(settings, loader, trains=trains)
 
 
-def _memory(settings: Settings, method: MethodBase, data: Data, clock: Clock) -> int:
+def _memory(settings: Settings, method: MethodBase, data: Data, clock: Clock, division: Division) -> int:
     _, optimizer = build_optimisation(settings, method, len(trained_images(data, method)))
     check_scheduled(settings, clock)
-    return held(settings, method, size_of(p for group in optimizer.param_groups for p in group["params"]))
+    return held(settings, method, (p for group in optimizer.param_groups for p in group["params"]), division)

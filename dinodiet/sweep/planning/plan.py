@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from tqdm import tqdm
 
 from dinodiet.config.groups import BUDGET
 from dinodiet.errors import UserError
-from dinodiet.io.units import byte_size, count
+from dinodiet.io.units import byte_size, count, duration
 from dinodiet.store.scores import is_whole, read_scores
 from dinodiet.store.states import CellState, CellStatus
 from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.packing import Packing
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
+from dinodiet.sweep.planning.pace import Paces, device_here
 from dinodiet.sweep.planning.packed import CONTEXT, check_together, together
 from dinodiet.sweep.progress import counts
 from dinodiet.sweep.task import Task
@@ -25,6 +27,7 @@ EXPLAINED = (
     "held: weights, gradients and optimiser state, heads and teacher included; peak: with activations, "
     "for a GPU's memory (on a CPU, libraries take about 1 GiB more)"
 )
+OF_EACH = "; of several processes that of the first, and no other takes more"
 
 
 def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None = None) -> str:
@@ -52,7 +55,8 @@ def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None =
     folded = f"{EXPLAINED}; numbers are those of one run, plan=full lists every run"
     todo = {task.cell.run_id: found for task, status, found in sound if status.state is not CellState.DONE}
     shared = [] if packing is None else [_shared(packing, todo)]
-    explained = folded if len(groups) < len(tasks) else EXPLAINED
+    of_each = OF_EACH if any(found.each for *_, found in sound) else ""
+    explained = (folded if len(groups) < len(tasks) else EXPLAINED) + of_each
     text = "\n".join([title, *_aligned(rows), *_totals(sound), *shared, explained])
     if len(sound) == len(tasks):
         _check(packing, todo, text)
@@ -126,11 +130,13 @@ def _state(statuses: Sequence[CellStatus], found: Estimate | UserError) -> str:
 
 
 def _estimates(tasks: Iterable[Task]) -> list[Estimate | UserError]:
-    estimator = Estimator()
+    estimator, paces = Estimator(), Paces()
     found: list[Estimate | UserError] = []
     for task in tqdm(tasks, "planning", unit="run", leave=False, disable=None):
         try:
-            found.append(estimator(task.settings()))
+            settings = task.settings()
+            estimate = estimator(settings)
+            found.append(replace(estimate, seconds=paces.seconds(settings, estimate.steps)))
         except UserError as error:
             found.append(error)
     return found
@@ -146,10 +152,11 @@ def _needs(status: CellStatus, found: Estimate | UserError) -> list[str]:
         f"{'?' if found.trained is None else count(found.trained)} trained",
         f"{'?' if found.memory is None else byte_size(found.memory)} held",
         f"{'?' if found.peak is None else byte_size(found.peak)} peak",
+        f"time {'?' if found.seconds is None else duration(found.seconds)}",
     ]
     at_step = f"at step {status.step:,}" if status.step and status.state is not CellState.DONE else None
     reason = None if status.state is CellState.DONE else status.reason
-    return [*numbers, "; ".join(filter(None, (at_step, reason, found.note)))]
+    return [*numbers, "; ".join(filter(None, (found.each, at_step, reason, found.note)))]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -163,8 +170,11 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _totals(runs: Sequence[tuple[Task, CellStatus, Estimate]]) -> list[str]:
-    """Return the sums over the runs that can be built: of steps, and of evaluations."""
+Sound = Sequence[tuple[Task, CellStatus, Estimate]]  # runs that can be built
+
+
+def _totals(runs: Sound) -> list[str]:
+    """Return the sums over the runs that can be built: of steps, of time, and of evaluations."""
     steps = Counter[str]()
     for _, status, found in runs:
         steps["all"] += found.steps or 0
@@ -180,7 +190,30 @@ def _totals(runs: Sequence[tuple[Task, CellStatus, Estimate]]) -> list[str]:
     uncounted = f"; runs not counted, whose labels are not here: {len(runs) - len(counted)}"
     return [
         f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}",
+        *_times(runs),
         f"{evaluations:,} evaluations in all, {to_do:,} of them to do{uncounted if len(counted) < len(runs) else ''}",
+    ]
+
+
+def _times(runs: Sound) -> list[str]:
+    """Return how long the trainings take one after another, and for how many nothing tells."""
+    if not runs:
+        return []
+    device = device_here(runs[0][0].settings(quiet=True)) or "the device, which is not here"
+    known = [(status, found.steps or 0, found.seconds) for _, status, found in runs if found.seconds is not None]
+    if not known:
+        return [
+            f"time unknown: no finished run of that model and method, and no mode=measure, tells a rate on {device}"
+        ]
+    whole = sum(seconds for *_, seconds in known)
+    left = sum(
+        seconds * (1 - (status.step or 0) / max(steps, 1))
+        for status, steps, seconds in known
+        if status.state is not CellState.DONE
+    )
+    without = f"; {len(runs) - len(known)} runs have no measured rate" if len(known) < len(runs) else ""
+    return [
+        f"{duration(whole)} of training in all, {duration(left)} of it to do, at rates measured on {device}{without}"
     ]
 
 

@@ -22,7 +22,7 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[1].run_dir.status, {"state": "failed", "reason": "loss is nan", "step": 5, "total_steps": 12})
     write_json(tasks[2].run_dir.status, {"state": "killed", "reason": "preempted", "step": 4, "total_steps": 12})
-    title, done, failed, stopped, missing, total, evaluations, left_out = plan(tasks, full=True).splitlines()
+    title, done, failed, stopped, missing, total, time, evaluations, left_out = plan(tasks, full=True).splitlines()
     assert title == f"{tasks[0].study}: 4 runs: 1 done, 1 failed, 1 stopped, 1 missing"
     found = Estimator()(tasks[0].settings())
     needs = f"12 steps  {found.parameters / 1e3:.1f} k parameters"  # type: ignore[operator]
@@ -32,6 +32,7 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     assert stopped.startswith("  stopped  method.loss.label_smoothing=0.2 seed=2")
     assert missing.startswith("  missing  method.loss.label_smoothing=0.3 seed=3")
     assert total == f"48 steps in all, 27 of them to do; largest peak {byte_size(found.peak or 0)}"
+    assert time.startswith("time unknown: no finished run of that model and method")
     assert evaluations == "8 evaluations in all, 8 of them to do"
     assert "peak: with activations" in left_out
 
@@ -51,7 +52,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
     ]
     write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[9].run_dir.status, {"state": "failed", "reason": "loss is nan"})
-    title, *groups, _, _, explained = plan(tasks).splitlines()
+    title, *groups, _, _, _, explained = plan(tasks).splitlines()
     words = [re.split(r"  +", line.strip())[:2] for line in groups]
     assert words == [
         ["1 done, 7 missing", "schedule.epochs=1 method.loss.label_smoothing=0.0,0.2 seed=0..3"],
@@ -59,7 +60,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
         ["failed", "schedule.epochs=2 method.loss.label_smoothing=0.0 seed=1"],
         ["4 missing", "schedule.epochs=2 method.loss.label_smoothing=0.2 seed=0..3"],
     ]
-    assert len(plan(tasks, full=True).splitlines()) == 16 + 4
+    assert len(plan(tasks, full=True).splitlines()) == 16 + 5
     assert (title.rpartition("/")[2], "plan=full" in explained) == (
         "default: 16 runs: 1 done, 1 failed, 14 missing",
         True,
@@ -107,7 +108,7 @@ def test_evaluations_on_budgets_are_counted_and_those_that_are_done_are_not_to_d
     task = task_of(composed(tmp_path, *words), CHOICES, words)
 
     def told() -> str:
-        return plan([task]).splitlines()[3]
+        return plan([task]).splitlines()[4]
 
     assert told() == "12 evaluations in all, 12 of them to do"  # 1 and 2 a class twice, all once; geometry once
     keys = [key for key in task.wanted if key.startswith("initial_")]
@@ -124,5 +125,5 @@ def test_evaluations_on_budgets_of_labels_that_are_not_here_are_not_counted(tmp_
     task = task_of(composed(tmp_path, *words), {**CHOICES, "dataset": "bloodmnist"}, words)
     for key in task.wanted:  # scored where the labels are
         write_scores(task.run_dir, ScoreFile(key, "knn", "initial", {}, test={}, val={}))
-    found = plan([task]).splitlines()[3]
+    found = plan([task]).splitlines()[4]
     assert found == "0 evaluations in all, 0 of them to do; runs not counted, whose labels are not here: 1"
