@@ -89,9 +89,12 @@ def same(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_killed_process_costs_nothing_and_any_number_goes_on(alone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "last"), [("ddp", "fsdp"), ("fsdp", "ddp")])
+def test_a_killed_process_costs_nothing_and_any_number_goes_on(
+    first: str, last: str, alone: Path, tmp_path: Path
+) -> None:
     draw = random.Random(int(os.environ.get("DINODIET_SEEDS", "0")))
-    process = start(tmp_path, "processes=2")
+    process = start(tmp_path, "processes=2", f"strategy={first}")
     until_step(tmp_path, process, draw.randrange(4, 12))
     victim = draw.randrange(2)
     os.kill(ranks(process)[victim], signal.SIGKILL)
@@ -109,7 +112,7 @@ def test_a_killed_process_costs_nothing_and_any_number_goes_on(alone: Path, tmp_
     until_step(tmp_path, process, draw.randrange(20, 30))
     process.terminate()
     assert ended(process)[0] == 75
-    code, out, errors = ended(start(tmp_path, "processes=4"))
+    code, out, errors = ended(start(tmp_path, "processes=4", f"strategy={last}"))
     assert code == 0, errors
     assert "continuing from step" in out
     same(alone, tmp_path)
