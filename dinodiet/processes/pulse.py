@@ -71,6 +71,7 @@ def watched(
         told, seen = places[rank - 1], (rank + 1) % len(places)
         silent = Silent(seen, places[seen][0], minutes)
         pulse = _Pulse(ours, _address(told), silent, on_silent)
+        pulse.tell(ALIVE)  # before anything can stop this process
         thread = threading.Thread(target=pulse.run, daemon=True)
         thread.start()
         try:
@@ -103,9 +104,8 @@ class _Pulse:
     def run(self) -> None:
         """Beat until the end, or until the watched process is silent for too long."""
         missed, watching = 0, False
-        self._send(ALIVE)
         while not self.ended.wait(self._pause):
-            self._send(ALIVE)
+            self.tell(ALIVE)
             heard = self._heard()
             watching = (watching or ALIVE in heard) and LEAVES not in heard
             missed = 0 if heard else missed + 1
@@ -113,9 +113,10 @@ class _Pulse:
                 self._on_silent(self._silent)
                 return
         for _ in range(FAREWELLS):
-            self._send(LEAVES)
+            self.tell(LEAVES)
 
-    def _send(self, word: bytes) -> None:
+    def tell(self, word: bytes) -> None:
+        """Send a word to the process that watches this one."""
         with contextlib.suppress(OSError):  # what a network cannot do is no sign
             self._ours.sendto(word, self._told)
 

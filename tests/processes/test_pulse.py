@@ -12,7 +12,7 @@ import pytest
 from dinodiet.errors import UserError
 from dinodiet.processes.pulse import ALIVE, LEAVES, VARIABLE, Silent, silence_minutes, watched
 
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 @pytest.fixture(autouse=True)
