@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dinodiet.errors import UserError
+from dinodiet.processes.place import machine_name
 
 VARIABLE, MINUTES = "DINODIET_SILENCE_MINUTES", 10.0
 BEATS = 40  # that must be missing, one after another
@@ -67,9 +68,9 @@ def watched(
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
         ours.bind(("", 0))
         ours.setblocking(False)
-        places = exchange((socket.gethostname(), ours.getsockname()[1]))
+        places = exchange((socket.gethostname(), ours.getsockname()[1], machine_name()))
         told, seen = places[rank - 1], (rank + 1) % len(places)
-        silent = Silent(seen, places[seen][0], minutes)
+        silent = Silent(seen, places[seen][2], minutes)
         pulse = _Pulse(ours, _address(told), silent, on_silent)
         pulse.tell(ALIVE)  # before anything can stop this process
         thread = threading.Thread(target=pulse.run, daemon=True)
@@ -81,9 +82,9 @@ def watched(
             thread.join()
 
 
-def _address(place: tuple[str, int]) -> tuple[str, int]:
+def _address(place: tuple[str, int, str]) -> tuple[str, int]:
     """Return where a process is told; the name of this machine need not have an address."""
-    host, port = place
+    host, port, _ = place
     return ("127.0.0.1" if host == socket.gethostname() else host), port
 
 

@@ -31,7 +31,7 @@ def other() -> Iterator[socket.socket]:
 def exchange(other: socket.socket, places: list[tuple[str, int]]) -> Callable[[Any], Sequence[Any]]:
     def of_all(own: Any) -> Sequence[Any]:
         places.append(("127.0.0.1", own[1]))
-        return [own, (socket.gethostname(), other.getsockname()[1])]
+        return [own, (socket.gethostname(), other.getsockname()[1], "elsewhere")]
 
     return of_all
 
@@ -54,8 +54,7 @@ def heard_of(other: socket.socket, beats: Sequence[bytes], seconds: float) -> li
 def test_a_process_that_has_fallen_silent_is_named(other: socket.socket) -> None:
     (silent,) = heard_of(other, [ALIVE], 20 * SECONDS)
     assert silent.rank == 1
-    assert silent.host == socket.gethostname()
-    assert f"process 1 on {silent.host} gave no sign of life for" in str(silent)
+    assert str(silent).startswith("process 1 on elsewhere gave no sign of life for")
 
 
 @pytest.mark.parametrize("beats", [[], [ALIVE, LEAVES]], ids=["never heard", "has left"])
