@@ -11,7 +11,7 @@ import torch
 from tests.bench.rows import Recorder
 from tests.places import ROOT
 
-APART = ("slow", "slurm", "bench", "fuzz")  # markers of tests that only `-m` runs
+APART = ("slow", "slurm", "bench", "fuzz", "gpu")  # markers of tests that only `-m` runs
 
 torch.set_num_threads(1)
 for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,32 +14,49 @@ import torch.distributed as dist
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.meeting import met
 from dinodiet.processes.place import Place
+from dinodiet.processes.pulse import Silent, silence_minutes, watched
 
-SILENCE = timedelta(minutes=10)  # after which a process that takes no part in a step is given up
+WAITING = 1.5  # times as long as a silent process is given up after: for one that lives and takes no part in a step
 PATIENCE = timedelta(days=7)  # of those who wait for the first one to score or to write; its death ends them at once
 
 
 @contextlib.contextmanager
-def joined(place: Place) -> Iterator[None]:
-    """Be one of the processes of a run. Tensors on GPUs go through NCCL, others through gloo."""
+def joined(place: Place, on_silent: Callable[[Silent], object] = lambda silent: None) -> Iterator[None]:
+    """Be one of the processes of a run. Tensors on GPUs go through NCCL, others through gloo.
+
+    `on_silent` is called, in a thread of its own, where another one gives no sign of life for too long.
+
+    Raises:
+        UserError: the environment says no number of minutes for that.
+    """
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-    dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=SILENCE, **_meeting(place))
+    patience = timedelta(minutes=WAITING * silence_minutes())
+    meeting = _meeting(place, patience)
+    dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=patience, **meeting)
     _waiting.append(dist.new_group(backend="gloo", timeout=PATIENCE))
     try:
-        yield
-        wait_for_all()  # who ends early is taken for one that died
+        with watched(place.rank, _of_all, on_silent):
+            yield
+            wait_for_all()  # who ends early is taken for one that died
     finally:
         _waiting.clear()
         dist.destroy_process_group()
 
 
-def _meeting(place: Place) -> dict[str, Any]:
+def _meeting(place: Place, patience: timedelta) -> dict[str, Any]:
     if isinstance(place.meeting, str):
         return {"init_method": place.meeting}
-    return {"store": met(place, place.meeting, SILENCE)}
+    return {"store": met(place, place.meeting, patience)}
+
+
+def _of_all(value: Any) -> list[Any]:
+    """Return the values of all processes, in the order of their ranks."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value, group=_waiting[0])
+    return found
 
 
 _waiting: list[Any] = []  # the group of those who wait long

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.leaving import signals_to
 from dinodiet.processes.place import Place, machine_name
+from dinodiet.processes.pulse import Silent, silence_minutes
 from dinodiet.run.reports import TaskReports
 from dinodiet.run.talk import CONTINUES, is_talk, lost_others
 from dinodiet.store.status import Preempted, ProcessLost
@@ -65,6 +66,7 @@ def in_processes(work: Callable[[Any], Any], argument: Any, number: int, folder:
         Exception: what went wrong in a process.
         ProcessLost: one was killed.
         Preempted: all were told to leave, and did.
+        UserError: the environment says no number of minutes after which a silent process is given up.
     """
     with tempfile.TemporaryDirectory() as meeting:
         places = [Place(rank, number, rank, f"file://{meeting}/group") for rank in range(number)]
@@ -99,6 +101,7 @@ def _worked(
     folder: Path,
     ended_elsewhere: Callable[[], bool] | None = None,
 ) -> Any:
+    silence_minutes()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells of every lost connection, beside our one line
     crew = _Crew()
@@ -221,7 +224,7 @@ def _enter(
         print_to(log)
     result, error = None, None
     try:
-        result = _joined(work, argument, place)
+        result = _joined(work, argument, place, tell)
     except BaseException as caught:
         error = caught
         if not isinstance(caught, (Preempted, KeyboardInterrupt)):
@@ -233,15 +236,25 @@ def _enter(
         os._exit(1)  # threads of a broken group would be waited for
 
 
-def _joined(work: Callable[[Any], Any], argument: Any, place: Place) -> Any:
+def _joined(work: Callable[[Any], Any], argument: Any, place: Place, tell: Connection) -> Any:
     import torch  # noqa: PLC0415 - the parent needs none
 
     from dinodiet.processes.group import joined  # noqa: PLC0415
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // place.size, 1))
-    with joined(place):
+
+    def give_up(silent: Silent) -> None:
+        _tell(tell, None, given_up(silent))
+        os._exit(1)  # the main thread waits for the silent one
+
+    with joined(place, give_up):
         return work(argument)
+
+
+def given_up(silent: Silent) -> ProcessLost:
+    """Return the error that tells of a silent process."""
+    return ProcessLost(f"processes: {silent}, and all were ended; {CONTINUES}")
 
 
 def _tell(tell: Connection, result: Any, error: BaseException | None) -> None:

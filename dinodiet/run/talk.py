@@ -41,4 +41,5 @@ def lost_others(rank: int, error: BaseException) -> OthersLost:
     """Return what a process says of an error that tells that others are gone."""
     if isinstance(error, OthersLost):
         return error
-    return OthersLost(f"processes: process {rank} on {machine_name()} lost the others ({one_line(error)}); {CONTINUES}")
+    said = one_line(error).partition(" This is typically")[0]  # gloo's advice
+    return OthersLost(f"processes: process {rank} on {machine_name()} lost the others ({said}); {CONTINUES}")

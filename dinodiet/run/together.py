@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.group import joined
 from dinodiet.processes.place import place_in
-from dinodiet.run.spawn import in_processes, log_of, print_to
+from dinodiet.processes.pulse import Silent
+from dinodiet.run.spawn import given_up, in_processes, log_of, print_to
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import record_ending
 
@@ -32,7 +35,7 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
         if place.rank:
             folder.mkdir(parents=True, exist_ok=True)
             print_to(log_of(folder, place.rank))
-        with joined(place):
+        with joined(place, partial(_give_up, folder)):
             return work(settings)
     number = processes_of(settings)
     _check_gpus(settings, number)
@@ -43,6 +46,14 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
     except Exception as error:
         record_ending(RunDir(folder), error)
         raise
+
+
+def _give_up(folder: Path, silent: Silent) -> None:
+    """Leave because of a silent process: torchrun then ends all."""
+    lost = given_up(silent)
+    record_ending(RunDir(folder), lost)
+    print(f"\nerror: {lost}", file=sys.stderr, flush=True)
+    os._exit(1)  # the main thread waits for the silent one
 
 
 def processes_of(settings: Settings) -> int:

@@ -59,6 +59,12 @@ def test_nothing_means_missing(tmp_path: Path) -> None:
         ({"state": "preempted", "slurm_job": None}, None, CellState.STOPPED),
         ({"state": "killed", "slurm_job": None}, None, CellState.STOPPED),
         ({"state": "killed", "slurm_job": "7_1"}, {"7_1"}, CellState.STOPPED),  # its job goes on with other runs
+        (
+            {"state": "killed", "slurm_job": "7_1", "lost": True},
+            {"7_1"},
+            CellState.QUEUED,
+        ),  # its job ends
+        ({"state": "killed", "slurm_job": "7_1", "lost": True}, set(), CellState.STOPPED),
         ({"state": "stopped", "slurm_job": "7_1"}, {"7_1"}, CellState.STOPPED),
         ({"state": "failed", "slurm_job": "7_1"}, {"7_1"}, CellState.FAILED),
     ],

@@ -10,7 +10,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import read_json, write_json
 from dinodiet.store import status as status_module
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.status import Preempted, Status
+from dinodiet.store.status import OthersLost, Preempted, ProcessLost, Status, read_status, record_ending, was_lost
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -95,3 +95,31 @@ def test_preempted_is_not_failed(tmp_path: Path) -> None:
     assert leaving.value.code == 75
     assert content(tmp_path)["state"] == "preempted"
     assert content(tmp_path)["reason"] == "told to stop by SIGTERM at step 12"
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "recorded"),
+    [
+        ("running", ProcessLost("process 1 was killed"), ("killed", "process 1 was killed", True)),
+        ("failed", ProcessLost("process 1 was killed"), ("killed", "process 1 was killed", True)),
+        ("queued", UserError("a mistake"), ("failed", "a mistake", None)),
+        ("failed", UserError("a mistake"), ("failed", "its own words", None)),
+    ],
+)
+def test_who_watches_records_what_the_first_process_could_not(
+    state: str, error: Exception, recorded: tuple[str, str, bool | None], tmp_path: Path
+) -> None:
+    run_dir = RunDir(tmp_path)
+    write_json(run_dir.status, {"state": state, "reason": "its own words"})
+    record_ending(run_dir, error)
+    status = read_status(run_dir) or {}
+    assert (status["state"], status["reason"], status.get("lost")) == recorded
+
+
+def test_a_process_that_lost_the_others_is_no_failure(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    with pytest.raises(OthersLost), Status(run_dir):
+        raise OthersLost("gone")
+    assert was_lost(read_status(run_dir) or {})
+    record_ending(run_dir, UserError("process 1 failed"))
+    assert (read_status(run_dir) or {})["state"] == "failed"
