@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,16 @@ from safetensors.torch import load_file
 from tests.places import ROOT
 from tests.running import TINY
 
-WORDS = (*TINY, "schedule.epochs=15", "checkpoint_minutes=0", "method=diet", "method.head.sharded=true")
+LONG = (*TINY, "schedule.epochs=15", "checkpoint_minutes=0")
+WORDS = (*LONG, "method=diet", "method.head.sharded=true")
 SECONDS = 300.0  # machines are busy
 
 
-def start(folder: Path, *words: str, torchrun: int | None = None) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str, torchrun: int | None = None, base: Sequence[str] = WORDS) -> subprocess.Popen[str]:
     """Start a run that writes below a folder."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"] if torchrun else []
     return subprocess.Popen(
-        [sys.executable, *launcher, str(ROOT / "launch.py"), *WORDS, f"outputs_dir={folder}", *words],
+        [sys.executable, *launcher, str(ROOT / "launch.py"), *base, f"outputs_dir={folder}", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -134,6 +136,68 @@ def test_a_signal_stops_all_after_the_same_step_and_the_rest_is_bit_for_bit(tmp_
     ours = weights(whole)
     assert all(torch.equal(value, ours[key]) for key, value in weights(parts).items())
     assert scores(whole) == scores(parts)
+
+
+def until_scoring(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the first process computes initial scores, which takes seconds with `LONG_SCORING`."""
+    limit = time.monotonic() + SECONDS
+    while process.poll() is None and time.monotonic() < limit:
+        for path in folder.glob("default/*/status.json"):
+            if json.loads(path.read_text()).get("phase") == "initial evaluation":
+                return
+        time.sleep(0.05)
+
+
+LONG_SCORING = ("eval.batch_size=1", "+model.model_args={depth: 96, embed_dim: 24, num_heads: 2}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_killed_while_all_embed_ends_all(victim: int, tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG_SCORING, "processes=2")
+    until_scoring(tmp_path, process)
+    time.sleep(random.Random(os.environ.get("DINODIET_SEEDS", "0")).random())
+    os.kill(ranks(process)[victim], signal.SIGKILL)
+    code, _, errors = ended(process)
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert code == 1
+    assert len(told) == 1, errors
+    assert f"process {victim} on" in told[0]
+    assert "SIGKILL" in told[0]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_signal_while_all_embed_stops_all_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG_SCORING, "processes=2", "schedule.epochs=1")
+    until_scoring(tmp_path, process)
+    time.sleep(1)
+    process.terminate()
+    code, _, errors = ended(process)
+    assert code == 75, errors
+    assert "stopped by SIGTERM" in errors
+    assert "Traceback" not in errors
+    assert json.loads((run_of(tmp_path) / "status.json").read_text())["state"] == "preempted"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_all_embed_has_the_scores_of_one_process(tmp_path: Path) -> None:
+    words = ("method=dino", "method.head.out_dim=64", "method.views.crops=2x32", "eval=[knn,linear]")
+    towers = ("eval.towers=both", "eval.every_epochs=1", "schedule.epochs=2", "eval.batch_size=30")
+    found = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        code, _, errors = ended(start(folder, *words, *towers, f"processes={number}", base=LONG))
+        assert code == 0, errors
+        found.append(json.loads((run_of(folder) / "results.json").read_text()))
+    one, two = found
+    assert any(name.startswith("student/") for name in one["initial"])
+    assert two["initial"] == one["initial"]  # of equal weights
+    assert two["final"] == pytest.approx(one["final"], abs=0.01)
+    assert [row["step"] for row in two["epochs"]] == [row["step"] for row in one["epochs"]] == [4]
 
 
 @pytest.mark.slow
