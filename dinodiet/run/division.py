@@ -14,7 +14,7 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.processes.gathering import size
 from dinodiet.processes.place import place_in
 from dinodiet.run.together import processes_of
-from dinodiet.types import Backbone
+from dinodiet.training.blocks import blocks_of
 
 AHEAD = 2  # blocks that are whole at a moment: the one that computes, and the next one, which is fetched meanwhile
 
@@ -54,6 +54,10 @@ class Division:
         outside, blocks = _groups(method)
         return _size(outside) + sum(sorted(map(_size, blocks))[-AHEAD:])
 
+    def copied(self, method: MethodBase) -> int:
+        """Return the bytes of all weights, which the first process has once more while it scores."""
+        return _size([*method.parameters(), *method.buffers()]) if self.splits(method) else 0
+
     def gradients_at_once(self, method: MethodBase) -> int:
         """Return the bytes of gradients that are whole at a moment of the backward pass, before they are divided.
 
@@ -77,13 +81,8 @@ def division_of(settings: Settings) -> Division:
 
 
 def _groups(method: MethodBase) -> tuple[list[nn.Parameter], list[list[nn.Parameter]]]:
-    """Return the parameters outside of blocks, and those of each block of each tower."""
-    towers = [tower for tower in method.towers() if isinstance(tower, Backbone)]
-    blocks = [
-        [parameter for module in block for parameter in module.parameters()]
-        for tower in towers
-        for block in tower.freezable_blocks()
-    ]
+    """Return the parameters outside of blocks, and those of each module that is split by itself."""
+    blocks = [list(block.parameters()) for block in blocks_of(method)]
     apart = {id(parameter) for block in blocks for parameter in block}
     apart |= {id(method.get_parameter(name)) for name in method.own_parameters()}
     return [parameter for parameter in method.parameters() if id(parameter) not in apart], blocks

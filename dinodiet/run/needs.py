@@ -122,8 +122,8 @@ def needs(
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
     assert isinstance(backbone, Backbone)
     gradients = division.size_of((one for one in method.parameters() if one.requires_grad), method)
-    whole = division.whole_at_once(method)
-    training = whole + division.gradients_at_once(method)
+    copied = division.copied(method)
+    training = division.whole_at_once(method) + division.gradients_at_once(method)
     cached = method.assume_cached()
     recorded = records_memory(settings, method)
     side, images = backbone.input.size, micro_batch(settings, spec.num_images, division)
@@ -152,7 +152,7 @@ def needs(
     recording = image + cost.read + COPIES * cost.largest + max((one.moment for one in recorded), default=0)
     memory += sum(one.kept for one in recorded)
     rest = memory - gradients + cost.kept
-    return Needs(memory, rest + step + kept + training, rest + scoring + whole, rest, rest + gradients + recording)
+    return Needs(memory, rest + step + kept + training, rest + scoring + copied, rest, rest + gradients + recording)
 
 
 def records_memory(settings: Settings, method: MethodBase) -> list[RecordMemory]:

@@ -18,9 +18,10 @@ from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.processes.gathering import rank, size
 from dinodiet.processes.rows import modules_draw_for
+from dinodiet.training.blocks import blocks_of
 from dinodiet.training.ddp import mean_logs
 from dinodiet.training.shards import whole_method
-from dinodiet.types import Backbone, Batch, Clock
+from dinodiet.types import Batch, Clock
 
 
 class Sharded:
@@ -119,10 +120,3 @@ def split_method(method: MethodBase, device: torch.device) -> None:
     for block in blocks_of(method):
         fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=ignored)
     fully_shard(method, mesh=mesh, mp_policy=policy, ignored_params=ignored, reshard_after_forward=False)
-
-
-def blocks_of(method: MethodBase) -> list[nn.Module]:
-    """Return the blocks with parameters of all towers, each once."""
-    towers = [tower for tower in method.towers() if isinstance(tower, Backbone)]
-    modules = [module for tower in towers for block in tower.freezable_blocks() for module in block]
-    return [module for module in dict.fromkeys(modules) if any(True for _ in module.parameters())]

@@ -26,7 +26,7 @@ from tests.processes.started import on_processes
 from tests.running import CHOICES, composed
 
 pytestmark = pytest.mark.bench
-PAIRS, STEPS, WARM, BATCH = 5, 12, 3, 32
+PAIRS, STEPS, WARM, BATCH = 3, 10, 3, 32
 LEAST, MOST = 0.9, 0.005
 DIET = (
     *("model=vit_tiny", "dataset=digits", "dataset.image_size=112", "method=diet", "method.trainable=last_2_blocks"),

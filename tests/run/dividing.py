@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import fully_shard
 from torch.optim import Optimizer
 
 from dinodiet.config.settings import Settings, settings_of
 from dinodiet.run.parts import Parts, build_parts
 from dinodiet.run.train import train
-from dinodiet.types import Backbone, Batch, Clock
+from dinodiet.training.fsdp import split_method
+from dinodiet.types import Batch, Clock
 from tests.running import CHOICES, TINY, composed
 
 
@@ -64,13 +64,9 @@ def held_in_training(words: Sequence[str], folder: Path) -> int:
 
 
 def held_when_sharded(words: Sequence[str], folder: Path) -> int:
-    """Return what a process holds of a method that torch's `fully_shard` divides, after two steps of AdamW."""
+    """Return what a process holds of a method that is split, after two steps of AdamW."""
     parts = build_parts(settings(folder, words))
-    for tower in parts.method.towers():
-        assert isinstance(tower, Backbone)
-        for block in tower.freezable_blocks():
-            fully_shard(block)
-    fully_shard(parts.method)
+    split_method(parts.method, parts.runtime.device)
     optimizer = torch.optim.AdamW(parameter for parameter in parts.method.parameters() if parameter.requires_grad)
     return _after_steps(parts, optimizer)
 

@@ -50,7 +50,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, int]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_process_holds_what_is_planned(case: str, held: list[dict[str, int]], tmp_path: Path) -> None:
-    """To the byte: weights, gradients and AdamW's state, whole or as torch's `fully_shard` divides them."""
+    """To the byte: weights, gradients and AdamW's state, whole or as FSDP splits them."""
     found = estimate(tmp_path, *CASES[case], "processes=2")
     assert found.memory == held[0][case]
     assert 0 < held[1][case] <= held[0][case]
@@ -72,7 +72,9 @@ def test_seven_billion_parameters_are_planned_for_eight_processes(tmp_path: Path
     block = 4 * 12 * 4096**2
     assert found.peak is not None
     assert found.memory is not None
-    assert 4 * block < found.peak - found.memory < 10 * block  # two blocks, one's gradients twice, what a block makes
+    gradients = found.memory / 4
+    copied = found.peak - found.memory + gradients - 4 * 8.06e9  # the first process scores a copy of all weights
+    assert 0 < copied < 2 * block
 
 
 class _Rows(nn.Module):
