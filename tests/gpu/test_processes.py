@@ -27,7 +27,8 @@ def test_two_processes_train_as_one(strategy: str, device: torch.device, tmp_pat
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         pytest.skip(f"{torch.cuda.device_count()} CUDA device; two are needed")
     own = [f"device={device.type}", f"strategy={strategy}"]
-    cases = {name: (*words, *own) for name, words in CASES.items()}
+    names = CASES if device.type == "cuda" else ("dino",)  # contracts run every method on two processes of the CPU
+    cases = {name: (*CASES[name], *own) for name in names}
     one = each_case(cases, tmp_path / "runs", STEPS)
     first, second = on_processes(2, tmp_path / "two", each_case, cases, tmp_path / "runs", STEPS)
     for name in cases:

@@ -149,7 +149,7 @@ def test_crops_over_bare_resizing(device: torch.device, note: Note) -> None:
 def test_embedding_over_a_bare_loop(device: torch.device, note: Note) -> None:
     sizes = Sizes(device)
     _, backbone = sizes.backbone()
-    network, images = backbone.to(device).eval(), sizes.labelled()
+    network, images, pixels = backbone.to(device).eval(), sizes.labelled(), sizes.pixels()
     runtime = Runtime(World(0, 1, device), sizes.precision, 0, sizes.batch)
 
     def ours() -> None:
@@ -158,7 +158,7 @@ def test_embedding_over_a_bare_loop(device: torch.device, note: Note) -> None:
     @torch.inference_mode()
     def bare() -> None:
         with runtime.autocast():
-            for part in sizes.pixels().split(sizes.batch):
+            for part in pixels.split(sizes.batch):
                 network(part.to(device).float() / 255).float().cpu()
 
     found = pairs(ours, bare, device, sizes.pairs)
