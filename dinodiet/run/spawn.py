@@ -26,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.leaving import signals_to
+from dinodiet.io.leaving import hear_no_more, signals_to
 from dinodiet.processes.place import Place, machine_name
 from dinodiet.processes.pulse import Silent, silence_minutes
 from dinodiet.run.reports import TaskReports
@@ -230,6 +230,7 @@ def _enter(
         if not isinstance(caught, (Preempted, KeyboardInterrupt)):
             with log.open("a") as file:
                 file.write("".join(traceback.format_exception(caught)))
+    hear_no_more()  # of a signal that comes twice
     _tell(tell, result, error)
     sys.stdout.flush()
     if error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -61,6 +62,15 @@ def told_to_leave(where: int) -> None:
     if rank() == where:
         os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(600)
+
+
+def hears_late(argument: int) -> int:
+    atexit.register(os.kill, os.getpid(), signal.SIGUSR2)
+    return argument
+
+
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(tmp_path: Path) -> None:
+    assert in_processes(hears_late, 7, 2, tmp_path) == 7
 
 
 def test_the_first_one_returns_what_all_worked_on(tmp_path: Path) -> None:
