@@ -56,6 +56,24 @@ class CheckingLauncher(Launcher, Protocol):
         ...
 
 
+@runtime_checkable
+class SpreadingLauncher(Launcher, Protocol):
+    """A launcher that may start several processes of a run itself.
+
+    Attributes:
+        run_processes: of each run; None: as many as its settings say.
+    """
+
+    run_processes: int | None
+
+
+def as_started(tasks: Sequence[Task], launcher: Launcher) -> Sequence[Task]:
+    """Return tasks whose settings name as many processes as a launcher starts of a run."""
+    if not isinstance(launcher, SpreadingLauncher) or launcher.run_processes is None:
+        return tasks
+    return [replace(task, config={**task.config, "processes": launcher.run_processes}) for task in tasks]
+
+
 def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> list[CellStatus]:
     """Run what is missing of a grid and return the state of every cell. All tasks lie in one study.
 

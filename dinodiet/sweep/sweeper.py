@@ -23,7 +23,7 @@ from dinodiet.processes.place import place_in
 from dinodiet.store.states import CellState
 from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
-from dinodiet.sweep.drive import CheckingLauncher, Launcher, drive, statuses_of
+from dinodiet.sweep.drive import CheckingLauncher, Launcher, as_started, drive, statuses_of
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.packing import packing_of
@@ -77,7 +77,8 @@ class GridSweeper(Sweeper):
             launcher.check(tasks)
         first = tasks[0].config
         if first["mode"] in AHEAD:
-            AHEAD[first["mode"]](tasks, packing_of(launcher))
+            planned = as_started(tasks, launcher) if first["mode"] == "plan" else tasks
+            AHEAD[first["mode"]](planned, packing_of(launcher))
         elif first["mode"] == "landscape":
             run_landscapes(tasks, launcher)
         elif first["mode"] != "train":

@@ -120,6 +120,11 @@ class Slurm:
         """How runs share GPUs; see `dinodiet.sweep.packing.PackingLauncher`."""
         return self._packing
 
+    @property
+    def run_processes(self) -> int | None:
+        """How many processes of a run a job starts; see `dinodiet.sweep.drive.SpreadingLauncher`."""
+        return self._tasks if self._tasks > 1 else None
+
     def check(self, tasks: Sequence[Task]) -> None:
         """Refuse runs that could not be done so; see `dinodiet.sweep.drive.CheckingLauncher`."""
         check_alone(tasks, self._packing.runs_per_gpu)

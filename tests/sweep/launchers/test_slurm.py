@@ -6,6 +6,7 @@ import pytest
 from dinodiet.config.build import build
 from dinodiet.errors import UserError
 from dinodiet.store.grid import Cell
+from dinodiet.sweep.drive import as_started
 from dinodiet.sweep.launchers.slurm import Slurm
 from dinodiet.sweep.launchers.slurm_sizes import tasks_per_node
 from dinodiet.sweep.task import Task
@@ -74,6 +75,13 @@ def test_processes_may_be_left_to_the_job() -> None:
     Slurm(nodes=2, gpus_per_node=4).check([task(), task(processes=None), task(processes=8)])
     Slurm(tasks_per_node=1).check([task(processes=2)])
     Slurm(runs_per_gpu=2).check([task(), task(processes=None)])
+
+
+def test_a_plan_counts_the_processes_that_a_job_starts() -> None:
+    (spread,) = as_started([task()], Slurm(nodes=2, gpus_per_node=4))
+    assert spread.config == {**task().config, "processes": 8}
+    (own,) = as_started([task(processes=2)], Slurm(tasks_per_node=1))
+    assert own.config["processes"] == 2
 
 
 def test_settings_with_time_to_train_are_taken() -> None:
