@@ -72,6 +72,18 @@ def until_step(folder: Path, process: subprocess.Popen[str], step: int) -> None:
         time.sleep(0.05)
 
 
+def kill(process: subprocess.Popen[str], victim: int) -> None:
+    """Kill a process of a run, and hold its one line against that."""
+    os.kill(ranks(process)[victim], signal.SIGKILL)
+    code, _, errors = ended(process)
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert code == 1
+    assert len(told) == 1, errors
+    assert f"process {victim} on" in told[0]
+    assert "SIGKILL" in told[0]
+    assert "Traceback" not in errors
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that one process did undisturbed."""
@@ -99,14 +111,7 @@ def test_a_killed_process_costs_nothing_and_any_number_goes_on(
     process = start(tmp_path, "processes=2", f"strategy={first}")
     until_step(tmp_path, process, draw.randrange(4, 12))
     victim = draw.randrange(2)
-    os.kill(ranks(process)[victim], signal.SIGKILL)
-    code, _, errors = ended(process)
-    told = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert code == 1
-    assert len(told) == 1, errors
-    assert f"process {victim} on" in told[0]
-    assert "SIGKILL" in told[0]
-    assert "Traceback" not in errors
+    kill(process, victim)
     status = json.loads((run_of(tmp_path) / "status.json").read_text())
     assert status["state"] == "killed"
     assert f"process {victim} on" in status["reason"]
@@ -158,14 +163,7 @@ def test_a_process_that_is_killed_while_all_embed_ends_all(victim: int, tmp_path
     process = start(tmp_path, *LONG_SCORING, "processes=2")
     until_scoring(tmp_path, process)
     time.sleep(random.Random(os.environ.get("DINODIET_SEEDS", "0")).random())
-    os.kill(ranks(process)[victim], signal.SIGKILL)
-    code, _, errors = ended(process)
-    told = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert code == 1
-    assert len(told) == 1, errors
-    assert f"process {victim} on" in told[0]
-    assert "SIGKILL" in told[0]
-    assert "Traceback" not in errors
+    kill(process, victim)
 
 
 @pytest.mark.slow
