@@ -54,3 +54,10 @@ def train_tiny(words: Sequence[str], folder: Path, steps: int) -> dict[str, Any]
 def each_case(cases: Cases, folder: Path, steps: int) -> dict[str, dict[str, Any]]:
     """Train every case in the processes that there are."""
     return {name: train_tiny(words, folder, steps) for name, words in cases.items()}
+
+
+def same_scores(found: Mapping[str, float], expected: Mapping[str, float]) -> None:
+    """Hold scores against those of one process: to 1e-5, but AUROC, in which rounding may swap two images, to 1e-4."""
+    assert found.keys() == expected.keys()
+    far = {name: abs(found[name] - value) for name, value in expected.items()}
+    assert {name: gap for name, gap in far.items() if gap > (1e-4 if name.endswith("auroc") else 1e-5)} == {}
