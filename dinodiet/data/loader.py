@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dinodiet.data.images import TensorImages, fetch
 from dinodiet.data.workers import prepare_worker, watched
-from dinodiet.errors import UserError
+from dinodiet.processes.batches import check_divided, part_size
 from dinodiet.processes.rows import WHOLE, Share
-from dinodiet.types import Batch, Clock, Images, part_size
+from dinodiet.types import Batch, Clock, Images
 
 
 class TrainLoader:
@@ -59,27 +59,6 @@ class TrainLoader:
             worker_init_fn=prepare_worker,
         )
         yield from watched(loader)
-
-
-def check_divided(batch_size: int, parts: int, processes: int) -> None:
-    """Refuse a batch of which processes would have unequal parts.
-
-    Raises:
-        UserError: one line with the nearest batch sizes that would do.
-    """
-    if not _is_divided(batch_size, parts, processes):
-        step = parts * processes
-        below, above = batch_size // step * step, -(-batch_size // step) * step
-        fit = " or ".join(str(size) for size in sorted({below, above}) if size)
-        told = f" in {parts} parts (schedule.accumulate)" if parts > 1 else ""
-        raise UserError(
-            f"schedule.batch_size: {processes} processes cannot share {batch_size} images{told} evenly; choose {fit}"
-        )
-
-
-def _is_divided(batch_size: int, parts: int, processes: int) -> bool:
-    size = part_size(batch_size, parts)
-    return size % processes == 0 and batch_size % size % processes == 0
 
 
 def used_batch_size(batch_size: int, num_images: int) -> int:

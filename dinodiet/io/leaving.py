@@ -36,10 +36,10 @@ def leave_on_signals(*, continues: bool = False) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, leave)
-    atexit.register(hear_no_more)  # the first that is registered is called last
+    atexit.register(ignore_signals)  # the first that is registered is called last
 
 
-def hear_no_more() -> None:
+def ignore_signals() -> None:
     """Ignore signals while Python ends: it would give them back to the system, which kills what is done."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

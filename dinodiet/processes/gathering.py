@@ -88,13 +88,9 @@ def averaged(value: Tensor) -> Tensor:
 
 def largest(value: Tensor) -> Tensor:
     """Return the largest of a value, number by number, over all processes; without a gradient."""
-    value = value.detach()
     if not is_shared():
-        return value
-    value = value.clone()
-    if not _State.assumed:
-        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
-    return value
+        return value.detach()
+    return _reduced(value, torch.distributed.ReduceOp.MAX)
 
 
 class _Summed(torch.autograd.Function):
@@ -126,7 +122,11 @@ class _Gathered(torch.autograd.Function):
 
 
 def _total(value: Tensor) -> Tensor:
-    total = value.detach().clone(memory_format=torch.contiguous_format)
+    return _reduced(value, torch.distributed.ReduceOp.SUM)
+
+
+def _reduced(value: Tensor, how: Any) -> Tensor:
+    found = value.detach().clone(memory_format=torch.contiguous_format)
     if not _State.assumed:
-        torch.distributed.all_reduce(total)
-    return total
+        torch.distributed.all_reduce(found, op=how)
+    return found

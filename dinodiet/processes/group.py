@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 
 from dinodiet.processes.gathering import is_shared
-from dinodiet.processes.meeting import met
+from dinodiet.processes.heartbeat import Silent, silence_minutes, watched
 from dinodiet.processes.place import Place
-from dinodiet.processes.pulse import Silent, silence_minutes, watched
+from dinodiet.processes.rendezvous import rendezvous
 
 WAITING = 1.5  # times as long as a silent process is given up after: for one that lives and takes no part in a step
 PATIENCE = timedelta(days=7)  # of those who wait for the first one to score or to write; its death ends them at once
@@ -34,8 +34,8 @@ def joined(place: Place, on_silent: Callable[[Silent], object] = lambda silent: 
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     patience = timedelta(minutes=WAITING * silence_minutes())
-    meeting = _meeting(place, patience)
-    dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=patience, **meeting)
+    found = _rendezvous(place, patience)
+    dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=patience, **found)
     _waiting.append(dist.new_group(backend="gloo", timeout=PATIENCE))
     try:
         with watched(place.rank, _of_all, on_silent):
@@ -46,10 +46,10 @@ def joined(place: Place, on_silent: Callable[[Silent], object] = lambda silent: 
         dist.destroy_process_group()
 
 
-def _meeting(place: Place, patience: timedelta) -> dict[str, Any]:
-    if isinstance(place.meeting, str):
-        return {"init_method": place.meeting}
-    return {"store": met(place, place.meeting, patience)}
+def _rendezvous(place: Place, patience: timedelta) -> dict[str, Any]:
+    if isinstance(place.rendezvous, str):
+        return {"init_method": place.rendezvous}
+    return {"store": rendezvous(place, place.rendezvous, patience)}
 
 
 def _of_all(value: Any) -> list[Any]:

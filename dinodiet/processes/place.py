@@ -19,7 +19,7 @@ class Place:
     rank: int
     size: int
     local_rank: int
-    meeting: str | Path = "env://"
+    rendezvous: str | Path = "env://"
 
 
 def place_in(environment: Mapping[str, str]) -> Place | None:
@@ -31,12 +31,12 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
     return Place(rank, size, local)
 
 
-def task_in(environment: Mapping[str, str], meeting: Path) -> Place | None:
+def task_in(environment: Mapping[str, str], rendezvous: Path) -> Place | None:
     """Return the place of this task of a SLURM job; None where the job has no other task."""
     size = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
     if size == "1":
         return None
-    return Place(int(environment["SLURM_PROCID"]), int(size), int(environment["SLURM_LOCALID"]), meeting)
+    return Place(int(environment["SLURM_PROCID"]), int(size), int(environment["SLURM_LOCALID"]), rendezvous)
 
 
 def machine_name() -> str:

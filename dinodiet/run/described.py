@@ -10,10 +10,11 @@ from dinodiet.data.labelled import classes_without_images
 from dinodiet.io import machine
 from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.batches import part_size
 from dinodiet.run import console
 from dinodiet.run.parts import Parts, trained_images
 from dinodiet.store.rundir import RunDir
-from dinodiet.types import Clock, Data, Selection, part_size
+from dinodiet.types import Clock, Data, Selection
 
 MOST = 8  # classes without a label, by name
 

@@ -69,6 +69,9 @@ class Division:
         return _trained(outside) + 2 * max(map(_trained, blocks), default=0)
 
 
+ONE_PROCESS = Division()
+
+
 def division_here(settings: Settings) -> Division:
     """Return how the processes that there are share a run."""
     return Division(size(), settings.strategy)

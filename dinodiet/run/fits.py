@@ -17,8 +17,8 @@ from dinodiet.io.units import byte_size
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
 from dinodiet.run.copies import TrainedCopy, trained_copies
-from dinodiet.run.division import Division, division_here
-from dinodiet.run.needs import ALONE, held, method_on_meta, micro_batch, needs, records_memory, size_of
+from dinodiet.run.division import ONE_PROCESS, Division, division_here
+from dinodiet.run.needs import held, method_on_meta, micro_batch, needs, records_memory, size_of
 from dinodiet.types import Backbone, DataSpec
 
 MARGIN = 1.25  # what is estimated of activations may be so much above what they take
@@ -107,7 +107,7 @@ def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device,
     _check_copies(settings, copies, memory, side, most, _there(device, most))
 
 
-def _there(device: torch.device, most: int, division: Division = ALONE) -> str:
+def _there(device: torch.device, most: int, division: Division = ONE_PROCESS) -> str:
     told = division.told()
     has = f"{'the GPU' if device.type == 'cuda' else 'this machine'} has {byte_size(most)}"
     return has if told is None else f"on {told}, {has}"
@@ -156,7 +156,7 @@ def _check_copies(settings: Settings, copies: list[TrainedCopy], beside: int, si
             )
 
 
-def _is_small(settings: Settings, spec: DataSpec, side: int, most: int, division: Division = ALONE) -> bool:
+def _is_small(settings: Settings, spec: DataSpec, side: int, most: int, division: Division = ONE_PROCESS) -> bool:
     """Return whether activations are far from the limit, so that the second that their estimate takes is saved."""
     images = max(micro_batch(settings, spec.num_images, division) * MOST_VIEWS, settings.evaluation.batch_size)
     return _are_few(settings, images, side, most)

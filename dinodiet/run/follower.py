@@ -18,8 +18,8 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.processes.group import any_of, first_says, wait_for_all
 from dinodiet.processes.helping import help_first
 from dinodiet.run import checkpoint
+from dinodiet.run.embedding_tasks import Known, known_of
 from dinodiet.run.finished import run_dir_of
-from dinodiet.run.helping import Known, known_of
 from dinodiet.run.monitor import Pace
 from dinodiet.run.parts import Parts
 from dinodiet.run.trackers import UNTRACKED

@@ -19,13 +19,13 @@ from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.features.trunk_cache import CHUNK
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.batches import part_size
 from dinodiet.processes.gathering import assumed
 from dinodiet.run.activations import Activations, StepCost
-from dinodiet.run.division import Division
+from dinodiet.run.division import ONE_PROCESS, Division
 from dinodiet.training.loop import batchnorm_told
-from dinodiet.types import Backbone, DataSpec, Record, RecordMemory, part_size
+from dinodiet.types import Backbone, DataSpec, Record, RecordMemory
 
-ALONE = Division()
 COPIES = 4  # of the features of a step, at most, while records measure them
 
 
@@ -55,7 +55,9 @@ def on_meta(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def method_on_meta(settings: Settings, backbone: Backbone, spec: DataSpec, division: Division = ALONE) -> MethodBase:
+def method_on_meta(
+    settings: Settings, backbone: Backbone, spec: DataSpec, division: Division = ONE_PROCESS
+) -> MethodBase:
     """Return the method of a run with a backbone that has no values, as the first process of several has it.
 
     Raises:
@@ -71,7 +73,7 @@ def method_on_meta(settings: Settings, backbone: Backbone, spec: DataSpec, divis
     return method
 
 
-def held(settings: Settings, method: MethodBase, trained: Iterable[Tensor], division: Division = ALONE) -> int:
+def held(settings: Settings, method: MethodBase, trained: Iterable[Tensor], division: Division = ONE_PROCESS) -> int:
     """Return the bytes of weights, and of gradients and optimiser state of what is `trained`, on one process."""
     weights = division.size_of(method.parameters(), method) + size_of(method.buffers())
     return int(weights + division.size_of(trained, method) * (1 + _state_per_parameter(settings)))
@@ -92,7 +94,7 @@ def _state_per_parameter(settings: Settings) -> float:
     return sum(value.numel() for value in kept) / matrix.numel()
 
 
-def micro_batch(settings: Settings, num_images: int, division: Division = ALONE) -> int:
+def micro_batch(settings: Settings, num_images: int, division: Division = ONE_PROCESS) -> int:
     """Return how many images pass through a network of one process at once in training."""
     whole = part_size(used_batch_size(settings.schedule.batch_size, num_images), settings.schedule.accumulate)
     return part_size(whole, division.processes)
@@ -104,7 +106,7 @@ def needs(
     spec: DataSpec,
     memory: int,
     activations: Activations,
-    division: Division = ALONE,
+    division: Division = ONE_PROCESS,
 ) -> Needs | None:
     """Return what a run needs besides the `memory` that it holds all the time; None: a part cannot do without values.
 

@@ -12,7 +12,7 @@ from dinodiet.config.settings import Schedule, Settings
 from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
-from dinodiet.processes.gathering import is_shared
+from dinodiet.run.division import division_here
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
@@ -50,7 +50,7 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
 
 def _spread(settings: Settings, method: MethodBase) -> tuple[str, str]:
     """Return what lies in rows on several processes, if anything, and the setting under which it does not."""
-    if is_shared() and settings.strategy == "fsdp":
+    if division_here(settings).splits(method):
         return "all weights", "strategy=ddp"
     return ("the rows of the head's weight", "method.head.sharded=false") if method.own_parameters() else ("", "")
 

@@ -22,8 +22,10 @@ from dinodiet.errors import UserError
 from dinodiet.evals.scorer import Scorer
 from dinodiet.io import machine
 from dinodiet.methods.base import MethodBase
+from dinodiet.processes.batches import part_size
 from dinodiet.processes.gathering import is_shared, rank, size
 from dinodiet.run.backbone import build_backbone
+from dinodiet.run.division import division_here
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.optimisation import build_optimisation
@@ -45,7 +47,6 @@ from dinodiet.types import (
     Runtime,
     Tracker,
     World,
-    part_size,
 )
 
 
@@ -244,10 +245,10 @@ def check_together(settings: Settings, method: MethodBase) -> None:
     if settings.record and is_shared():
         names = ", ".join(settings.record)
         raise UserError(f"record: {names}: records look at one process, and there are {size()}; leave them out")
-    fsdp = is_shared() and settings.strategy == "fsdp"
-    if fsdp and settings.precision == "fp16":
-        raise UserError("precision: fp16 scales the loss, which strategy=fsdp cannot; choose bf16, fp32 or ddp")
-    if fsdp and settings.compile:
+    splits = division_here(settings).splits(method)
+    if splits and settings.precision == "fp16":
+        raise UserError("precision: fp16 scales the loss, which strategy=fsdp cannot; choose bf16, or strategy=ddp")
+    if splits and settings.compile:
         raise UserError("compile: true compiles whole backbones, which strategy=fsdp splits; use one, or strategy=ddp")
     if settings.precision == "fp16" and method.own_parameters():
         raise UserError(

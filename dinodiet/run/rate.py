@@ -13,8 +13,8 @@ from dinodiet.config.rates import Rate
 from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.io import machine
-from dinodiet.run.parts import Parts, build_parts, trained_images
-from dinodiet.run.train import train
+from dinodiet.run.parts import Parts, build_parts
+from dinodiet.run.train import begin, train
 from dinodiet.types import Clock
 
 PLACES = 8  # of the schedule, evenly: a step is shorter while a backbone waits frozen
@@ -34,7 +34,7 @@ def measured_rate(settings: Settings) -> Rate:
     clock = parts.state.clock
     if clock.total_steps < 2:
         raise UserError(f"schedule.epochs: {clock.total_steps} step in all; a rate is measured from 2 on")
-    parts.method.prepare(trained_images(parts.data, parts.method), clock, parts.runtime)
+    begin(parts)
     seconds = [_seconds(parts, clock.at(step)) for step in places(clock.total_steps)]
     device = machine.describe_device(parts.runtime.device)
     return Rate(statistics.fmean(seconds), clock.steps_per_epoch, device)

@@ -24,20 +24,20 @@ from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.described import describe
 from dinodiet.run.embed import embed_images
+from dinodiet.run.embedding_tasks import known_of
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
 from dinodiet.run.exclusive import exclusive
 from dinodiet.run.export import export
 from dinodiet.run.finished import finished, run_dir_of
 from dinodiet.run.follower import follow
-from dinodiet.run.helping import known_of
 from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.leaving import leaving_on_signals
+from dinodiet.run.lost import others_told
 from dinodiet.run.monitor import Monitor
 from dinodiet.run.parts import Parts
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, on_validation, towers_of
-from dinodiet.run.talk import others_told
 from dinodiet.run.together import in_group
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts

@@ -26,11 +26,11 @@ from typing import Any
 from tqdm import tqdm
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.io.leaving import hear_no_more, signals_to
+from dinodiet.io.leaving import ignore_signals, signals_to
+from dinodiet.processes.heartbeat import Silent, silence_minutes
 from dinodiet.processes.place import Place, machine_name
-from dinodiet.processes.pulse import Silent, silence_minutes
+from dinodiet.run.lost import CONTINUES, lost_others, says_lost
 from dinodiet.run.reports import TaskReports
-from dinodiet.run.talk import CONTINUES, is_talk, lost_others
 from dinodiet.store.status import Preempted, ProcessLost
 
 GRACE_SECONDS = 20.0  # for the others to find out that one is gone, and to leave by themselves
@@ -104,18 +104,18 @@ def _worked(
     silence_minutes()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells of every lost connection, beside our one line
-    crew = _Crew()
-    with signals_to(crew.forward):
-        crew.start(work, argument, places, folder)
-        ended = crew.attend(ended_elsewhere)
+    children = _Children()
+    with signals_to(children.forward):
+        children.start(work, argument, places, folder)
+        ended = children.attend(ended_elsewhere)
     if not all(one.well for one in ended):
         if any(one.rank == 0 and one.error is None for one in ended):
             print(file=sys.stderr)  # the first one was killed, perhaps within the line of its progress
-        raise _cause(ended, crew.signal_name)
+        raise _cause(ended, children.signal_name)
     return ended[0].result if len(ended) == 1 else next(one.result for one in ended if one.rank == 0)
 
 
-class _Crew:
+class _Children:
     """The processes of a run, seen from the one that started them."""
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ def _hear(one: Ended, told: Connection) -> None:
 
 def _cause(ended: Sequence[Ended], signal_name: str | None) -> BaseException:
     """Return the error that explains all that went wrong: what the others say of one that is gone does not."""
-    own = [one.error for one in ended if one.error is not None and not is_talk(one.error)]
+    own = [one.error for one in ended if one.error is not None and not says_lost(one.error)]
     if any(not isinstance(error, Preempted) for error in own):
         return next(error for error in own if not isinstance(error, Preempted))
     if own or signal_name is not None:
@@ -230,7 +230,7 @@ def _enter(
         if not isinstance(caught, (Preempted, KeyboardInterrupt)):
             with log.open("a") as file:
                 file.write("".join(traceback.format_exception(caught)))
-    hear_no_more()  # of a signal that comes twice
+    ignore_signals()  # of a signal that comes twice
     _tell(tell, result, error)
     sys.stdout.flush()
     if error is not None:

@@ -15,8 +15,8 @@ from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.group import joined
+from dinodiet.processes.heartbeat import Silent
 from dinodiet.processes.place import place_in
-from dinodiet.processes.pulse import Silent
 from dinodiet.run.spawn import given_up, in_processes, log_of, print_to
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import record_ending

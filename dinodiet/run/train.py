@@ -40,7 +40,7 @@ def _check_alike(step: int) -> None:
         raise MachineLimit(f"checkpoint: process {rank()} read that of step {step}, the first one that of step {first}")
 
 
-def begin(parts: Parts, content: Mapping[str, Any] | None) -> None:
+def begin(parts: Parts, content: Mapping[str, Any] | None = None) -> None:
     """Prepare a training, and restore what a checkpoint holds; all processes call it.
 
     What is prepared depends on frozen weights alone, which are there before.
@@ -68,11 +68,11 @@ def train(
 ) -> None:
     """Train from where the state is, or from a `clock`, with the batches from there on, or those that are given.
 
+    `begin` comes before it, once.
+
     Raises:
         NonFiniteLossError: see `dinodiet.training.loop.fit`.
     """
-    wait_for_all()  # until what the others prepare is there
-    parts.strategy.begin()  # where `begin` did not
     state = parts.state
     clock = clock or state.clock
     fit(

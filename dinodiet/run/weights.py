@@ -49,10 +49,10 @@ def write_weights(run_dir: RunDir, method: MethodBase, model: Node, backbone: Ba
     """
     metadata = {"format": FORMAT, "model": json.dumps(model), "input": json.dumps(asdict(backbone.input))}
     metadata |= rebuilds_of(backbone)
-    places, state = places_of(method), whole_method(method)
+    state = whole_method(method)
     if method.trains:
-        _write(run_dir.weights, state, {"format": FORMAT, **places})
-    _write(run_dir.encoder, merged(below(places["encoder"], state)), metadata)
+        _write_method(run_dir.weights, method, state)
+    _write(run_dir.encoder, merged(below(path_of(method.encoder, method), state)), metadata)
 
 
 def write_whole(path: Path, method: MethodBase) -> None:
@@ -61,7 +61,7 @@ def write_whole(path: Path, method: MethodBase) -> None:
     Of several processes the others call `whole_method` meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, whole_method(method), {"format": FORMAT, **places_of(method)})
+    _write_method(path, method, whole_method(method))
 
 
 def places_of(method: MethodBase) -> dict[str, str]:
@@ -108,6 +108,10 @@ def below(path: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the module that has this dotted name, under its own names."""
     prefix = f"{path}."
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def _write_method(path: Path, method: MethodBase, state: dict[str, Tensor]) -> None:
+    _write(path, state, {"format": FORMAT, **places_of(method)})
 
 
 def _write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -34,8 +34,6 @@ class Replicated:
 
     def begin(self) -> None:
         """Have gradients averaged from now on."""
-        if self._ddp is not None:
-            return
         sync_layers(self._method)
         ignored = list(self._method.own_parameters())
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self._method, ignored)

@@ -24,7 +24,7 @@ from dinodiet.training.shards import whole_method
 from dinodiet.types import Batch, Clock
 
 
-class Sharded:
+class Split:
     """A strategy under which every block is put together where it is computed, and lies in parts otherwise.
 
     The first process keeps a copy of the method on the host, for what it does alone with all weights.
@@ -43,12 +43,9 @@ class Sharded:
         self.shards: Collection[nn.Parameter] = ()
         self._method, self._optimizer, self._device = method, optimizer, device
         self._copy = copy.deepcopy(method).cpu() if rank() == 0 else None
-        self._begun = False
 
     def begin(self) -> None:
         """Split the method; what was loaded before is split with it, what is loaded later by `restore`."""
-        if self._begun:
-            return
         sync_layers(self._method)
         before = dict(self._method.named_parameters())
         split_method(self._method, self._device)
@@ -57,7 +54,7 @@ class Sharded:
             group["params"] = [parts[id(parameter)] for parameter in group["params"]]
             if isinstance(self._optimizer, torch.optim.SGD) and group["fused"]:  # torch has no such kernel for parts
                 group.update(fused=False, foreach=True)
-        self.shards, self._begun = list(self._method.parameters()), True
+        self.shards = list(self._method.parameters())
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the method makes of this process's part of a batch."""

@@ -84,9 +84,9 @@ def strategy_of(
     if not is_shared() or not method.trains:
         return Alone(method)
     if name == "fsdp":
-        from dinodiet.training.fsdp import Sharded  # noqa: PLC0415 - imports much of torch
+        from dinodiet.training.fsdp import Split  # noqa: PLC0415 - imports much of torch
 
-        return Sharded(method, optimizer, device)
+        return Split(method, optimizer, device)
     from dinodiet.training.ddp import Replicated  # noqa: PLC0415 - as above
 
     return Replicated(method, steady=method.steady and accumulate == 1)

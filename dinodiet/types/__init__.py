@@ -22,7 +22,6 @@ from dinodiet.types.data import (
     Rule,
     Selection,
     Statistics,
-    part_size,
 )
 from dinodiet.types.evaluation import (
     CopyTraining,
@@ -100,5 +99,4 @@ __all__ = [
     "World",
     "fits_labels",
     "of_train",
-    "part_size",
 ]

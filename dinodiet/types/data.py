@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from dinodiet.processes.batches import part_size
+
 Interpolation = Literal["bilinear", "bicubic"]
 Rule = Literal["random", "balanced", "proportional"]  # how a limited set is chosen
 Channels = tuple[float, float, float]
@@ -172,8 +174,3 @@ class Batch:
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield Batch(self.images[rows], None if self.label is None else self.label[rows], self.index[rows])
-
-
-def part_size(batch_size: int, parts: int) -> int:
-    """Return how many images each of the parts of a batch has; what is left over makes a smaller last one."""
-    return -(-batch_size // parts)

@@ -18,7 +18,7 @@ from dinodiet.processes.gathering import is_shared, rank
 from dinodiet.processes.group import any_of, wait_for_all
 from dinodiet.processes.rows import draw_rows
 from dinodiet.run.parts import Parts, build_parts
-from dinodiet.run.train import train
+from dinodiet.run.train import begin, train
 from dinodiet.training.strategy import Alone
 from dinodiet.types import Batch, Clock
 from tests.bench.rows import Note
@@ -52,6 +52,7 @@ def images_per_second(folder: Path) -> float:
         if len(begun) == WARM + STEPS:
             raise Enough
 
+    begin(parts)
     try:
         train(parts, on_step)
     except Enough:

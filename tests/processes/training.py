@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from dinodiet.config.settings import settings_of
-from dinodiet.run.parts import Parts, build_parts, trained_images
-from dinodiet.run.train import train
+from dinodiet.run.parts import Parts, build_parts
+from dinodiet.run.train import begin, train
 from dinodiet.training.shards import whole_method
 from dinodiet.types import Clock
 from tests.running import CHOICES, TINY, composed
@@ -33,7 +33,7 @@ def trained(parts: Parts, steps: int) -> list[float]:
         if len(losses) == steps:
             raise Enough
 
-    parts.method.prepare(trained_images(parts.data, parts.method), parts.state.clock, parts.runtime)
+    begin(parts)
     with contextlib.suppress(Enough):
         train(parts, on_step)
     return losses

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from dinodiet.config.settings import Settings, settings_of
 from dinodiet.run.parts import Parts, build_parts
-from dinodiet.run.train import train
+from dinodiet.run.train import begin, train
 from dinodiet.training.fsdp import split_method
 from dinodiet.types import Batch, Clock
 from tests.running import CHOICES, TINY, composed
@@ -56,6 +56,7 @@ def held_in_training(words: Sequence[str], folder: Path) -> int:
             found = held_by(parts.method.parameters(), parts.method.buffers(), parts.state.optimizer)
             raise Enough
 
+    begin(parts)
     try:
         train(parts, lambda *_: None, measure)
     except Enough:

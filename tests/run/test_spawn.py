@@ -15,7 +15,7 @@ import torch
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import rank, size, summed
 from dinodiet.processes.group import wait_for_all
-from dinodiet.processes.pulse import VARIABLE
+from dinodiet.processes.heartbeat import VARIABLE
 from dinodiet.run import spawn
 from dinodiet.run.spawn import in_processes
 from dinodiet.store.status import Preempted, ProcessLost

@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-from dinodiet.io.leaving import hear_no_more
+from dinodiet.io.leaving import ignore_signals
 from dinodiet.store.grid import read_jobs
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted, State, read_status, slurm_job
@@ -144,4 +144,4 @@ def _run_alone(task: Task) -> None:
                 note_limit(task.run_dir, left)
             raise
         finally:
-            hear_no_more()  # SLURM and the job's own process both tell of the same signal
+            ignore_signals()  # SLURM and the job's own process both tell of the same signal

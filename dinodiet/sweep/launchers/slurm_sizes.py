@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dinodiet.errors import UserError
+from dinodiet.processes.batches import check_divided
 from dinodiet.sweep.task import Task
 
 ONE_TASK = "set hydra.launcher.nodes=1 hydra.launcher.tasks_per_node=1"
@@ -42,13 +43,7 @@ def check_tasks(tasks: Sequence[Task], number: int) -> None:
                 f"processes: {asked}, and a job has {number} tasks, a process each; leave processes out, or "
                 f"{ONE_TASK}: the run then starts its processes itself"
             )
-        _check_batch(task.config["schedule"].get("batch_size"), number)
-
-
-def _check_batch(batch_size: Any, number: int) -> None:
-    if isinstance(batch_size, int) and batch_size % number:
-        fit = [size for size in (batch_size // number * number, (batch_size // number + 1) * number) if size]
-        raise UserError(
-            f"schedule.batch_size: {number} processes cannot share {batch_size} images evenly; choose "
-            f"{' or '.join(map(str, fit))}"
-        )
+        schedule = task.config["schedule"]
+        sizes = schedule.get("batch_size"), schedule.get("accumulate", 1)
+        if all(isinstance(size, int) and size > 0 for size in sizes):  # else their own check speaks
+            check_divided(*sizes, number)

@@ -28,16 +28,16 @@ def run_part(task: Task, place: Place) -> None:
     Raises:
         Exception: as `dinodiet.run.run.run`, in all tasks; the run directory says the same.
     """
-    assert isinstance(place.meeting, Path)
-    meeting = place.meeting.parent
+    assert isinstance(place.rendezvous, Path)
+    folder = place.rendezvous.parent
     try:
-        in_own_process(_take_part, task, place, task.run_dir.path, TaskReports(meeting, place.rank))
+        in_own_process(_take_part, task, place, task.run_dir.path, TaskReports(folder, place.rank))
     except Exception as error:
         if place.rank == 0:
             record_ending(task.run_dir, error)
         raise
     if place.rank == 0:
-        shutil.rmtree(meeting, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take_part(task: Task) -> None:

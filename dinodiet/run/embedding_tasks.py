@@ -21,7 +21,7 @@ READERS = {"tokens": TokenReader, "classifier": Logits}
 
 
 @dataclass(frozen=True)
-class Task:
+class EmbeddingTask:
     """Images to embed, by the names that all processes know: of `Known.modules`, of `READERS`, of `Known.images`.
 
     `reader` None: the module itself embeds them. The batch size cuts them into the same batches everywhere.
@@ -43,16 +43,16 @@ class Known:
     images: Mapping[str, Images]
     runtime: Runtime
 
-    def task_of(self, module: nn.Module, images: Images, input: InputSpec, runtime: Runtime) -> Task | None:
+    def task_of(self, module: nn.Module, images: Images, input: InputSpec, runtime: Runtime) -> EmbeddingTask | None:
         """Return what the others are asked for; None where the network or the images are the first process's own."""
         reader = next((name for name, kind in READERS.items() if isinstance(module, kind)), None)
         network = _name(self.modules, module.read if isinstance(module, (TokenReader, Logits)) else module)
         split = _name(self.images, images)
         if network is None or split is None:
             return None
-        return Task(network, reader, split, input, runtime.precision, runtime.batch_size)
+        return EmbeddingTask(network, reader, split, input, runtime.precision, runtime.batch_size)
 
-    def pieces(self, task: Task, share: Share) -> Iterator[Tensor]:
+    def pieces(self, task: EmbeddingTask, share: Share) -> Iterator[Tensor]:
         """Yield what one process embeds for a task: its batches, in order."""
         module, images = self.modules[task.module], self.images[task.images]
         reader = module if task.reader is None else READERS[task.reader](module)

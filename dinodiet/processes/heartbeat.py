@@ -19,11 +19,11 @@ from typing import Any
 from dinodiet.errors import UserError
 from dinodiet.processes.place import machine_name
 
-VARIABLE, MINUTES = "DINODIET_SILENCE_MINUTES", 10.0
+VARIABLE, MINUTES, MOST_MINUTES = "DINODIET_SILENCE_MINUTES", 10.0, 10_080.0  # a week
 BEATS = 40  # that must be missing, one after another
 LONGEST = 5.0  # seconds between two beats
 ALIVE, LEAVES = b"1", b"0"
-FAREWELLS = 3  # a datagram may be lost
+GOODBYES = 3  # a datagram may be lost
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,16 @@ def silence_minutes() -> float:
     """Return after how many minutes a silent process is given up, as the environment says.
 
     Raises:
-        UserError: it says something else than a positive number.
+        UserError: it says something else than a number above 0 and up to a week.
     """
     said = os.environ.get(VARIABLE, "")
     with contextlib.suppress(ValueError):
         minutes = float(said or MINUTES)
-        if 0 < minutes < math.inf:
+        if 0 < minutes <= MOST_MINUTES:
             return minutes
-    raise UserError(f"{VARIABLE}: {said!r}; must be a positive number of minutes, such as {MINUTES:g}")
+    raise UserError(
+        f"{VARIABLE}: {said!r}; must be a number of minutes above 0 and up to {MOST_MINUTES:g}, such as {MINUTES:g}"
+    )
 
 
 @contextlib.contextmanager
@@ -71,14 +73,14 @@ def watched(
         places = exchange((socket.gethostname(), ours.getsockname()[1], machine_name()))
         told, seen = places[rank - 1], (rank + 1) % len(places)
         silent = Silent(seen, places[seen][2], minutes)
-        pulse = _Pulse(ours, _address(told), silent, on_silent)
-        pulse.tell(ALIVE)  # before anything can stop this process
-        thread = threading.Thread(target=pulse.run, daemon=True)
+        heartbeat = _Heartbeat(ours, _address(told), silent, on_silent)
+        heartbeat.tell(ALIVE)  # before anything can stop this process
+        thread = threading.Thread(target=heartbeat.run, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            pulse.ended.set()
+            heartbeat.ended.set()
             thread.join()
 
 
@@ -88,7 +90,7 @@ def _address(place: tuple[str, int, str]) -> tuple[str, int]:
     return ("127.0.0.1" if host == socket.gethostname() else host), port
 
 
-class _Pulse:
+class _Heartbeat:
     """Beats, and counts the beats of this process in which none of the watched one has arrived.
 
     A process that was stopped itself has not beaten meanwhile, and blames nobody when it goes on.
@@ -113,7 +115,7 @@ class _Pulse:
             if watching and missed >= self._most:
                 self._on_silent(self._silent)
                 return
-        for _ in range(FAREWELLS):
+        for _ in range(GOODBYES):
             self.tell(LEAVES)
 
     def tell(self, word: bytes) -> None:

@@ -12,14 +12,14 @@ from dinodiet.store.status import OthersLost
 CONTINUES = "the same command continues from the last checkpoint"
 
 # Torch has no class of its own for what gloo raises: only its text tells that another process is gone.
-_TALK = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistBackendError")
+_SAID = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistBackendError")
 
 
-def is_talk(error: BaseException) -> bool:
+def says_lost(error: BaseException) -> bool:
     """Return whether an error says that another process is gone."""
     if isinstance(error, OthersLost):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _TALK)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _SAID)
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def others_told(rank: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_talk(error):
+        if not says_lost(error):
             raise
         raise lost_others(rank, error) from error
 

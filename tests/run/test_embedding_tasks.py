@@ -19,7 +19,7 @@ from dinodiet.features.tokens import TokenReader
 from dinodiet.processes.gathering import alone, rank, size
 from dinodiet.processes.helping import help_first, helped
 from dinodiet.processes.rows import Share
-from dinodiet.run.helping import Task, known_of
+from dinodiet.run.embedding_tasks import EmbeddingTask, known_of
 from dinodiet.run.parts import Parts, build_parts
 from dinodiet.types import Images
 from tests.processes.started import on_processes
@@ -64,7 +64,7 @@ def all_embed(folder: Path) -> dict[str, Tensor]:
     settings, parts = parts_in(folder / str(rank()))
     known, own = known_of(settings, parts), list[int]()
 
-    def pieces(task: Task, share: Share) -> Iterator[Tensor]:
+    def pieces(task: EmbeddingTask, share: Share) -> Iterator[Tensor]:
         own.append(0)
         for piece in known.pieces(task, share):
             own[-1] += 1
@@ -98,7 +98,7 @@ def test_all_embed_and_the_rows_are_those_of_one_process(processes: int, tmp_pat
 def test_one_process_asks_nobody_and_others_know_splits_and_networks_of_a_run(tmp_path: Path) -> None:
     settings, parts = parts_in(tmp_path)
     known, scorer = known_of(settings, parts), parts.scorer
-    modules, named = sets(parts), dict[str, Task | None]()
+    modules, named = sets(parts), dict[str, EmbeddingTask | None]()
     for name, (module, images) in modules.items():
         named[name] = known.task_of(module, images, scorer.input, scorer.runtime)
     assert named.pop("own") is None

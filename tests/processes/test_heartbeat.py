@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dinodiet.errors import UserError
-from dinodiet.processes.pulse import ALIVE, LEAVES, VARIABLE, Silent, silence_minutes, watched
+from dinodiet.processes.heartbeat import ALIVE, LEAVES, VARIABLE, Silent, silence_minutes, watched
 
 SECONDS = 0.5
 
@@ -92,10 +92,11 @@ def test_two_that_beat_miss_none() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("said", ["soon", "0", "-1", "inf", "nan"])
+@pytest.mark.parametrize("said", ["soon", "0", "-1", "inf", "nan", "10081", "1e300"])
 def test_what_is_no_time_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, said)
-    with pytest.raises(UserError, match=rf"^{VARIABLE}: '{said}'; must be a positive number of minutes, such as 10$"):
+    told = rf"^{VARIABLE}: '{said}'; must be a number of minutes above 0 and up to 10080, such as 10$"
+    with pytest.raises(UserError, match=told):
         silence_minutes()
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dinodiet.errors import UserError
-from dinodiet.processes.meeting import met
 from dinodiet.processes.place import Place, task_in
+from dinodiet.processes.rendezvous import rendezvous
 
 PATIENCE = timedelta(seconds=60)
 
@@ -27,9 +27,13 @@ def test_the_place_of_a_task(tmp_path: Path) -> None:
 def meet(address: Path) -> Any:
     """Return what the second of two processes hears from the first, which comes later."""
     heard: list[Any] = []
-    second = threading.Thread(target=lambda: heard.append(met(Place(1, 2, 1, address), address, PATIENCE).get("word")))
+
+    def hear() -> None:
+        heard.append(rendezvous(Place(1, 2, 1, address), address, PATIENCE).get("word"))
+
+    second = threading.Thread(target=hear)
     second.start()
-    first = met(Place(0, 2, 0, address), address, PATIENCE)
+    first = rendezvous(Place(0, 2, 0, address), address, PATIENCE)
     first.set("word", str(address.parent.name))
     second.join(60)
     return heard[0].decode()
@@ -44,9 +48,9 @@ def test_processes_meet_at_a_port_of_their_own(tmp_path: Path) -> None:
 
 def test_an_address_at_which_another_run_listens_is_not_taken(tmp_path: Path) -> None:
     other, address = tmp_path / "other.json", tmp_path / "address.json"
-    store = met(Place(0, 2, 0, other), other, PATIENCE)
+    store = rendezvous(Place(0, 2, 0, other), other, PATIENCE)
     address.write_text(json.dumps({**json.loads(other.read_text()), "token": "of an earlier run"}))
     with pytest.raises(UserError, match=r"processes: process 1 on .* did not find process 0 within 1 s"):
-        met(Place(1, 2, 1, address), address, timedelta(seconds=1))
+        rendezvous(Place(1, 2, 1, address), address, timedelta(seconds=1))
     assert meet(address) == tmp_path.name
     del store

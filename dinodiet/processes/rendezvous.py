@@ -20,7 +20,7 @@ POLL_SECONDS = 0.2
 TRY_SECONDS = 5.0  # for a machine to answer
 
 
-def met(place: Place, address: Path, patience: timedelta) -> TCPStore:
+def rendezvous(place: Place, address: Path, patience: timedelta) -> TCPStore:
     """Return the store through which the processes of a run find one another.
 
     Args:
