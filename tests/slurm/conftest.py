@@ -71,3 +71,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 240) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not true after {seconds:.0f} s")
         time.sleep(0.2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cluster: Cluster) -> Iterator[Path]:
+    yield tmp_path
+    for job in cluster.queued():
+        cluster("scancel", job)
+    wait_until(lambda: not cluster.queued())

@@ -11,14 +11,14 @@ import pytest
 from tests import forking
 from tests.run.landscape.test_landscape import DINO
 from tests.slurm.conftest import Cluster
-from tests.slurm.test_survival import SLURM, Sweep, folder  # noqa: F401 - a fixture
+from tests.slurm.sweeps import Sweep
 
 pytestmark = pytest.mark.slurm
 
 GRID = ("landscape.axes=raw", "landscape.origin=first", "landscape.x=[0,1,1]", "landscape.y=[0,1,1]", "landscape.k=5")
 
 
-def test_parts_are_jobs_and_a_corner_is_of_another_run(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_parts_are_jobs_and_a_corner_is_of_another_run(cluster: Cluster, folder: Path) -> None:
     trained = forking.start(folder, "-m", "name=runs", *DINO, "seed=0,1")
     assert forking.finish(trained) == 0, forking.printed(folder)
     first, second = sorted((folder / "runs").glob("resnet*"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import Cluster, wait_until
-from tests.slurm.test_survival import SLOW, Sweep, finish, folder, undisturbed  # noqa: F401
+from tests.slurm.sweeps import SLOW, Sweep, finish, undisturbed
 
 pytestmark = pytest.mark.slurm
 
@@ -15,7 +15,7 @@ SHARED = ("hydra.launcher.runs_per_gpu=2", "hydra.launcher.gpus_per_node=1", "hy
 ON_N3 = "+hydra.launcher.additional_parameters.nodelist=n3"
 
 
-def test_preemption_of_one_allocation_reaches_its_runs_and_all_go_on(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_preemption_of_one_allocation_reaches_its_runs_and_all_go_on(cluster: Cluster, folder: Path) -> None:
     sweep, before = Sweep(cluster, folder, "seed=0,1,2,3", *SLOW, *SHARED, ON_N3), cluster.submitted()
     process = sweep.start()
     wait_until(lambda: sweep.all_train(4))
@@ -30,7 +30,7 @@ def test_preemption_of_one_allocation_reaches_its_runs_and_all_go_on(cluster: Cl
     assert sweep.results() == undisturbed("seed=0,1,2,3")
 
 
-def test_a_killed_run_and_a_time_limit_of_its_allocation(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_a_killed_run_and_a_time_limit_of_its_allocation(cluster: Cluster, folder: Path) -> None:
     sweep, before = Sweep(cluster, folder, "seed=0,1", *SLOW, *SHARED), cluster.submitted()
     process = sweep.start()
     wait_until(lambda: sweep.all_train(2))

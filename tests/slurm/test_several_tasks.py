@@ -20,7 +20,7 @@ from tests import forking
 from tests.processes.training import same_scores
 from tests.running import TINY
 from tests.slurm.conftest import Cluster, wait_until
-from tests.slurm.test_survival import SLOW, Sweep, finish, folder  # noqa: F401 - a fixture
+from tests.slurm.sweeps import SLOW, Sweep, finish
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -94,7 +94,7 @@ def has(environment: bytes, rank: int | None) -> bool:
     return rank is None or f"SLURM_PROCID={rank}".encode() in environment.split(b"\0")
 
 
-def start(cluster: Cluster, folder: Path, *words: str) -> Run:  # noqa: F811
+def start(cluster: Cluster, folder: Path, *words: str) -> Run:
     return Run(cluster, folder, "seed=0", *SLOW, EPOCHS, *words)
 
 
@@ -110,7 +110,7 @@ def raw(cluster: Cluster, job: str) -> str:
     return next(word.removeprefix("JobId=") for word in shown if word.startswith("JobId="))
 
 
-def test_a_killed_process_and_a_failed_node_cost_nothing(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_a_killed_process_and_a_failed_node_cost_nothing(cluster: Cluster, folder: Path) -> None:
     run = start(cluster, folder, *TASKS, ON_N2_N3)
     command = run.start()
     status = run.until_trained(1)
@@ -132,7 +132,7 @@ def test_a_killed_process_and_a_failed_node_cost_nothing(cluster: Cluster, folde
     run.same_as_undisturbed()
 
 
-def test_preemption_and_the_time_limit_reach_all_tasks(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_preemption_and_the_time_limit_reach_all_tasks(cluster: Cluster, folder: Path) -> None:
     run, before = start(cluster, folder, *TASKS, ON_N2_N3), cluster.submitted()
     command = run.start()
     run.until_trained(1)
@@ -148,7 +148,7 @@ def test_preemption_and_the_time_limit_reach_all_tasks(cluster: Cluster, folder:
     run.same_as_undisturbed()
 
 
-def test_a_process_of_a_run_in_one_task_is_lost(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_a_process_of_a_run_in_one_task_is_lost(cluster: Cluster, folder: Path) -> None:
     run = start(cluster, folder, "processes=2", ON_N1)
     command = run.start()
     status = run.until_trained(1)
@@ -162,14 +162,14 @@ def test_a_process_of_a_run_in_one_task_is_lost(cluster: Cluster, folder: Path) 
     run.same_as_undisturbed()
 
 
-def refused(cluster: Cluster, folder: Path, words: Sequence[str]) -> str:  # noqa: F811
+def refused(cluster: Cluster, folder: Path, words: Sequence[str]) -> str:
     code, output = Sweep(cluster, folder, *words).run()
     assert code == 1
     (line,) = output.splitlines()
     return line
 
 
-def test_what_tasks_cannot_do_is_refused_before_it_is_submitted(cluster: Cluster, folder: Path) -> None:  # noqa: F811
+def test_what_tasks_cannot_do_is_refused_before_it_is_submitted(cluster: Cluster, folder: Path) -> None:
     before = cluster.submitted()
     assert "processes: 2, and a job has 4 tasks" in refused(cluster, folder, [*TASKS, "processes=2"])
     shared = ("hydra.launcher.runs_per_gpu=2", "processes=2")

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,12 +19,13 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.states import CellState, CellStatus
-from dinodiet.store.status import Preempted, State, read_status, was_lost
-from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
+from dinodiet.store.states import CellState
+from dinodiet.store.status import Preempted, State, read_status
+from dinodiet.sweep.drive import IN_WORK, statuses_of
 from dinodiet.sweep.launchers.slurm_job import run_in_job
 from dinodiet.sweep.launchers.slurm_pack import run_pack_in_job
 from dinodiet.sweep.launchers.slurm_sizes import check_tasks, tasks_per_node
+from dinodiet.sweep.launchers.slurm_watch import SLOWEST_POLL_SECONDS, JobWatch
 from dinodiet.sweep.packing import Packing, check_alone, memory_in_bytes
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
@@ -42,22 +42,9 @@ RESOURCES: dict[str, Any] = {
     "tasks_per_node": Annotated[int | None, Range(1)],
 }
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
-RESUBMISSIONS = 2  # of a run whose process was killed without SLURM requeueing it, such as with its node
-UNENDED = ("PENDING", "RUNNING", "COMPLETING")
-FINAL = ("CANCELLED", "OUT_OF_MEMORY")  # endings that another job would not mend
 ALONE = ("gpus_per_node", "gpus_per_task", "nodes", "tasks_per_node")  # at most one each where runs share a GPU
-LOST_POLLS = 3  # a job that left the queue is given so many looks for its results to appear on this machine's disk
-SLOWEST_POLL_SECONDS = 60.0
 # A task that ends does not end the others, which record why; one that could not report does not leave them for long.
 SRUN_OF_TASKS = ("--kill-on-bad-exit=0", "--wait=60")
-
-
-@dataclass(eq=False)
-class _Watched:
-    task: Task
-    job: str | None
-    looks_left: int = LOST_POLLS
-    resubmissions_left: int = RESUBMISSIONS
 
 
 class Slurm:
@@ -146,18 +133,18 @@ class Slurm:
             ]
             size = (slurm_queue.max_array_size() - 1) * self._packing.runs_per_gpu
             for first in range(0, len(todo), size):
-                self._submit(study, todo[first : first + size], progress)
-        jobs = read_jobs(study)
+                self._submit(todo[first : first + size], progress)
         if self._detach:
             progress.say("detached: the same command watches these jobs again")
             return
         try:
-            self._watch([_Watched(task, jobs.get(task.cell.run_id)) for task in tasks], progress)
+            JobWatch(self._submit, self._poll_seconds).until_all_end(tasks, progress)
         except KeyboardInterrupt as error:
             self._interrupted(tasks, progress)
             raise Preempted("SIGINT") from error
 
-    def _submit(self, study: Path, tasks: Sequence[Task], progress: Progress) -> None:
+    def _submit(self, tasks: Sequence[Task], progress: Progress) -> None:
+        study = tasks[0].study
         before = [read_status(task.run_dir) for task in tasks]
         for task, status in zip(tasks, before, strict=True):
             write_json(task.run_dir.status, {**(status or {}), "state": State.QUEUED.value, "reason": None})
@@ -192,52 +179,6 @@ class Slurm:
             return [job.job_id for job in executor.map_array(run_in_job, [task for (task,) in packs])]
         return [job.job_id for job in executor.map_array(run_pack_in_job, packs)]
 
-    def _watch(self, watched: list[_Watched], progress: Progress) -> None:
-        pause = self._poll_seconds
-        while watched:
-            time.sleep(pause)
-            pause = min(1.1 * pause, max(SLOWEST_POLL_SECONDS, self._poll_seconds))
-            statuses = statuses_of([entry.task for entry in watched])
-            progress.show(statuses)
-            still: list[_Watched] = []
-            ended: list[tuple[_Watched, CellStatus]] = []
-            for entry, status in zip(watched, statuses, strict=True):
-                if status.state in IN_WORK or (status.state is CellState.STOPPED and entry.looks_left > 0):
-                    entry.looks_left = LOST_POLLS if status.state in IN_WORK else entry.looks_left - 1
-                    still.append(entry)
-                else:
-                    ended.append((entry, status))
-            again = self._submit_again(ended, progress)
-            for entry, status in ended:
-                if entry not in again:
-                    progress.ended(_explained(entry, status))
-            watched = [*still, *again]
-
-    def _submit_again(self, ended: Sequence[tuple[_Watched, CellStatus]], progress: Progress) -> list[_Watched]:
-        """Submit runs again that were killed without notice and not requeued; return those that were."""
-        lost = [entry for entry, status in ended if _is_lost(entry, status)]
-        jobs = {entry.job for entry in lost if entry.job is not None}
-        endings = slurm_queue.endings(jobs)
-        again = [entry for entry in lost if endings.get(entry.job or "") not in FINAL]
-        if not again:
-            return []
-        for job in dict.fromkeys(entry.job for entry in again):
-            runs = sum(entry.job == job for entry in again)
-            what = "its run was killed: submitting it" if runs == 1 else f"its {runs} runs were killed: submitting them"
-            progress.say(f"SLURM job {job} ended as {endings.get(job or '', 'gone')} and {what} again")
-        study = again[0].task.study
-        try:
-            with FileLock(study / ".sweep" / "submit.lock"):
-                self._submit(study, [entry.task for entry in again], progress)
-        except UserError as error:  # the others are watched to their end
-            progress.say(f"error: {one_line(error)}")
-            return []
-        submitted = read_jobs(study)
-        for entry in again:
-            entry.job = submitted[entry.task.cell.run_id]
-            entry.looks_left, entry.resubmissions_left = LOST_POLLS, entry.resubmissions_left - 1
-        return again
-
     def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
         jobs = read_jobs(tasks[0].study)
         active = slurm_queue.active_jobs() or set()
@@ -260,27 +201,6 @@ def _check_one_gpu(parameters: dict[str, Any], runs_per_gpu: int) -> None:
                 f"runs_per_gpu: {runs_per_gpu} runs share a job with one GPU, and {name} is {parameters[name]}; "
                 f"set runs_per_gpu=1 or {name}=1"
             )
-
-
-def _is_lost(entry: _Watched, status: CellStatus) -> bool:
-    """Return whether a run was killed without notice, and may be submitted again."""
-    if status.state is not CellState.STOPPED or entry.job is None or not entry.resubmissions_left:
-        return False
-    found = read_status(entry.task.run_dir) or {}
-    return found.get("state") == State.RUNNING.value or was_lost(found)
-
-
-def _explained(entry: _Watched, status: CellStatus) -> CellStatus:
-    """Return the status of a cell with what SLURM says of the end of its job, and note that on disk."""
-    if status.state is not CellState.STOPPED or entry.job is None:
-        return status
-    ending = slurm_queue.endings([entry.job]).get(entry.job, "gone")
-    if ending in UNENDED:  # other runs of the job go on
-        return status
-    said = f" ({status.reason})" if status.reason else ""
-    note_death(entry.task.run_dir, f"SLURM job {entry.job} ended as {ending}{said}")
-    (explained,) = statuses_of([entry.task])
-    return explained
 
 
 def _put_back(run_dir: RunDir, status: dict[str, Any] | None) -> None:
