@@ -1,4 +1,4 @@
-"""The rules of the house: who knows Hydra, who may import whom, and that light commands stay light."""
+"""Rules of the architecture: who knows Hydra, who may import whom, and that light commands stay light."""
 
 import ast
 import subprocess
@@ -18,7 +18,7 @@ from tests.running import CHOICES, TINY, composed
 PACKAGE = ROOT / "dinodiet"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-# Each room may import from those before it; rooms of one line know nothing of each other.
+# Each folder may import from those before it; folders of one line know nothing of each other.
 ORDER = [
     {"errors", "processes", "types"},
     {"io"},
@@ -66,7 +66,7 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_keep_the_order_of_the_rooms(path: Path) -> None:
+def test_imports_keep_the_order_of_the_folders(path: Path) -> None:
     own = layer_of(path)
     if own == "__init__":
         return
@@ -77,9 +77,9 @@ def test_imports_keep_the_order_of_the_rooms(path: Path) -> None:
             assert name.split(".")[1] in allowed, f"{own} must not import {name}"
 
 
-def test_a_newcomer_finds_the_rooms() -> None:
-    rooms = {path.name for path in PACKAGE.iterdir()} - {"__init__.py", "__pycache__", "README.md", "py.typed"}
-    assert rooms == {path if (PACKAGE / path).is_dir() else f"{path}.py" for path in set().union(*ORDER)}
+def test_a_newcomer_finds_the_folders() -> None:
+    folders = {path.name for path in PACKAGE.iterdir()} - {"__init__.py", "__pycache__", "README.md", "py.typed"}
+    assert folders == {path if (PACKAGE / path).is_dir() else f"{path}.py" for path in set().union(*ORDER)}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

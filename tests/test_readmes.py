@@ -22,7 +22,7 @@ from dinodiet.config.places import CONF, ROOT
 from dinodiet.config.words import as_choice
 from dinodiet.errors import UserError
 from dinodiet.results import options
-from dinodiet.sweep.command import ROOMS
+from dinodiet.sweep.command import PROGRAMS
 from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.main import check_alone, register
 from dinodiet.sweep.sweeper import GridSweeper
@@ -85,12 +85,12 @@ class Sweepers:
 def accept(command: Command, sweepers: Sweepers) -> None:
     """Do what a command line does up to where it begins to work."""
     words = list(command.words)
-    room = words.pop(0) if words and words[0] in ROOMS else command.program.rpartition(".")[2]
+    program = words.pop(0) if words and words[0] in PROGRAMS else command.program.rpartition(".")[2]
     if "--help" in words or OWN in words:
         return
-    if room == "results":
+    if program == "results":
         options.check_options(options.parser().parse_args(words))
-    elif room == "catalogue":
+    elif program == "catalogue":
         names = catalogue.parser().parse_args(words).names
         assert not names or names[0] in GROUPS
     else:
@@ -134,10 +134,10 @@ def test_the_first_readme_is_short() -> None:
     assert len(readmes.README.read_text().splitlines()) <= 120
 
 
-def test_the_rooms_are_told_in_the_order_of_their_imports() -> None:
+def test_the_folders_are_told_in_the_order_of_their_imports() -> None:
     told = re.findall(r"^\| (`.*?`) \|", (ROOT / "dinodiet" / "README.md").read_text(), flags=re.MULTILINE)
-    rooms = [{Path(name).stem for name in re.findall(r"`([\w.]+)/?`", cell)} for cell in told]
-    assert [names for names in rooms if names & set().union(*ORDER)] == ORDER
+    folders = [{Path(name).stem for name in re.findall(r"`([\w.]+)/?`", cell)} for cell in told]
+    assert [names for names in folders if names & set().union(*ORDER)] == ORDER
 
 
 def tables() -> dict[str, str]:

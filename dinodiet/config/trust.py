@@ -12,7 +12,7 @@ from dinodiet.config.precheck import defined
 from dinodiet.config.signature import targets
 from dinodiet.errors import UserError
 
-ROOMS = r"dinodiet\.(backbones|data|evals|features|methods|run|schedules)\."
+FOLDERS = r"dinodiet\.(backbones|data|evals|features|methods|run|schedules)\."
 CLASS = r"(\w+\.)*[A-Z]\w*"
 
 
@@ -42,7 +42,7 @@ def is_own(name: str) -> bool:
     """
     if re.fullmatch(rf"(torch|timm)\.optim\.{CLASS}", name):
         return name.count(".") == 2
-    return name in _configured() or (re.fullmatch(ROOMS + CLASS, name) is not None and defined(name))
+    return name in _configured() or (re.fullmatch(FOLDERS + CLASS, name) is not None and defined(name))
 
 
 @functools.cache

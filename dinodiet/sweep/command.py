@@ -14,20 +14,20 @@ from dinodiet.io.leaving import leave_on_signals
 from dinodiet.processes.place import place_in
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-ROOMS = ("results", "catalogue")  # packages with a command line of their own
+PROGRAMS = ("results", "catalogue")  # packages with a command line of their own
 
 
 def cli() -> int:
     """Run the command line in `sys.argv` and return its exit code."""
-    leave_on_signals(continues=sys.argv[1:2] not in [[room] for room in ROOMS])
+    leave_on_signals(continues=sys.argv[1:2] not in [[program] for program in PROGRAMS])
     _be_quiet_beside_others()
     print_any_name()
     if not _in_a_folder():
         print("error: the folder that you are in was removed; change to another (cd)", file=sys.stderr)
         return 1
     words = sys.argv[1:]
-    if words and words[0] in ROOMS:
-        return _room(words[0])
+    if words and words[0] in PROGRAMS:
+        return _program(words[0])
     if {"--help", "-h"} & set(words):  # answered before anything is imported
         return exit_code(lambda: print(help_text(program(), own_folders(words))))
     _set_environment()
@@ -54,7 +54,7 @@ def _in_a_folder() -> bool:
         return False
 
 
-def _room(name: str) -> int:
+def _program(name: str) -> int:
     """Run `python -m dinodiet.<name>` with the remaining words."""
     sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[2:]]
     runpy.run_module(f"dinodiet.{name}", run_name="__main__")

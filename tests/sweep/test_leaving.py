@@ -17,7 +17,7 @@ from tests.running import TINY, command, launch, results_in, scores
 
 CODES = {signal.SIGINT: (0, 130, 75), signal.SIGTERM: (0, 75), signal.SIGHUP: (0, 75)}
 MOMENTS = 8  # of a run, at which it hears a signal
-ROOMS = {"results": ["outputs"], "catalogue": ["models"]}
+PROGRAMS = {"results": ["outputs"], "catalogue": ["models"]}
 
 
 def _default_signals() -> None:
@@ -98,9 +98,9 @@ def test_a_signal_in_the_first_seconds_is_one_line(tmp_path: Path, number: signa
     check(code, told, number)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_signal_while_tables_are_imported_is_one_line(tmp_path: Path, room: str) -> None:
-    words = [sys.executable, "-m", f"dinodiet.{room}", *ROOMS[room]]
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_signal_while_tables_are_imported_is_one_line(tmp_path: Path, program: str) -> None:
+    words = [sys.executable, "-m", f"dinodiet.{program}", *PROGRAMS[program]]
     code, told = stopped(words, tmp_path, signal.SIGINT, 0.3)
     assert (code, told) == (130, "stopped\n")
 
