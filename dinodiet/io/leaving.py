@@ -16,6 +16,7 @@ INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 CONTINUES = "; the same command continues"
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
+_ending = threading.Event()  # the process has left what it did: its handlers stay as they are
 
 
 def leave_on_signals(*, continues: bool = False) -> None:
@@ -41,12 +42,14 @@ def leave_on_signals(*, continues: bool = False) -> None:
 
 def ignore_signals() -> None:
     """Ignore signals while Python ends: it would give them back to the system, which kills what is done."""
+    _ending.set()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def leave_quietly() -> None:
     """Leave at a further signal without a word: why was said already."""
+    _ending.set()
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave_quietly)
@@ -91,6 +94,8 @@ def signals_to(
 ) -> Iterator[None]:
     """Hand the signals to a handler of one's own inside; one that is ignored stays so.
 
+    A signal that comes while the inside is left may keep it from its end until Python collects it, which may be
+    after `leave_quietly`: nothing is given back then.
     Python delivers signals to the main thread alone: in another one nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -101,7 +106,7 @@ def signals_to(
     try:
         yield
     finally:
-        for number, former in before.items():
+        for number, former in before.items() if not _ending.is_set() else ():
             signal.signal(number, former)
 
 
