@@ -18,8 +18,11 @@ from dinodiet.processes.gathering import averaged, is_shared, size
 from dinodiet.processes.rows import draw_for_module
 
 
-def sync_layers(module: nn.Module) -> None:
+def sync_layers(module: nn.Module, *, own_statistics: bool = False) -> None:
     """Have the layers of a module work on the batch of all processes while they are in training mode.
+
+    With `own_statistics` BatchNorm normalises the rows of each process by their own mean and variance, and moves its
+    running ones towards the mean of those of all processes, so that all have the same.
 
     Raises:
         UserError: one is of a kind that cannot.
@@ -34,6 +37,8 @@ def sync_layers(module: nn.Module) -> None:
             )
         if type(layer) in _KINDS:
             layer.__class__ = _derived(type(layer))
+        if isinstance(layer, _Norm):
+            layer.own_statistics = own_statistics
 
 
 class _Synced(nn.Module):
@@ -41,11 +46,13 @@ class _Synced(nn.Module):
 
 
 class _Norm(_Synced):
+    own_statistics = False
+
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and is_shared()):
             return super().forward(x)  # type: ignore[no-any-return]
         layer = cast(_BatchNorm, self)
-        made = _normalised(x, layer)
+        made = _normalised(x, layer, own=self.own_statistics)
         return layer.act(layer.drop(made)) if isinstance(layer, BatchNormAct2d) else made
 
 
@@ -85,14 +92,17 @@ def _derived(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (_KINDS[kind], kind), names)
 
 
-def _normalised(x: Tensor, layer: _BatchNorm) -> Tensor:
-    """Return x (N, C, ...) normalised by the statistics of all processes, which have equally many rows, in float32."""
+def _normalised(x: Tensor, layer: _BatchNorm, *, own: bool) -> Tensor:
+    """Return x (N, C, ...) normalised in float32 by the statistics of all processes, which have equally many rows.
+
+    `own`: by those of this process.
+    """
     over = [dim for dim in range(x.ndim) if dim != 1]
     wide = x.float()
-    mean = averaged(wide.mean(over))
+    mean = wide.mean(over) if own else averaged(wide.mean(over))
     centred = wide - _in_place(mean, x)
-    variance = averaged(centred.square().mean(over))
-    _track(layer, mean.detach(), variance.detach(), size() * x.numel() // x.shape[1])
+    variance = centred.square().mean(over) if own else averaged(centred.square().mean(over))
+    _track(layer, mean.detach(), variance.detach(), x.numel() // x.shape[1], own=own)
     made = centred * _in_place((variance + layer.eps).rsqrt(), x)
     made = made if layer.weight is None else made * _in_place(layer.weight.float(), x)
     made = made if layer.bias is None else made + _in_place(layer.bias.float(), x)
@@ -104,10 +114,14 @@ def _in_place(values: Tensor, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _track(layer: _BatchNorm, mean: Tensor, variance: Tensor, number: int) -> None:
-    """Move the running statistics towards those of `number` values a channel; the variance is then the unbiased one."""
+def _track(layer: _BatchNorm, mean: Tensor, variance: Tensor, number: int, *, own: bool) -> None:
+    """Move the running statistics towards those of `number` values a channel of each process, unbiased."""
     if not layer.track_running_stats or layer.running_mean is None or layer.running_var is None:
         return
+    if own:
+        mean, variance = averaged(torch.stack([mean, variance]))
+    else:
+        number *= size()
     assert layer.num_batches_tracked is not None
     layer.num_batches_tracked.add_(1)
     momentum = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum

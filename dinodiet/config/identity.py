@@ -27,6 +27,7 @@ from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
 
+EXCHANGE = {"sync_batchnorm": True, "reduce_dtype": "fp32"}  # keys, and what changes nothing
 DIGITS = 8  # of a digest, in hexadecimal
 LENGTH = ("epochs", "steps", "minutes")  # keys of a schedule, one of which says how long a training is
 
@@ -41,7 +42,13 @@ def training_identity(settings: Settings) -> dict[str, Any]:
     if not trains(settings):
         parts["schedule"] = {}
     identity = {group: canonical(_relative(node, settings.data_dir)) for group, node in parts.items()}
-    return {**identity, "seed": settings.seed, "precision": settings.precision}
+    return {**identity, "seed": settings.seed, "precision": settings.precision, **_exchanged(settings)}
+
+
+def _exchanged(settings: Settings) -> dict[str, Any]:
+    """Return what processes send each other where that changes results by more than rounding."""
+    said = {key: getattr(settings, key) for key in EXCHANGE} if trains(settings) else {}
+    return {key: value for key, value in said.items() if value != EXCHANGE[key]}
 
 
 def _schedule(node: Node) -> Node:

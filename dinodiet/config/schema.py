@@ -25,6 +25,7 @@ Axes = Literal["raw", "orthonormal", "scaled"]
 BatchNorms = Literal["recomputed", "first"]
 Precision = Literal["fp32", "bf16", "fp16"]
 StrategyName = Literal["ddp", "fsdp"]
+ReduceDtype = Literal["fp32", "bf16"]
 Tower = Literal["evaluated", "trained"]
 Towers = Literal["evaluated", "both"]
 
@@ -97,6 +98,8 @@ class RunConfig:
     grad_checkpointing: bool = False
     processes: int | None = 1
     strategy: str = "ddp"
+    sync_batchnorm: bool = True
+    reduce_dtype: str = "fp32"
     num_workers: int = 0
     data_dir: str = "data"
     outputs_dir: str = "outputs"

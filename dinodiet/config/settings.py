@@ -21,6 +21,7 @@ from dinodiet.config.schema import (
     Mode,
     Origin,
     Precision,
+    ReduceDtype,
     StrategyName,
     Tower,
     Towers,
@@ -146,6 +147,8 @@ class Settings:
     grad_checkpointing: bool
     processes: Annotated[int | None, Range(1, 4096)]
     strategy: StrategyName
+    sync_batchnorm: bool
+    reduce_dtype: ReduceDtype
     num_workers: Annotated[int, Range(0, 1024)]
     data_dir: str
     outputs_dir: str

@@ -11,6 +11,7 @@ from dinodiet.io import machine
 from dinodiet.io.units import count
 from dinodiet.methods.base import MethodBase
 from dinodiet.processes.batches import part_size
+from dinodiet.processes.gathering import is_shared, size
 from dinodiet.run import console
 from dinodiet.run.parts import Parts, trained_images
 from dinodiet.store.rundir import RunDir
@@ -60,19 +61,25 @@ def _epochs(settings: Settings, clock: Clock) -> float:
 
 def _batch(settings: Settings, parts: Parts) -> str:
     """Return the images of a step, and what its parts are where gradients are accumulated, in words."""
-    size, part = parts.loader.batch_size, part_size(parts.loader.batch_size, settings.schedule.accumulate)
-    if part == size:
-        return str(size)
-    return f"{size} in parts of {part}{_seen_alone(parts.method)}"
+    images, part = parts.loader.batch_size, part_size(parts.loader.batch_size, settings.schedule.accumulate)
+    own = "" if settings.sync_batchnorm or not _trains_batchnorm(parts.method) else _seen_by_a_process(part)
+    return f"{images}{own}" if part == images else f"{images} in parts of {part}{_seen_alone(parts.method)}{own}"
+
+
+def _seen_by_a_process(part: int) -> str:
+    return f"; BatchNorm sees the {part // size()} of each process" if is_shared() else ""
 
 
 def _seen_alone(method: MethodBase) -> str:
     """Return what a part of a batch is a batch of its own to, in words; empty: the same training in less memory."""
     if method.compares_images:
         return "; the loss compares the images of a part alone"
+    return "; BatchNorm sees a part at a time" if _trains_batchnorm(method) else ""
+
+
+def _trains_batchnorm(method: MethodBase) -> bool:
     norms = [module for module in method.modules() if isinstance(module, _BatchNorm)]
-    trained = any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
-    return "; BatchNorm sees a part at a time" if trained else ""
+    return any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
 
 
 def _percent(part: int, whole: int) -> str:

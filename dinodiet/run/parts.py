@@ -33,6 +33,7 @@ from dinodiet.run.origins import start
 from dinodiet.run.recording import build_records
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.run.weights import Stored
+from dinodiet.training.exchange import exchange_of
 from dinodiet.training.loop import Optimisation
 from dinodiet.training.state import TrainState
 from dinodiet.training.strategy import Strategy, strategy_of
@@ -109,7 +110,12 @@ def build_parts(settings: Settings, stored: Stored | None = None) -> Parts:
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     state = TrainState(method, optimizer, scaler, clock)
     strategy = strategy_of(
-        settings.strategy, method, optimizer, runtime.device, accumulate=settings.schedule.accumulate
+        settings.strategy,
+        method,
+        optimizer,
+        runtime.device,
+        exchange_of(settings),
+        accumulate=settings.schedule.accumulate,
     )
     look = Recorded(method, optimizer, data.val, backbone.input, runtime, clock, settings.schedule.accumulate)
     records = build_records(settings.record, look)

@@ -8,12 +8,14 @@ from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from dinodiet.backbones.synced import sync_layers
 from dinodiet.methods.base import MethodBase
 from dinodiet.processes.gathering import averaged
 from dinodiet.processes.rows import modules_draw_for
+from dinodiet.training.exchange import Exchange
 from dinodiet.training.shards import sharded_parameters
 from dinodiet.types import Batch, Clock
 
@@ -27,14 +29,14 @@ class Replicated:
         UserError: a layer cannot work on a batch of several processes.
     """
 
-    def __init__(self, method: MethodBase, *, steady: bool) -> None:
+    def __init__(self, method: MethodBase, exchange: Exchange, *, steady: bool) -> None:
         self.shards: Collection[nn.Parameter] = sharded_parameters(method).keys()
-        self._method, self._steady = method, steady
+        self._method, self._exchange, self._steady = method, exchange, steady
         self._ddp: DistributedDataParallel | None = None
 
     def begin(self) -> None:
         """Have gradients averaged from now on."""
-        sync_layers(self._method)
+        sync_layers(self._method, own_statistics=not self._exchange.sync_batchnorm)
         ignored = list(self._method.own_parameters())
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self._method, ignored)
         with warnings.catch_warnings():
@@ -46,6 +48,8 @@ class Replicated:
                 static_graph=self._steady,
                 find_unused_parameters=not self._steady,
             )
+        if self._exchange.rounds:
+            self._ddp.register_comm_hook(None, bf16_compress_hook)
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the method makes of this process's part of a batch."""

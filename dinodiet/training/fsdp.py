@@ -20,6 +20,7 @@ from dinodiet.processes.gathering import rank, size
 from dinodiet.processes.rows import modules_draw_for
 from dinodiet.training.blocks import blocks_of
 from dinodiet.training.ddp import mean_logs
+from dinodiet.training.exchange import Exchange
 from dinodiet.training.shards import whole_method
 from dinodiet.types import Batch, Clock
 
@@ -33,22 +34,23 @@ class Split:
         method: on the host or the device, as a whole; `begin` splits it.
         optimizer: over its parameters; `begin` puts their parts in their place.
         device: of this process.
+        exchange: what processes send each other.
 
     Raises:
         UserError: torch is too old, or a layer cannot work on a batch of several processes.
     """
 
-    def __init__(self, method: MethodBase, optimizer: Optimizer, device: torch.device) -> None:
+    def __init__(self, method: MethodBase, optimizer: Optimizer, device: torch.device, exchange: Exchange) -> None:
         check_torch()
         self.shards: Collection[nn.Parameter] = ()
-        self._method, self._optimizer, self._device = method, optimizer, device
+        self._method, self._optimizer, self._device, self._exchange = method, optimizer, device, exchange
         self._copy = copy.deepcopy(method).cpu() if rank() == 0 else None
 
     def begin(self) -> None:
         """Split the method; what was loaded before is split with it, what is loaded later by `restore`."""
-        sync_layers(self._method)
+        sync_layers(self._method, own_statistics=not self._exchange.sync_batchnorm)
         before = dict(self._method.named_parameters())
-        split_method(self._method, self._device)
+        split_method(self._method, self._device, self._exchange.reduce_dtype)
         parts = {id(old): self._method.get_parameter(name) for name, old in before.items()}
         for group in self._optimizer.param_groups:
             group["params"] = [parts[id(parameter)] for parameter in group["params"]]
@@ -101,11 +103,11 @@ def check_torch() -> None:
         raise UserError(f"strategy: fsdp needs torch 2.7 or newer, and this is {torch.__version__}; choose ddp")
 
 
-def split_method(method: MethodBase, device: torch.device) -> None:
+def split_method(method: MethodBase, device: torch.device, reduce_dtype: torch.dtype = torch.float32) -> None:
     """Split a method's parameters over all processes, block by block; what is in no block is split together.
 
-    Rows that the method spreads itself are left out. Weights and gradients travel in float32, and autocast chooses the
-    precision of each operation, as with one process: norms would not take weights in bf16 everywhere.
+    Rows that the method spreads itself are left out. Weights travel in float32, and autocast chooses the precision of
+    each operation, as with one process: norms would not take weights in bf16 everywhere.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: PLC0415 - as above
 
@@ -113,7 +115,7 @@ def split_method(method: MethodBase, device: torch.device) -> None:
         parameter.data = parameter.data.contiguous()  # in the order of dimensions, of which FSDP cuts the first
     ignored = {method.get_parameter(name) for name in method.own_parameters()}
     mesh = init_device_mesh(device.type, (size(),))
-    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(reduce_dtype=reduce_dtype, cast_forward_inputs=False)
     for block in blocks_of(method):
         fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=ignored)
     fully_shard(method, mesh=mesh, mp_policy=policy, ignored_params=ignored, reshard_after_forward=False)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from dinodiet.config.schema import StrategyName
 from dinodiet.methods.base import MethodBase
 from dinodiet.processes.gathering import is_shared
+from dinodiet.training.exchange import Exchange
 from dinodiet.types import Batch, Clock, Method
 
 
@@ -74,7 +75,13 @@ class Alone:
 
 
 def strategy_of(
-    name: StrategyName, method: MethodBase, optimizer: Optimizer, device: torch.device, *, accumulate: int
+    name: StrategyName,
+    method: MethodBase,
+    optimizer: Optimizer,
+    device: torch.device,
+    exchange: Exchange,
+    *,
+    accumulate: int,
 ) -> Strategy:
     """Return how the processes that there are compute a method: `ddp`, `fsdp`, or alone where there is one.
 
@@ -86,7 +93,7 @@ def strategy_of(
     if name == "fsdp":
         from dinodiet.training.fsdp import Split  # noqa: PLC0415 - imports much of torch
 
-        return Split(method, optimizer, device)
+        return Split(method, optimizer, device, exchange)
     from dinodiet.training.ddp import Replicated  # noqa: PLC0415 - as above
 
-    return Replicated(method, steady=method.steady and accumulate == 1)
+    return Replicated(method, exchange, steady=method.steady and accumulate == 1)

@@ -17,6 +17,7 @@ from dinodiet.processes.rows import Share, modules_draw_for
 from tests.processes.started import on_processes
 
 VIEWS, IMAGES = 2, 4
+NORMS = ("plain", "fixed", "mean", "maps", "bare")
 
 
 def layers() -> nn.ModuleDict:
@@ -96,3 +97,27 @@ def test_an_unknown_batchnorm_is_refused_by_name() -> None:
 
     with pytest.raises(UserError, match="processes: the model has Own"):
         sync_layers(nn.Sequential(Own(3)))
+
+
+def normalised_by_own() -> dict[str, list[Tensor]]:
+    """Return what each BatchNorm makes of this share by its own statistics, and its buffers after it."""
+    share, made, found = Share(rank(), size()), layers(), {}
+    sync_layers(made, own_statistics=True)
+    for name in NORMS:
+        output = made[name](share.of(images(name), VIEWS))
+        found[name] = [output.detach(), *(buffer.float() for buffer in made[name].buffers())]
+    return found
+
+
+@pytest.mark.slow
+def test_own_statistics_normalise_each_share_and_all_have_the_mean_of_them(tmp_path: Path) -> None:
+    parts = on_processes(2, tmp_path / "two", normalised_by_own)
+    for name in NORMS:
+        expected = []
+        for place, part in enumerate(parts):
+            plain = layers()[name]
+            torch.testing.assert_close(part[name][0], plain(Share(place, 2).of(images(name), VIEWS)).detach())
+            expected.append([buffer.float() for buffer in plain.buffers()])
+        for number, values in enumerate(zip(*expected, strict=True)):
+            for part in parts:
+                torch.testing.assert_close(part[name][1 + number], torch.stack(values).mean(0))

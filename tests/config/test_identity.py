@@ -15,6 +15,7 @@ NEUTRAL = (
 CHANGING = (
     *("seed=1", "schedule.lr=0.1", "dataset.limit=32", "dataset.split_seed=3", "precision=bf16"),
     *("schedule.accumulate=2", "method.views.strength=1", "++model.image_size=64", "method=dino"),
+    *("sync_batchnorm=false", "reduce_dtype=bf16"),
 )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dinodiet.config.settings import settings_of
+from dinodiet.processes.gathering import assumed
 from dinodiet.run.described import describe
 from dinodiet.run.parts import build_parts
 from dinodiet.store.rundir import RunDir
@@ -32,6 +33,15 @@ def test_parts_are_told_where_a_loss_compares_their_images(method: tuple[str, ..
 def test_parts_are_told_where_batchnorm_sees_them_one_by_one(tmp_path: Path) -> None:
     line = schedule_line(tmp_path, "method=byol", "schedule.accumulate=4")
     assert line.endswith("in parts of 4; BatchNorm sees a part at a time")
+
+
+def test_own_statistics_of_processes_are_told(tmp_path: Path) -> None:
+    settings = settings_of(composed(tmp_path, "method=byol", "sync_batchnorm=false"), CHOICES)
+    parts = build_parts(settings)
+    with assumed(2):
+        told = describe(settings, parts, RunDir(tmp_path))
+    assert "steps of 16; BatchNorm sees the 8 of each process\n" in told
+    assert "BatchNorm" not in describe(settings, parts, RunDir(tmp_path))
 
 
 @pytest.mark.parametrize("method", ["diet", "dino", "mae"])

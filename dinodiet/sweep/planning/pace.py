@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.config.identity import canonical, model_label, rate_id, without_seed
+from dinodiet.config.identity import EXCHANGE, canonical, model_label, rate_id, without_seed
 from dinodiet.config.rates import read_rates
 from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
@@ -53,7 +53,8 @@ def kind_of(plain: Mapping[str, Any], choices: Mapping[str, str], processes: int
     schedule, dataset = plain["schedule"], plain["dataset"]
     side = dataset.get("image_size") or choices.get("dataset")
     batch = [schedule.get("batch_size"), schedule.get("accumulate", 1)]
-    together = [processes, plain.get("strategy", "ddp") if processes > 1 else None]
+    shared = {"strategy": "ddp", **EXCHANGE} if processes > 1 else {}
+    together = [processes, *(plain.get(key, usual) for key, usual in shared.items())]
     parts = [without_seed(canonical(node), plain["seed"]) for node in (model, plain["method"])]
     return [*parts, side, batch, together, [plain.get(key) for key in ALIKE]]
 
