@@ -22,12 +22,11 @@ from dinodiet.config.budgets import Budget, budgets
 from dinodiet.config.groups import BUDGET, COMMAND, EVALUATION_DATASET, PHASES
 from dinodiet.config.parent import by_content, whole_run
 from dinodiet.config.precheck import constant_of, signature_of
-from dinodiet.config.schema import LATER, Tower
+from dinodiet.config.schema import EXCHANGE, LATER, Tower
 from dinodiet.config.settings import Settings
 from dinodiet.config.signature import Node
 from dinodiet.config.teacher import teacher_of, with_teacher
 
-EXCHANGE = {"sync_batchnorm": True, "reduce_dtype": "fp32"}  # keys, and what changes nothing
 DIGITS = 8  # of a digest, in hexadecimal
 LENGTH = ("epochs", "steps", "minutes")  # keys of a schedule, one of which says how long a training is
 

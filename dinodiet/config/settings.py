@@ -16,6 +16,7 @@ from dinodiet.config.groups import NODES, RECORD, SCORED
 from dinodiet.config.precheck import check_nodes, hints_of
 from dinodiet.config.ranges import AtLeastOne, BelowOne, Finite, NonNegative, Positive, Range, Seed
 from dinodiet.config.schema import (
+    EXCHANGE,
     Axes,
     BatchNorms,
     Mode,
@@ -288,4 +289,5 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
         raise UserError(f"{path}: no configuration of a run, which says what it was chosen from (choices)")
     if missing := [key for key in (*NODES, "seed") if key not in plain]:
         raise UserError(f"{path}: no configuration of a run: it lacks {', '.join(missing)}")
-    return {str(key): value for key, value in plain.items()}, {str(key): str(word) for key, word in choices.items()}
+    found = {**EXCHANGE, **{str(key): value for key, value in plain.items()}}
+    return found, {str(key): str(word) for key, word in choices.items()}

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dinodiet.config.gate import gate
+from dinodiet.config.schema import EXCHANGE
 from dinodiet.config.settings import Settings, settings_of, write_settings
 from dinodiet.errors import UserError
 from tests.running import CHOICES, composed
@@ -127,6 +128,12 @@ def test_what_a_machine_holds_is_not_looked_up(run: Path) -> None:
     path.write_text(path.read_text().replace("project: x", "project: ${oc.env:HOME}"))
     with pytest.raises(UserError, match=r"\$\{oc.env:HOME\}"):
         scored(run)
+
+
+def test_a_run_from_before_a_key_that_changes_nothing_is_scored(run: Path) -> None:
+    saved = OmegaConf.load(run / "config.yaml")
+    OmegaConf.save(OmegaConf.masked_copy(saved, [key for key in saved if key not in EXCHANGE]), run / "config.yaml")
+    assert {key: scored(run).plain[key] for key in EXCHANGE} == EXCHANGE
 
 
 @pytest.mark.parametrize(("key", "value"), [("seed", -1), ("eval.knn.k", "many"), ("nonsense", 3)])

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.config.identity import EXCHANGE, canonical, model_label, rate_id, without_seed
+from dinodiet.config.identity import canonical, model_label, rate_id, without_seed
 from dinodiet.config.rates import read_rates
+from dinodiet.config.schema import EXCHANGE
 from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
 from dinodiet.io.files import is_number, read_json
