@@ -106,8 +106,8 @@ class Scorer:
         """Yield what evaluators say, each on its budget of labels; a split is embedded once for all of them.
 
         `cached` keeps embeddings and scores on disk for other runs of the same frozen encoder. Artefacts are written to
-        `folder/<evaluator>/<split>/` (None: nowhere), of a budget to `folder/<evaluator>+<budget>/<split>/`. `work`
-        says where evaluators that train keep what they continue from.
+        `folder/<evaluator>/<split>/` (None: nowhere), of a budget to `folder/<evaluator>+<budget>/<split>/`; the split
+        is `train` where scores are of train alone. `work` says where evaluators that train keep what they go on from.
         """
         key = fingerprint(encoder) if cached and self.runtime.cache is not None else None
         embedder = Embedder(encoder, self.data, self.input, self.runtime, key)
@@ -183,7 +183,7 @@ class Scorer:
         found: dict[str, dict[str, Score]] = {}
         skipped = None
         for reported in ("test", "val") if self.validation and not once else ("test",):
-            place = None if folder is None else folder / own / reported
+            place = None if folder is None else folder / own / ("train" if once else reported)
             try:
                 found[reported] = self._scores(asked, embedder, reported, place)
             except NotApplicable as reason:

@@ -1,0 +1,147 @@
+"""Images that lie apart, and labels that their neighbours contradict: what to look at first in a set of one's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dinodiet.config.ranges import Range
+from dinodiet.data.images import names_of
+from dinodiet.errors import NotApplicable
+from dinodiet.evals.knn import nearest
+from dinodiet.evals.pictures.sheet import first, write_sheet
+from dinodiet.io.files import write_atomically, write_text
+from dinodiet.types import DataSpec, Embeddings, EncoderSplits, Score
+
+TABLE, APART, CONTRADICTED = "outliers.csv", "apart.png", "contradicted.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outliers:
+    """Of each train image: its mean cosine distance to its k nearest ones, and the share of them with another label.
+
+    The table ranks the `images` furthest apart, and `images` of those whose label most neighbours contradict, with file
+    names and the label that these have; two contact sheets show them. Of equally contradicted images the one whose
+    neighbours are nearer comes first. Multi-label sets have distances alone.
+    """
+
+    needs: ClassVar[Literal["encoder"]] = "encoder"
+    of_train: ClassVar[bool] = True
+    k: Annotated[int, Range(1, 10**4)] = 20
+    images: Annotated[int, Range(1, 10**4)] = 64
+
+    def applies(self, spec: DataSpec, num_train: int) -> None:
+        """Raise NotApplicable for too few train images to have k neighbours; labels are not needed."""
+        if num_train <= self.k:
+            raise NotApplicable(f"needs more than k={self.k} train images; there are {num_train}")
+
+    def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
+        """Return the mean distance, and the share of labels that most neighbours contradict; write table and sheets.
+
+        Raises:
+            NotApplicable: an embedding is zero or not finite.
+        """
+        train, folder = splits.train, splits.folder
+        distances, neighbours = apart(train.features, self.k, splits.runtime.device)
+        labelled = train.labels_or_none is not None and not train.multilabel
+        contradictions = contradicted(train, neighbours) if labelled else None
+        if folder is not None:
+            ranked = Ranked(distances, contradictions, splits.spec.classes)
+            names = names_of(splits.train_images) or [f"train {place}" for place in range(len(train))]
+            write_atomically(folder / TABLE, lambda out: write_text(out, table(ranked, names, self.images)))
+            for kind, order in ranked.orders(self.images).items():
+                captions = [f"{names[place]}\n{ranked.told(kind, place)}" for place in order.tolist()]
+                write_sheet(folder / kind, splits.train_images, order, captions)
+        found = {"distance": Score(float(distances.mean()), better="none")}
+        if contradictions is not None:
+            found["contradicted"] = Score(float(contradictions.are_contradicted.double().mean()), better="lower")
+        return {**found, "k": Score(self.k, kind="setting")}
+
+
+@dataclass(frozen=True)
+class Contradictions:
+    """Of each image (N,): the share of neighbours with another label, the label of most, and its own."""
+
+    share: Tensor
+    suggested: Tensor
+    labels: Tensor
+
+    @property
+    def are_contradicted(self) -> Tensor:
+        """Return whether most neighbours have another label, (N,)."""
+        return self.suggested != self.labels
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What is known of each image, and in which order it is to be looked at; `classes` name labels."""
+
+    distances: Tensor
+    contradictions: Contradictions | None
+    classes: tuple[str, ...] | None
+
+    def orders(self, number: int) -> dict[str, Tensor]:
+        """Return the positions of the worst images, by the contact sheet that shows them."""
+        orders = {APART: first(self.distances, number)}
+        if self.contradictions is not None:
+            by_distance = torch.sort(self.distances, stable=True).indices
+            worst = by_distance[first(self.contradictions.share[by_distance], len(by_distance))]
+            orders[CONTRADICTED] = worst[self.contradictions.are_contradicted[worst]][:number]
+        return orders
+
+    def name(self, label: int) -> str:
+        """Return the name of a label."""
+        return str(label) if self.classes is None else self.classes[label]
+
+    def told(self, kind: str, place: int) -> str:
+        """Return why an image is on a sheet, in words."""
+        if kind == APART or self.contradictions is None:
+            return f"distance {self.distances[place]:.3f}"
+        labels, suggested = self.contradictions.labels[place], self.contradictions.suggested[place]
+        return f"{self.name(int(labels))}, not {self.name(int(suggested))}?"
+
+
+def apart(features: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the mean cosine distance of each row to its k nearest other ones, (N,), and their positions, (N, k).
+
+    Raises:
+        NotApplicable: a row is zero or not finite, and has no direction.
+    """
+    if not bool((features.isfinite().all(1) & (features.norm(dim=1) > 0)).all()):
+        raise NotApplicable("an embedding is zero or not finite")
+    rows = F.normalize(features.float(), dim=1)
+    similarities, neighbours = nearest(rows, rows, k + 1, device)
+    own = neighbours == torch.arange(len(rows))[:, None]
+    own[~own.any(1), -1] = True  # equal images push it out: then the last one is left out
+    others = (~own).nonzero()[:, 1].view(len(rows), k)
+    return (1 - similarities.gather(1, others)).clamp(min=0).double().mean(1), neighbours.gather(1, others)
+
+
+def contradicted(train: Embeddings, neighbours: Tensor) -> Contradictions:
+    """Return how far the neighbours of each image contradict its label; of equally many the smallest is suggested."""
+    labels = train.labels
+    votes = F.one_hot(labels, train.num_labels).double()
+    shares = torch.stack([votes[one].mean(0) for one in neighbours])
+    return Contradictions(1 - shares.gather(1, labels[:, None]).squeeze(1), shares.argmax(1), labels)
+
+
+def table(ranked: Ranked, names: list[str], number: int) -> str:
+    """Return the worst images of each kind as CSV, the worst first."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["why", "rank", "image", "file", "distance", "label", "contradicted", "suggested"])
+    for kind, order in ranked.orders(number).items():
+        for rank, place in enumerate(order.tolist(), start=1):
+            found: list[object] = ["", "", ""]
+            if (known := ranked.contradictions) is not None:
+                label, suggested = int(known.labels[place]), int(known.suggested[place])
+                found = [ranked.name(label), f"{known.share[place]:.4f}", ranked.name(suggested)]
+            why = kind.removesuffix(".png")
+            writer.writerow([why, rank, place, names[place], f"{ranked.distances[place]:.6f}", *found])
+    return stream.getvalue()

@@ -1,0 +1,60 @@
+"""A contact sheet: many images of any size as one picture, with a caption each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dinodiet.data.images import fetch
+from dinodiet.io.files import write_atomically
+from dinodiet.types import Images
+
+SIDE, MARGIN, TEXT = 112, 8, 11  # pixels: of an image, around it, of letters
+WIDTH, LINES = SIDE + 2 * MARGIN, 2  # of a cell, and lines of its caption
+LETTERS = 18  # of a caption's line
+
+
+def contact_sheet(images: Images, positions: Tensor, captions: Sequence[str], columns: int = 8) -> Image.Image:
+    """Return the images at positions, row by row, each whole within a square, with two lines of caption below it."""
+    height = WIDTH + LINES * (TEXT + 3)
+    rows = max(1, -(-len(positions) // columns))
+    sheet = Image.new("RGB", (columns * WIDTH, rows * height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    for place, (image, caption) in enumerate(zip(fetch(images, positions), captions, strict=True)):
+        left, top = place % columns * WIDTH, place // columns * height
+        sheet.paste(thumbnail(image), (left + MARGIN, top + MARGIN))
+        for line, text in enumerate(caption.split("\n")[:LINES]):
+            draw.text((left + MARGIN, top + WIDTH - MARGIN + line * (TEXT + 3)), short(text), "black", font)
+    return sheet
+
+
+def thumbnail(image: Tensor, side: int = SIDE) -> Image.Image:
+    """Return an image, uint8 (3, H, W), whole in a grey square; what is smaller is enlarged pixel by pixel."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    square = Image.new("RGB", (side, side), (230, 230, 230))
+    square.paste(picture.resize(size, how), ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def short(text: str, letters: int = LETTERS) -> str:
+    """Return what is printable of a text; of one that is too long its end, which tells files apart."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return plain if len(plain) <= letters else f"..{plain[2 - letters :]}"
+
+
+def write_sheet(path: Path, images: Images, positions: Tensor, captions: Sequence[str]) -> None:
+    """Write the contact sheet of images as a PNG."""
+    sheet = contact_sheet(images, positions, captions)
+    write_atomically(path, lambda out: sheet.save(out, "PNG"))
+
+
+def first(scores: Tensor, number: int) -> Tensor:
+    """Return the positions of the largest scores, the largest first; of equal ones that which comes first."""
+    return torch.sort(scores, descending=True, stable=True).indices[:number]
