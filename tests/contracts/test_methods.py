@@ -25,6 +25,7 @@ from tests.contracts.choices import configuration, names, nodes, settings, taugh
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
 HALF = 2  # steps before a stop, and after it
+LONG_EPOCHS = 30  # of 4 steps
 NARROW = {"width": 64, "heads": 4, "hidden_dims": 32, "bottleneck_dim": 16, "directions": 64}  # for speed alone
 
 
@@ -174,6 +175,12 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
     assert second.state.clock.step == HALF
     trained(second, 2 * HALF)
     assert differences(second.state.content(), whole.state.content()) == []
+
+
+def test_a_training_goes_on_where_what_was_kept_still_begins_to_move(method: str, tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, method, f"schedule.epochs={LONG_EPOCHS}")
+    assert np.isfinite(trained(parts, LONG_EPOCHS)).all()  # warm-ups are up to a tenth of the training
+    assert all(one.grad is not None for one in parts.method.parameters() if one.requires_grad)
 
 
 def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit(method: str, tmp_path: Path) -> None:

@@ -91,10 +91,24 @@ def test_fused_updates_are_those_of_the_loop_over_tensors(kind: Callable[..., Op
     torch.testing.assert_close(fused, loop, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, partial(torch.optim.SGD, momentum=0.9), torch.optim.Adagrad])
+def test_a_parameter_may_have_its_first_gradient_later(kind: Callable[..., Optimizer]) -> None:
+    found = parameters()
+    still = found[0]
+    optimizer = build_fused(partial(kind, lr=0.1), [ParamGroup("all", found).as_dict()])
+    before, gradient, still.grad = still.detach().clone(), still.grad, None
+    optimizer.step()
+    assert torch.equal(still, before)
+    still.grad = gradient
+    optimizer.step()
+    assert not torch.equal(still, before)
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
         (partial(torch.optim.AdamW), True),
+        (partial(torch.optim.SGD), None),
         (partial(torch.optim.AdamW, fused=False), False),
         (partial(torch.optim.AdamW, foreach=False), None),
         (partial(Lars), None),
