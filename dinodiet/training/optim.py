@@ -56,8 +56,8 @@ def build_fused(make: Callable[..., Optimizer], groups: list[dict[str, Any]]) ->
     """Return `make(params=groups)`, of torch's kernels that update all tensors in one pass where it has them.
 
     These agree with the loop over tensors to rounding. Who sets `fused` or `foreach` gets what is set; optimisers from
-    elsewhere (timm) are as they are. SGD is not fused: with momentum that fails where a parameter's first gradient comes
-    after those of others, as of a head that is kept still at first.
+    elsewhere (timm) are as they are. SGD is not fused: with momentum that fails where a parameter's first gradient
+    comes after those of others, as of a head that is kept still at first.
     """
     optimizer = make(params=[dict(group) for group in groups])
     settings = optimizer.defaults

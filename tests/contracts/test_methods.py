@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from dinodiet.config.identity import trains
 from dinodiet.run.parts import Parts, build_parts, trained_images
@@ -179,8 +180,15 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
 
 def test_a_training_goes_on_where_what_was_kept_still_begins_to_move(method: str, tmp_path: Path) -> None:
     parts = parts_of(tmp_path, method, f"schedule.epochs={LONG_EPOCHS}")
+    moved: set[int] = set()
+
+    def note(optimizer: Optimizer, *_: Any) -> None:
+        given = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        moved.update(id(parameter) for parameter in given if parameter.grad is not None)
+
+    parts.state.optimizer.register_step_pre_hook(note)
     assert np.isfinite(trained(parts, LONG_EPOCHS)).all()  # warm-ups are up to a tenth of the training
-    assert all(one.grad is not None for one in parts.method.parameters() if one.requires_grad)
+    assert moved == {id(parameter) for parameter in parts.method.parameters() if parameter.requires_grad}
 
 
 def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit(method: str, tmp_path: Path) -> None:
