@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dinodiet.processes.heartbeat import VARIABLE
 from tests import forking
 from tests.processes.training import same_scores
 from tests.running import TINY
@@ -56,10 +57,14 @@ class Run(Sweep):
         return self.status()[self.path.name]
 
     def same_as_undisturbed(self) -> None:
-        ours, theirs = outcome(self.path), undisturbed()
-        same_scores(ours[1], theirs[1])
-        for name, value in theirs[0].items():
-            torch.testing.assert_close(ours[0][name], value, rtol=0, atol=1e-5)
+        same_as_undisturbed(self.path)
+
+
+def same_as_undisturbed(run: Path, seed: int = 0) -> None:
+    ours, theirs = outcome(run), undisturbed(seed)
+    same_scores(ours[1], theirs[1])
+    for name, value in theirs[0].items():
+        torch.testing.assert_close(ours[0][name], value, rtol=0, atol=1e-5)
 
 
 def outcome(run: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -68,39 +73,37 @@ def outcome(run: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
 
 
 @functools.cache
-def undisturbed() -> tuple[dict[str, Tensor], dict[str, float]]:
+def undisturbed(seed: int) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return the weights and scores of the same run in one process, without SLURM."""
     with tempfile.TemporaryDirectory() as place:
-        whole = forking.start(Path(place), "name=whole", *TINY, EPOCHS, "seed=0")
+        whole = forking.start(Path(place), "name=whole", *TINY, EPOCHS, f"seed={seed}")
         assert forking.finish(whole) == 0, forking.printed(Path(place))
         (run,) = (Path(place) / "whole").glob("vit*")
         return outcome(run)
 
 
-def processes_of(run: str, rank: int | None = None) -> list[int]:
-    """Return the ids of the processes that do a run's work: of a task, or of all that a task started."""
+def processes_of(cluster: Cluster, job: str, rank: int | None = None, doing: bytes = b"spawn_main") -> list[int]:
+    """Return the ids of the processes of a job: of a task, or of all; those alone whose command says what they do."""
+    given = {f"SLURM_CONF={cluster.environment['SLURM_CONF']}", f"SLURM_JOB_ID={job}"}
+    given |= set() if rank is None else {f"SLURM_PROCID={rank}"}
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            words, given = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
+            words, environment = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
         except OSError:  # it has just ended
             continue
-        if b"spawn_main" in words and run.encode() in given and has(given, rank):
+        if doing in words and {entry.encode() for entry in given} <= set(environment.split(b"\0")):
             found.append(int(path.name))
     return sorted(found)
-
-
-def has(environment: bytes, rank: int | None) -> bool:
-    return rank is None or f"SLURM_PROCID={rank}".encode() in environment.split(b"\0")
 
 
 def start(cluster: Cluster, folder: Path, *words: str) -> Run:
     return Run(cluster, folder, "seed=0", *SLOW, EPOCHS, *words)
 
 
-def kill(job: str, rank: int) -> None:
+def kill(cluster: Cluster, job: str, rank: int) -> None:
     """Kill the process of a task of a job."""
-    (victim,) = processes_of(f"SLURM_JOB_ID={job}", rank)
+    (victim,) = processes_of(cluster, raw(cluster, job), rank)
     os.kill(victim, signal.SIGKILL)
 
 
@@ -110,11 +113,38 @@ def raw(cluster: Cluster, job: str) -> str:
     return next(word.removeprefix("JobId=") for word in shown if word.startswith("JobId="))
 
 
+class Frozen:
+    """A run of a sweep, and a task of it that is stopped as a frozen machine stops it."""
+
+    def __init__(self, sweep: Sweep, seed: int, *, rank: int) -> None:
+        self._sweep, self._seed, self._rank = sweep, seed, rank
+        self.job = ""
+
+    @property
+    def run(self) -> Path:
+        (found,) = (name for name in self._sweep.status() if f"_seed{self._seed}_" in name)
+        return self._sweep.folder / "sweep" / found
+
+    def is_stopped(self) -> bool:
+        """Return whether the task is stopped; it is once there is a checkpoint."""
+        if not self.job and any(self._sweep.folder.glob(f"sweep/*_seed{self._seed}_*/checkpoint.pt")):
+            cluster = self._sweep.cluster
+            self.job = raw(cluster, self._sweep.status()[self.run.name]["slurm_job"])
+            (process,) = processes_of(cluster, self.job, self._rank)
+            parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+            for stopped in (parent, process):
+                os.kill(stopped, signal.SIGSTOP)
+        return bool(self.job)
+
+    def log(self, name: str = "log.txt") -> str:
+        return (self.run / name).read_text()
+
+
 def test_a_killed_process_and_a_failed_node_cost_nothing(cluster: Cluster, folder: Path) -> None:
     run = start(cluster, folder, *TASKS, ON_N2_N3)
     command = run.start()
     status = run.until_trained(1)
-    kill(raw(cluster, status["slurm_job"]), 3)
+    kill(cluster, status["slurm_job"], 3)
     run.until_trained(2)
     told = [line for line in run.log().splitlines() if line.startswith("error: ")]
     assert len(told) == 1, told
@@ -130,6 +160,28 @@ def test_a_killed_process_and_a_failed_node_cost_nothing(cluster: Cluster, folde
     assert "its run was killed: submitting it again" in output
     assert run.starts() == [3]
     run.same_as_undisturbed()
+
+
+def test_two_runs_on_the_same_nodes_each_with_a_stopped_task(cluster: Cluster, folder: Path) -> None:
+    sweep, before = Sweep(cluster, folder, "seed=0,1", *SLOW, EPOCHS, *TASKS, ON_N2_N3), cluster.submitted()
+    sweep.environment[VARIABLE] = "0.3"
+    command = sweep.start()
+    last, first = Frozen(sweep, 0, rank=3), Frozen(sweep, 1, rank=0)
+    wait_until(lambda: last.is_stopped() & first.is_stopped())  # both are looked at
+    ports = [json.loads(path.read_text())["port"] for path in folder.glob("sweep/.sweep/tasks/*/address.json")]
+    assert len(set(ports)) == len(ports) == 2
+    wait_until(lambda: not any(processes_of(cluster, run.job, doing=b"") for run in (last, first)))
+    code, output = finish(command)
+    assert code == 0, output
+    assert output.count("its run was killed: submitting it again") == 2
+    assert (sweep.starts(), cluster.submitted()) == ([2, 2], before + 4)
+    silent = "on {} gave no sign of life for 0.3 minutes (DINODIET_SILENCE_MINUTES), and all were ended"
+    assert f"process 3 {silent.format('n3')}" in last.log()
+    for rank in (1, 2, 3):
+        assert f"process 0 {silent.format('n2')}" in first.log(f"log.rank{rank}.txt")
+    for seed, frozen in enumerate((last, first)):
+        assert "continuing from step" in frozen.log()
+        same_as_undisturbed(frozen.run, seed)
 
 
 def test_preemption_and_the_time_limit_reach_all_tasks(cluster: Cluster, folder: Path) -> None:
@@ -152,7 +204,7 @@ def test_a_process_of_a_run_in_one_task_is_lost(cluster: Cluster, folder: Path) 
     run = start(cluster, folder, "processes=2", ON_N1)
     command = run.start()
     status = run.until_trained(1)
-    workers = processes_of(f"SLURM_JOB_ID={raw(cluster, status['slurm_job'])}")
+    workers = processes_of(cluster, raw(cluster, status["slurm_job"]))
     os.kill(next(worker for worker in workers if worker != status["pid"]), signal.SIGKILL)
     code, output = finish(command)
     assert code == 0, output
