@@ -1,19 +1,23 @@
 """One thread a process, since the suite's tensors are small, and signals that are heard however it was started."""
 
 import functools
+import gc
 import re
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.bench.rows import Recorder
+from tests.composing import compose_quickly
 from tests.places import ROOT
 
 APART = ("slow", "slurm", "bench", "fuzz", "gpu")  # markers of tests that only `-m` runs
 
 torch.set_num_threads(1)
+compose_quickly()
 for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, or in the background of a script
         signal.signal(number, default)
@@ -44,6 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if hidden:
             raise pytest.UsageError(f"{item.nodeid}: is marked {hidden[0]}, which its file does not name")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave libraries and tests to themselves: each full collection of garbage would look through all of them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from dinodiet.sweep.task import printing_to
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["dinodiet.run.run", "dinodiet.sweep.main", "sklearn.linear_model", "sklearn.metrics"])
+CONTEXT.set_forkserver_preload(["tests.warm"])
 
 
 def start(folder: Path, *arguments: str) -> BaseProcess:

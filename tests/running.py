@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ def run(cfg: DictConfig, choices: Mapping[str, str] = CHOICES, overrides: Sequen
 def composed(tmp_path: Path, *overrides: str, base: Sequence[str] = TINY) -> DictConfig:
     """Return the configuration of a run, a tiny one unless `base` says otherwise, that writes below tmp_path."""
     words = (*base, *overrides)
-    cfg = chosen(tuple({_key(word): word for word in words if not _is_value(word)}.values())).copy()
+    cfg: DictConfig = pickle.loads(_chosen(tuple({_key(word): word for word in words if not _is_value(word)}.values())))
     ConfigLoaderImpl._apply_overrides_to_config([*map(_parsed, filter(_is_value, words))], cfg)
     if not any(word.startswith("outputs_dir=") for word in overrides):
         cfg.outputs_dir = str(tmp_path)
@@ -81,14 +82,14 @@ def _parsed(word: str) -> Override:
 
 
 @functools.cache
-def chosen(words: tuple[str, ...]) -> DictConfig:
-    """Return what Hydra makes of words that choose files.
+def _chosen(words: tuple[str, ...]) -> bytes:
+    """Return what Hydra makes of words that choose files, pickled: each test changes a copy.
 
     It takes a fifth of a second, and many tests choose the same. Hydra itself sets values last, in what it composed.
     """
     ConfigStore.instance().store("schema", RunConfig)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(words))
+        return pickle.dumps(compose("config", overrides=list(words)))
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:

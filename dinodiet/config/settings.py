@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -229,8 +230,13 @@ def check_plain(plain: dict[str, Any]) -> None:
 
 def hints_below(prefix: str) -> dict[str, Any]:
     """Return the types of the keys with a prefix: "", "schedule." or "eval."; none below any other."""
-    hints = typing.get_type_hints(PREFIXES[prefix], include_extras=True) if prefix in PREFIXES else {}
+    hints = _hints_of(PREFIXES[prefix]) if prefix in PREFIXES else {}
     return {**hints, **(KINDS if prefix == "" else {})}
+
+
+@functools.cache
+def _hints_of(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _check_optimizer(node: Node) -> None:

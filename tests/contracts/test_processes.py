@@ -19,26 +19,34 @@ Found: TypeAlias = dict[str, Any]
 Compared: TypeAlias = dict[str, tuple[Found, Found]]  # of one process and of several, by the name of a case
 STEPS, LONG = 6, 30
 BATCH = ("schedule.batch_size=8", "schedule.epochs=4", "model.drop_path=0.2")
-CASES: Cases = {name: (f"method={name}", *narrow(name), *taught(name), *BATCH) for name in METHODS}
 LARS = ("byol_scratch", "simclr_scratch")  # cannot train weights in parts
 # LARS takes whole steps along gradients that are rounding alone: after the second step one training is two.
 STEADY_STEPS = {"byol_scratch": 2}
 RESNET = ("model=resnet_tiny", "model.size=20", "dataset.image_size=32", "schedule.batch_size=8", "schedule.epochs=4")
-SPECIAL: Cases = {
-    "accumulation and clipping": (
-        *("method=dino", *narrow("dino"), "schedule.accumulate=2", "schedule.clip_grad=0.1", *BATCH),
-        "schedule.clip_mode=per_tensor",
-    ),
-    "BatchNorm": ("method=dino", *narrow("dino"), *RESNET),
-    "blocks computed again": ("method=diet", "method.trainable=all", "grad_checkpointing=true", *BATCH),
-    "frozen blocks": ("method=diet", "method.trainable=last_1_blocks", *BATCH),
-    "mixing": ("method=diet", "method.mix.mixup_alpha=0.8", "method.mix.cutmix_alpha=1.0", *BATCH),
-    "a spread head": ("method=diet", "method.head.sharded=true", "schedule.clip_grad=0.05", *BATCH),
-    "a trunk cache": (
-        *("method=diet", "method.trainable=last_1_blocks", "method.trunk.views=2", "method.trunk.noise=0.1"),
-        *("schedule.batch_size=8", "schedule.epochs=4"),
-    ),
-}
+
+
+def every_method() -> Cases:
+    """Return the words of a case for each method. It takes seconds: not where this file is read."""
+    return {name: (f"method={name}", *narrow(name), *taught(name), *BATCH) for name in METHODS}
+
+
+def special() -> Cases:
+    """Return options that divide the work otherwise, each with its method."""
+    return {
+        "accumulation and clipping": (
+            *("method=dino", *narrow("dino"), "schedule.accumulate=2", "schedule.clip_grad=0.1", *BATCH),
+            "schedule.clip_mode=per_tensor",
+        ),
+        "BatchNorm": ("method=dino", *narrow("dino"), *RESNET),
+        "blocks computed again": ("method=diet", "method.trainable=all", "grad_checkpointing=true", *BATCH),
+        "frozen blocks": ("method=diet", "method.trainable=last_1_blocks", *BATCH),
+        "mixing": ("method=diet", "method.mix.mixup_alpha=0.8", "method.mix.cutmix_alpha=1.0", *BATCH),
+        "a spread head": ("method=diet", "method.head.sharded=true", "schedule.clip_grad=0.05", *BATCH),
+        "a trunk cache": (
+            *("method=diet", "method.trainable=last_1_blocks", "method.trunk.views=2", "method.trunk.noise=0.1"),
+            *("schedule.batch_size=8", "schedule.epochs=4"),
+        ),
+    }
 
 
 def agreed(folder: Path, cases: Cases, steps: int, ways: Sequence[tuple[int, str]]) -> Iterator[Compared]:
@@ -79,7 +87,7 @@ def is_refused(name: str, many: Found) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_two_processes_train_every_method_as_one(tmp_path: Path) -> None:
-    for compared in agreed(tmp_path, CASES, STEPS, [(2, "ddp"), (2, "fsdp")]):
+    for compared in agreed(tmp_path, every_method(), STEPS, [(2, "ddp"), (2, "fsdp")]):
         wrong = {}
         for case, (one, two) in compared.items():
             method = case.split(",")[0]
@@ -93,7 +101,7 @@ def test_two_processes_train_every_method_as_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_thirty_steps_are_those_of_one_process(tmp_path: Path) -> None:
-    for compared in agreed(tmp_path, SPECIAL, LONG, [(2, "ddp"), (4, "ddp"), (2, "fsdp")]):
+    for compared in agreed(tmp_path, special(), LONG, [(2, "ddp"), (4, "ddp"), (2, "fsdp")]):
         assert all(len(one.get("losses", ())) == LONG for one, _ in compared.values()), compared
         wrong = {case: differing(one, many, LONG) for case, (one, many) in compared.items()}
         assert {case: told for case, told in wrong.items() if told} == {}

@@ -14,6 +14,7 @@ from dinodiet.config.fits import fits
 from dinodiet.config.gate import gate
 from dinodiet.config.precheck import signature_of
 from dinodiet.errors import UserError
+from tests.composing import copied
 from tests.contracts.choices import configuration, names, node, nodes, taught
 
 WRONG: list[Any] = ["nonsense", 0.123, True, ["nonsense"], {"a": "nonsense"}]
@@ -37,7 +38,7 @@ def with_file(group: str, name: str) -> DictConfig:
 
 def refusal(cfg: DictConfig, key: str, value: Any) -> str:
     """Return the line that a configuration with one other value is refused with."""
-    changed = cfg.copy()
+    changed = copied(cfg)
     OmegaConf.set_struct(changed, False)
     with pytest.raises((UserError, OmegaConfBaseException)) as caught:
         OmegaConf.update(changed, key, value, merge=False)
