@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Range
-from dinodiet.data.images import names_of
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.knn import nearest
+from dinodiet.evals.pictures.names import image_names, label_name
+from dinodiet.evals.pictures.neighbours import unit_rows
 from dinodiet.evals.pictures.sheet import first, write_sheet
 from dinodiet.io.files import write_atomically, write_text
 from dinodiet.types import DataSpec, Embeddings, EncoderSplits, Score
@@ -53,7 +54,7 @@ class Outliers:
         contradictions = contradicted(train, neighbours) if labelled else None
         if folder is not None:
             ranked = Ranked(distances, contradictions, splits.spec.classes)
-            names = names_of(splits.train_images) or [f"train {place}" for place in range(len(train))]
+            names = image_names(splits.train_images, "train")
             write_atomically(folder / TABLE, lambda out: write_text(out, table(ranked, names, self.images)))
             for kind, order in ranked.orders(self.images).items():
                 captions = [f"{names[place]}\n{ranked.told(kind, place)}" for place in order.tolist()]
@@ -95,16 +96,12 @@ class Ranked:
             orders[CONTRADICTED] = worst[self.contradictions.are_contradicted[worst]][:number]
         return orders
 
-    def name(self, label: int) -> str:
-        """Return the name of a label."""
-        return str(label) if self.classes is None else self.classes[label]
-
     def told(self, kind: str, place: int) -> str:
         """Return why an image is on a sheet, in words."""
         if kind == APART or self.contradictions is None:
             return f"distance {self.distances[place]:.3f}"
-        labels, suggested = self.contradictions.labels[place], self.contradictions.suggested[place]
-        return f"{self.name(int(labels))}, not {self.name(int(suggested))}?"
+        labels, suggested = self.contradictions.labels, self.contradictions.suggested
+        return f"{label_name(labels, place, self.classes)}, not {label_name(suggested, place, self.classes)}?"
 
 
 def apart(features: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -113,9 +110,7 @@ def apart(features: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tenso
     Raises:
         NotApplicable: a row is zero or not finite, and has no direction.
     """
-    if not bool((features.isfinite().all(1) & (features.norm(dim=1) > 0)).all()):
-        raise NotApplicable("an embedding is zero or not finite")
-    rows = F.normalize(features.float(), dim=1)
+    rows = unit_rows(features)
     similarities, neighbours = nearest(rows, rows, k + 1, device)
     own = neighbours == torch.arange(len(rows))[:, None]
     own[~own.any(1), -1] = True  # equal images push it out: then the last one is left out
@@ -140,8 +135,8 @@ def table(ranked: Ranked, names: list[str], number: int) -> str:
         for rank, place in enumerate(order.tolist(), start=1):
             found: list[object] = ["", "", ""]
             if (known := ranked.contradictions) is not None:
-                label, suggested = int(known.labels[place]), int(known.suggested[place])
-                found = [ranked.name(label), f"{known.share[place]:.4f}", ranked.name(suggested)]
+                label, suggested = (label_name(of, place, ranked.classes) for of in (known.labels, known.suggested))
+                found = [label, f"{known.share[place]:.4f}", suggested]
             why = kind.removesuffix(".png")
             writer.writerow([why, rank, place, names[place], f"{ranked.distances[place]:.6f}", *found])
     return stream.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from dinodiet.types import Images
 SIDE, MARGIN, TEXT = 112, 8, 11  # pixels: of an image, around it, of letters
 WIDTH, LINES = SIDE + 2 * MARGIN, 2  # of a cell, and lines of its caption
 LETTERS = 18  # of a caption's line
+NAMES = TEXT + MARGIN  # pixels: the height of names above a row
 
 
 def contact_sheet(images: Images, positions: Tensor, captions: Sequence[str], columns: int = 8) -> Image.Image:
@@ -32,9 +34,37 @@ def contact_sheet(images: Images, positions: Tensor, captions: Sequence[str], co
     return sheet
 
 
-def thumbnail(image: Tensor, side: int = SIDE) -> Image.Image:
-    """Return an image, uint8 (3, H, W), whole in a grey square; what is smaller is enlarged pixel by pixel."""
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+@dataclass(frozen=True)
+class Row:
+    """Pictures side by side, with a name above each."""
+
+    names: Sequence[str]
+    pictures: Sequence[Image.Image]
+
+
+def rows_of_pictures(rows: Sequence[Row]) -> Image.Image:
+    """Return rows of equally many pictures as one, with their names above, if these are not those of the row before."""
+    named = [number == 0 or list(row.names) != list(rows[number - 1].names) for number, row in enumerate(rows)]
+    height = len(rows) * WIDTH + sum(named) * NAMES
+    sheet = Image.new("RGB", (len(rows[0].pictures) * WIDTH, height), "white")
+    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT), 0
+    for row, told in zip(rows, named, strict=True):
+        top += NAMES if told else 0
+        for column, (name, picture) in enumerate(zip(row.names, row.pictures, strict=True)):
+            if told:
+                draw.text((column * WIDTH + MARGIN, top - TEXT), short(name), "black", font)
+            sheet.paste(squared(picture), (column * WIDTH + MARGIN, top + MARGIN))
+        top += WIDTH
+    return sheet
+
+
+def thumbnail(image: Tensor) -> Image.Image:
+    """Return an image, uint8 (3, H, W), as `squared`."""
+    return squared(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
+
+
+def squared(picture: Image.Image, side: int = SIDE) -> Image.Image:
+    """Return a picture whole in a grey square; what is smaller is enlarged pixel by pixel."""
     scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
@@ -51,10 +81,20 @@ def short(text: str, letters: int = LETTERS) -> str:
 
 def write_sheet(path: Path, images: Images, positions: Tensor, captions: Sequence[str]) -> None:
     """Write the contact sheet of images as a PNG."""
-    sheet = contact_sheet(images, positions, captions)
-    write_atomically(path, lambda out: sheet.save(out, "PNG"))
+    write_picture(path, contact_sheet(images, positions, captions))
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture as a PNG."""
+    write_atomically(path, lambda out: picture.save(out, "PNG"))
 
 
 def first(scores: Tensor, number: int) -> Tensor:
     """Return the positions of the largest scores, the largest first; of equal ones that which comes first."""
     return torch.sort(scores, descending=True, stable=True).indices[:number]
+
+
+def spread_over(images: Images, number: int) -> Tensor:
+    """Return positions of at most so many images, evenly spaced from the first on."""
+    count = min(number, len(images))
+    return torch.arange(count) * len(images) // count

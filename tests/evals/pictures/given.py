@@ -20,6 +20,7 @@ class GivenImages(GivenSplits):
     spec: DataSpec = field(default_factory=lambda: DataSpec("set", 0, 0))
     folder: Path | None = None
     train_images: Images | None = None
+    test_images: Images | None = None
 
 
 def given(train: Embeddings, folder: Path | None, images: Images | None = None, **facts: Any) -> Any:

@@ -1,0 +1,116 @@
+"""Which train images an encoder takes for the nearest: of a few images as a picture; of all, how many share a label."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dinodiet.config.ranges import Range
+from dinodiet.data.images import fetch
+from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.knn import nearest
+from dinodiet.evals.pictures.names import image_names, label_name
+from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over, thumbnail, write_picture
+from dinodiet.io.files import write_atomically, write_text
+from dinodiet.types import DataSpec, EncoderSplits, Images, Score
+
+PICTURE, TABLE = "neighbours.png", "neighbours.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Of `images` images, spread evenly over the reported split, the k nearest train images by the cosine.
+
+    A picture shows them, each with its label, and a table names their files. `precision` is the share of the k nearest
+    of every reported image that have its label (precision at k of retrieval); sets without one label an image have the
+    mean `distance` alone.
+    """
+
+    needs: ClassVar[Literal["encoder"]] = "encoder"
+    k: Annotated[int, Range(1, 64)] = 8
+    images: Annotated[int, Range(1, 256)] = 8
+
+    def applies(self, spec: DataSpec, num_train: int) -> None:
+        """Refuse fewer train images than neighbours.
+
+        Raises:
+            UserError: there are fewer.
+        """
+        if self.k > num_train:
+            raise UserError(f"k: {self.k}; there are only {num_train} train images, so at most that")
+
+    def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
+        """Return precision at k and the mean distance, and write picture and table.
+
+        Raises:
+            NotApplicable: an embedding is zero or not finite.
+        """
+        train, test = splits.train, splits.test
+        rows = [unit_rows(one.features) for one in (train, test)]
+        similarities, neighbours = nearest(rows[0], rows[1], self.k, splits.runtime.device)
+        found = {"distance": Score(float((1 - similarities.double()).clamp(min=0).mean()), better="none")}
+        one_label = train.labels_or_none is not None and test.labels_or_none is not None and not train.multilabel
+        if one_label:
+            same = train.labels[neighbours] == test.labels[:, None]
+            found["precision"] = Score(float(same.double().mean()))
+        if splits.folder is not None:
+            labels = (train.labels, test.labels) if one_label else (None, None)
+            shown = Shown(splits.test_images, splits.train_images, labels[1], labels[0], splits.spec.classes)
+            asked = spread_over(splits.test_images, self.images)
+            write_picture(splits.folder / PICTURE, rows_of_pictures(shown.rows(asked, neighbours[asked])))
+            text = shown.table(asked, neighbours[asked], similarities[asked])
+            write_atomically(splits.folder / TABLE, lambda out: write_text(out, text))
+        return {**found, "k": Score(self.k, kind="setting")}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images whose neighbours are shown, those among which these are, the labels of both, and names of labels."""
+
+    images: Images
+    among: Images
+    labels: Tensor | None
+    labels_among: Tensor | None
+    classes: tuple[str, ...] | None
+
+    def rows(self, asked: Tensor, neighbours: Tensor) -> list[Row]:
+        """Return a row for each image that is asked for: itself and its neighbours, with labels."""
+        return [
+            Row(
+                [label_name(self.labels, place, self.classes) or "image", *map(self._told, found)],
+                [*map(thumbnail, fetch(self.images, [place])), *map(thumbnail, fetch(self.among, found))],
+            )
+            for place, found in zip(asked.tolist(), neighbours.tolist(), strict=True)
+        ]
+
+    def _told(self, place: int) -> str:
+        return label_name(self.labels_among, place, self.classes) or f"train {place}"
+
+    def table(self, asked: Tensor, neighbours: Tensor, similarities: Tensor) -> str:
+        """Return image, rank, neighbour, their files and labels, and the cosine, as CSV."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["image", "file", "label", "rank", "neighbour", "neighbour_file", "neighbour_label", "cosine"])
+        files, files_among = image_names(self.images, "image"), image_names(self.among, "train")
+        for place, found, near in zip(asked.tolist(), neighbours.tolist(), similarities.tolist(), strict=True):
+            own = [place, files[place], label_name(self.labels, place, self.classes)]
+            for rank, (other, cosine) in enumerate(zip(found, near, strict=True), start=1):
+                label = label_name(self.labels_among, other, self.classes)
+                writer.writerow([*own, rank, other, files_among[other], label, f"{cosine:.6f}"])
+        return stream.getvalue()
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Return rows of length 1.
+
+    Raises:
+        NotApplicable: one is zero or not finite, and has no direction.
+    """
+    if not bool((features.isfinite().all(1) & (features.norm(dim=1) > 0)).all()):
+        raise NotApplicable("an embedding is zero or not finite")
+    return F.normalize(features.float(), dim=1)
