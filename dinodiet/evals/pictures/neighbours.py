@@ -82,7 +82,7 @@ class Shown:
         """Return a row for each image that is asked for: itself and its neighbours, with labels."""
         return [
             Row(
-                [label_name(self.labels, place, self.classes) or "image", *map(self._told, found)],
+                [f"of: {label_name(self.labels, place, self.classes) or place}", *map(self._told, found)],
                 [*map(thumbnail, fetch(self.images, [place])), *map(thumbnail, fetch(self.among, found))],
             )
             for place, found in zip(asked.tolist(), neighbours.tolist(), strict=True)

@@ -1,0 +1,165 @@
+"""Which classes k-NN takes for which: the matrix as a picture and a table, and the recall of each class."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from dinodiet.config.ranges import Range
+from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.intervals import wilson
+from dinodiet.evals.knn import nearest
+from dinodiet.evals.pictures.neighbours import unit_rows
+from dinodiet.evals.pictures.sheet import short
+from dinodiet.evals.votes import sum_votes, vote_weights
+from dinodiet.io.files import write_atomically, write_text
+from dinodiet.types import DataSpec, EncoderSplits, Score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURE, PAIRS, RECALLS = "confusion.png", "confusion.csv", "recalls.csv"
+NAMED = 40  # classes; with more the axes have numbers
+INCHES = 0.28  # of a class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Which label k-NN predicts for the reported images of each class, with DINO's votes, as `eval=knn` does.
+
+    `confusion.csv` has a row for each pair of classes that occurs, `recalls.csv` one for each class with images, the
+    worst first: recall, its 95 % interval (Wilson), and what it is taken for most often. `worst_recall` is that of the
+    first of them.
+    """
+
+    needs: ClassVar[Literal["encoder"]] = "encoder"
+    k: Annotated[int, Range(1, 10**4)] = 20
+    temperature: Annotated[float, Range(0.002, 1e3)] = 0.07
+
+    def applies(self, spec: DataSpec, num_train: int) -> None:
+        """Refuse what has no classes.
+
+        Raises:
+            NotApplicable: there are no labels, or several an image.
+            UserError: there are fewer train images than neighbours.
+        """
+        if not spec.labelled or spec.multilabel:
+            raise NotApplicable("needs one label an image")
+        if self.k > num_train:
+            raise UserError(f"k: {self.k}; there are only {num_train} train images, so at most that")
+
+    def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
+        """Return the recall of the worst class, and write tables and picture.
+
+        Raises:
+            NotApplicable: an embedding is zero or not finite, or a split has no labels.
+        """
+        train, test = splits.train, splits.test
+        rows, asked = unit_rows(train.features), unit_rows(test.features)
+        similarities, neighbours = nearest(rows, asked, self.k, splits.runtime.device)
+        votes = sum_votes(vote_weights(similarities, self.temperature), train.labels[neighbours], train.num_labels)
+        matrix = confusion_matrix(test.labels, votes.argmax(1), train.num_labels)
+        recalls = recalls_of(matrix, splits.spec.classes)
+        if (folder := splits.folder) is not None:
+            _write_table(folder / PAIRS, ("label", "predicted", "images"), pairs_of(matrix, splits.spec.classes))
+            heads = ("label", "images", "recall", "low", "high", "taken_for")
+            _write_table(folder / RECALLS, heads, (one.cells() for one in recalls))
+            write_figure(folder / PICTURE, figure_of(matrix, splits.spec.classes))
+        worst = recalls[0]
+        return {
+            "worst_recall": Score(worst.value, interval=(worst.low, worst.high), note=f"of {short(worst.label)}"),
+            "k": Score(self.k, kind="setting"),
+            "temperature": Score(self.temperature, kind="setting"),
+        }
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The recall of a class with its 95 % interval, and the class that it is taken for most often; empty: for none."""
+
+    label: str
+    images: int
+    value: float
+    low: float
+    high: float
+    taken_for: str
+
+    def cells(self) -> list[Any]:
+        """Return a row of the table."""
+        return [self.label, self.images, *(f"{one:.6f}" for one in (self.value, self.low, self.high)), self.taken_for]
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, num_labels: int) -> Tensor:
+    """Return how many images of each class (rows) are predicted as each (columns), int64."""
+    return torch.bincount(labels * num_labels + predicted, minlength=num_labels**2).view(num_labels, num_labels)
+
+
+def recalls_of(matrix: Tensor, classes: Sequence[str] | None) -> list[Recall]:
+    """Return the recalls of classes with images, the worst first; of equal ones in the order of labels."""
+    found = []
+    for label, row in enumerate(matrix):
+        images, right = int(row.sum()), int(row[label])
+        if (interval := wilson(right, images)) is not None:
+            others = row.clone()
+            others[label] = 0
+            taken_for = _named(int(others.argmax()), classes) if int(others.sum()) else ""
+            found.append(Recall(_named(label, classes), images, right / images, *interval, taken_for))
+    return sorted(found, key=lambda one: one.value)
+
+
+def pairs_of(matrix: Tensor, classes: Sequence[str] | None) -> Iterable[list[Any]]:
+    """Yield label, predicted label and number of images of all pairs that occur."""
+    for label, predicted in matrix.nonzero().tolist():
+        yield [_named(label, classes), _named(predicted, classes), int(matrix[label, predicted])]
+
+
+def figure_of(matrix: Tensor, classes: Sequence[str] | None) -> Figure:
+    """Return the matrix as shares of each class, with the shares written in where there is room."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - for those who draw
+
+    number = len(matrix)
+    shares = (matrix / matrix.sum(1, keepdim=True).clamp(min=1)).numpy()
+    side = max(3.0, INCHES * min(number, 4 * NAMED))
+    figure = Figure(figsize=(side + 2.5, side + 1.5), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+    figure.colorbar(image, label="share of the class")
+    axes.set(xlabel="predicted", ylabel="label")
+    if number <= NAMED:
+        names = [short(_named(label, classes)).replace("$", r"\$") for label in range(number)]
+        axes.set_xticks(range(number), names, rotation=90)
+        axes.set_yticks(range(number), names)
+        for row, column in matrix.nonzero().tolist():
+            share = shares[row, column]
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", size=6, color=_seen_on(share))
+    return figure
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as a PNG; letters that its font lacks are boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        write_atomically(path, lambda out: figure.savefig(out, format="png", dpi=100))
+
+
+def _seen_on(share: float) -> str:
+    return "black" if share > 0.5 else "white"
+
+
+def _named(label: int, classes: Sequence[str] | None) -> str:
+    return str(label) if classes is None else classes[label]
+
+
+def _write_table(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([heads, *rows])
+    write_atomically(path, lambda out: write_text(out, stream.getvalue()))
