@@ -1,0 +1,121 @@
+"""Embeddings in the plane, coloured by class: a first look at what an encoder tells apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
+
+from dinodiet.config.ranges import Range, Seed
+from dinodiet.data.images import Subset
+from dinodiet.errors import NotApplicable
+from dinodiet.evals.measures.rows import chosen
+from dinodiet.evals.pictures.confusion import write_figure
+from dinodiet.evals.pictures.names import image_names, label_name
+from dinodiet.evals.pictures.sheet import short
+from dinodiet.io.files import write_atomically, write_text
+from dinodiet.types import DataSpec, EncoderSplits, Score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURE, TABLE = "map.png", "map.csv"
+NAMED = 20  # classes that have a colour each and a name in the legend
+NEIGHBOURS = 5  # of trustworthiness, as scikit-learn has it
+PERPLEXITY = 30.0  # of t-SNE, for sets that are large enough: it is at most a third of the others
+
+Plane = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingMap:
+    """At most `images` images of the reported split, drawn by `seed`, in the plane: by t-SNE or by PCA.
+
+    t-SNE (van der Maaten and Hinton 2008) begins at the first two principal components, with perplexity 30, and uses
+    the same seed before and after a training. `trustworthiness` (Venna and Kaski 2001) says how many of the 5 nearest
+    in the plane are near in truth, 1: all; distances between groups of t-SNE say nothing.
+    """
+
+    needs: ClassVar[Literal["encoder"]] = "encoder"
+    fits_labels: ClassVar[bool] = False
+    kind: Literal["tsne", "pca"] = "tsne"
+    images: Annotated[int, Range(12, 20_000)] = 2000
+    seed: Seed[int] = 42
+
+    def applies(self, spec: DataSpec, num_train: int) -> None:
+        """Accept any data; labels only colour it."""
+
+    def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
+        """Return how trustworthy the plane is, and write picture and table.
+
+        Raises:
+            NotApplicable: there are fewer than 12 images, or an embedding is not finite.
+        """
+        test = splits.test
+        places = chosen(len(test), self.images, self.seed)
+        features = test.features[places].double().numpy()
+        if len(features) < 12 or not np.isfinite(features).all():
+            raise NotApplicable(f"needs 12 finite embeddings or more; there are {len(features)}")
+        plane = in_plane(features, self.kind, self.seed)
+        labels = None if test.labels_or_none is None or test.multilabel else test.labels[places]
+        if splits.folder is not None:
+            names = [label_name(labels, place, splits.spec.classes) for place in range(len(plane))]
+            write_figure(splits.folder / PICTURE, figure_of(plane, None if labels is None else names, self.kind))
+            files = image_names(Subset(splits.test_images, places), "image")
+            text = table(plane, places.tolist(), files, names)
+            write_atomically(splits.folder / TABLE, lambda out: write_text(out, text))
+        return {
+            "trustworthiness": Score(float(trustworthiness(features, plane, n_neighbors=NEIGHBOURS))),
+            "images": Score(len(plane), kind="setting"),
+        }
+
+
+def in_plane(features: NDArray[np.float64], kind: str, seed: int) -> Plane:
+    """Return features (n, D) in the plane (n, 2); equal ones and an equal seed give an equal plane."""
+    if kind == "pca":
+        made: Plane = PCA(2, svd_solver="full").fit_transform(features)
+        return made
+    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
+    placed: Plane = tsne.fit_transform(features.astype(np.float32)).astype(np.float64)
+    return placed
+
+
+def figure_of(plane: Plane, names: Sequence[str] | None, kind: str) -> Figure:
+    """Return a scatter plot; the legend names classes with their shape and colour, up to 20 of them."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - for those who draw
+
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    groups = list(dict.fromkeys(sorted(names))) if names is not None else []
+    if names is None or len(groups) > NAMED:
+        numbers = {group: number for number, group in enumerate(groups)}
+        colours: Any = "C0" if names is None else [numbers[name] for name in names]
+        axes.scatter(plane[:, 0], plane[:, 1], s=8, c=colours, cmap=None if names is None else "turbo")
+    else:
+        marks, own = "osv^D", np.array(names, dtype=object)
+        for place, group in enumerate(groups):
+            at = plane[own == group]
+            label = short(group or "no name").replace("$", r"\$")
+            mark, colour = marks[place % len(marks)], f"C{place % 10}"
+            axes.scatter(at[:, 0], at[:, 1], s=12, marker=mark, color=colour, label=label, alpha=0.8)
+        figure.legend(loc="outside right upper", frameon=False)
+    axes.set(xticks=[], yticks=[], title="t-SNE" if kind == "tsne" else "first two principal components")
+    return figure
+
+
+def table(plane: Plane, places: Sequence[int], files: Sequence[str], names: Sequence[str]) -> str:
+    """Return image, file, label and place in the plane as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["image", "file", "label", "x", "y"])
+    for place, file, name, (x, y) in zip(places, files, names, plane.tolist(), strict=True):
+        writer.writerow([place, file, name, f"{x:.6g}", f"{y:.6g}"])
+    return stream.getvalue()
