@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dinodiet.methods.diet import DIET
 from dinodiet.processes.gathering import rank, size
+from dinodiet.training.exchange import Exchange
 from dinodiet.training.loop import Optimisation, forward_backward, set_rates
 from dinodiet.training.optim import ClipMode, build_fused, clip_gradients_
 from dinodiet.training.shards import own_optimizer, sharded_parameters, whole_method, whole_optimizer
@@ -65,7 +66,8 @@ def trained(first: int, last: int, mode: ClipMode = "global", kept: Path | None 
         content = torch.load(kept, weights_only=True)
         method.load_state_dict(content["method"])
         optimizer.load_state_dict(own_optimizer(content["optimizer"], optimizer, method))
-    strategy, losses, norms = strategy_of("ddp", method, optimizer, torch.device("cpu"), accumulate=2), [], []
+    strategy = strategy_of("ddp", method, optimizer, torch.device("cpu"), Exchange(), accumulate=2)
+    losses, norms = [], []
     strategy.begin()
     for step in range(first, last):
         clock = Clock(step, 100, 10)

@@ -19,6 +19,7 @@ from dinodiet.errors import NotApplicable
 from dinodiet.evals.measures.rows import chosen
 from dinodiet.evals.pictures.confusion import write_figure
 from dinodiet.evals.pictures.names import image_names, label_name
+from dinodiet.evals.pictures.neighbours import unit_rows
 from dinodiet.evals.pictures.sheet import short
 from dinodiet.io.files import write_atomically, write_text
 from dinodiet.types import DataSpec, EncoderSplits, Score
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE, TABLE = "map.png", "map.csv"
+FEWEST = 12  # embeddings, for `NEIGHBOURS` to mean something
 NAMED = 20  # classes that have a colour each and a name in the legend
 NEIGHBOURS = 5  # of trustworthiness, as scikit-learn has it
 PERPLEXITY = 30.0  # of t-SNE, for sets that are large enough: it is at most a third of the others
@@ -36,7 +38,7 @@ Plane = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingMap:
-    """At most `images` images of the reported split, drawn by `seed`, in the plane: by t-SNE or by PCA.
+    """At most `images` L2-normalised embeddings of the reported split, drawn by `seed`, in the plane: by t-SNE or PCA.
 
     t-SNE (van der Maaten and Hinton 2008) begins at the first two principal components, with perplexity 30, and uses
     the same seed before and after a training. `trustworthiness` (Venna and Kaski 2001) says how many of the 5 nearest
@@ -46,7 +48,7 @@ class EmbeddingMap:
     needs: ClassVar[Literal["encoder"]] = "encoder"
     fits_labels: ClassVar[bool] = False
     kind: Literal["tsne", "pca"] = "tsne"
-    images: Annotated[int, Range(12, 20_000)] = 2000
+    images: Annotated[int, Range(FEWEST, 20_000)] = 2000
     seed: Seed[int] = 42
 
     def applies(self, spec: DataSpec, num_train: int) -> None:
@@ -56,13 +58,13 @@ class EmbeddingMap:
         """Return how trustworthy the plane is, and write picture and table.
 
         Raises:
-            NotApplicable: there are fewer than 12 images, or an embedding is not finite.
+            NotApplicable: there are fewer than 12 images, or an embedding is zero or not finite.
         """
         test = splits.test
         places = chosen(len(test), self.images, self.seed)
-        features = test.features[places].double().numpy()
-        if len(features) < 12 or not np.isfinite(features).all():
-            raise NotApplicable(f"needs 12 finite embeddings or more; there are {len(features)}")
+        if len(places) < FEWEST:
+            raise NotApplicable(f"needs {FEWEST} embeddings or more; there are {len(places)}")
+        features = unit_rows(test.features[places]).double().numpy()
         plane = in_plane(features, self.kind, self.seed)
         labels = None if test.labels_or_none is None or test.multilabel else test.labels[places]
         if splits.folder is not None:
