@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from dinodiet.data.images import Subset
 from dinodiet.features.embed import EmbeddingCache, cache_key, embed
 from dinodiet.features.tokens import TokenFiles
+from dinodiet.io.bars import interval
 from dinodiet.types import Data, DataSpec, Embeddings, Images, InputSpec, Runtime, Splits, TokenTable, Work
 
 
@@ -60,7 +62,7 @@ class Embedder:
         """Return the embeddings of a split."""
         if name not in self._embedded:
             images = self.images(name)
-            with tqdm(total=len(images), desc=f"embedding {name}", unit="img", leave=False, delay=2) as bar:
+            with _progress(len(images), name) as bar:
                 self._embedded[name] = self._embed(images, bar.update)
         return self._embedded[name]
 
@@ -81,7 +83,7 @@ class Embedder:
         """Return the embeddings, without labels, of images that are no split of the dataset."""
         name = images.fingerprint()
         if name not in self._embedded:
-            with tqdm(total=len(images), desc="embedding others", unit="img", leave=False, delay=2) as bar:
+            with _progress(len(images), "others") as bar:
                 self._embedded[name] = Embeddings(self._embed(images, bar.update).features, None, 0)
         return self._embedded[name]
 
@@ -98,6 +100,11 @@ class Embedder:
             cache=None if key is None or cache is None else EmbeddingCache(cache / "embeddings"),
             key=key,
         )
+
+
+def _progress(images: int, what: str) -> tqdm[Any]:
+    """Return a bar that shows after two seconds, and goes when it is done."""
+    return tqdm(total=images, desc=f"embedding {what}", unit="img", mininterval=interval(), leave=False, delay=2)
 
 
 @dataclass(frozen=True)
