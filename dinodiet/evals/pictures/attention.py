@@ -17,7 +17,8 @@ from dinodiet.config.ranges import Fraction, Range
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over, write_picture
+from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over
+from dinodiet.evals.pictures.written import write_picture
 from dinodiet.features.attention_maps import class_attention, largest_mass
 from dinodiet.types import DataSpec, EncoderSplits, Score
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -17,10 +13,10 @@ from dinodiet.config.ranges import Range
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.intervals import wilson
 from dinodiet.evals.knn import nearest
-from dinodiet.evals.pictures.neighbours import unit_rows
+from dinodiet.evals.measures.rows import unit_rows
 from dinodiet.evals.pictures.sheet import short
+from dinodiet.evals.pictures.written import write_figure, write_table
 from dinodiet.evals.votes import sum_votes, vote_weights
-from dinodiet.io.files import write_atomically, write_text
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
 if TYPE_CHECKING:
@@ -69,9 +65,9 @@ class Confusion:
         matrix = confusion_matrix(test.labels, votes.argmax(1), train.num_labels)
         recalls = recalls_of(matrix, splits.spec.classes)
         if (folder := splits.folder) is not None:
-            _write_table(folder / PAIRS, ("label", "predicted", "images"), pairs_of(matrix, splits.spec.classes))
+            write_table(folder / PAIRS, ("label", "predicted", "images"), pairs_of(matrix, splits.spec.classes))
             heads = ("label", "images", "recall", "low", "high", "taken_for")
-            _write_table(folder / RECALLS, heads, (one.cells() for one in recalls))
+            write_table(folder / RECALLS, heads, (one.cells() for one in recalls))
             write_figure(folder / PICTURE, figure_of(matrix, splits.spec.classes))
         worst = recalls[0]
         return {
@@ -143,23 +139,9 @@ def figure_of(matrix: Tensor, classes: Sequence[str] | None) -> Figure:
     return figure
 
 
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as a PNG; letters that its font lacks are boxes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        write_atomically(path, lambda out: figure.savefig(out, format="png", dpi=100))
-
-
 def _seen_on(share: float) -> str:
     return "black" if share > 0.5 else "white"
 
 
 def _named(label: int, classes: Sequence[str] | None) -> str:
     return str(label) if classes is None else classes[label]
-
-
-def _write_table(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([heads, *rows])
-    write_atomically(path, lambda out: write_text(out, stream.getvalue()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -16,12 +14,10 @@ from sklearn.manifold import TSNE, trustworthiness
 from dinodiet.config.ranges import Range, Seed
 from dinodiet.data.images import Subset
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.measures.rows import chosen
-from dinodiet.evals.pictures.confusion import write_figure
+from dinodiet.evals.measures.rows import chosen, unit_rows
 from dinodiet.evals.pictures.names import image_names, label_name
-from dinodiet.evals.pictures.neighbours import unit_rows
 from dinodiet.evals.pictures.sheet import short
-from dinodiet.io.files import write_atomically, write_text
+from dinodiet.evals.pictures.written import write_figure, write_table
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
 if TYPE_CHECKING:
@@ -71,8 +67,9 @@ class EmbeddingMap:
             names = [label_name(labels, place, splits.spec.classes) for place in range(len(plane))]
             write_figure(splits.folder / PICTURE, figure_of(plane, None if labels is None else names, self.kind))
             files = image_names(Subset(splits.test_images, places), "image")
-            text = table(plane, places.tolist(), files, names)
-            write_atomically(splits.folder / TABLE, lambda out: write_text(out, text))
+            points = ([f"{x:.6g}", f"{y:.6g}"] for x, y in plane.tolist())
+            rows = ([*row, *point] for *row, point in zip(places.tolist(), files, names, points, strict=True))
+            write_table(splits.folder / TABLE, ("image", "file", "label", "x", "y"), rows)
         return {
             "trustworthiness": Score(float(trustworthiness(features, plane, n_neighbors=NEIGHBOURS))),
             "images": Score(len(plane), kind="setting"),
@@ -111,13 +108,3 @@ def figure_of(plane: Plane, names: Sequence[str] | None, kind: str) -> Figure:
         figure.legend(loc="outside right upper", frameon=False)
     axes.set(xticks=[], yticks=[], title="t-SNE" if kind == "tsne" else "first two principal components")
     return figure
-
-
-def table(plane: Plane, places: Sequence[int], files: Sequence[str], names: Sequence[str]) -> str:
-    """Return image, file, label and place in the plane as CSV."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", "file", "label", "x", "y"])
-    for place, file, name, (x, y) in zip(places, files, names, plane.tolist(), strict=True):
-        writer.writerow([place, file, name, f"{x:.6g}", f"{y:.6g}"])
-    return stream.getvalue()

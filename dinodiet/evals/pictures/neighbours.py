@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Range
 from dinodiet.data.images import fetch
-from dinodiet.errors import NotApplicable, UserError
+from dinodiet.errors import UserError
 from dinodiet.evals.knn import nearest
+from dinodiet.evals.measures.rows import unit_rows
 from dinodiet.evals.pictures.names import image_names, label_name
-from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over, thumbnail, write_picture
-from dinodiet.io.files import write_atomically, write_text
+from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over, thumbnail
+from dinodiet.evals.pictures.written import write_picture, write_table
 from dinodiet.types import DataSpec, EncoderSplits, Images, Score
 
 PICTURE, TABLE = "neighbours.png", "neighbours.csv"
+HEADS = ("image", "file", "label", "rank", "neighbour", "neighbour_file", "neighbour_label", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ class Neighbours:
             shown = Shown(splits.test_images, splits.train_images, labels[1], labels[0], splits.spec.classes)
             asked = spread_over(splits.test_images, self.images)
             write_picture(splits.folder / PICTURE, rows_of_pictures(shown.rows(asked, neighbours[asked])))
-            text = shown.table(asked, neighbours[asked], similarities[asked])
-            write_atomically(splits.folder / TABLE, lambda out: write_text(out, text))
+            rows_shown = shown.table(asked, neighbours[asked], similarities[asked])
+            write_table(splits.folder / TABLE, HEADS, rows_shown)
         return {**found, "k": Score(self.k, kind="setting")}
 
 
@@ -91,26 +91,11 @@ class Shown:
     def _told(self, place: int) -> str:
         return label_name(self.labels_among, place, self.classes) or f"train {place}"
 
-    def table(self, asked: Tensor, neighbours: Tensor, similarities: Tensor) -> str:
-        """Return image, rank, neighbour, their files and labels, and the cosine, as CSV."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["image", "file", "label", "rank", "neighbour", "neighbour_file", "neighbour_label", "cosine"])
+    def table(self, asked: Tensor, neighbours: Tensor, similarities: Tensor) -> Iterator[list[Any]]:
+        """Yield image, its file and label, rank, neighbour, its file and label, and the cosine."""
         files, files_among = image_names(self.images, "image"), image_names(self.among, "train")
         for place, found, near in zip(asked.tolist(), neighbours.tolist(), similarities.tolist(), strict=True):
             own = [place, files[place], label_name(self.labels, place, self.classes)]
             for rank, (other, cosine) in enumerate(zip(found, near, strict=True), start=1):
                 label = label_name(self.labels_among, other, self.classes)
-                writer.writerow([*own, rank, other, files_among[other], label, f"{cosine:.6f}"])
-        return stream.getvalue()
-
-
-def unit_rows(features: Tensor) -> Tensor:
-    """Return rows of length 1.
-
-    Raises:
-        NotApplicable: one is zero or not finite, and has no direction.
-    """
-    if not bool((features.isfinite().all(1) & (features.norm(dim=1) > 0)).all()):
-        raise NotApplicable("an embedding is zero or not finite")
-    return F.normalize(features.float(), dim=1)
+                yield [*own, rank, other, files_among[other], label, f"{cosine:.6f}"]

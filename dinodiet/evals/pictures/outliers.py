@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dinodiet.config.ranges import Range
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.knn import nearest
+from dinodiet.evals.measures.rows import unit_rows
 from dinodiet.evals.pictures.names import image_names, label_name
-from dinodiet.evals.pictures.neighbours import unit_rows
-from dinodiet.evals.pictures.sheet import first, write_sheet
-from dinodiet.io.files import write_atomically, write_text
+from dinodiet.evals.pictures.sheet import largest_first, write_sheet
+from dinodiet.evals.pictures.written import write_table
+from dinodiet.evals.votes import sum_votes
 from dinodiet.types import DataSpec, Embeddings, EncoderSplits, Score
 
 TABLE, APART, CONTRADICTED = "outliers.csv", "apart.png", "contradicted.png"
+HEADS = ("why", "rank", "image", "file", "distance", "label", "contradicted", "suggested")
+ROWS = 2**13  # images whose neighbours vote at once: 64 MiB for 1,000 classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Outliers:
         if folder is not None:
             ranked = Ranked(distances, contradictions, splits.spec.classes)
             names = image_names(splits.train_images, "train")
-            write_atomically(folder / TABLE, lambda out: write_text(out, table(ranked, names, self.images)))
+            write_table(folder / TABLE, HEADS, table(ranked, names, self.images))
             for kind, order in ranked.orders(self.images).items():
                 captions = [f"{names[place]}\n{ranked.told(kind, place)}" for place in order.tolist()]
                 write_sheet(folder / kind, splits.train_images, order, captions)
@@ -89,10 +90,10 @@ class Ranked:
 
     def orders(self, number: int) -> dict[str, Tensor]:
         """Return the positions of the worst images, by the contact sheet that shows them."""
-        orders = {APART: first(self.distances, number)}
+        orders = {APART: largest_first(self.distances, number)}
         if self.contradictions is not None:
             by_distance = torch.sort(self.distances, stable=True).indices
-            worst = by_distance[first(self.contradictions.share[by_distance], len(by_distance))]
+            worst = by_distance[largest_first(self.contradictions.share[by_distance], len(by_distance))]
             orders[CONTRADICTED] = worst[self.contradictions.are_contradicted[worst]][:number]
         return orders
 
@@ -120,17 +121,17 @@ def apart(features: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tenso
 
 def contradicted(train: Embeddings, neighbours: Tensor) -> Contradictions:
     """Return how far the neighbours of each image contradict its label; of equally many the smallest is suggested."""
-    labels = train.labels
-    votes = F.one_hot(labels, train.num_labels).double()
-    shares = torch.stack([votes[one].mean(0) for one in neighbours])
-    return Contradictions(1 - shares.gather(1, labels[:, None]).squeeze(1), shares.argmax(1), labels)
+    labels, shares, suggested = train.labels, list[Tensor](), list[Tensor]()
+    for own, near in zip(labels.split(ROWS), neighbours.split(ROWS), strict=True):
+        equal = torch.full(near.shape, 1 / near.shape[1], dtype=torch.float64)
+        votes = sum_votes(equal, labels[near], train.num_labels)
+        shares.append(1 - votes.gather(1, own[:, None]).squeeze(1))
+        suggested.append(votes.argmax(1))
+    return Contradictions(torch.cat(shares), torch.cat(suggested), labels)
 
 
-def table(ranked: Ranked, names: list[str], number: int) -> str:
-    """Return the worst images of each kind as CSV, the worst first."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["why", "rank", "image", "file", "distance", "label", "contradicted", "suggested"])
+def table(ranked: Ranked, names: list[str], number: int) -> Iterator[list[object]]:
+    """Yield the worst images of each kind, the worst first."""
     for kind, order in ranked.orders(number).items():
         for rank, place in enumerate(order.tolist(), start=1):
             found: list[object] = ["", "", ""]
@@ -138,5 +139,4 @@ def table(ranked: Ranked, names: list[str], number: int) -> str:
                 label, suggested = (label_name(of, place, ranked.classes) for of in (known.labels, known.suggested))
                 found = [label, f"{known.share[place]:.4f}", suggested]
             why = kind.removesuffix(".png")
-            writer.writerow([why, rank, place, names[place], f"{ranked.distances[place]:.6f}", *found])
-    return stream.getvalue()
+            yield [why, rank, place, names[place], f"{ranked.distances[place]:.6f}", *found]

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dinodiet.data.images import fetch
-from dinodiet.io.files import write_atomically
+from dinodiet.evals.pictures.written import write_picture
 from dinodiet.types import Images
 
 SIDE, MARGIN, TEXT = 112, 8, 11  # pixels: of an image, around it, of letters
@@ -84,12 +84,7 @@ def write_sheet(path: Path, images: Images, positions: Tensor, captions: Sequenc
     write_picture(path, contact_sheet(images, positions, captions))
 
 
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture as a PNG."""
-    write_atomically(path, lambda out: picture.save(out, "PNG"))
-
-
-def first(scores: Tensor, number: int) -> Tensor:
+def largest_first(scores: Tensor, number: int) -> Tensor:
     """Return the positions of the largest scores, the largest first; of equal ones that which comes first."""
     return torch.sort(scores, descending=True, stable=True).indices[:number]
 

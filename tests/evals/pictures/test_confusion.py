@@ -22,8 +22,8 @@ from dinodiet.evals.pictures.confusion import (
     confusion_matrix,
     figure_of,
     recalls_of,
-    write_figure,
 )
+from dinodiet.evals.pictures.written import write_figure
 from dinodiet.evals.splits import GivenSplits
 from dinodiet.types import DataSpec
 from tests.evals.pictures.given import GivenImages

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dinodiet.data.images import TensorImages
-from dinodiet.evals.pictures.sheet import SIDE, contact_sheet, first, short, thumbnail
+from dinodiet.evals.pictures.sheet import SIDE, contact_sheet, largest_first, short, thumbnail
 
 
 def test_an_image_is_shown_whole_and_what_is_small_pixel_by_pixel() -> None:
@@ -34,4 +34,4 @@ def test_of_long_texts_the_end_is_shown() -> None:
 
 
 def test_of_equal_scores_the_first_comes_first() -> None:
-    assert first(torch.tensor([1.0, 3.0, 3.0, 2.0]), 3).tolist() == [1, 2, 3]
+    assert largest_first(torch.tensor([1.0, 3.0, 3.0, 2.0]), 3).tolist() == [1, 2, 3]
