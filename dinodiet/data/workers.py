@@ -16,6 +16,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
@@ -86,6 +87,13 @@ def prepare_worker(number: int) -> None:
     for signal_number in SIGNALS:
         signal.signal(signal_number, signal.SIG_IGN)
     Queue._on_queue_feeder_error = staticmethod(_leave)  # type: ignore[attr-defined]
+    sys.excepthook = _print_unless_left
+
+
+def _print_unless_left(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Print what ended a thread, but not that the parent left while it took a batch."""
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, where)
 
 
 def _leave(error: Exception, item: Any) -> None:

@@ -193,3 +193,15 @@ def test_a_process_that_leaves_while_its_workers_are_started_waits_for_none(tmp_
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "leaves.py"], cwd=tmp_path, env=environment, timeout=60, check=False)
     assert done.returncode == 75
+
+
+def test_a_parent_that_left_is_no_news_of_a_worker() -> None:
+    code = """
+import sys
+from dinodiet.data.workers import prepare_worker
+prepare_worker(0)
+for error in (ConnectionResetError(104, "reset"), EOFError(), ValueError("news")):
+    sys.excepthook(type(error), error, None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stderr == "ValueError: news\n"
