@@ -15,7 +15,7 @@ from pathlib import Path
 from dinodiet.sweep.task import printing_to
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.warm"])
+CONTEXT.set_forkserver_preload(["tests.preload"])
 
 
 def start(folder: Path, *arguments: str) -> BaseProcess:

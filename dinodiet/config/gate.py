@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, REFERENCE_DATASET, TEACHER_MODEL
 from dinodiet.config.rates import in_steps
-from dinodiet.config.settings import Settings, read_settings, settings_of
+from dinodiet.config.saved import read_settings
+from dinodiet.config.settings import Settings, settings_of
 from dinodiet.config.trust import check_trusted
 from dinodiet.errors import UserError
 

@@ -19,7 +19,7 @@ from dinodiet.errors import UserError
 LONGEST = 255  # bytes of a folder's name
 # Keys of a schedule that runs of older versions lack; null changes nothing.
 LATER = ("layer_decay", "head_lr", "steps", "minutes", "decayed")
-# Keys of what processes send each other, which older runs lack too, and what changes no run's name.
+# What processes send each other, as runs have it that lack these keys; any other value is part of a run's name.
 EXCHANGE: dict[str, Any] = {"sync_batchnorm": True, "reduce_dtype": "fp32"}
 Mode = Literal["train", "evaluate", "sanity", "export", "embed", "landscape", "plan", "measure", "fetch"]
 Origin = Literal["first", "mean", "nearest"]

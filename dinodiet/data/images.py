@@ -216,14 +216,6 @@ def files_of(images: Images) -> Tensor | None:
     return torch.tensor([frame == 0 for frame in images.frames]).cumsum(0)
 
 
-def names_of(images: Images) -> list[str] | None:
-    """Return the names of the files of images, in their order; None where they come from no files of their own."""
-    if isinstance(images, Subset):
-        names = names_of(images.images)
-        return None if names is None else [names[position] for position in images.positions.tolist()]
-    return images.names() if isinstance(images, FileImages) else None
-
-
 def fetch(images: Images, positions: Tensor | Sequence[int]) -> Tensor | list[Tensor]:
     """Return many images at once: uint8 (B, 3, H, W), or a list of B (3, H, W) where sizes differ."""
     positions = torch.as_tensor(positions, dtype=torch.int64)

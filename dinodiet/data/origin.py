@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dinodiet.data.cache.decoded import DecodedImages
 from dinodiet.data.images import FileImages, Subset, below
 from dinodiet.errors import printable
 from dinodiet.types import Images
@@ -61,4 +62,7 @@ def part_of(images: Images, start: int, stop: int) -> Images:
 
 
 def _whole(images: Images) -> Images:
-    return images.images if isinstance(images, Subset) else images
+    """Return the set that images were selected from, also where its pixels are kept elsewhere."""
+    while isinstance(images, (Subset, DecodedImages)):
+        images = images.images
+    return images

@@ -5,6 +5,7 @@ Wu et al. 2018 (arXiv:1805.01978), as in the evaluation of DINO (Caron et al. 20
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -69,11 +70,7 @@ class KNN:
         """Raise NotApplicable for data without labels, and UserError for fewer train images than neighbours."""
         if not spec.labelled:
             raise NotApplicable("needs labels; this dataset has none")
-        self._check_k(num_train)
-
-    def _check_k(self, num_train: int) -> None:
-        if max(self.ks) > num_train:
-            raise UserError(f"k: {max(self.ks)}; there are only {num_train} train images, so at most that")
+        check_k(max(self.ks), num_train)
 
     def __call__(self, splits: Splits) -> dict[str, Score]:
         """Return the metrics of `test` under the votes of `train`; `val` is not used.
@@ -82,21 +79,29 @@ class KNN:
             NotApplicable: a split has no labels.
             UserError: k is larger than the train set.
         """
-        train, test = splits.train, splits.test
-        known, expected = train.labels, test.labels
-        self._check_k(len(train))
-        normalized = normalizer(self.normalize, train.features)
-        device = splits.runtime.device
-        weights, neighbours = self._weighted(normalized(train.features), normalized(test.features), device)
-        parts = list(zip(weights.split(ROWS), neighbours.split(ROWS), strict=True))
         found: dict[str, Score] = {}
-        for k in self.ks:
-            votes = torch.cat([_shares(part[:, :k], known[at[:, :k]], train.num_labels) for part, at in parts])
+        for k, shares in self.shares(splits):
             suffix = "" if k == self.ks[0] else f"_k{k}"
-            found |= {f"{name}{suffix}": one for name, one in measured(votes, expected).items()}
+            found |= {f"{name}{suffix}": one for name, one in measured(shares, splits.test.labels).items()}
         rule = {"similarity": {"temperature": self.temperature}, "inverse_distance": {"offset": self.offset}}
         settings = {"k": float(self.ks[0]), **rule.get(self.votes, {})}
         return found | {name: Score(value, kind="setting") for name, value in settings.items()}
+
+    def shares(self, splits: Splits) -> Iterator[tuple[int, Tensor]]:
+        """Yield each k, and the shares of the votes that labels have for each test image, float64 (N, num_labels).
+
+        Raises:
+            NotApplicable: `train` has no labels.
+            UserError: k is larger than the train set.
+        """
+        train, known = splits.train, splits.train.labels
+        check_k(max(self.ks), len(train))
+        normalized = normalizer(self.normalize, train.features)
+        device = splits.runtime.device
+        weights, neighbours = self._weighted(normalized(train.features), normalized(splits.test.features), device)
+        parts = list(zip(weights.split(ROWS), neighbours.split(ROWS), strict=True))
+        for k in self.ks:
+            yield k, torch.cat([_shares(part[:, :k], known[at[:, :k]], train.num_labels) for part, at in parts])
 
     def _weighted(self, train: Tensor, test: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return what each neighbour of the test images counts, float64 (N, k), and its position in train."""
@@ -107,6 +112,16 @@ class KNN:
             return torch.ones_like(similarity, dtype=torch.float64), neighbours
         distance, neighbours = by_distance(train, test, neighbours, self.metric)
         return inverse_distances(distance, self.offset), neighbours
+
+
+def check_k(k: int, num_train: int) -> None:
+    """Refuse more neighbours than there are.
+
+    Raises:
+        UserError: there are fewer train images.
+    """
+    if k > num_train:
+        raise UserError(f"k: {k}; there are only {num_train} train images, so at most that")
 
 
 def _shares(weights: Tensor, labels: Tensor, num_labels: int) -> Tensor:

@@ -1,14 +1,16 @@
-"""Files that are written whole or not at all, and JSON in them. Imports no torch."""
+"""Files that are written whole or not at all, with JSON or a table in them. Imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,6 +107,13 @@ def overwrite_json(path: Path, content: Any) -> None:
 def write_text(stream: IO[bytes], text: str) -> None:
     """Write text as UTF-8."""
     stream.write(text.encode())
+
+
+def write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV, atomically."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([heads, *rows])
+    write_atomically(path, lambda out: write_text(out, stream.getvalue()))
 
 
 def without_nan(content: Any) -> Any:

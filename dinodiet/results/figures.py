@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,5 +191,7 @@ def _figure(panels: dict[str, Any], size: tuple[float, float], ticks: float) -> 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the file's ending."""
-    write_atomically(path, lambda stream: figure.savefig(stream, format=path.suffix[1:], dpi=150))
+    """Write a figure as PNG or SVG, by the file's ending; letters that its font lacks are boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        write_atomically(path, lambda stream: figure.savefig(stream, format=path.suffix[1:], dpi=150))

@@ -62,12 +62,9 @@ def _epochs(settings: Settings, clock: Clock) -> float:
 def _batch(settings: Settings, parts: Parts) -> str:
     """Return the images of a step, and what its parts are where gradients are accumulated, in words."""
     images, part = parts.loader.batch_size, part_size(parts.loader.batch_size, settings.schedule.accumulate)
-    own = "" if settings.sync_batchnorm or not _trains_batchnorm(parts.method) else _seen_by_a_process(part)
-    return f"{images}{own}" if part == images else f"{images} in parts of {part}{_seen_alone(parts.method)}{own}"
-
-
-def _seen_by_a_process(part: int) -> str:
-    return f"; BatchNorm sees the {part // size()} of each process" if is_shared() else ""
+    own = not settings.sync_batchnorm and is_shared() and _trains_batchnorm(parts.method)
+    told = f"; BatchNorm sees the {part // size()} of each process" if own else ""
+    return f"{images}{told}" if part == images else f"{images} in parts of {part}{_seen_alone(parts.method)}{told}"
 
 
 def _seen_alone(method: MethodBase) -> str:

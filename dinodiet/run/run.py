@@ -10,7 +10,8 @@ from typing import Any
 
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
 from dinodiet.config.parent import parent_of
-from dinodiet.config.settings import Settings, write_settings
+from dinodiet.config.saved import write_settings
+from dinodiet.config.settings import Settings
 from dinodiet.config.teacher import teacher_of
 from dinodiet.data.held_out import held_out_splits
 from dinodiet.data.record import dataset_record

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dinodiet.io.files import write_atomically, write_text
+from dinodiet.io.files import write_csv
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import BUDGET_COLUMNS, budget_rows, number, read_scores
 
@@ -34,12 +32,7 @@ def write_budget_table(run_dir: RunDir) -> None:
     rows = budget_rows(read_scores(run_dir))
     if not rows:
         return
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(line for row in rows for line in _lines(row))
-    run_dir.artefacts.mkdir(parents=True, exist_ok=True)
-    write_atomically(run_dir.artefacts / TABLE, lambda out: write_text(out, stream.getvalue()))
+    write_csv(run_dir.artefacts / TABLE, COLUMNS, (line for row in rows for line in _lines(row)))
 
 
 def _lines(row: Row) -> list[list[Any]]:

@@ -57,7 +57,7 @@ def build_fused(make: Callable[..., Optimizer], groups: list[dict[str, Any]]) ->
 
     These agree with the loop over tensors to rounding. Who sets `fused` or `foreach` gets what is set; optimisers from
     elsewhere (timm) are as they are. SGD is not fused: with momentum that fails where a parameter's first gradient
-    comes after those of others, as of a head that is kept still at first.
+    comes after those of others, as of a layer that is frozen at first.
     """
     optimizer = make(params=[dict(group) for group in groups])
     settings = optimizer.defaults

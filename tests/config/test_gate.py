@@ -7,8 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from dinodiet.config.gate import gate
+from dinodiet.config.saved import write_settings
 from dinodiet.config.schema import EXCHANGE
-from dinodiet.config.settings import Settings, settings_of, write_settings
+from dinodiet.config.settings import Settings, settings_of
 from dinodiet.errors import UserError
 from tests.running import CHOICES, composed
 

@@ -178,7 +178,7 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
     assert differences(second.state.content(), whole.state.content()) == []
 
 
-def test_a_training_goes_on_where_what_was_kept_still_begins_to_move(method: str, tmp_path: Path) -> None:
+def test_a_training_goes_on_where_what_was_frozen_is_trained(method: str, tmp_path: Path) -> None:
     parts = parts_of(tmp_path, method, f"schedule.epochs={LONG_EPOCHS}")
     moved: set[int] = set()
 

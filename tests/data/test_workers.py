@@ -195,7 +195,7 @@ def test_a_process_that_leaves_while_its_workers_are_started_waits_for_none(tmp_
     assert done.returncode == 75
 
 
-def test_a_parent_that_left_is_no_news_of_a_worker() -> None:
+def test_a_worker_prints_nothing_of_a_parent_that_left() -> None:
     code = """
 import sys
 from dinodiet.data.workers import prepare_worker

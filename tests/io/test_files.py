@@ -1,9 +1,10 @@
+import csv
 import os
 from pathlib import Path
 
 import pytest
 
-from dinodiet.io.files import atomic_file, read_json, write_atomically, write_json, write_text
+from dinodiet.io.files import atomic_file, read_json, write_atomically, write_csv, write_json, write_text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -17,6 +18,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with atomic_file(path) as unfinished:
         unfinished.write_bytes(b"new")
     assert (path.read_bytes(), list(path.parent.iterdir())) == (b"new", [path])
+
+
+def test_a_table_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    rows = [["a,b", 'say "c"'], ["two\nlines", "ü"]]
+    write_csv(tmp_path / "new" / "table.csv", ("one", "other"), rows)
+    with (tmp_path / "new" / "table.csv").open(newline="") as stream:
+        assert list(csv.reader(stream)) == [["one", "other"], *rows]
 
 
 def test_colleagues_can_read_what_is_written(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def raw(cluster: Cluster, job: str) -> str:
     return next(word.removeprefix("JobId=") for word in shown if word.startswith("JobId="))
 
 
-class Frozen:
+class StoppedTask:
     """A run of a sweep, and a task of it that is stopped as a frozen machine stops it."""
 
     def __init__(self, sweep: Sweep, seed: int, *, rank: int) -> None:
@@ -166,7 +166,7 @@ def test_two_runs_on_the_same_nodes_each_with_a_stopped_task(cluster: Cluster, f
     sweep, before = Sweep(cluster, folder, "seed=0,1", *SLOW, EPOCHS, *TASKS, ON_N2_N3), cluster.submitted()
     sweep.environment[VARIABLE] = "0.3"
     command = sweep.start()
-    last, first = Frozen(sweep, 0, rank=3), Frozen(sweep, 1, rank=0)
+    last, first = StoppedTask(sweep, 0, rank=3), StoppedTask(sweep, 1, rank=0)
     wait_until(lambda: last.is_stopped() & first.is_stopped())  # both are looked at
     ports = [json.loads(path.read_text())["port"] for path in folder.glob("sweep/.sweep/tasks/*/address.json")]
     assert len(set(ports)) == len(ports) == 2
@@ -179,9 +179,9 @@ def test_two_runs_on_the_same_nodes_each_with_a_stopped_task(cluster: Cluster, f
     assert f"process 3 {silent.format('n3')}" in last.log()
     for rank in (1, 2, 3):
         assert f"process 0 {silent.format('n2')}" in first.log(f"log.rank{rank}.txt")
-    for seed, frozen in enumerate((last, first)):
-        assert "continuing from step" in frozen.log()
-        same_as_undisturbed(frozen.run, seed)
+    for seed, run in enumerate((last, first)):
+        assert "continuing from step" in run.log()
+        same_as_undisturbed(run.run, seed)
 
 
 def test_preemption_and_the_time_limit_reach_all_tasks(cluster: Cluster, folder: Path) -> None:

@@ -14,7 +14,7 @@ from dinodiet.backbones.meta import on_meta
 from dinodiet.backbones.weights.files import read_file, run_file
 from dinodiet.backbones.weights.timm import whole_state
 from dinodiet.config.build import build
-from dinodiet.config.settings import read_settings
+from dinodiet.config.saved import read_settings
 from dinodiet.config.trust import check_trusted
 from dinodiet.errors import UserError
 from dinodiet.store.rundir import RunDir

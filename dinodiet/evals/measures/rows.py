@@ -18,6 +18,12 @@ def chosen(count: int, most: int, seed: int) -> Tensor:
     return drawn.sort().values
 
 
+def evenly(count: int, most: int) -> Tensor:
+    """Return int64 (min(count, most),): positions of images, evenly spaced from the first on."""
+    number = min(count, most)
+    return torch.arange(number) * count // max(number, 1)
+
+
 def measurable(features: Tensor, device: torch.device) -> Tensor:
     """Return embeddings (N, D) as float64 on a device.
 
@@ -36,14 +42,3 @@ def measurable(features: Tensor, device: torch.device) -> Tensor:
 def on_sphere(rows: Tensor) -> Tensor:
     """Return rows of length 1."""
     return F.normalize(rows, dim=1, eps=0.0)
-
-
-def unit_rows(features: Tensor) -> Tensor:
-    """Return rows of length 1.
-
-    Raises:
-        NotApplicable: one is zero or not finite, and has no direction.
-    """
-    if not bool((features.isfinite().all(1) & (features.norm(dim=1) > 0)).all()):
-        raise NotApplicable("an embedding is zero or not finite")
-    return F.normalize(features.float(), dim=1)

@@ -17,8 +17,8 @@ from dinodiet.config.ranges import Fraction, Range
 from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over
-from dinodiet.evals.pictures.written import write_picture
+from dinodiet.evals.measures.rows import evenly
+from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, write_picture
 from dinodiet.features.attention_maps import class_attention, largest_mass
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
@@ -28,6 +28,8 @@ PICTURE = "attention.png"
 @dataclass(frozen=True, kw_only=True)
 class AttentionMaps:
     """Of `images` images, spread evenly over the reported split: the attention of every head, their mean and its mask.
+
+    Of sets without labels, of which nothing is reported on, they are train images.
 
     As DINO's own pictures (Caron et al. 2021, figure 1): the last block's attention of the class token over patches,
     registers left out, enlarged patch by patch, each map up to its largest weight. The mask keeps the patches that
@@ -61,8 +63,9 @@ class AttentionMaps:
 
     def _looked_at(self, splits: EncoderSplits) -> tuple[Tensor, Tensor]:
         """Return images (n, 3, side, side) in 0..1 as the encoder sees them, and its maps (n, heads, rows, columns)."""
-        images, runtime, found = splits.test_images, splits.runtime, list[Tensor]()
-        shown = preprocess(fetch(images, spread_over(images, self.images)), splits.input)
+        images = splits.test_images if len(splits.test_images) else splits.train_images  # of sets without labels
+        runtime, found = splits.runtime, list[Tensor]()
+        shown = preprocess(fetch(images, evenly(len(images), self.images)), splits.input)
         with eval_mode(splits.encoder):
             for part in shown.split(runtime.batch_size):
                 found.append(class_attention(splits.encoder, part.to(runtime.device)).cpu())

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dinodiet.config.ranges import Range
-from dinodiet.errors import NotApplicable, UserError
+from dinodiet.errors import NotApplicable
 from dinodiet.evals.intervals import wilson
-from dinodiet.evals.knn import nearest
-from dinodiet.evals.measures.rows import unit_rows
+from dinodiet.evals.knn import KNN, check_k
+from dinodiet.evals.pictures.names import class_name
 from dinodiet.evals.pictures.sheet import short
-from dinodiet.evals.pictures.written import write_figure, write_table
-from dinodiet.evals.votes import sum_votes, vote_weights
+from dinodiet.io.files import write_csv
+from dinodiet.results.figures import save
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PICTURE, PAIRS, RECALLS = "confusion.png", "confusion.csv", "recalls.csv"
 NAMED = 40  # classes; with more the axes have numbers
-INCHES = 0.28  # of a class
+INCHES, WIDEST = 0.28, 24.0  # of a class, and of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +49,22 @@ class Confusion:
         """
         if not spec.labelled or spec.multilabel:
             raise NotApplicable("needs one label an image")
-        if self.k > num_train:
-            raise UserError(f"k: {self.k}; there are only {num_train} train images, so at most that")
+        check_k(self.k, num_train)
 
     def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
         """Return the recall of the worst class, and write tables and picture.
 
         Raises:
-            NotApplicable: an embedding is zero or not finite, or a split has no labels.
+            NotApplicable: a split has no labels.
         """
-        train, test = splits.train, splits.test
-        rows, asked = unit_rows(train.features), unit_rows(test.features)
-        similarities, neighbours = nearest(rows, asked, self.k, splits.runtime.device)
-        votes = sum_votes(vote_weights(similarities, self.temperature), train.labels[neighbours], train.num_labels)
-        matrix = confusion_matrix(test.labels, votes.argmax(1), train.num_labels)
+        _, shares = next(KNN(k=self.k, temperature=self.temperature).shares(splits))
+        matrix = confusion_matrix(splits.test.labels, shares.argmax(1), splits.train.num_labels)
         recalls = recalls_of(matrix, splits.spec.classes)
         if (folder := splits.folder) is not None:
-            write_table(folder / PAIRS, ("label", "predicted", "images"), pairs_of(matrix, splits.spec.classes))
+            write_csv(folder / PAIRS, ("label", "predicted", "images"), pairs_of(matrix, splits.spec.classes))
             heads = ("label", "images", "recall", "low", "high", "taken_for")
-            write_table(folder / RECALLS, heads, (one.cells() for one in recalls))
-            write_figure(folder / PICTURE, figure_of(matrix, splits.spec.classes))
+            write_csv(folder / RECALLS, heads, (one.cells() for one in recalls))
+            save(figure_of(matrix, splits.spec.classes), folder / PICTURE)
         worst = recalls[0]
         return {
             "worst_recall": Score(worst.value, interval=(worst.low, worst.high), note=f"of {short(worst.label)}"),
@@ -106,15 +102,15 @@ def recalls_of(matrix: Tensor, classes: Sequence[str] | None) -> list[Recall]:
         if (interval := wilson(right, images)) is not None:
             others = row.clone()
             others[label] = 0
-            taken_for = _named(int(others.argmax()), classes) if int(others.sum()) else ""
-            found.append(Recall(_named(label, classes), images, right / images, *interval, taken_for))
+            taken_for = class_name(int(others.argmax()), classes) if int(others.sum()) else ""
+            found.append(Recall(class_name(label, classes), images, right / images, *interval, taken_for))
     return sorted(found, key=lambda one: one.value)
 
 
 def pairs_of(matrix: Tensor, classes: Sequence[str] | None) -> Iterable[list[Any]]:
     """Yield label, predicted label and number of images of all pairs that occur."""
     for label, predicted in matrix.nonzero().tolist():
-        yield [_named(label, classes), _named(predicted, classes), int(matrix[label, predicted])]
+        yield [class_name(label, classes), class_name(predicted, classes), int(matrix[label, predicted])]
 
 
 def figure_of(matrix: Tensor, classes: Sequence[str] | None) -> Figure:
@@ -123,14 +119,14 @@ def figure_of(matrix: Tensor, classes: Sequence[str] | None) -> Figure:
 
     number = len(matrix)
     shares = (matrix / matrix.sum(1, keepdim=True).clamp(min=1)).numpy()
-    side = max(3.0, INCHES * min(number, 4 * NAMED))
+    side = min(max(3.0, INCHES * number), WIDEST)
     figure = Figure(figsize=(side + 2.5, side + 1.5), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     figure.colorbar(image, label="share of the class")
     axes.set(xlabel="predicted", ylabel="label")
     if number <= NAMED:
-        names = [short(_named(label, classes)).replace("$", r"\$") for label in range(number)]
+        names = [short(class_name(label, classes)).replace("$", r"\$") for label in range(number)]
         axes.set_xticks(range(number), names, rotation=90)
         axes.set_yticks(range(number), names)
         for row, column in matrix.nonzero().tolist():
@@ -141,7 +137,3 @@ def figure_of(matrix: Tensor, classes: Sequence[str] | None) -> Figure:
 
 def _seen_on(share: float) -> str:
     return "black" if share > 0.5 else "white"
-
-
-def _named(label: int, classes: Sequence[str] | None) -> str:
-    return str(label) if classes is None else classes[label]

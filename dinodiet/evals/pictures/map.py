@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
 from dinodiet.config.ranges import Range, Seed
-from dinodiet.data.images import Subset
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.measures.rows import chosen, unit_rows
+from dinodiet.evals.measures.rows import chosen, measurable, on_sphere
 from dinodiet.evals.pictures.names import image_names, label_name
 from dinodiet.evals.pictures.sheet import short
-from dinodiet.evals.pictures.written import write_figure, write_table
+from dinodiet.io.files import write_csv
+from dinodiet.results.figures import save
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ Plane = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingMap:
-    """At most `images` L2-normalised embeddings of the reported split, drawn by `seed`, in the plane: by t-SNE or PCA.
+    """At most `images` L2-normalised embeddings, drawn by `seed`, in the plane: by t-SNE or PCA.
+
+    They are of the reported split, of sets without labels of train.
 
     t-SNE (van der Maaten and Hinton 2008) begins at the first two principal components, with perplexity 30, and uses
     the same seed before and after a training. `trustworthiness` (Venna and Kaski 2001) says how many of the 5 nearest
@@ -56,20 +59,22 @@ class EmbeddingMap:
         Raises:
             NotApplicable: there are fewer than 12 images, or an embedding is zero or not finite.
         """
-        test = splits.test
-        places = chosen(len(test), self.images, self.seed)
+        whole = len(splits.test) == 0  # of sets without labels
+        embeddings, images = (splits.train, splits.train_images) if whole else (splits.test, splits.test_images)
+        places = chosen(len(embeddings), self.images, self.seed)
         if len(places) < FEWEST:
             raise NotApplicable(f"needs {FEWEST} embeddings or more; there are {len(places)}")
-        features = unit_rows(test.features[places]).double().numpy()
+        features = on_sphere(measurable(embeddings.features[places], torch.device("cpu"))).numpy()
         plane = in_plane(features, self.kind, self.seed)
-        labels = None if test.labels_or_none is None or test.multilabel else test.labels[places]
+        labelled = embeddings.labels_or_none is not None and not embeddings.multilabel
+        labels = embeddings.labels[places] if labelled else None
         if splits.folder is not None:
             names = [label_name(labels, place, splits.spec.classes) for place in range(len(plane))]
-            write_figure(splits.folder / PICTURE, figure_of(plane, None if labels is None else names, self.kind))
-            files = image_names(Subset(splits.test_images, places), "image")
+            save(figure_of(plane, None if labels is None else names, self.kind), splits.folder / PICTURE)
+            files = image_names(images, places.tolist(), "train" if whole else "image")
             points = ([f"{x:.6g}", f"{y:.6g}"] for x, y in plane.tolist())
             rows = ([*row, *point] for *row, point in zip(places.tolist(), files, names, points, strict=True))
-            write_table(splits.folder / TABLE, ("image", "file", "label", "x", "y"), rows)
+            write_csv(splits.folder / TABLE, ("image", "file", "label", "x", "y"), rows)
         return {
             "trustworthiness": Score(float(trustworthiness(features, plane, n_neighbors=NEIGHBOURS))),
             "images": Score(len(plane), kind="setting"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dinodiet.config.ranges import Range
 from dinodiet.data.images import fetch
-from dinodiet.errors import UserError
-from dinodiet.evals.knn import nearest
-from dinodiet.evals.measures.rows import unit_rows
+from dinodiet.errors import NotApplicable
+from dinodiet.evals.knn import check_k, nearest
+from dinodiet.evals.measures.rows import evenly
 from dinodiet.evals.pictures.names import image_names, label_name
-from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, spread_over, thumbnail
-from dinodiet.evals.pictures.written import write_picture, write_table
+from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, thumbnail, write_picture
+from dinodiet.io.files import write_csv
 from dinodiet.types import DataSpec, EncoderSplits, Images, Score
 
 PICTURE, TABLE = "neighbours.png", "neighbours.csv"
@@ -41,61 +41,65 @@ class Neighbours:
         Raises:
             UserError: there are fewer.
         """
-        if self.k > num_train:
-            raise UserError(f"k: {self.k}; there are only {num_train} train images, so at most that")
+        check_k(self.k, num_train)
 
     def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
         """Return precision at k and the mean distance, and write picture and table.
 
         Raises:
-            NotApplicable: an embedding is zero or not finite.
+            NotApplicable: nothing is reported on, as of images without labels, of which none are held out.
         """
         train, test = splits.train, splits.test
-        rows = [unit_rows(one.features) for one in (train, test)]
-        similarities, neighbours = nearest(rows[0], rows[1], self.k, splits.runtime.device)
+        if len(test) == 0:
+            raise NotApplicable("needs images to report on; of those without labels none are held out")
+        similarities, neighbours = nearest(train.features, test.features, self.k, splits.runtime.device)
         found = {"distance": Score(float((1 - similarities.double()).clamp(min=0).mean()), better="none")}
         one_label = train.labels_or_none is not None and test.labels_or_none is not None and not train.multilabel
         if one_label:
             same = train.labels[neighbours] == test.labels[:, None]
             found["precision"] = Score(float(same.double().mean()))
-        if splits.folder is not None:
-            labels = (train.labels, test.labels) if one_label else (None, None)
-            shown = Shown(splits.test_images, splits.train_images, labels[1], labels[0], splits.spec.classes)
-            asked = spread_over(splits.test_images, self.images)
-            write_picture(splits.folder / PICTURE, rows_of_pictures(shown.rows(asked, neighbours[asked])))
-            rows_shown = shown.table(asked, neighbours[asked], similarities[asked])
-            write_table(splits.folder / TABLE, HEADS, rows_shown)
+        if (folder := splits.folder) is not None:
+            asked, classes = evenly(len(test), self.images), splits.spec.classes
+            of = Labelled(splits.test_images, test.labels if one_label else None, "image", classes)
+            among = Labelled(splits.train_images, train.labels if one_label else None, "train", classes)
+            write_picture(folder / PICTURE, rows_of_pictures(list(rows(of, among, asked, neighbours[asked]))))
+            write_csv(folder / TABLE, HEADS, table(of, among, asked, neighbours[asked], similarities[asked]))
         return {**found, "k": Score(self.k, kind="setting")}
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Images whose neighbours are shown, those among which these are, the labels of both, and names of labels."""
+class Labelled:
+    """Images of a split with their labels, if they have one each, and the names of labels."""
 
     images: Images
-    among: Images
     labels: Tensor | None
-    labels_among: Tensor | None
+    split: str
     classes: tuple[str, ...] | None
 
-    def rows(self, asked: Tensor, neighbours: Tensor) -> list[Row]:
-        """Return a row for each image that is asked for: itself and its neighbours, with labels."""
-        return [
-            Row(
-                [f"of: {label_name(self.labels, place, self.classes) or place}", *map(self._told, found)],
-                [*map(thumbnail, fetch(self.images, [place])), *map(thumbnail, fetch(self.among, found))],
-            )
-            for place, found in zip(asked.tolist(), neighbours.tolist(), strict=True)
-        ]
+    def label(self, place: int) -> str:
+        """Return the name of an image's label; empty where it has none."""
+        return label_name(self.labels, place, self.classes)
 
-    def _told(self, place: int) -> str:
-        return label_name(self.labels_among, place, self.classes) or f"train {place}"
+    def cells(self, places: Sequence[int]) -> list[tuple[int, str, str]]:
+        """Return the places of images, their files and their labels."""
+        return [(at, name, self.label(at)) for at, name in zip(places, self.files(places), strict=True)]
 
-    def table(self, asked: Tensor, neighbours: Tensor, similarities: Tensor) -> Iterator[list[Any]]:
-        """Yield image, its file and label, rank, neighbour, its file and label, and the cosine."""
-        files, files_among = image_names(self.images, "image"), image_names(self.among, "train")
-        for place, found, near in zip(asked.tolist(), neighbours.tolist(), similarities.tolist(), strict=True):
-            own = [place, files[place], label_name(self.labels, place, self.classes)]
-            for rank, (other, cosine) in enumerate(zip(found, near, strict=True), start=1):
-                label = label_name(self.labels_among, other, self.classes)
-                yield [*own, rank, other, files_among[other], label, f"{cosine:.6f}"]
+    def files(self, places: Sequence[int]) -> list[str]:
+        """Return the files of images, or what they are called instead."""
+        return image_names(self.images, places, self.split)
+
+
+def rows(of: Labelled, among: Labelled, asked: Tensor, neighbours: Tensor) -> Iterator[Row]:
+    """Yield a row of pictures for each image that is asked for: itself and its neighbours, with their labels."""
+    for place, found in zip(asked.tolist(), neighbours.tolist(), strict=True):
+        names = [f"of: {of.label(place) or place}", *(among.label(at) or f"train {at}" for at in found)]
+        yield Row(names, [*map(thumbnail, fetch(of.images, [place])), *map(thumbnail, fetch(among.images, found))])
+
+
+def table(
+    of: Labelled, among: Labelled, asked: Tensor, neighbours: Tensor, similarities: Tensor
+) -> Iterator[list[Any]]:
+    """Yield image, file, label, rank, neighbour, its file and label, and the cosine."""
+    for own, found, near in zip(of.cells(asked.tolist()), neighbours.tolist(), similarities.tolist(), strict=True):
+        for rank, (other, cosine) in enumerate(zip(among.cells(found), near, strict=True), start=1):
+            yield [*own, rank, *other, f"{cosine:.6f}"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -12,11 +12,10 @@ from torch import Tensor
 from dinodiet.config.ranges import Range
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.knn import nearest
-from dinodiet.evals.measures.rows import unit_rows
 from dinodiet.evals.pictures.names import image_names, label_name
-from dinodiet.evals.pictures.sheet import largest_first, write_sheet
-from dinodiet.evals.pictures.written import write_table
+from dinodiet.evals.pictures.sheet import contact_sheet, write_picture
 from dinodiet.evals.votes import sum_votes
+from dinodiet.io.files import write_csv
 from dinodiet.types import DataSpec, Embeddings, EncoderSplits, Score
 
 TABLE, APART, CONTRADICTED = "outliers.csv", "apart.png", "contradicted.png"
@@ -44,22 +43,13 @@ class Outliers:
             raise NotApplicable(f"needs more than k={self.k} train images; there are {num_train}")
 
     def __call__(self, splits: EncoderSplits) -> dict[str, Score]:
-        """Return the mean distance, and the share of labels that most neighbours contradict; write table and sheets.
-
-        Raises:
-            NotApplicable: an embedding is zero or not finite.
-        """
-        train, folder = splits.train, splits.folder
+        """Return the mean distance, and the share of labels that most neighbours contradict; write table and sheets."""
+        train = splits.train
         distances, neighbours = apart(train.features, self.k, splits.runtime.device)
         labelled = train.labels_or_none is not None and not train.multilabel
         contradictions = contradicted(train, neighbours) if labelled else None
-        if folder is not None:
-            ranked = Ranked(distances, contradictions, splits.spec.classes)
-            names = image_names(splits.train_images, "train")
-            write_table(folder / TABLE, HEADS, table(ranked, names, self.images))
-            for kind, order in ranked.orders(self.images).items():
-                captions = [f"{names[place]}\n{ranked.told(kind, place)}" for place in order.tolist()]
-                write_sheet(folder / kind, splits.train_images, order, captions)
+        if splits.folder is not None:
+            _write(splits.folder, splits, Ranked(distances, contradictions, splits.spec.classes), self.images)
         found = {"distance": Score(float(distances.mean()), better="none")}
         if contradictions is not None:
             found["contradicted"] = Score(float(contradictions.are_contradicted.double().mean()), better="lower")
@@ -97,25 +87,42 @@ class Ranked:
             orders[CONTRADICTED] = worst[self.contradictions.are_contradicted[worst]][:number]
         return orders
 
-    def told(self, kind: str, place: int) -> str:
+    def cells(self, place: int) -> list[str]:
+        """Return distance, label, share of neighbours that contradict it, and the label of most; empty: unknown."""
+        distance, known = f"{self.distances[place]:.6f}", self.contradictions
+        if known is None:
+            return [distance, "", "", ""]
+        label, suggested = (label_name(of, place, self.classes) for of in (known.labels, known.suggested))
+        return [distance, label, f"{known.share[place]:.4f}", suggested]
+
+    def told(self, sheet: str, place: int) -> str:
         """Return why an image is on a sheet, in words."""
-        if kind == APART or self.contradictions is None:
-            return f"distance {self.distances[place]:.3f}"
-        labels, suggested = self.contradictions.labels, self.contradictions.suggested
-        return f"{label_name(labels, place, self.classes)}, not {label_name(suggested, place, self.classes)}?"
+        distance, label, _, suggested = self.cells(place)
+        return f"distance {float(distance):.3f}" if sheet == APART else f"{label}, not {suggested}?"
+
+
+def _write(folder: Path, splits: EncoderSplits, ranked: Ranked, number: int) -> None:
+    """Write the table and a sheet for each reason to look at an image."""
+    images, rows = splits.train_images, list[list[object]]()
+    for sheet, order in ranked.orders(number).items():
+        places = order.tolist()
+        names = image_names(images, places, "train")
+        captions = [f"{name}\n{ranked.told(sheet, place)}" for name, place in zip(names, places, strict=True)]
+        write_picture(folder / sheet, contact_sheet(images, order, captions))
+        for rank, (name, place) in enumerate(zip(names, places, strict=True), start=1):
+            rows.append([sheet.removesuffix(".png"), rank, place, name, *ranked.cells(place)])
+    write_csv(folder / TABLE, HEADS, rows)
 
 
 def apart(features: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the mean cosine distance of each row to its k nearest other ones, (N,), and their positions, (N, k).
 
-    Raises:
-        NotApplicable: a row is zero or not finite, and has no direction.
+    A row of zeros is at distance 1 from all.
     """
-    rows = unit_rows(features)
-    similarities, neighbours = nearest(rows, rows, k + 1, device)
-    own = neighbours == torch.arange(len(rows))[:, None]
+    similarities, neighbours = nearest(features, features, k + 1, device)
+    own = neighbours == torch.arange(len(features))[:, None]
     own[~own.any(1), -1] = True  # equal images push it out: then the last one is left out
-    others = (~own).nonzero()[:, 1].view(len(rows), k)
+    others = (~own).nonzero()[:, 1].view(len(features), k)
     return (1 - similarities.gather(1, others)).clamp(min=0).double().mean(1), neighbours.gather(1, others)
 
 
@@ -130,13 +137,6 @@ def contradicted(train: Embeddings, neighbours: Tensor) -> Contradictions:
     return Contradictions(torch.cat(shares), torch.cat(suggested), labels)
 
 
-def table(ranked: Ranked, names: list[str], number: int) -> Iterator[list[object]]:
-    """Yield the worst images of each kind, the worst first."""
-    for kind, order in ranked.orders(number).items():
-        for rank, place in enumerate(order.tolist(), start=1):
-            found: list[object] = ["", "", ""]
-            if (known := ranked.contradictions) is not None:
-                label, suggested = (label_name(of, place, ranked.classes) for of in (known.labels, known.suggested))
-                found = [label, f"{known.share[place]:.4f}", suggested]
-            why = kind.removesuffix(".png")
-            yield [why, rank, place, names[place], f"{ranked.distances[place]:.6f}", *found]
+def largest_first(scores: Tensor, number: int) -> Tensor:
+    """Return the positions of the largest scores, the largest first; of equal ones that which comes first."""
+    return torch.sort(scores, descending=True, stable=True).indices[:number]

@@ -1,4 +1,4 @@
-"""A contact sheet: many images of any size as one picture, with a caption each."""
+"""Many images of any size as one picture: a contact sheet with captions, or named rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dinodiet.data.images import fetch
-from dinodiet.evals.pictures.written import write_picture
+from dinodiet.io.files import write_atomically
 from dinodiet.types import Images
 
 SIDE, MARGIN, TEXT = 112, 8, 11  # pixels: of an image, around it, of letters
@@ -79,17 +78,6 @@ def short(text: str, letters: int = LETTERS) -> str:
     return plain if len(plain) <= letters else f"..{plain[2 - letters :]}"
 
 
-def write_sheet(path: Path, images: Images, positions: Tensor, captions: Sequence[str]) -> None:
-    """Write the contact sheet of images as a PNG."""
-    write_picture(path, contact_sheet(images, positions, captions))
-
-
-def largest_first(scores: Tensor, number: int) -> Tensor:
-    """Return the positions of the largest scores, the largest first; of equal ones that which comes first."""
-    return torch.sort(scores, descending=True, stable=True).indices[:number]
-
-
-def spread_over(images: Images, number: int) -> Tensor:
-    """Return positions of at most so many images, evenly spaced from the first on."""
-    count = min(number, len(images))
-    return torch.arange(count) * len(images) // count
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture as a PNG."""
+    write_atomically(path, lambda out: picture.save(out, "PNG"))

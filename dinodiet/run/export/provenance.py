@@ -11,7 +11,7 @@ from typing import Any
 
 from dinodiet.config.build import declared
 from dinodiet.config.identity import canonical, without_seed
-from dinodiet.config.settings import read_settings
+from dinodiet.config.saved import read_settings
 from dinodiet.errors import UserError
 from dinodiet.io.assets import ASSETS
 from dinodiet.io.files import is_number, read_json

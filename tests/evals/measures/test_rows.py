@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.measures.rows import chosen, measurable, on_sphere
+from dinodiet.evals.measures.rows import chosen, evenly, measurable, on_sphere
 
 
 def test_a_seed_draws_the_same_images_every_time() -> None:
@@ -16,6 +16,12 @@ def test_a_seed_draws_the_same_images_every_time() -> None:
     assert len(set(drawn.tolist())) == 50 and drawn.tolist() == sorted(drawn.tolist())
     assert torch.equal(chosen(30, 50, seed=42), torch.arange(30))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_every_so_many_images_are_taken_from_the_first_on() -> None:
+    assert evenly(10, 4).tolist() == [0, 2, 5, 7]
+    assert evenly(10, 40).tolist() == list(range(10))
+    assert evenly(0, 4).tolist() == []
 
 
 def test_they_are_drawn_evenly() -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from dinodiet.config.settings import settings_of
-from dinodiet.data.images import TensorImages
 from dinodiet.data.preprocess import preprocess
+from dinodiet.evals.measures.rows import evenly
 from dinodiet.evals.pictures.attention import PICTURE, spread
-from dinodiet.evals.pictures.sheet import MARGIN, NAMES, WIDTH, spread_over
+from dinodiet.evals.pictures.sheet import MARGIN, NAMES, WIDTH
 from dinodiet.evals.scorer import Scored
 from dinodiet.features.attention_maps import class_attention, largest_mass
 from dinodiet.run.parts import Parts, build_parts
@@ -47,7 +47,7 @@ def test_each_cell_shows_its_map_patch_by_patch(tmp_path: Path) -> None:
     parts, found = scored(tmp_path)
     assert found.skipped is None and found.artefacts == [f"attention/test/{PICTURE}"]
     encoder, images = parts.method.encoder.eval(), parts.data.test
-    positions = spread_over(images, 3)
+    positions = evenly(len(images), 3)
     shown = preprocess(torch.stack([images[int(position)] for position in positions]), parts.backbone.input)
     maps = class_attention(encoder, shown)
     with Image.open(tmp_path / found.artefacts[0]) as picture:
@@ -95,9 +95,3 @@ def test_a_network_without_attention_is_left_out_by_name(tmp_path: Path) -> None
     parts = build_parts(settings_of(composed(tmp_path, *words, base=("dataset=digits", "method=diet")), CHOICES))
     found = parts.scorer(parts.method.encoder, folder=tmp_path)["attention"]
     assert found.skipped is not None and found.skipped.startswith("needs the tokens of a transformer; TinyResNet")
-
-
-def test_images_are_spread_evenly() -> None:
-    images = TensorImages(torch.zeros(10, 3, 2, 2, dtype=torch.uint8))
-    assert spread_over(images, 4).tolist() == [0, 2, 5, 7]
-    assert spread_over(images, 40).tolist() == list(range(10))

@@ -82,5 +82,5 @@ def test_too_few_or_broken_embeddings_are_told() -> None:
         EmbeddingMap()(given(blobs(6), None))
     broken = blobs(40)
     broken.features[3, 0] = float("nan")
-    with pytest.raises(NotApplicable, match="not finite"):
+    with pytest.raises(NotApplicable, match="1 of 40 embeddings are zero or not finite"):
         EmbeddingMap()(given(broken, None))

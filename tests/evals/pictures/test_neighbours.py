@@ -79,6 +79,12 @@ def test_without_one_label_each_there_is_the_distance_alone(tmp_path: Path) -> N
     assert set(Neighbours(k=2)(replace(splits, test_images=grey(5, 10)))) == {"distance", "k"}
 
 
+def test_without_images_to_report_on_it_is_left_out() -> None:
+    none = Embeddings(TRAIN[:0], None, 0)
+    with pytest.raises(NotApplicable, match="needs images to report on"):
+        Neighbours(k=2)(replace(given(None), test=none))
+
+
 def test_without_a_folder_nothing_is_written() -> None:
     assert set(Neighbours(k=2)(given(None))) == {"distance", "precision", "k"}
 
@@ -86,6 +92,3 @@ def test_without_a_folder_nothing_is_written() -> None:
 def test_what_cannot_be_compared_is_told() -> None:
     with pytest.raises(UserError, match="k: 8; there are only 5 train images"):
         Neighbours().applies(DataSpec("set", 5, 3), 5)
-    broken = replace(given(None), test=Embeddings(torch.zeros(2, 2), ASKED, 3))
-    with pytest.raises(NotApplicable, match="zero or not finite"):
-        Neighbours(k=2)(broken)

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from dinodiet.data.cache.decoded import DecodedImages, keep_decoded
 from dinodiet.data.images import FileImages, Subset, TensorImages
-from dinodiet.errors import NotApplicable
-from dinodiet.evals.pictures.outliers import APART, CONTRADICTED, TABLE, Outliers, apart
-from dinodiet.types import DataSpec, Embeddings
+from dinodiet.errors import NotApplicable, printable
+from dinodiet.evals.pictures.outliers import APART, CONTRADICTED, TABLE, Outliers, apart, largest_first
+from dinodiet.types import Data, DataSpec, Embeddings
 from tests.evals.pictures.given import given
 from tests.evals.synthetic import blobs, tags
 
@@ -67,12 +68,11 @@ def test_an_image_is_no_neighbour_of_itself_among_equal_ones() -> None:
     assert not bool((neighbours == torch.arange(30)[:, None]).any())
 
 
-@pytest.mark.parametrize("value", [0.0, float("nan")])
-def test_rows_without_a_direction_are_refused(value: float) -> None:
+def test_a_row_without_a_direction_lies_apart() -> None:
     rows = torch.ones(30, 4)
-    rows[3] = value
-    with pytest.raises(NotApplicable, match="zero or not finite"):
-        apart(rows, 5, torch.device("cpu"))
+    rows[3] = 0
+    distances, _ = apart(rows, 5, torch.device("cpu"))
+    assert distances[3] == 1 and int(distances.argmax()) == 3
 
 
 def test_without_one_label_each_there_are_distances_alone(tmp_path: Path) -> None:
@@ -88,22 +88,25 @@ def test_too_few_images_are_told() -> None:
         Outliers().applies(DataSpec("set", 20, 2), 20)
 
 
-NAMES = ('<script>"a"', "b\nc", "ü=1+1", "d" * 200)
+NAMES = ('<script>"a"', "b\nc", "ü=1+1", "d" * 200, "\udcff")
 
 
-def test_files_and_classes_are_named_as_they_are(tmp_path: Path) -> None:
-    paths = [tmp_path / "images" / f"{place}_{NAMES[place % len(NAMES)]}.png" for place in range(60)]
-    (tmp_path / "images").mkdir()
+@pytest.mark.parametrize("limit_gib", [0, 1], ids=["decoded at every use", "decoded once"])
+def test_files_and_classes_are_named_as_they_are(limit_gib: float, tmp_path: Path) -> None:
+    (folder := tmp_path / "images").mkdir()
+    paths = [folder / f"{place}_{NAMES[place % 5]}.png" for place in range(60)]
     for place, path in enumerate(paths):
         Image.new("RGB", (40 + place, 20), (place, 0, 0)).save(path)
-    train = blobs(60, num_labels=4)
-    images = Subset(FileImages(paths, train.labels), torch.arange(60).flip(0))
+    train = blobs(60, num_labels=5)
+    split = Subset(FileImages(paths, train.labels), torch.arange(60).flip(0))
+    images = keep_decoded(Data(DataSpec("set", 60, 5), split, split, split, split), tmp_path / "kept", limit_gib).train
+    assert isinstance(images, Subset) and isinstance(images.images, DecodedImages) == (limit_gib > 0)
     Outliers(images=60, k=3)(given(train, tmp_path, images, classes=NAMES))
     rows = ranked(tmp_path, "contradicted")
-    assert {row["file"] for row in ranked(tmp_path, "apart")} == {path.name for path in paths}
+    assert {row["file"] for row in ranked(tmp_path, "apart")} == {printable(path.name) for path in paths}
     assert all(row["suggested"] != row["label"] for row in rows)
-    assert all(row["file"] == paths[59 - int(row["image"])].name for row in rows)
-    assert {row["label"] for row in ranked(tmp_path, "apart")} == set(NAMES)
+    assert all(row["file"] == printable(paths[59 - int(row["image"])].name) for row in rows)
+    assert {row["label"] for row in ranked(tmp_path, "apart")} == set(map(printable, NAMES))
 
 
 def test_the_sheet_shows_the_images_in_their_order(tmp_path: Path) -> None:
@@ -115,3 +118,7 @@ def test_the_sheet_shows_the_images_in_their_order(tmp_path: Path) -> None:
     for place, row in enumerate(ranked(tmp_path, "apart")):
         centre = shown[place // 8 * 156 + 64, place % 8 * 128 + 64]
         assert centre.tolist() == [int(row["image"]) % 251] * 3
+
+
+def test_of_equal_scores_the_first_comes_first() -> None:
+    assert largest_first(torch.tensor([1.0, 3.0, 3.0, 2.0]), 3).tolist() == [1, 2, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dinodiet.data.images import TensorImages
-from dinodiet.evals.pictures.sheet import SIDE, contact_sheet, largest_first, short, thumbnail
+from dinodiet.evals.pictures.sheet import SIDE, contact_sheet, short, thumbnail
 
 
 def test_an_image_is_shown_whole_and_what_is_small_pixel_by_pixel() -> None:
@@ -31,7 +31,3 @@ def test_of_long_texts_the_end_is_shown() -> None:
     assert short("folder/of/many/images/0001.png") == "..mages/0001.png"[-18:] or len(short("x" * 40)) == 18
     assert short("folder/of/many/images/0001.png").endswith("0001.png")
     assert short("a\nb") == "a?b"
-
-
-def test_of_equal_scores_the_first_comes_first() -> None:
-    assert largest_first(torch.tensor([1.0, 3.0, 3.0, 2.0]), 3).tolist() == [1, 2, 3]

@@ -15,7 +15,7 @@ from tests.running import composed
 LATE = ("sklearn.linear_model", "sklearn.metrics", "sklearn.cluster", "sklearn.datasets", "scipy.io", "torch._dynamo")
 
 
-def warm() -> None:
+def preload() -> None:
     """Import what runs need, let Hydra find its plugins and learn its grammar, and share it with the children."""
     own = [module.name for module in pkgutil.walk_packages(dinodiet.__path__, "dinodiet.")]
     for name in (*own, *LATE):
@@ -30,4 +30,4 @@ def warm() -> None:
     gc.freeze()  # else the first collection of every child copies all pages of the libraries
 
 
-warm()
+preload()
