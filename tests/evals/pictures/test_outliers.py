@@ -48,7 +48,7 @@ def test_what_was_planted_comes_first(seed: int, tmp_path: Path) -> None:
     assert len({int(row["image"]) for row in contradicted} & flipped) >= 0.9 * len(contradicted) > 0
     true = blobs(COUNT).labels
     assert all(int(row["suggested"]) == true[int(row["image"])] for row in contradicted)
-    assert scores["contradicted"].value == pytest.approx(PLANTED / COUNT, abs=PLANTED / COUNT)
+    assert 0.9 * PLANTED <= scores["contradicted"].value * COUNT <= 2 * PLANTED  # noise has neighbours of any label
     again = tmp_path / "again"
     again.mkdir()
     assert Outliers(images=PLANTED)(given(train, again)) == scores
@@ -59,7 +59,7 @@ def test_distances_are_means_over_others_by_hand() -> None:
     rows = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [-1.0, 0.0]])
     distances, neighbours = apart(rows, 2, torch.device("cpu"))
     assert distances.tolist() == pytest.approx([0.5, 1.0, 0.5, 1.5])
-    assert [sorted(one) for one in neighbours.tolist()] == [[1, 2], [0, 2], [0, 1], [0, 1]] or neighbours[3, 0] == 1
+    assert [sorted(one) for one in neighbours.tolist()] == [[1, 2], [0, 2], [0, 1], [0, 1]]
 
 
 def test_an_image_is_no_neighbour_of_itself_among_equal_ones() -> None:

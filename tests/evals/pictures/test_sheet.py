@@ -28,6 +28,6 @@ def test_a_sheet_has_a_cell_an_image_and_takes_any_caption() -> None:
 
 
 def test_of_long_texts_the_end_is_shown() -> None:
-    assert short("folder/of/many/images/0001.png") == "..mages/0001.png"[-18:] or len(short("x" * 40)) == 18
-    assert short("folder/of/many/images/0001.png").endswith("0001.png")
+    assert short("folder/of/many/images/0001.png") == "../images/0001.png"
+    assert len(short("x" * 40)) == 18
     assert short("a\nb") == "a?b"
