@@ -18,7 +18,9 @@ from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
 from dinodiet.results.figures import draw_curves, draw_heat_map, draw_label_curves
 from dinodiet.results.label_curves import label_curves
-from dinodiet.results.options import check_options, compared_of, filter_of, parser
+from dinodiet.results.one_run import one_run
+from dinodiet.results.one_run_text import one_run_text
+from dinodiet.results.options import asks_of_one_run, check_options, compared_of, filter_of, parser
 from dinodiet.results.published import beside, beside_table, read_published, remarks
 from dinodiet.results.recorded import overview, record_curves, recorded
 from dinodiet.results.render import FRAMES, TEXTS, Style, tables, write_frame, write_text
@@ -41,6 +43,9 @@ def run(args: argparse.Namespace) -> None:
     if args.disk or args.clean:
         disk(args.paths, clean=args.clean, yes=args.yes)
         return
+    if asks_of_one_run(args):
+        print(one_run_text(one_run(args.paths[0])))
+        return
     where = dict(filter_of(text) for text in args.where)
     found = read(args.paths)
     for message in found.messages():
@@ -50,8 +55,7 @@ def run(args: argparse.Namespace) -> None:
         return
     drawing = args.curves or args.heatmap or args.tidy
     if args.status or not (args.compare or drawing):
-        for study in found.studies:
-            print(status(study, found, None if args.status else MOST))
+        _states(args, found)
     if args.status:
         return
     runs = select(picked(found.runs, args.labels), where)
@@ -67,6 +71,11 @@ def run(args: argparse.Namespace) -> None:
     if runs and args.tidy:
         write_frame(tidy(select(on_budgets(found.runs), where)), args.tidy)
         print(f"wrote {args.tidy}")
+
+
+def _states(args: argparse.Namespace, found: Found) -> None:
+    for study in found.studies:
+        print(status(study, found, None if args.status else MOST))
 
 
 def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:

@@ -25,7 +25,7 @@ def locate(paths: Iterable[Path | str], *, links: bool = True) -> tuple[dict[Pat
     for path in dict.fromkeys(Path(path) for path in paths):
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
-        if _is_run(str(path)):
+        if is_run(str(path)):
             single.setdefault(path.parent, []).append(path.name)
         elif below := dict(walk(path, links=links)):
             whole |= below
@@ -56,7 +56,7 @@ def walk(path: Path, depth: int = DEEPEST, *, links: bool = True) -> Iterator[tu
     with os.scandir(path) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=links):
-                (runs if _is_run(entry.path) else others).append((entry.is_symlink(), entry.name))
+                (runs if is_run(entry.path) else others).append((entry.is_symlink(), entry.name))
     if runs or (path / ".sweep" / "grid.json").exists():
         yield path, [name for _, name in sorted(runs)]
     if depth:
@@ -64,5 +64,6 @@ def walk(path: Path, depth: int = DEEPEST, *, links: bool = True) -> Iterator[tu
             yield from walk(path / name, depth - 1, links=links)
 
 
-def _is_run(path: str) -> bool:
+def is_run(path: str) -> bool:
+    """Return whether a folder is a run directory: it has a status, or results."""
     return any(os.path.exists(f"{path}/{name}") for name in ("results.json", "status.json"))  # noqa: PTH110 - speed

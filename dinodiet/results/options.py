@@ -8,11 +8,13 @@ from pathlib import Path
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser
 from dinodiet.results.figures import SUFFIXES
+from dinodiet.results.locate import is_run
 from dinodiet.results.published import read_published
 from dinodiet.results.render import FRAMES, TEXTS, check_suffix
 
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
+  python -m dinodiet.results outputs/study/RUN                   one run: scores, curves, cost, why it failed
   python -m dinodiet.results outputs/study --status              only how far it is, with every name
   python -m dinodiet.results outputs/study --rows label_smoothing --metric linear/accuracy --phase change
   python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
@@ -108,6 +110,13 @@ def check_options(args: argparse.Namespace) -> None:
         check_suffix(args.out, FRAMES)
     if args.published is not None:
         read_published(args.published)
+
+
+def asks_of_one_run(args: argparse.Namespace) -> bool:
+    """Return whether the command line is one run directory and nothing else: it is then shown by itself."""
+    if len(args.paths) != 1 or not is_run(args.paths[0]):
+        return False
+    return vars(parser().parse_args(args.paths)) == vars(args)
 
 
 def filter_of(text: str) -> tuple[str, list[str]]:
