@@ -25,6 +25,7 @@ from dinodiet.io.limits import limits_told
 from tests.places import ROOT
 
 Act = Callable[[], object]
+PATIENT = 40.0  # seconds
 
 
 class Numbers(Dataset[int]):
@@ -99,19 +100,22 @@ DEATHS: dict[str, tuple[Act, str]] = {
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HANG_SECONDS", 1.0)
+    """Wait briefly for stopped workers; as long for others as a busy machine takes to start them."""
+    monkeypatch.setattr(module, "HANG_SECONDS", PATIENT)
     monkeypatch.setattr(module, "STOPPED_SECONDS", 0.4)
     monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("how", "at"), [(how, place * 20 % 40) for place, how in enumerate(DEATHS)])
-def test_a_worker_that_does_not_answer_is_one_line(how: str, at: int) -> None:
+def test_a_worker_that_does_not_answer_is_one_line(how: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     act, said = DEATHS[how]
+    if how == "hung":  # the others are known without waiting
+        monkeypatch.setattr(module, "HANG_SECONDS", 1.0)
     since = time.monotonic()
     with pytest.raises(UserError, match=said) as caught:
         loaded(act, at)
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < PATIENT
     assert "\n" not in one_line(caught.value)
     assert not multiprocessing.active_children()
 
@@ -133,8 +137,7 @@ def stop_for_a_while() -> None:
 
 
 def test_a_worker_that_is_stopped_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HANG_SECONDS", 20.0)
-    monkeypatch.setattr(module, "STOPPED_SECONDS", 10.0)
+    monkeypatch.setattr(module, "STOPPED_SECONDS", PATIENT)
     assert loaded(stop_for_a_while, 5) == list(range(40))
 
 
@@ -191,7 +194,7 @@ def test_a_process_that_leaves_while_its_workers_are_started_waits_for_none(tmp_
     """Python ends daemons by a signal that workers do not hear, and waits for them, who wait for their parent."""
     (tmp_path / "leaves.py").write_text(WHILE_STARTING)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "leaves.py"], cwd=tmp_path, env=environment, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "leaves.py"], cwd=tmp_path, env=environment, timeout=200, check=False)
     assert done.returncode == 75
 
 
@@ -203,5 +206,5 @@ prepare_worker(0)
 for error in (ConnectionResetError(104, "reset"), EOFError(), ValueError("news")):
     sys.excepthook(type(error), error, None)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)
     assert done.stderr == "ValueError: news\n"

@@ -24,5 +24,5 @@ print("goes on")
 @pytest.mark.parametrize(("leave", "code", "printed"), [("leave_quietly", 130, ""), ("ignore_signals", 0, "goes on\n")])
 def test_handlers_stay_once_a_process_has_left(leave: str, code: int, printed: str) -> None:
     words = [sys.executable, "-c", LATE.format(leave=leave)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, printed, "")

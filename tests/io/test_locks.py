@@ -36,10 +36,10 @@ def test_others_wait_for_the_writer_and_read(tmp_path: Path) -> None:
         waiter = threading.Thread(target=lambda: exclusive_writer(path, on_wait=waits.set).__enter__())
         reader.start()
         waiter.start()
-        assert waits.wait(10)
+        assert waits.wait(60)
         write_json(path, {"value": 8})
-    reader.join(10)
-    waiter.join(10)
+    reader.join(60)
+    waiter.join(60)
     assert (found, computed) == ([{"value": 8}], [])
 
 

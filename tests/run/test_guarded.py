@@ -74,7 +74,7 @@ def test_settings_that_a_tracker_refuses_are_refused() -> None:
 
 class Hanging(NoTracker):
     def log(self, metrics: dict[str, float], step: int) -> None:
-        time.sleep(60)
+        time.sleep(600)
 
 
 def test_a_tracker_that_does_not_answer_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_tracker_that_does_not_answer_is_left(tmp_path: Path, monkeypatch: pyt
     with pytest.warns(UserWarning, match="Hanging failed .TimeoutError") as told:
         use(Guarded(Hanging), tmp_path)
     assert len(told) == 1
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 class Meddling(NoTracker):
@@ -121,7 +121,7 @@ import os, signal, subprocess, sys
 from pathlib import Path
 from dinodiet.run import guarded
 from dinodiet.run.trackers import Wandb
-guarded.SECONDS = 15.0
+guarded.SECONDS = 60.0
 tracker = guarded.Guarded(lambda: Wandb(mode="offline"))
 tracker.start("run", {"name": "study"}, Path(sys.argv[1]))
 guarded.SECONDS = 2.0
@@ -142,7 +142,7 @@ def test_a_real_wandb_that_is_killed_or_stopped_costs_one_warning(tmp_path: Path
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr

@@ -112,7 +112,7 @@ def test_a_stopped_process_is_named_within_the_time_that_is_set(
 
 def test_one_that_lives_and_takes_no_part_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawn, "GRACE_SECONDS", 1.0)
-    monkeypatch.setenv(VARIABLE, "0.05")
+    monkeypatch.setenv(VARIABLE, "0.1")
     with pytest.raises(ProcessLost, match=r"process 1 on .* took no part any more, and was ended"):
         in_processes(deaf, 1, 2, tmp_path)
 

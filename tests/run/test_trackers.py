@@ -25,7 +25,7 @@ def test_no_tracker_takes_everything(tmp_path: Path) -> None:
 def read_back(folder: Path) -> str:
     """Return the raw records of the one finished offline run below a folder, written by a process of W&B's own."""
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while LAST_RECORD not in (records := path.read_bytes().decode("latin-1")) and time.monotonic() < deadline:
         time.sleep(0.1)
     return records

@@ -19,12 +19,12 @@ from tests.run.test_limits import MOUNTS
 pytestmark = pytest.mark.slow
 ANSWERED = 3  # requests that begin a record
 SCRIPT = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from dinodiet.run import wandb
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.trackers import Wandb
-wandb.FINISH_SECONDS = 2.0
+wandb.FINISH_SECONDS = float(os.environ.get("FINISH_SECONDS", wandb.FINISH_SECONDS))
 tracker = Guarded(Wandb)
 tracker.start("run", {"name": "study"}, Path(sys.argv[1]))
 if filler := sys.argv[2:]:
@@ -105,10 +105,10 @@ def tracked(words: list[str], environment: dict[str, str]) -> list[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     begun = time.monotonic()
     done = subprocess.run(
-        words, cwd=ROOT, env={**plain, **environment}, capture_output=True, text=True, timeout=120, check=False
+        words, cwd=ROOT, env={**plain, **environment}, capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 100
     return done.stderr.splitlines()
 
 
@@ -116,7 +116,8 @@ def tracked(words: list[str], environment: dict[str, str]) -> list[str]:
 def test_a_server_that_dies_in_the_middle_costs_one_warning(tmp_path: Path, server: Server, how: str, why: str) -> None:
     server.how = how
     environment = {"WANDB_API_KEY": "a1" * 20, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
-    told = tracked([sys.executable, "-c", SCRIPT, str(tmp_path)], environment)
+    hasty = {} if how == "well" else {"FINISH_SECONDS": "2"}
+    told = tracked([sys.executable, "-c", SCRIPT, str(tmp_path)], {**environment, **hasty})
     assert server.asked >= ANSWERED
     if how == "well":
         assert told == []

@@ -24,7 +24,7 @@ class Cluster:
     def __call__(self, *command: str) -> str:
         """Run one of SLURM's commands and return what it prints."""
         return subprocess.run(
-            command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=True, timeout=60
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=True, timeout=200
         ).stdout
 
     def node(self, verb: str, name: str) -> None:
@@ -53,11 +53,11 @@ def cluster(worker_id: str) -> Iterator[Cluster]:
     state = f"/tmp/dinodiet-slurm-{number}"  # short: unix sockets lie below it
     environment = {"SLURM_LOOP_STATE": state, "SLURM_LOOP_PORT": str(16800 + 20 * number)}
     script = [str(CLUSTER / "up.sh")]
-    subprocess.run(script, env={**os.environ, **environment}, check=True, timeout=120)
+    subprocess.run(script, env={**os.environ, **environment}, check=True, timeout=300)
     try:
         yield Cluster({**environment, "SLURM_CONF": f"{state}/etc/slurm.conf"})
     finally:
-        subprocess.run([str(CLUSTER / "down.sh")], env={**os.environ, **environment}, check=False, timeout=120)
+        subprocess.run([str(CLUSTER / "down.sh")], env={**os.environ, **environment}, check=False, timeout=300)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 240) -> None:

@@ -19,7 +19,7 @@ def shell(words: list[str], way: str, folder: Path) -> subprocess.CompletedProce
     if "|" in way:
         script = way.format(run='{ "$@"; echo $? > code; }')
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        ["sh", "-c", script, "sh", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     done.returncode = int((folder / "code").read_text())
     return done
