@@ -13,6 +13,7 @@ import pandas as pd
 from dinodiet.io.command import exit_code
 from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.budgets import on_budgets, over_draws, picked
+from dinodiet.results.colours import in_colour
 from dinodiet.results.compare import PHASE, compare, notes, report
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
@@ -75,14 +76,14 @@ def run(args: argparse.Namespace) -> None:
 
 def _states(args: argparse.Namespace, found: Found) -> None:
     for study in found.studies:
-        print(status(study, found, None if args.status else MOST))
+        print(in_colour(status(study, found, None if args.status else MOST)))
 
 
 def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:
     cells, plan, notes = cells_of(
         found, where, labels=args.labels, metrics=args.metric, phases=args.phase, **_sides(args)
     )
-    print(f"\n{tables(cells, plan)}")
+    print(in_colour(f"\n{tables(cells, plan)}"))
     _print_notes(notes)
     _write(args.out, cells, lambda style: tables(cells, plan, style))
 

@@ -86,10 +86,11 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
     again = (CellState.FAILED,) if retry_failed else ()
     open_states = (CellState.MISSING, CellState.STOPPED, *IN_WORK, *again)
     todo = [task for task, status in zip(tasks, before, strict=True) if status.state in open_states]
+    closed = [status for status in before if status.state not in open_states]
     for task in todo:
         _forget_failure(task.run_dir)
     if todo:
-        with Progress(len(tasks), len(tasks) - len(todo)) as progress:
+        with Progress(len(tasks), closed) as progress:
             for one_each in _rounds(todo):
                 launcher.run(one_each, progress)
     return statuses_of(tasks)

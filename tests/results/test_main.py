@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dinodiet.results.__main__ import main
+from dinodiet.results.colours import in_colour
 from dinodiet.results.options import names
 from tests.results import studies
 
@@ -135,3 +136,16 @@ def test_a_table_needs_no_heavy_library(study: Path) -> None:
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     heavy = {"torch", "timm", "hydra", "omegaconf", "yaml", "scipy", "statsmodels", "matplotlib", "sklearn"}
     assert not heavy & loaded
+
+
+def test_states_and_the_best_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "outputs/s: 2 runs: 1 done, 1 failed\n  failed     run\n\nmae  0.697 ± 0.010 (3) *  0.5 (1)"
+    assert in_colour(text) == text
+    monkeypatch.setattr("dinodiet.io.colours.shows_colours", lambda stream: True)
+    painted = in_colour(text)
+    for words in (
+        "\x1b[32m1 done\x1b[0m, 1 failed",
+        "  \x1b[31mfailed\x1b[0m ",
+        "\x1b[1m0.697 ± 0.010 (3) *\x1b[0m  0.5",
+    ):
+        assert words in painted

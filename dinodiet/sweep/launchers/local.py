@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.store.states import CellState
@@ -37,8 +38,10 @@ class Local:
                 others.append(task)
                 continue
             if status.state not in (CellState.DONE, CellState.FAILED):
+                progress.show([replace(status, state=CellState.RUNNING)])
                 attempt(task)
                 (status,) = statuses_of([task])
+            progress.show([])
             progress.ended(status)
 
 
