@@ -14,7 +14,8 @@ from dinodiet.io.command import exit_code
 from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.budgets import on_budgets, over_draws, picked
 from dinodiet.results.colours import in_colour
-from dinodiet.results.compare import PHASE, compare, notes, report
+from dinodiet.results.compare import PHASE, compare
+from dinodiet.results.compare_table import notes, report
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
 from dinodiet.results.figures import draw_curves, draw_heat_map, draw_label_curves

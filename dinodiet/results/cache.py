@@ -16,7 +16,7 @@ from dinodiet.io.files import parse_json, write_atomically
 
 Scalar = str | int | float | bool | None
 Record = dict[str, Scalar]
-FORMAT = 7  # to be raised when records change
+FORMAT = 8  # to be raised when records change
 ABSENT = "\0absent"  # a key that other records have
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from dinodiet.errors import UserError
-from dinodiet.results.render import Style, grid, number, titled
 from dinodiet.results.runs import Run, has_no_best, lower_is_better
 from dinodiet.results.table import as_text
 from dinodiet.results.tidy import matches, resolve, run_frame, text, tidy
@@ -214,51 +213,3 @@ def _friedman(means: pd.DataFrame) -> float:
     if means.shape[1] < 3 or len(means) < 3:
         return math.nan
     return float(stats.friedmanchisquare(*means.to_numpy().T).pvalue)
-
-
-def report(found: Comparison, style: Style = "text") -> str:
-    """Return a comparison as tables."""
-    over = ", ".join(found.over)
-    title = (
-        f"{found.metric}, {found.phase}: {found.key}, paired by {', '.join(found.cells)} and {over}; "
-        f"mean difference with {LEVEL:.0%} interval, p after Holm's correction"
-        f"{'; lower is better' if found.lower else '' if found.ranked else '; neither direction is better'}"
-    )
-    header = ["pair", *found.cells, "pairs", "first", "second", "difference", "interval", "paired t", "Wilcoxon"]
-    rows = [_row(row, found) for row in found.pairs.to_dict("records")]
-    if not found.ranked:
-        return titled(title, grid(header, [row[:-1] for row in rows], style), style)
-    parts = [titled(title, grid([*header, "wins/ties/losses"], rows, style), style)]
-    ranks = [[str(row.value), number(float(str(row.mean_rank)))] for row in found.ranks.itertuples()]
-    friedman = "" if math.isnan(found.friedman) else f"; Friedman p = {_p(found.friedman)}"
-    title = f"mean rank over {found.ranks['cells'].iloc[0]} cells (1 is best){friedman}"
-    parts.append(titled(title, grid([found.key, "mean rank"], ranks, style), style))
-    return "\n\n".join(parts)
-
-
-def _row(row: dict[Any, Any], found: Comparison) -> list[str]:
-    interval = (
-        "-" if math.isnan(row["low"]) else f"{number(row['low'], signed=True)} to {number(row['high'], signed=True)}"
-    )
-    values = [number(row["first"]), number(row["second"]), number(row["difference"], signed=True), interval]
-    tests = [_p(row["p_t_holm"], row["n"]), _p(row["p_wilcoxon_holm"], row["n"])]
-    cell = [str(row[name]) for name in found.cells]
-    count = f"{row['n']}" if ALL_CELLS not in cell else f"{row['n']} cells"
-    return [row["pair"], *cell, count, *values, *tests, f"{row['wins']}/{row['ties']}/{row['losses']}"]
-
-
-def _p(value: float, pairs: int = 2) -> str:
-    if math.isnan(value):
-        return "no test: 1 pair" if pairs < 2 else "no test: all equal"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def notes(found: Comparison) -> list[str]:
-    """Say what a reader should know: runs without partner, and numbers of pairs that cannot be significant."""
-    said = []
-    if found.unpaired:
-        said.append(f"without a partner, and left out: {', '.join(found.unpaired)}")
-    most = int(found.pairs.loc[found.pairs[found.cells[0]] != ALL_CELLS, "n"].max())
-    if 2 <= most < 6:
-        said.append(f"Wilcoxon's p of {most} pairs is at least {2 / 2**most:g}: within a cell it cannot be significant")
-    return said

@@ -23,7 +23,8 @@ COSTS = {  # what a run cost, and which direction is an improvement
 # how keys of a record begin that are no choices
 LABELS = "labels/"  # of scores on a budget of labels: labels/<kind>=<amount>/<rule>/<seed>/<key of a record>
 LABEL_COLUMNS = ("labels_per_class", "label_fraction", "label_seed")  # of runs on budgets of labels
-NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/", LABELS)
+MACHINE = "machine/"  # device and number of processes that a run was trained with
+NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/", MACHINE, LABELS)
 
 
 class OtherFormatError(ValueError):
@@ -50,6 +51,10 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     record |= _scores("setting/", results["settings"]["final"])
     record |= {f"better/{name}": str(direction) for name, direction in results["better"].items()}
     record |= _scores("final/", {name: results.get(name) for name in COSTS})
+    record |= {
+        MACHINE + "device": printable(str(results.get("device"))),
+        MACHINE + "processes": _scalar(results.get("processes", 1)),
+    }
     record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
     record |= {f"refused/{name}": str(reason) for name, reason in results.get("refused", {}).items()}
     return record | _budgets(results.get("budgets", ()))

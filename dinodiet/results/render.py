@@ -53,12 +53,12 @@ def tables(cells: pd.DataFrame, plan: Layout, style: Style = "text") -> str:
     metric = "" if "metric" in plan.keys else f"{plan.metrics[0]}, "
     parts = []
     for phase, part in cells.groupby("phase", observed=True, sort=False):
-        title = f"{metric}{phase}: mean ± sd over {over} (n); {_legend(plan, style)}"
+        title = f"{metric}{phase}: mean ± sd over {over} (n); {legend(plan, style)}"
         parts.append(titled(title, _table(part, plan, str(phase), style), style))
     return "\n\n".join(parts)
 
 
-def _legend(plan: Layout, style: Style) -> str:
+def legend(plan: Layout, style: Style) -> str:
     """Say which of the metrics are better when they are lower, or neither; higher is what readers expect."""
     several = len(plan.metrics) > 1
     lower = [f"lower {', '.join(plan.lower)} is better" if several else "lower is better"] if plan.lower else []
@@ -88,16 +88,19 @@ def _table(part: pd.DataFrame, plan: Layout, phase: str, style: Style) -> str:
 
 
 def _cell(cell: object, phase: str, style: Style) -> str:
-    state, mark = str(getattr(cell, "state")), str(getattr(cell, "mark"))  # noqa: B009
-    if state != "done":
+    before, after = MARKS[style][str(getattr(cell, "mark"))] if getattr(cell, "state") == "done" else ("", "")  # noqa: B009
+    return f"{before}{cell_text(cell, phase)}{after}"
+
+
+def cell_text(cell: object, phase: str) -> str:
+    """Return mean ± sd (n) of a cell of `table.aggregate`, or what became of its runs; without its mark."""
+    if (state := str(getattr(cell, "state"))) != "done":  # noqa: B009
         return state
     mean, sd, n, planned, failed = (getattr(cell, name) for name in ("mean", "sd", "n", "planned", "failed"))
     spread = "" if math.isnan(sd) else f" ± {number(sd)}"
     count = f"{n} of {planned}" if planned is not pd.NA and n < planned else f"{n}"
     count += f", {failed} failed" if failed else ""
-    content = f"{number(mean, signed=phase == 'change')}{spread} ({count})"
-    before, after = MARKS[style][mark]
-    return f"{before}{content}{after}"
+    return f"{number(mean, signed=phase == 'change')}{spread} ({count})"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:

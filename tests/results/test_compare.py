@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from dinodiet.errors import UserError
-from dinodiet.results.compare import ALL_CELLS, Comparison, compare, notes, report, statistics
+from dinodiet.results.compare import ALL_CELLS, Comparison, compare, statistics
+from dinodiet.results.compare_table import notes, report
 from dinodiet.results.runs import Run, read
 from tests.results import studies
 
