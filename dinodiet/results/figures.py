@@ -114,7 +114,7 @@ def draw_heat_map(cells: pd.DataFrame, plan: Layout, path: Path) -> None:
 def heat_map_figure(cells: pd.DataFrame, plan: Layout) -> Figure:
     """Return the figure of `draw_heat_map`."""
     shown = [*plan.rows[-1:], *plan.cols]
-    panels = _panels(cells.assign(gain=_gains(cells, plan)), plan.rows[:-1])
+    panels = _panels(cells.assign(gain=gains(cells, plan)), plan.rows[:-1])
     limit = cells["mean"].abs().max()
     limit = limit if limit > 0 else 1.0
     sides = [list(dict.fromkeys(labels_of(cells, names))) for names in (shown[:1], shown[1:])]
@@ -135,23 +135,23 @@ def heat_map_figure(cells: pd.DataFrame, plan: Layout) -> Figure:
     return figure
 
 
-def _gains(cells: pd.DataFrame, plan: Layout) -> pd.Series[float]:
+def gains(cells: pd.DataFrame, plan: Layout) -> pd.Series[float]:
     """Return the changes for the better; NaN where neither direction is."""
     metrics = cells["metric"] if "metric" in cells else pd.Series(plan.metrics[0], index=cells.index)
-    gains: pd.Series[float] = cells["mean"].where(~metrics.isin(plan.lower), -cells["mean"])
-    coloured: pd.Series[float] = gains.where(~metrics.isin(plan.unranked))
+    signed: pd.Series[float] = cells["mean"].where(~metrics.isin(plan.lower), -cells["mean"])
+    coloured: pd.Series[float] = signed.where(~metrics.isin(plan.unranked))
     return coloured
 
 
 def _panel(ax: Axes, wide: dict[str, pd.DataFrame], limit: float) -> AxesImage:
-    gains, means, states = (wide[name] for name in ("gain", "mean", "state"))
-    image = ax.imshow(gains.to_numpy(dtype=float), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    better, means, states = (wide[name] for name in ("gain", "mean", "state"))
+    image = ax.imshow(better.to_numpy(dtype=float), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     ax.set_xticks(range(len(means.columns)), labels=list(means.columns), rotation=30, ha="right")
     ax.set_yticks(range(len(means.index)), labels=list(means.index))
     for (row, column), value in np.ndenumerate(means.to_numpy(dtype=float)):
         there = not math.isnan(value)
         words = number(value, signed=True) if there else str(states.iloc[row, column]).replace("nan", "-")
-        dark = there and abs(gains.iloc[row, column]) > 0.6 * limit
+        dark = there and abs(better.iloc[row, column]) > 0.6 * limit
         ax.text(column, row, words, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     return image
 

@@ -1,0 +1,188 @@
+"""The page of one run: what it is, its scores, curves, maps and pictures, its log and its configuration."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from dinodiet.errors import printable
+from dinodiet.results.curves import VALIDATION, points, title_of
+from dinodiet.results.record import COSTS
+from dinodiet.results.render import number
+from dinodiet.results.report import plots
+from dinodiet.results.report.elements import Cell, Element, Lines, Note, Picture, Plot, Section, Table, cells
+from dinodiet.results.report.progress import MOST_POINTS, last_lines
+from dinodiet.results.report.study import Study
+from dinodiet.results.runs import Run
+from dinodiet.results.tidy import ALWAYS, is_refused, text
+from dinodiet.store.rundir import RunDir
+
+MAP, TILES = "map.csv", "thumbnails"  # what `eval=map` writes
+BOTH = "before_after"  # a picture of both phases: those of the phases are left out beside it
+LOG_LINES = 60
+MOST_CONFIG = 60_000  # letters of a configuration
+
+
+def sections(study: Study, run: Run) -> list[Section]:
+    """Return the sections of a run's page."""
+    run_dir = RunDir(run.path)
+    looked_at = list(pictures(run_dir.artefacts))
+    made = [
+        Section("about", "About", [about(study, run)]),
+        Section("run-scores", "Scores", [scores(run)]),
+        Section("run-curves", "Curves", list(curves(run)), side_by_side=True),
+        Section("maps", "Maps", list(maps(run_dir.artefacts)), side_by_side=True),
+        Section("pictures", "Pictures", looked_at, side_by_side=True),
+        Section("log", "Log and configuration", list(texts(run_dir))),
+    ]
+    return [section for section in made if section.elements]
+
+
+def about(study: Study, run: Run) -> Table:
+    """Return what a run is: its state, its choices, and the settings in which runs of the study differ."""
+    status = study.states[run.path]
+    rows = [("state", status.state.value), *([("why", status.reason)] if status.reason else [])]
+    rows += [(key, text(run.record[key])) for key in (*ALWAYS, *study.differing) if key in run.record]
+    rows += [
+        (key, number(float(run.record[f"final/{key}"]))) for key in COSTS if run.record.get(f"final/{key}") is not None
+    ]  # type: ignore[arg-type]
+    return Table(
+        "about", "What this run is, and where it differs from others", ["key", "value"], [cells(*row) for row in rows]
+    )
+
+
+def scores(run: Run) -> Element:
+    """Return all scores before and after, with the interval of those after."""
+    names = [key.removeprefix("final/") for key in run.record if key.startswith("final/")]
+    names += [
+        name for key in run.record if key.startswith("initial/") and (name := key.removeprefix("initial/")) not in names
+    ]
+    rows = [_score(run, name) for name in names if name not in COSTS]
+    if not rows:
+        return Note("No score yet.")
+    skipped = [
+        f"{key.partition('/')[2]} is left out: {why}" for key, why in run.record.items() if key.startswith("skipped/")
+    ]
+    return Table(
+        "run-scores", "Scores", ["metric", "initial", "final", "change", "95 % of final"], rows, "; ".join(skipped)
+    )
+
+
+def _score(run: Run, name: str) -> list[Cell]:
+    ends = [run.record.get(f"{phase}/{name}") for phase in ("initial", "final")]
+    before, after = (None if end is None else float(end) for end in ends)
+    alike = not is_refused(run.record, name) and not run.is_frozen
+    change = None if before is None or after is None or not alike else after - before
+    shown = [Cell("" if one is None else number(one), one) for one in (before, after)]
+    low, high = (run.record.get(f"{end}/final/{name}") for end in ("low", "high"))
+    interval = "" if low is None or high is None else f"{number(float(low))} to {number(float(high))}"
+    return [Cell(name), *shown, Cell("" if change is None else number(change, signed=True), change), Cell(interval)]
+
+
+def curves(run: Run) -> Iterator[Plot]:
+    """Yield the loss and each score on validation by epoch."""
+    rows = list(RunDir(run.path).read_metrics())
+    logged = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
+    wanted = ["loss", *(name for name in logged if name.startswith(VALIDATION))]
+    for name in wanted:
+        found = [point for point in points(run, name)] if name in logged or f"final/{name}" in run.record else []
+        if len(found) > 1:
+            kept = found[:: -(-len(found) // MOST_POINTS)]
+            epochs, values = zip(*kept, strict=True)
+            title = title_of(name)
+            said = f"{title} by epoch."
+            layout = plots.axes("epoch", title, height=260, showlegend=False)
+            yield Plot(
+                f"curve-{name}".replace("/", "-"),
+                title,
+                [plots.line(title, epochs, values, 0)],
+                layout,
+                ["epoch", name],
+                found,
+                said,
+            )
+
+
+def maps(artefacts: Path) -> Iterator[Plot]:
+    """Yield the embeddings of the run's images in the plane, with each image where the pointer is."""
+    for path in sorted(artefacts.rglob(MAP), key=lambda path: ("final" in path.parts, str(path))):
+        rows = _table(path)
+        if rows:
+            yield _map(path, rows, " ".join(path.parent.relative_to(artefacts).parts))
+
+
+def _map(path: Path, rows: list[dict[str, str]], title: str) -> Plot:
+    groups: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row["label"], []).append(place)
+    tiles = next((file for file in sorted(path.parent.glob(f"{TILES}.*"))), None)
+    traces = [
+        _points(name, [(place, rows[place]) for place in groups[name]], at) for at, name in enumerate(sorted(groups))
+    ]
+    layout = plots.axes("", "", height=460, showlegend=len(groups) > 1)
+    layout["xaxis"] |= {"showticklabels": False, "zeroline": False}
+    layout["yaxis"] |= {"showticklabels": False, "zeroline": False}
+    heads = list(rows[0])
+    said = f"{title}: {len(rows)} images in the plane, near ones alike; colour and mark are the class."
+    return Plot(
+        "-".join(title.split()), title, traces, layout, heads, [list(row.values()) for row in rows], said, tiles
+    )
+
+
+def _points(name: str, rows: list[tuple[int, dict[str, str]]], place: int) -> plots.Trace:
+    x, y = ([float(row[axis]) for _, row in rows] for axis in "xy")
+    texts = [f"{plots.plain(row['label'])}<br>{plots.plain(row['file'], 60)}" for _, row in rows]
+    marker = {**plots.style(place)["marker"], "size": 6, "opacity": 0.8}
+    shown = {"name": plots.plain(name or "no label"), "mode": "markers", "marker": marker}
+    return {
+        **shown,
+        "x": x,
+        "y": y,
+        "customdata": [at for at, _ in rows],
+        "text": texts,
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+            return [
+                row
+                for row in csv.DictReader(stream)
+                if None not in row and _is_number(row.get("x")) and _is_number(row.get("y"))
+            ]
+    except (OSError, csv.Error):
+        return []
+
+
+def _is_number(value: str | None) -> bool:
+    try:
+        return value is not None and abs(float(value)) < float("inf")
+    except ValueError:
+        return False
+
+
+def pictures(artefacts: Path) -> Iterator[Picture]:
+    """Yield the pictures of evaluators: before and after in one where there is such a one, else one after the other."""
+    found = sorted(
+        artefacts.rglob("*.png"),
+        key=lambda path: (path.parent.parts[len(artefacts.parts) + 1 :], path.name, "final" in path.parts),
+    )
+    both = {path.parent.relative_to(artefacts).parts[-2:] for path in found if path.stem.startswith(BOTH)}
+    for path in found:
+        parts = path.parent.relative_to(artefacts).parts
+        if path.stem != TILES and (path.stem.startswith(BOTH) or parts[-2:] not in both):
+            yield Picture(", ".join([*parts, path.stem]), path)
+
+
+def texts(run_dir: RunDir) -> Iterator[Lines]:
+    """Yield the end of the log and the configuration."""
+    if log := last_lines(run_dir.path, LOG_LINES):
+        yield Lines(f"The last {LOG_LINES} lines of the log", log)
+    try:
+        config = run_dir.config.read_text(encoding="utf-8", errors="replace")[:MOST_CONFIG]
+    except OSError:
+        return
+    yield Lines("Configuration", "\n".join(printable(line) for line in config.split("\n")))
