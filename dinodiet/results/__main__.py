@@ -42,13 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says."""
     check_options(args)
+    where = dict(filter_of(text) for text in args.where)
     if args.disk or args.clean:
         disk(args.paths, clean=args.clean, yes=args.yes)
-        return
-    if asks_of_one_run(args):
+    elif asks_of_one_run(args):
         print(one_run_text(one_run(args.paths[0])))
-        return
-    where = dict(filter_of(text) for text in args.where)
+    elif args.html or args.serve:
+        _report(args, where)
+    else:
+        _print(args, where)
+
+
+def _print(args: argparse.Namespace, where: dict[str, list[str]]) -> None:
+    """Print states and tables, and write what is asked for."""
     found = read(args.paths)
     for message in found.messages():
         print(f"warning: {message}", file=sys.stderr)
@@ -78,6 +84,21 @@ def run(args: argparse.Namespace) -> None:
 def _states(args: argparse.Namespace, found: Found) -> None:
     for study in found.studies:
         print(in_colour(status(study, found, None if args.status else MOST)))
+
+
+def _report(args: argparse.Namespace, where: dict[str, list[str]]) -> None:
+    """Write the report, or serve it until Ctrl-C."""
+    from dinodiet.results.report.study import read_study  # noqa: PLC0415 - tables do without
+
+    if args.html:
+        from dinodiet.results.report.write import write_html  # noqa: PLC0415
+
+        print(write_html(read_study(args.paths, where, args.metric), args.html))
+    if args.serve:
+        from dinodiet.results.report.serve import serve  # noqa: PLC0415
+        from dinodiet.results.report.site import Site  # noqa: PLC0415
+
+        serve(Site(args.paths, where, args.metric), args.host, args.port)
 
 
 def _table(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:

@@ -12,6 +12,7 @@ from dinodiet.results.locate import is_run
 from dinodiet.results.published import read_published
 from dinodiet.results.render import FRAMES, TEXTS, check_suffix
 
+LOOPBACK, PORT = "127.0.0.1", 8765
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
   python -m dinodiet.results outputs/study/RUN                   one run: scores, curves, cost, why it failed
@@ -28,6 +29,8 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --record features --out features.csv
   python -m dinodiet.results outputs/study --disk                what lies where; --clean takes caches and leftovers
   python -m dinodiet.results outputs/one outputs/two --tidy scores.csv
+  python -m dinodiet.results outputs/study --html study.html     all of it as one page that needs no network
+  python -m dinodiet.results outputs/study --serve               the same, live, for a browser on this machine
 
 Columns: study, model, dataset, method, seed, and every setting by its key (its last part, where that is enough).
 A column that differs and is neither in --rows, --cols nor --over is put before the rows: nothing is averaged unseen.
@@ -70,6 +73,10 @@ def parser() -> Parser:
     add("--out", type=Path, metavar="FILE", help="the table or comparison: .csv .parquet .md .tex .txt")
     add("--record", metavar="NAME", help="what was recorded in training (record=[...]); with --curves or --out a file")
     add("--columns", type=names, default=[], metavar="COLUMN,...", help="of --record, such as */norm; default: all")
+    add("--html", type=Path, metavar="FILE", help="a report with plots, a page a run and its pictures, in one file")
+    add("--serve", action="store_true", help="the report, live, at http://127.0.0.1:8765; read-only; Ctrl-C ends it")
+    add("--host", default=LOOPBACK, metavar="ADDRESS", help="with --serve: another address; a token is then asked for")
+    add("--port", type=int, default=PORT, metavar="NUMBER", help=f"with --serve: default {PORT}; 0: any that is free")
     add("--disk", action="store_true", help="what lies on disk, and what --clean would take")
     add("--clean", action="store_true", help="remove caches and leftovers, after showing them")
     add("--yes", action="store_true", help="with --clean: do not ask")
@@ -97,6 +104,7 @@ def check_options(args: argparse.Namespace) -> None:
         (args.tidy, FRAMES),
         (args.curves, (*SUFFIXES, ".csv")),
         (args.heatmap, SUFFIXES),
+        (args.html, (".html",)),
     ):
         if path is not None:
             check_suffix(path, valid)
@@ -104,6 +112,10 @@ def check_options(args: argparse.Namespace) -> None:
         compared_of(args.compare)
         if args.published:
             raise UserError("--published and --compare are two tables: ask for one of them")
+    if not args.serve and (args.host, args.port) != (LOOPBACK, PORT):
+        raise UserError("--host and --port: of --serve; give it too")
+    if not 0 <= args.port < 2**16:
+        raise UserError(f"--port: {args.port}; choose from: 0 to {2**16 - 1}")
     if args.columns and not args.record:
         raise UserError("--columns: of a record; name one: --record parameters")
     if args.record and args.out is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from dinodiet.results.cache import Record
+from dinodiet.results.render import number
 from dinodiet.results.runs import Run
 
 
@@ -96,3 +99,14 @@ class Section:
 def cells(*texts: object) -> list[Cell]:
     """Return cells of texts and numbers."""
     return [Cell(str(text), text if isinstance(text, (int, float)) else None) for text in texts]
+
+
+def scored(value: float | None, *, signed: bool = False) -> Cell:
+    """Return the cell of a number, empty where there is none."""
+    return Cell("") if value is None or math.isnan(value) else Cell(number(value, signed=signed), value)
+
+
+def value_of(record: Record, key: str) -> float | None:
+    """Return a number of a record; None: it has none."""
+    value = record.get(key)
+    return None if value is None else float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,12 @@ from dinodiet.io.units import duration
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.figures import labels_of
 from dinodiet.results.record import MACHINE
-from dinodiet.results.render import number
 from dinodiet.results.report import plots
-from dinodiet.results.report.elements import Cell, Element, Lines, Note, Plot, Section, Table, cells
+from dinodiet.results.report.elements import Cell, Element, Lines, Note, Plot, Section, Table, cells, scored, value_of
 from dinodiet.results.report.study import Study
 from dinodiet.results.runs import Run
 from dinodiet.results.table import place
-from dinodiet.results.tidy import ALWAYS, text
+from dinodiet.results.tidy import ALWAYS, is_refused, text
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus
 
@@ -91,7 +91,7 @@ def last_lines(directory: Path, most: int = LAST_LINES) -> str:
 
 
 def learning(study: Study) -> Section | None:
-    """Return curves of a score on validation and of the loss by epoch, a panel for each column; also of running runs."""
+    """Return curves of a score on validation and of the loss by epoch, a panel a column; also of running runs."""
     runs = [run for run in study.runs if run.record.get("method")]
     made: list[Element] = []
     for wanted in (study.metric, "loss"):
@@ -123,11 +123,11 @@ def _curve_plot(slug: str, title: str, part: pd.DataFrame, labels: pd.Series[str
         kept = line.iloc[:: -(-len(line) // MOST_POINTS)]
         epochs, mean, sd = (kept[name].tolist() for name in ("epoch", "mean", "sd"))
         if kept["sd"].notna().any():
-            spread = [0.0 if value != value else value for value in sd]
+            spread = [0.0 if math.isnan(value) else value for value in sd]
             low, high = ([m + sign * s for m, s in zip(mean, spread, strict=True)] for sign in (-1, 1))
             traces.append(plots.band(epochs, low, high, at))
         traces.append(plots.line(str(label), epochs, mean, at))
-    heads = [name for name in part.columns]
+    heads = list(part.columns)
     said = f"{title} by epoch, mean over seeds; the band is one standard deviation."
     return Plot(slug, title, traces, plots.axes("epoch", quantity_name), heads, part.to_numpy().tolist(), said)
 
@@ -136,7 +136,7 @@ def costs(study: Study) -> Section | None:
     """Return what finished runs cost: time, hours of GPUs, images a second and memory, by the rows and columns."""
     if study.scores is None:
         return None
-    keys = [key for key in study.scores.plan.choices]
+    keys = study.scores.plan.choices
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in study.done:
         groups.setdefault(tuple(text(run.record.get(key)) for key in keys), []).append(run)
@@ -148,25 +148,25 @@ def costs(study: Study) -> Section | None:
 
 
 def _cost(runs: Sequence[Run]) -> list[Cell]:
-    def mean(name: str) -> float | None:
-        values = [float(value) for run in runs if (value := run.record.get(f"final/{name}")) is not None]
-        return sum(values) / len(values) if values else None
-
-    seconds, memory = mean("train_seconds"), mean("peak_memory_mb")
     on_gpu, on_cpu = (sum(hours(run) for run in runs if is_gpu(run) is gpu) for gpu in (True, False))
-    shown = [
-        Cell("-" if one is None else f"{one:,.0f}", one)
-        for one in (mean("images_per_second"), mean("parameters"), memory)
-    ]
+    seconds = _mean(runs, "train_seconds")
     return [
-        Cell(str(len(runs)), len(runs)), Cell("-" if seconds is None else duration(seconds), seconds),
-        *(Cell(f"{one:.2f}" if one else "-", one) for one in (on_gpu, on_cpu)), *shown,
-    ]  # fmt: skip
+        Cell(str(len(runs)), len(runs)),
+        Cell("-" if seconds is None else duration(seconds), seconds),
+        *(Cell(f"{one:.2f}" if one else "-", one) for one in (on_gpu, on_cpu)),
+        *(scored(_mean(runs, name)) for name in ("images_per_second", "parameters", "peak_memory_mb")),
+    ]
+
+
+def _mean(runs: Sequence[Run], name: str) -> float | None:
+    values = [value for run in runs if (value := value_of(run.record, f"final/{name}")) is not None]
+    return sum(values) / len(values) if values else None
 
 
 def hours(run: Run) -> float:
     """Return the hours of a run's training, times its processes."""
-    return float(run.record.get("final/train_seconds") or 0) * float(run.record.get(MACHINE + "processes") or 1) / 3600
+    seconds, processes = value_of(run.record, "final/train_seconds"), value_of(run.record, MACHINE + "processes")
+    return (seconds or 0.0) * (processes or 1.0) / 3600
 
 
 def is_gpu(run: Run) -> bool:
@@ -194,32 +194,26 @@ def all_runs(study: Study) -> Section:
     metric = study.metric
     scored = ["before", "after", "change"] if metric else []
     heads = ["run", "study", "model", "dataset", "method", "seed", *more, "state", *scored, "time"]
-    rows = []
-    for run in study.runs:
-        known = [
-            Cell(told, run.record.get(key) if key == "seed" else None)
-            for key in heads[1 : 6 + len(more)]
-            for told in [_told(run, key)]
-        ]  # type: ignore[arg-type]
-        seconds = run.record.get("final/train_seconds")
-        time = Cell("" if seconds is None else duration(float(seconds)), None if seconds is None else float(seconds))
-        state = study.states[run.path].state.value
-        rows.append([Cell(printable(run.name), run=run), *known, Cell(state), *_ends(run, metric), time])
+    rows = [[*_what(run, study, heads[1 : 6 + len(more)]), *_ends(run, metric), _time(run)] for run in study.runs]
     title = f"All runs; scores are {metric}" if metric else "All runs"
     filters = ["study", "model", "dataset", "method", *more, "state"]
     return Section("runs", "Runs", [Table("runs", title, heads, rows, search=True, filters=filters)])
 
 
-def _told(run: Run, key: str) -> str:
-    return text(run.record[key]) if key in run.record else ""
+def _what(run: Run, study: Study, keys: Sequence[str]) -> list[Cell]:
+    told = [text(run.record[key]) if key in run.record else "" for key in keys]
+    return [Cell(printable(run.name), run=run), *cells(*told, study.states[run.path].state.value)]
+
+
+def _time(run: Run) -> Cell:
+    seconds = value_of(run.record, "final/train_seconds")
+    return Cell("") if seconds is None else Cell(duration(seconds), seconds)
 
 
 def _ends(run: Run, metric: str | None) -> list[Cell]:
     if metric is None:
         return []
-    before, after = (run.record.get(f"{phase}/{metric}") for phase in ("initial", "final"))
-    change = None if before is None or after is None or run.is_frozen else float(after) - float(before)
-    return [
-        *(Cell("" if one is None else number(float(one)), None if one is None else float(one)) for one in (before, after)),
-        Cell("" if change is None else number(change, signed=True), change),
-    ]  # fmt: skip
+    before, after = (value_of(run.record, f"{phase}/{metric}") for phase in ("initial", "final"))
+    alike = not run.is_frozen and not is_refused(run.record, metric)
+    change = None if before is None or after is None or not alike else after - before
+    return [scored(before), scored(after), scored(change, signed=True)]

@@ -11,7 +11,19 @@ from dinodiet.results.curves import VALIDATION, points, title_of
 from dinodiet.results.record import COSTS
 from dinodiet.results.render import number
 from dinodiet.results.report import plots
-from dinodiet.results.report.elements import Cell, Element, Lines, Note, Picture, Plot, Section, Table, cells
+from dinodiet.results.report.elements import (
+    Cell,
+    Element,
+    Lines,
+    Note,
+    Picture,
+    Plot,
+    Section,
+    Table,
+    cells,
+    scored,
+    value_of,
+)
 from dinodiet.results.report.progress import MOST_POINTS, last_lines
 from dinodiet.results.report.study import Study
 from dinodiet.results.runs import Run
@@ -44,9 +56,8 @@ def about(study: Study, run: Run) -> Table:
     status = study.states[run.path]
     rows = [("state", status.state.value), *([("why", status.reason)] if status.reason else [])]
     rows += [(key, text(run.record[key])) for key in (*ALWAYS, *study.differing) if key in run.record]
-    rows += [
-        (key, number(float(run.record[f"final/{key}"]))) for key in COSTS if run.record.get(f"final/{key}") is not None
-    ]  # type: ignore[arg-type]
+    costs = {key: value_of(run.record, f"final/{key}") for key in COSTS}
+    rows += [(key, number(value)) for key, value in costs.items() if value is not None]
     return Table(
         "about", "What this run is, and where it differs from others", ["key", "value"], [cells(*row) for row in rows]
     )
@@ -54,30 +65,23 @@ def about(study: Study, run: Run) -> Table:
 
 def scores(run: Run) -> Element:
     """Return all scores before and after, with the interval of those after."""
-    names = [key.removeprefix("final/") for key in run.record if key.startswith("final/")]
-    names += [
-        name for key in run.record if key.startswith("initial/") and (name := key.removeprefix("initial/")) not in names
-    ]
-    rows = [_score(run, name) for name in names if name not in COSTS]
-    if not rows:
+    ends = [key.partition("/")[2] for key in run.record if key.startswith(("final/", "initial/"))]
+    names = [name for name in dict.fromkeys(ends) if name not in COSTS]
+    if not names:
         return Note("No score yet.")
-    skipped = [
-        f"{key.partition('/')[2]} is left out: {why}" for key, why in run.record.items() if key.startswith("skipped/")
-    ]
-    return Table(
-        "run-scores", "Scores", ["metric", "initial", "final", "change", "95 % of final"], rows, "; ".join(skipped)
-    )
+    left_out = {key.partition("/")[2]: why for key, why in run.record.items() if key.startswith("skipped/")}
+    note = "; ".join(f"{name} is left out: {why}" for name, why in left_out.items())
+    heads = ["metric", "initial", "final", "change", "95 % of final"]
+    return Table("run-scores", "Scores", heads, [_score(run, name) for name in names], note)
 
 
 def _score(run: Run, name: str) -> list[Cell]:
-    ends = [run.record.get(f"{phase}/{name}") for phase in ("initial", "final")]
-    before, after = (None if end is None else float(end) for end in ends)
-    alike = not is_refused(run.record, name) and not run.is_frozen
+    before, after = (value_of(run.record, f"{phase}/{name}") for phase in ("initial", "final"))
+    alike = not run.is_frozen and not is_refused(run.record, name)
     change = None if before is None or after is None or not alike else after - before
-    shown = [Cell("" if one is None else number(one), one) for one in (before, after)]
-    low, high = (run.record.get(f"{end}/final/{name}") for end in ("low", "high"))
-    interval = "" if low is None or high is None else f"{number(float(low))} to {number(float(high))}"
-    return [Cell(name), *shown, Cell("" if change is None else number(change, signed=True), change), Cell(interval)]
+    low, high = (value_of(run.record, f"{end}/final/{name}") for end in ("low", "high"))
+    interval = "" if low is None or high is None else f"{number(low)} to {number(high)}"
+    return [Cell(name), scored(before), scored(after), scored(change, signed=True), Cell(interval)]
 
 
 def curves(run: Run) -> Iterator[Plot]:
@@ -86,7 +90,7 @@ def curves(run: Run) -> Iterator[Plot]:
     logged = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
     wanted = ["loss", *(name for name in logged if name.startswith(VALIDATION))]
     for name in wanted:
-        found = [point for point in points(run, name)] if name in logged or f"final/{name}" in run.record else []
+        found = list(points(run, name)) if name in logged or f"final/{name}" in run.record else []
         if len(found) > 1:
             kept = found[:: -(-len(found) // MOST_POINTS)]
             epochs, values = zip(*kept, strict=True)
@@ -109,7 +113,7 @@ def maps(artefacts: Path) -> Iterator[Plot]:
     for path in sorted(artefacts.rglob(MAP), key=lambda path: ("final" in path.parts, str(path))):
         rows = _table(path)
         if rows:
-            yield _map(path, rows, " ".join(path.parent.relative_to(artefacts).parts))
+            yield _map(path, rows, told(path, artefacts))
 
 
 def _map(path: Path, rows: list[dict[str, str]], title: str) -> Plot:
@@ -174,7 +178,15 @@ def pictures(artefacts: Path) -> Iterator[Picture]:
     for path in found:
         parts = path.parent.relative_to(artefacts).parts
         if path.stem != TILES and (path.stem.startswith(BOTH) or parts[-2:] not in both):
-            yield Picture(", ".join([*parts, path.stem]), path)
+            yield Picture(told(path, artefacts), path)
+
+
+def told(path: Path, artefacts: Path) -> str:
+    """Return what an artefact is, in words: `outliers, apart, train, final`."""
+    parts = path.parent.relative_to(artefacts).parts
+    phase, evaluator, *splits = parts if len(parts) > 1 else ("", *parts, "")
+    names = [evaluator, path.stem, *(split for split in splits if split != "test"), phase]
+    return printable(", ".join(dict.fromkeys(filter(None, names))))
 
 
 def texts(run_dir: RunDir) -> Iterator[Lines]:

@@ -63,16 +63,18 @@ def changes(study: Study) -> Section | None:
     groups: dict[str, list[tuple[int, float, float, float]]] = {}
     rows = list(dict.fromkeys(names))
     for name, column, row in zip(names, labels_of(frame, plan.cols), frame.itertuples(), strict=True):
-        ends = [row.mean if math.isnan(float(str(end))) else end for end in (row.low, row.high)]
-        groups.setdefault(column, []).append((rows.index(name), *(float(str(one)) for one in (row.mean, *ends))))
+        mean, low, high = (float(str(value)) for value in (row.mean, row.low, row.high))
+        ends = (mean, mean) if math.isnan(low) else (low, high)
+        groups.setdefault(column, []).append((rows.index(name), mean, *ends))
     traces, layout = plots.dots(groups, rows, f"change of {', '.join(plan.metrics)}")
     heads = [*plan.keys, "n", "mean", "low", "high"]
     numbers = frame[heads].to_numpy().tolist()
     said = f"Mean change of each cell with its {LEVEL:.0%} interval over {', '.join(plan.over)}; one run has none."
     table = [[*cells(*row[:-3]), *(Cell(_signed(value), _order(value)) for value in row[-3:])] for row in numbers]
-    return Section("change", "What the training changed", [
-        Plot("change", said, traces, layout, heads, numbers, said), Table("change", "The same as numbers", heads, table),
-    ])  # fmt: skip
+    shown = Table("change", "The same as numbers", heads, table)
+    return Section(
+        "change", "What the training changed", [Plot("change", said, traces, layout, heads, numbers, said), shown]
+    )
 
 
 def change_frame(study: Study, scores: Scores) -> pd.DataFrame:
