@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 from dinodiet.errors import MachineLimit, UserError
-from dinodiet.io.bars import interval
 from dinodiet.results.render import write_text
 from dinodiet.results.report import overview, run_page
 from dinodiet.results.report.page import Links, Page, document
@@ -90,5 +89,5 @@ def run_pages(study: Study, runs: Iterable[Run]) -> Iterable[Page]:
     """Yield the page of each run, with a bar."""
     from tqdm import tqdm  # noqa: PLC0415 - for reports
 
-    for place, run in enumerate(tqdm(list(runs), "report", unit="run", mininterval=interval(), leave=False)):
+    for place, run in enumerate(tqdm(list(runs), "report", unit="run", disable=None, leave=False)):
         yield Page(f"run-{place}", run.name, run_page.sections(study, run))
