@@ -21,10 +21,11 @@ COMMAND = (
     *("mode", "checkpoint", "tower", "export", "export_dir", "device", "processes", "strategy", "num_workers"),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry"),
     *("detach", "trust_targets"),
-    *("compile", "grad_checkpointing", "embed", "landscape", "keep_every_epochs"),
+    *("compile", "grad_checkpointing", "views", "embed", "landscape", "keep_every_epochs"),
 )
 # Modes that do something with a run that is there.
 DOING = {
+    "views": "views of",
     "evaluate": "scoring",
     "export": "exporting",
     "embed": "embedding with",

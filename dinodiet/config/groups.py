@@ -8,7 +8,10 @@ CHOICES = ("model", "dataset", "method", "schedule", "tuned", "eval", RECORD, "t
 LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # groups that say which runs, and where
 
 # Keys that say what a command does with its runs.
-COMMAND = ("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir", "embed", "landscape")
+COMMAND = (
+    *("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir"),
+    *("views", "embed", "landscape"),
+)
 
 EVALUATION_DATASET = "dataset@eval.dataset"  # the group `dataset` once more: another dataset to score
 REFERENCE_DATASET = "dataset@eval.reference.dataset"  # and of images that an evaluator compares with

@@ -32,6 +32,7 @@ Hydra's own options: {program} --hydra-help
 EXAMPLES = {
     "": "the embedded demo: about two minutes on two CPU cores",
     "model=mae dataset=pathmnist method=diet": "one run: score, train, score again",
+    "mode=views method=dino dataset=folder dataset.source.root=DIR": "a picture of what it would train on, in seconds",
     "-m model=mae,dinov2 method=diet,dino seed=0,1,2": "every combination; again: only what is missing",
     "-m sweeps=vit_sizes mode=plan": "a grid with a name: what would be run, and its cost",
     "-m sweeps=vit_sizes mode=fetch": "its weights and data, ahead of time: needs the network",

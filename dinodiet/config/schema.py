@@ -21,7 +21,7 @@ LONGEST = 255  # bytes of a folder's name
 LATER = ("layer_decay", "head_lr", "steps", "minutes", "decayed")
 # What processes send each other, as runs have it that lack these keys; any other value is part of a run's name.
 EXCHANGE: dict[str, Any] = {"sync_batchnorm": True, "reduce_dtype": "fp32"}
-Mode = Literal["train", "evaluate", "sanity", "export", "embed", "landscape", "plan", "measure", "fetch"]
+Mode = Literal["train", "views", "evaluate", "sanity", "export", "embed", "landscape", "plan", "measure", "fetch"]
 Origin = Literal["first", "mean", "nearest"]
 Axes = Literal["raw", "orthonormal", "scaled"]
 BatchNorms = Literal["recomputed", "first"]
@@ -64,6 +64,13 @@ class EmbedConfig:
     rows: int = 8192
     splits: list[str] | None = None
     out: str | None = None
+
+
+@dataclass
+class ViewsConfig:
+    """What mode=views shows."""
+
+    images: int = 6
 
 
 @dataclass
@@ -114,6 +121,7 @@ class RunConfig:
     detach: bool = False
     trust_targets: bool = False
     keep_every_epochs: float | None = None
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     landscape: LandscapeConfig = field(default_factory=LandscapeConfig)
     model: dict[str, Any] = field(default_factory=dict)
@@ -138,6 +146,7 @@ def check(cfg: DictConfig) -> None:
         if group not in ("schedule", "eval") and "_target_" not in cfg[group]:
             raise UserError(f"{group}: no _target_ in its YAML file; it names the class or function to build")
     _known(cfg.schedule, ScheduleConfig, "schedule.", LATER)
+    _known(cfg.views, ViewsConfig, "views.")
     _known(cfg.embed, EmbedConfig, "embed.")
     _known(cfg.landscape, LandscapeConfig, "landscape.")
 

@@ -101,6 +101,13 @@ class Embed:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What mode=views shows: so many images, at most as many as a batch has."""
+
+    images: Annotated[int, Range(1, 256)] = 6
+
+
+@dataclass(frozen=True)
 class Landscape:
     """Which plane mode=landscape looks at, and what at its points; see `dinodiet.run.landscape`.
 
@@ -129,6 +136,7 @@ class Settings:
     plain: dict[str, Any]
     schedule: Schedule
     evaluation: Evaluation
+    views: Shown
     embed: Embed
     landscape: Landscape
     name: str
@@ -179,12 +187,13 @@ class Settings:
         return self.evaluation.dataset or self.dataset
 
 
-GROUPS = ("schedule", "eval", "embed", "landscape")  # keys that hold keys
+GROUPS = ("schedule", "eval", "views", "embed", "landscape")  # keys that hold keys
 # Keys with types of their own.
 PREFIXES: dict[str, type] = {
     "": Settings,
     "schedule.": Schedule,
     "eval.": Evaluation,
+    "views.": Shown,
     "embed.": Embed,
     "landscape.": Landscape,
 }
@@ -256,6 +265,7 @@ def from_plain(plain: dict[str, Any], choices: Mapping[str, Any]) -> Settings:
         plain=plain,
         schedule=Schedule(**plain["schedule"]),
         evaluation=_evaluation(plain["eval"]),
+        views=Shown(**plain["views"]),
         embed=Embed(**plain["embed"]),
         landscape=Landscape(**plain["landscape"]),
         **{key: value for key, value in plain.items() if key in Settings.__dataclass_fields__ and key not in GROUPS},

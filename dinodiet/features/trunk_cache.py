@@ -117,7 +117,7 @@ class TrunkCache:
         if runtime.cache is None:
             raise UserError("trunk: a trunk cache needs a folder of caches")
         folder = runtime.cache / "trunks"
-        numbers = range(min(self.num_views, max(1, math.ceil(clock.total_epochs))))
+        numbers = range(self._used(clock))
         with runtime.autocast():
             self._look(fetch(images, [0]), runtime.device)
         width = sum(math.prod(part.shape) for part in self._parts)
@@ -136,6 +136,27 @@ class TrunkCache:
             for path in paths
         ]
 
+    def view(self, images: Images, index: Tensor, clock: Clock) -> Tensor:
+        """Return the view (B, 3, s, s) of which `draw` returns what the trunk makes, on the device of `index`.
+
+        It is made again, with the images that it was made with: those of the same chunk.
+        """
+        number, found = _number(clock, self._used(clock)), dict[int, Tensor]()
+        for chunk in dict.fromkeys((index // CHUNK).tolist()):
+            pixels = fetch(images, range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(images))))
+            found[chunk] = self._augmented(number, chunk, pixels, index.device)
+        return torch.stack([found[place // CHUNK][place % CHUNK] for place in index.tolist()])
+
+    def _used(self, clock: Clock) -> int:
+        """Return how many views of an image a training uses."""
+        return min(self.num_views, max(1, math.ceil(clock.total_epochs)))
+
+    def _augmented(self, number: int, chunk: int, pixels: Tensor | list[Tensor], device: torch.device) -> Tensor:
+        """Return view `number` of the images of a chunk."""
+        generator = Clock(number, 0, 1, seed=self._seed, part=chunk).generator("trunk views")
+        (view,) = self.augment(_to(pixels, device), generator)
+        return view
+
     @property
     def ready(self) -> bool:
         """Return whether `prepare` was called."""
@@ -146,9 +167,7 @@ class TrunkCache:
 
         The noise comes from the global generator, which the training loop seeds at every step.
         """
-        cycle, position = divmod(clock.epoch, len(self._files))
-        order = torch.randperm(len(self._files), generator=Clock(cycle, 0, 1, seed=clock.seed).generator("trunk"))
-        rows = self._files[int(order[position])].index_select(0, index.cpu()).to(index.device)
+        rows = self._files[_number(clock, len(self._files))].index_select(0, index.cpu()).to(index.device)
         pieces = rows.split([math.prod(part.shape) for part in self._parts], dim=1)
         hidden = (part.restored(piece) for part, piece in zip(self._parts, pieces, strict=True))
         return tuple(self._noisy(part) if self._noise and part.is_floating_point() else part for part in hidden)
@@ -193,9 +212,15 @@ class TrunkCache:
         device = runtime.device
         chunks = in_order(images, CHUNK, runtime.num_workers, pin_memory=device.type == "cuda")
         for part, chunk in enumerate(chunks):
-            generator = Clock(number, 0, 1, seed=self._seed, part=part).generator("trunk views")
-            (view,) = self.augment(_to(chunk, device), generator)
+            view = self._augmented(number, part, chunk, device)
             yield torch.cat([piece.flatten(1).to(self._dtype) for piece in self.split.trunk(view)], dim=1).cpu()
+
+
+def _number(clock: Clock, files: int) -> int:
+    """Return which of so many views an epoch draws from."""
+    cycle, position = divmod(clock.epoch, files)
+    order = torch.randperm(files, generator=Clock(cycle, 0, 1, seed=clock.seed).generator("trunk"))
+    return int(order[position])
 
 
 def _one_by_one(missing: list[int], paths: list[Path], size: int) -> Iterator[tuple[int, Path]]:

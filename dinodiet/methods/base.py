@@ -14,7 +14,7 @@ from dinodiet.config.ranges import Fraction
 from dinodiet.methods.parts.class_rows import shards_in
 from dinodiet.methods.parts.param_groups import weight_decay_groups
 from dinodiet.processes.sharding import Shard
-from dinodiet.types import Backbone, Batch, Clock, Images, Origins, ParamGroup, Runtime
+from dinodiet.types import Backbone, Batch, Clock, Images, Origins, ParamGroup, Runtime, ShownView
 
 
 class MethodBase(nn.Module):
@@ -81,6 +81,10 @@ class MethodBase(nn.Module):
 
     def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
         """Compute once, before the first step, what training needs of the images, in the order of `Batch.index`."""
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return what `forward` with the same batch and clock makes its networks see; none by default."""
+        return []
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the scalar `loss` of a batch, and detached scalars worth logging, all on the batch's device."""

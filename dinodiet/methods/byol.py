@@ -12,9 +12,10 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.methods.parts.check_views import check_pairs, check_views
 from dinodiet.methods.parts.diagnostics import effective_rank, spread
 from dinodiet.methods.parts.projector import Projector
+from dinodiet.methods.parts.shown import named
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import at
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, ShownView, Views
 
 
 class BYOL(MethodBase):
@@ -77,6 +78,10 @@ class BYOL(MethodBase):
             taught = self.teacher.backbone(images)
             targets = self.teacher.head(taught)
         return embeddings, projections, self.predictor(projections), taught, targets
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return both views, which student and teacher see."""
+        return named(self.views(batch.images, clock.generator("views")), self.views.num_global, who=" (both)")
 
     def after_step(self, clock: Clock) -> None:
         """Move the teacher towards the student."""

@@ -22,11 +22,12 @@ from dinodiet.methods.parts.losses import Distillation
 from dinodiet.methods.parts.pairs import Pairs
 from dinodiet.methods.parts.patch_terms import PatchTerms, Terms
 from dinodiet.methods.parts.prototype_head import PrototypeHead
+from dinodiet.methods.parts.shown import named
 from dinodiet.methods.parts.starts import Network, fresh_network
 from dinodiet.methods.parts.student import Student
 from dinodiet.methods.parts.teacher import Teacher
 from dinodiet.schedules import Cosine, Exponential, HalfCosine, Linear, Scalar, at
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Origins, Runtime, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Origins, Runtime, ShownView, Views
 
 
 class DINO(MethodBase):
@@ -136,6 +137,16 @@ class DINO(MethodBase):
         with self.phase(clock):
             seen = self.patches.seen(views, number, self.backbone, teacher.backbone, clock)
         return seen.student, seen.teacher, self.patches.terms(seen, (self.head, teacher.head), clock)
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return the global views, which both networks see, covered where the student's patches are, and local ones."""
+        number, made = self.views.num_global, self.views(batch.images, clock.generator("views"))
+        shown = named(made, number, who=" (both)", local=" (student)")
+        hidden = None if self.patches is None else self.patches.hidden(made[:number], clock)
+        if hidden is None:
+            return shown
+        covered = named(made[:number], number, who=" (student)", hidden=hidden)
+        return [*named(made, number, who=" (teacher)")[:number], *covered, *shown[number:]]
 
     def before_step(self, clock: Clock) -> None:
         """Leave the last layer as it is at the start of the training."""

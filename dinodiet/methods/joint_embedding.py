@@ -11,7 +11,8 @@ from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.embed_views import embed_views
 from dinodiet.methods.parts.projector import Projector
-from dinodiet.types import Backbone, Batch, Clock, Views
+from dinodiet.methods.parts.shown import named
+from dinodiet.types import Backbone, Batch, Clock, Images, ShownView, Views
 
 
 class JointEmbedding(MethodBase):
@@ -45,6 +46,10 @@ class JointEmbedding(MethodBase):
         projections: Tensor = self.head(embeddings)
         self._keep(len(batch), {"student/embeddings": embeddings, "student/projections": projections})
         return projections.view(len(views), len(batch), -1)
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return all views."""
+        return named(self.views(batch.images, clock.generator("views")), self.views.num_global)
 
     def networks(self) -> dict[str, dict[str, nn.Module]]:
         """Return backbone and projector."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from dinodiet.backbones.normalize import Normalize
@@ -16,7 +17,7 @@ from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.patch_layout import FAMILIES, patch_layout
 from dinodiet.methods.parts.patches import drawn, normalised, patches_of
 from dinodiet.processes.gathering import averaged
-from dinodiet.types import Backbone, Batch, Clock, DataSpec, Maskable, TokenLayout, Views
+from dinodiet.types import Backbone, Batch, Clock, DataSpec, Images, Maskable, ShownView, TokenLayout, Views
 
 
 class MAE(MethodBase):
@@ -54,7 +55,7 @@ class MAE(MethodBase):
         self.views, self.head = made, decoder
         check_views(self.views, backbone)
         self.normalize = Normalize(backbone.input)
-        self._patches, self._hidden = grid**2, int(mask_ratio * grid**2)
+        self._grid, self._patches, self._hidden = grid, grid**2, int(mask_ratio * grid**2)
         if not 0 < self._hidden < self._patches:
             found = f"{self._hidden} of {self._patches} patches are hidden"
             raise UserError(f"method.mask_ratio: {mask_ratio}: {found}; some must be, and some not")
@@ -62,9 +63,7 @@ class MAE(MethodBase):
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the loss, and `unexplained`: the loss over that of a prediction of flat patches."""
-        (images,) = self.views(batch.images, clock.generator("views"))
-        numbers = drawn(len(images), self._patches, self._hidden, clock.generator("mask"))
-        visible, hidden = (part.to(images.device, non_blocking=True) for part in numbers)
+        images, visible, hidden = self._drawn(batch, clock)
         with self.phase(clock):
             tokens = self.backbone.visible_tokens(images, visible)  # type: ignore[operator]
         self._last = tokens.detach()[:, self.head.prefix :].mean(1)
@@ -73,6 +72,20 @@ class MAE(MethodBase):
         targets = normalised(patches.gather(1, hidden[:, :, None].expand(-1, -1, patches.shape[-1])))
         loss = (self.head(tokens, visible, hidden).float() - targets).square().mean()
         return {"loss": loss, "unexplained": averaged(loss.detach()) / averaged(targets.square().mean())}
+
+    def _drawn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the view of each image, and the numbers of its visible and of its hidden patches."""
+        (images,) = self.views(batch.images, clock.generator("views"))
+        numbers = drawn(len(images), self._patches, self._hidden, clock.generator("mask"))
+        visible, hidden = (part.to(images.device, non_blocking=True) for part in numbers)
+        return images, visible, hidden
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return the view that the decoder predicts, and what the encoder sees of it."""
+        view, visible, _ = self._drawn(batch, clock)
+        hidden = torch.ones(len(view), self._patches, dtype=torch.bool, device=view.device)
+        hidden = hidden.scatter(1, visible, value=False).unflatten(1, (self._grid, self._grid))
+        return [ShownView("view", view), ShownView("visible", view, hidden)]
 
     def networks(self) -> dict[str, dict[str, nn.Module]]:
         """Return backbone and decoder."""

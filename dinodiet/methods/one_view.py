@@ -14,7 +14,7 @@ from dinodiet.methods.parts.check_views import check_views
 from dinodiet.methods.parts.diagnostics import effective_rank
 from dinodiet.methods.parts.mix import Mix, Mixed
 from dinodiet.methods.parts.param_groups import weight_decay_groups
-from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup, Runtime, Views
+from dinodiet.types import Backbone, Batch, Clock, Images, ParamGroup, Runtime, ShownView, Views
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,20 @@ class OneViewMethod(MethodBase):
 
     def mixed_view(self, batch: Batch, clock: Clock) -> Mixed:
         """Return a view of each image of a batch, mixed."""
+        return self.mix(self._view(batch, clock), clock.generator("mix"))
+
+    def _view(self, batch: Batch, clock: Clock) -> Tensor:
         (images,) = self.views(batch.images, clock.generator("views"))
-        return self.mix(images, clock.generator("mix"))
+        return images
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return the view of each image, and where they are mixed what becomes of it."""
+        if self.trunk is not None:
+            return [ShownView("view (kept)", self.trunk.view(images, batch.index, clock))]
+        view = self._view(batch, clock)
+        mixed = self.mix(view, clock.generator("mix"))
+        shown = [ShownView("view", view)]
+        return shown if mixed.kept == 1.0 else [*shown, ShownView(f"mixed, {mixed.kept:.0%} own", mixed.images)]
 
     @property
     def reads_images(self) -> bool:

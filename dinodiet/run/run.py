@@ -43,6 +43,7 @@ from dinodiet.run.together import in_group
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.train import begin, continued_parts, pace_of, train
+from dinodiet.run.views import show_views
 from dinodiet.run.weights import places_of, rebuilds_of, write_weights, write_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
@@ -50,6 +51,7 @@ from dinodiet.store.status import Status
 
 # Modes that leave no run behind.
 ALONE: dict[str, Callable[[Settings], dict[str, Any]]] = {
+    "views": show_views,
     "sanity": sanity,
     "evaluate": evaluate,
     "export": export,

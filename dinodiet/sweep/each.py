@@ -1,4 +1,4 @@
-"""A grid of things to be done once each and not kept as runs: mode=sanity, evaluate, export and embed."""
+"""A grid of things to be done once each and not kept as runs: mode=views, sanity, evaluate, export and embed."""
 
 from __future__ import annotations
 

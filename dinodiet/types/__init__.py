@@ -36,7 +36,7 @@ from dinodiet.types.evaluation import (
     of_train,
 )
 from dinodiet.types.export import Embed, Exportable, ExportTarget, Unexportable
-from dinodiet.types.method import Method, Origins, ParamGroup, Views
+from dinodiet.types.method import Method, Origins, ParamGroup, ShownView, Views
 from dinodiet.types.record import Record, Recorded, RecordMemory, Row
 from dinodiet.types.runtime import AUTOCAST, Clock, Precision, Runtime, World
 from dinodiet.types.score import Report, Score
@@ -82,6 +82,7 @@ __all__ = [
     "SaysFitsLabels",
     "Score",
     "Selection",
+    "ShownView",
     "Splits",
     "Splittable",
     "Statistics",

@@ -34,6 +34,18 @@ class Views(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ShownView:
+    """One view of each of B images, as a network gets it in a training step, under a name of a few letters.
+
+    `images` is float32 (B, 3, s, s) in 0..1; `hidden` bool (B, rows, columns): patches that the network does not see.
+    """
+
+    name: str
+    images: Tensor
+    hidden: Tensor | None = None
+
+
 @dataclass
 class ParamGroup:
     """Parameters that share an optimiser setting: lr and weight decay are the schedules' values times these factors.
@@ -120,6 +132,13 @@ class Method(Protocol):
 
     def prepare(self, images: Images, clock: Clock, runtime: Runtime) -> None:
         """Compute once, before the first step, what training needs of the images, in the order of `Batch.index`."""
+        ...
+
+    def shown_views(self, batch: Batch, clock: Clock, images: Images) -> list[ShownView]:
+        """Return what `__call__` with the same batch and clock makes its networks see; it needs no weights.
+
+        `images` is the split that is trained on, of which views were kept beforehand. Empty: it makes no views.
+        """
         ...
 
     def __call__(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:

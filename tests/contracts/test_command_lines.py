@@ -100,6 +100,7 @@ WORDS: list[tuple[str, str | None]] = [
     ("mode=evaluate", "checkpoint"),
     ("mode=sanity", "nothing was checked"),
     ("mode=embed", None),
+    ("mode=views", None),
     ("mode=fetch", None),
     ("plan=nope", ""),
     ("plan=full", None),

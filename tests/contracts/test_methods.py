@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dinodiet.config.identity import trains
+from dinodiet.config.settings import Settings
 from dinodiet.run.parts import Parts, build_parts, trained_images
 from dinodiet.run.train import train
 from dinodiet.sweep.planning.estimate import Estimator
@@ -40,8 +41,12 @@ def method(request: pytest.FixtureRequest) -> str:
 
 
 def parts_of(folder: Path, method: str, *overrides: str) -> Parts:
+    return build_parts(settings_for(folder, method, *overrides))
+
+
+def settings_for(folder: Path, method: str, *overrides: str) -> Settings:
     words = (*narrow(method), *taught(method), *overrides)
-    return build_parts(settings(folder, f"method={method}", "model.drop_path=0.2", *words))
+    return settings(folder, f"method={method}", "model.drop_path=0.2", *words)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.measures.rows import evenly
-from dinodiet.evals.pictures.sheet import Row, rows_of_pictures, write_picture
+from dinodiet.evals.pictures.sheet import Row, pixels, rows_of_pictures, write_picture
 from dinodiet.features.attention_maps import class_attention, largest_mass
 from dinodiet.types import DataSpec, EncoderSplits, Score
 
@@ -92,11 +92,6 @@ def spread(maps: Tensor) -> float:
     shares = weights / weights.sum(-1, keepdim=True)
     entropy = -torch.special.xlogy(shares, shares).sum(-1)
     return float(entropy.mean()) / math.log(weights.shape[-1]) if weights.shape[-1] > 1 else 0.0
-
-
-def pixels(image: Tensor) -> Image.Image:
-    """Return an image (3, H, W) in 0..1 as a picture."""
-    return Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy())
 
 
 def coloured(weights: Tensor) -> Image.Image:

@@ -59,7 +59,17 @@ def rows_of_pictures(rows: Sequence[Row]) -> Image.Image:
 
 def thumbnail(image: Tensor) -> Image.Image:
     """Return an image, uint8 (3, H, W), as `squared`."""
-    return squared(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
+    return squared(stored(image))
+
+
+def stored(image: Tensor) -> Image.Image:
+    """Return an image as it is stored, uint8 (3, H, W), as a picture."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def pixels(image: Tensor) -> Image.Image:
+    """Return an image (3, H, W) in 0..1 as a picture."""
+    return Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy())
 
 
 def squared(picture: Image.Image, side: int = SIDE) -> Image.Image:

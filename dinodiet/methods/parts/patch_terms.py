@@ -97,6 +97,15 @@ class PatchTerms(nn.Module):
         grid = images.shape[-2] // self.side, images.shape[-1] // self.side
         return self.ibot.draw(len(images), grid, clock, num_global=num_global).to(images.device)
 
+    def hidden(self, views: list[Tensor], clock: Clock) -> list[Tensor] | None:
+        """Return the student's covered patches of each global view, bool (B, rows, columns); None: none ever are."""
+        images = torch.cat(views)
+        covering = self._covering(images, clock, len(views))
+        if covering is None:
+            return None
+        covered = covering.covered.unflatten(1, (images.shape[-2] // self.side, images.shape[-1] // self.side))
+        return list(covered.chunk(len(views)))
+
     def terms(self, seen: Seen, heads: tuple[nn.Module, nn.Module], clock: Clock) -> Terms:
         """Return the terms; `heads` are those of the class tokens, the student's and the teacher's."""
         weighted, logs = [], {}
