@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,12 +89,16 @@ Element = Table | Plot | Picture | Lines | Note
 
 @dataclass(frozen=True)
 class Section:
-    """Elements below a heading; `side_by_side` puts plots and pictures beside each other."""
+    """Elements below a heading; `side_by_side` puts plots and pictures beside each other.
+
+    A section with a `source` is empty: a live page fetches it from that address when it is seen.
+    """
 
     name: str
     title: str
     elements: Sequence[Element] = field(default_factory=tuple)
     side_by_side: bool = False
+    source: str = ""
 
 
 def cells(*texts: object) -> list[Cell]:
@@ -110,3 +115,8 @@ def value_of(record: Record, key: str) -> float | None:
     """Return a number of a record; None: it has none."""
     value = record.get(key)
     return None if value is None else float(value)
+
+
+def slug(text: str) -> str:
+    """Return a name for a file: letters, digits, points and dashes."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")

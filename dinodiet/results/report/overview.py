@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from dinodiet.results.report import progress, scores
-from dinodiet.results.report.elements import Section
+from dinodiet.results.report.elements import Note, Section
 from dinodiet.results.report.study import Study
 
 SECTIONS: dict[str, tuple[str, Callable[[Study], Section | None]]] = {
@@ -28,12 +28,22 @@ LATER = (
 )  # what takes seconds on thousands of runs: a live page fetches it when seen
 
 
-def sections(study: Study, names: Iterable[str] = SECTIONS) -> list[Section]:
-    """Return the named sections that have something to say."""
-    made = (SECTIONS[name][1](study) for name in names)
+def sections(study: Study) -> list[Section]:
+    """Return the sections that have something to say."""
+    made = (make(study) for _, make in SECTIONS.values())
     return [section for section in made if section is not None]
 
 
-def later() -> dict[str, str]:
-    """Return names and titles of the sections that a live page fetches."""
-    return {name: SECTIONS[name][0] for name in LATER}
+def live_sections(study: Study, address: str) -> list[Section]:
+    """Return the sections of a live page: those of `LATER` are fetched from below an address."""
+    made = (
+        Section(name, title, source=f"{address}/{name}") if name in LATER else make(study)
+        for name, (title, make) in SECTIONS.items()
+    )
+    return [section for section in made if section is not None]
+
+
+def one_section(study: Study, name: str) -> Section:
+    """Return one of the sections of `LATER`."""
+    title, make = SECTIONS[name]
+    return make(study) or Section(name, title, [Note("Nothing to show yet.")])

@@ -33,12 +33,11 @@ class Links:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its name in links, its title and sections; `later` are sections that are fetched when they are seen."""
+    """A page: its name in links, its title and sections."""
 
     name: str
     title: str
     sections: Sequence[Section]
-    later: Mapping[str, str] | None = None
 
 
 def document(pages: Sequence[Page], links: Links, *, made: str, live: int | None = None) -> str:

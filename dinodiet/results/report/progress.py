@@ -15,7 +15,19 @@ from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.figures import labels_of
 from dinodiet.results.record import MACHINE
 from dinodiet.results.report import plots
-from dinodiet.results.report.elements import Cell, Element, Lines, Note, Plot, Section, Table, cells, scored, value_of
+from dinodiet.results.report.elements import (
+    Cell,
+    Element,
+    Lines,
+    Note,
+    Plot,
+    Section,
+    Table,
+    cells,
+    scored,
+    slug,
+    value_of,
+)
 from dinodiet.results.report.study import Study
 from dinodiet.results.runs import Run
 from dinodiet.results.table import place
@@ -109,7 +121,7 @@ def panels(runs: Sequence[Run], name: str) -> list[Element]:
     data = curves(runs, name, plan)
     made: list[Element] = []
     for panel, part in data.groupby(labels_of(data, list(plan.cols)), sort=False):
-        slug = f"{name}-{len(made)}".replace("/", "-")
+        slug = slug(f"{name}-{len(made)}")
         made.append(
             _curve_plot(slug, f"{title_of(name)}: {panel}", part, labels_of(part, list(plan.rows)), title_of(name))
         )

@@ -98,7 +98,7 @@ def curves(run: Run) -> Iterator[Plot]:
             said = f"{title} by epoch."
             layout = plots.axes("epoch", title, height=260, showlegend=False)
             yield Plot(
-                f"curve-{name}".replace("/", "-"),
+                slug(f"curve-{name}"),
                 title,
                 [plots.line(title, epochs, values, 0)],
                 layout,
@@ -129,9 +129,7 @@ def _map(path: Path, rows: list[dict[str, str]], title: str) -> Plot:
     layout["yaxis"] |= {"showticklabels": False, "zeroline": False}
     heads = list(rows[0])
     said = f"{title}: {len(rows)} images in the plane, near ones alike; colour and mark are the class."
-    return Plot(
-        "-".join(title.split()), title, traces, layout, heads, [list(row.values()) for row in rows], said, tiles
-    )
+    return Plot(slug(title), title, traces, layout, heads, [list(row.values()) for row in rows], said, tiles)
 
 
 def _points(name: str, rows: list[tuple[int, dict[str, str]]], place: int) -> plots.Trace:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
 from dinodiet.errors import UserError
-from dinodiet.results.compare import PHASE, Comparison, compare
+from dinodiet.results.compare import ALL_CELLS, PHASE, Comparison, compare
 from dinodiet.results.compare_table import notes, pair_table, rank_table, rank_title, title_of
 from dinodiet.results.figures import gains, labels_of
 from dinodiet.results.interval_of_mean import LEVEL, interval_of_mean
@@ -21,6 +22,7 @@ from dinodiet.results.table import as_text
 from dinodiet.results.tidy import tidy
 
 MOST_COMPARED = 3  # columns whose values are compared
+MOST_VALUES = 5  # of a column, of which each pair is shown cell by cell
 SIGNS = {"best": "best of its column", "tie": "within one sd of the best"}
 
 
@@ -104,11 +106,11 @@ def tests(study: Study) -> Section | None:
 
 
 def compared_keys(study: Study) -> list[str]:
-    """Return what is compared: the phase, and the columns that make the rows of the main table, without the model."""
+    """Return what is compared: the phase, and the columns that make the rows of the main table."""
     if study.scores is None:
         return []
-    rows = [name for name in study.scores.plan.rows if name not in ("metric", "model")]
-    return [PHASE, *rows[:MOST_COMPARED]]
+    values = {name: study.scores.cells[name].nunique() for name in study.scores.plan.rows if name != "metric"}
+    return [PHASE, *[name for name, count in values.items() if count > 1][:MOST_COMPARED]]
 
 
 def _tested(study: Study, key: str) -> Iterator[Element]:
@@ -116,11 +118,20 @@ def _tested(study: Study, key: str) -> Iterator[Element]:
     if isinstance(found, str):
         yield Note(found)
         return
-    heads, rows = pair_table(found)
+    shown = _shortened(found)
+    heads, rows = pair_table(shown)
     yield Table(f"tests-{key}", title_of(found), heads, [cells(*row) for row in rows])
+    if shown is not found:
+        yield Note(f"{len(found.values)} values of {key}: pairs over all cells alone; --compare {key} has the rest.")
     yield from (Note(note) for note in notes(found))
     if found.ranked and len(found.values) > 1 and key != PHASE:
         yield from ranks(found)
+
+
+def _shortened(found: Comparison) -> Comparison:
+    """Return a comparison of many values with its pairs over all cells alone."""
+    overall = found.pairs[found.pairs[found.cells[0]] == ALL_CELLS]
+    return found if len(found.values) <= MOST_VALUES or overall.empty else replace(found, pairs=overall)
 
 
 def compared(study: Study, key: str) -> Comparison | str:

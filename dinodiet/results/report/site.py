@@ -12,7 +12,6 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 from dinodiet.results.report import overview, run_page
-from dinodiet.results.report.elements import Section
 from dinodiet.results.report.page import Links, Page, document, fragment, plotly
 from dinodiet.results.report.study import Study, read_study
 from dinodiet.results.runs import Run
@@ -78,14 +77,11 @@ class Site:
 
     def _overview(self) -> Answer:
         study = self.study()
-        names = [name for name in overview.SECTIONS if name not in overview.LATER]
-        return _page(study, overview.sections(study, names), study.title, overview.later())
+        return _page(study, Page("overview", study.title, overview.live_sections(study, "/section")))
 
     def _section(self, name: str) -> Answer:
         study = self.study()
-        title = overview.SECTIONS[name][0]
-        found = overview.sections(study, [name]) or [Section(name, title)]
-        return Answer(fragment(found[0], _links(study)).encode())
+        return Answer(fragment(overview.one_section(study, name), _links(study)).encode())
 
     def _of_run(self, label: str, name: str, shown: Callable[[Study, Run], Answer | None]) -> Answer | None:
         study = self.study()
@@ -94,11 +90,10 @@ class Site:
         return None if run is None else shown(study, run)
 
     def _run(self, study: Study, run: Run) -> Answer:
-        return _page(study, run_page.sections(study, run), run.name)
+        return _page(study, Page("run", run.name, run_page.sections(study, run)))
 
 
-def _page(study: Study, sections: Sequence[Section], title: str, later: dict[str, str] | None = None) -> Answer:
-    page = Page("overview" if later else "run", title, sections, later)
+def _page(study: Study, page: Page) -> Answer:
     made = f"live, {time.strftime('%Y-%m-%d %H:%M:%S')}"
     return Answer(document([page], _links(study), made=made, live=REFRESH_SECONDS).encode())
 
