@@ -121,15 +121,15 @@ def panels(runs: Sequence[Run], name: str) -> list[Element]:
     data = curves(runs, name, plan)
     made: list[Element] = []
     for panel, part in data.groupby(labels_of(data, list(plan.cols)), sort=False):
-        slug = slug(f"{name}-{len(made)}")
+        file = slug(f"{name}-{len(made)}")
         made.append(
-            _curve_plot(slug, f"{title_of(name)}: {panel}", part, labels_of(part, list(plan.rows)), title_of(name))
+            _curve_plot(file, f"{title_of(name)}: {panel}", part, labels_of(part, list(plan.rows)), title_of(name))
         )
     left = len(made) - MOST_PANELS
     return made if left <= 0 else [*made[:MOST_PANELS], Note(f"{left} more panels are left out: choose by --where")]
 
 
-def _curve_plot(slug: str, title: str, part: pd.DataFrame, labels: pd.Series[str], quantity_name: str) -> Plot:
+def _curve_plot(name: str, title: str, part: pd.DataFrame, labels: pd.Series[str], quantity_name: str) -> Plot:
     traces = []
     for at, (label, line) in enumerate(part.groupby(labels, sort=False)):
         kept = line.iloc[:: -(-len(line) // MOST_POINTS)]
@@ -141,7 +141,7 @@ def _curve_plot(slug: str, title: str, part: pd.DataFrame, labels: pd.Series[str
         traces.append(plots.line(str(label), epochs, mean, at))
     heads = list(part.columns)
     said = f"{title} by epoch, mean over seeds; the band is one standard deviation."
-    return Plot(slug, title, traces, plots.axes("epoch", quantity_name), heads, part.to_numpy().tolist(), said)
+    return Plot(name, title, traces, plots.axes("epoch", quantity_name), heads, part.to_numpy().tolist(), said)
 
 
 def costs(study: Study) -> Section | None:

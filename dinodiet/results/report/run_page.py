@@ -22,6 +22,7 @@ from dinodiet.results.report.elements import (
     Table,
     cells,
     scored,
+    slug,
     value_of,
 )
 from dinodiet.results.report.progress import MOST_POINTS, last_lines

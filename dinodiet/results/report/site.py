@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
+from dinodiet.errors import printable
 from dinodiet.results.report import overview, run_page
 from dinodiet.results.report.page import Links, Page, document, fragment, plotly
 from dinodiet.results.report.study import Study, read_study
@@ -90,7 +91,7 @@ class Site:
         return None if run is None else shown(study, run)
 
     def _run(self, study: Study, run: Run) -> Answer:
-        return _page(study, Page("run", run.name, run_page.sections(study, run)))
+        return _page(study, Page("run", printable(run.name), run_page.sections(study, run)))
 
 
 def _page(study: Study, page: Page) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from dinodiet.errors import MachineLimit, UserError
+from dinodiet.errors import MachineLimit, UserError, printable
 from dinodiet.results.render import write_text
 from dinodiet.results.report import overview, run_page
 from dinodiet.results.report.page import Links, Page, document
@@ -90,4 +90,4 @@ def run_pages(study: Study, runs: Iterable[Run]) -> Iterable[Page]:
     from tqdm import tqdm  # noqa: PLC0415 - for reports
 
     for place, run in enumerate(tqdm(list(runs), "report", unit="run", disable=None, leave=False)):
-        yield Page(f"run-{place}", run.name, run_page.sections(study, run))
+        yield Page(f"run-{place}", printable(run.name), run_page.sections(study, run))

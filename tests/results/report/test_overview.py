@@ -52,7 +52,6 @@ def test_failures_have_their_last_lines(study: Study) -> None:
 
 
 def test_scores_are_those_of_the_printed_table(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
-
     text, _ = printed(study.found)
     rows = table(scores.headline(study), "scores-final")
     for row in rows[1:]:
