@@ -50,6 +50,12 @@ TINY = (
     "device=cpu",
 )
 
+# And a network of convolutions: ResNet-20 on digits of 32 pixels.
+CONVOLUTIONS = (
+    *("model=resnet_tiny", "model.size=20", "dataset=digits", "dataset.image_size=32", "dataset.limit=32"),
+    *("tuned=none", "schedule.epochs=1", "schedule.batch_size=16", "device=cpu"),
+)
+
 
 def run(cfg: DictConfig, choices: Mapping[str, str] = CHOICES, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Do a composed run in this process."""

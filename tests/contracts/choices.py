@@ -107,11 +107,11 @@ def taught(method: str) -> tuple[str, ...]:
     return CLASSIFYING if teacher["_target_"].endswith("ClassifyingTeacher") else SMALL_TEACHER
 
 
-def settings(folder: Path, *overrides: str, **choices: str) -> Settings:
+def settings(folder: Path, *overrides: str, base: Sequence[str] = TINY, **choices: str) -> Settings:
     """Return the settings of a tiny run that writes below `folder`."""
-    cfg = configuration(*overrides)
+    cfg = configuration(*overrides, base=base)
     cfg.outputs_dir = str(folder)
-    chosen = dict(word.split("=", 1) for word in (*TINY, *overrides) if "." not in word.split("=")[0])
+    chosen = dict(word.split("=", 1) for word in (*base, *overrides) if "." not in word.split("=")[0])
     return settings_of(cfg, {**chosen, **choices})
 
 

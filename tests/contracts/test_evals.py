@@ -16,11 +16,12 @@ from dinodiet.config.precheck import signature_of
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.scorer import Scored
 from dinodiet.evals.splits import GivenSplits
-from dinodiet.run.parts import build_parts
+from dinodiet.run.parts import Parts, build_parts
 from dinodiet.types import DataSpec, EmbeddingEvaluator, EncoderEvaluator, Score, TrainingEvaluator
 from tests.contracts.choices import names, node, settings
 from tests.evals.synthetic import blobs, tags
 from tests.places import CONF
+from tests.running import CONVOLUTIONS, TINY
 
 EVALS = names("eval")
 NEEDED = {"reference": ("dataset@eval.reference.dataset=digits",)}  # words without which one is left out
@@ -33,6 +34,7 @@ QUICK = {
     ),
     "linear_last_blocks": ("eval.linear_last_blocks.blocks=2",),
 }
+BASES = {"eigencam": CONVOLUTIONS}  # where a tiny transformer will not do
 
 
 def evaluator(name: str) -> Any:
@@ -64,6 +66,10 @@ def quick(name: str) -> list[str]:
     return [f"eval={name}", *QUICK.get(name, ()), *([f"eval.{name}.steps=2", f"eval.{name}.seeds=2"] if trains else [])]
 
 
+def parts_for(name: str, folder: Path) -> Parts:
+    return build_parts(settings(folder, *quick(name), *NEEDED.get(name, ()), base=BASES.get(name, TINY)))
+
+
 @pytest.mark.parametrize("name", EVALS)
 def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_score(name: str) -> None:
     made = evaluator(name)
@@ -88,7 +94,7 @@ def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_scor
 
 @pytest.mark.parametrize("name", EVALS)
 def test_an_encoder_is_scored_alike_twice(name: str, tmp_path: Path) -> None:
-    parts = build_parts(settings(tmp_path, *quick(name), *NEEDED.get(name, ())))
+    parts = parts_for(name, tmp_path)
 
     def scored() -> Scored:
         return parts.scorer(parts.method.encoder)[name]
@@ -113,7 +119,7 @@ def needs_labels(made: Any) -> bool:
 
 @pytest.mark.parametrize("name", EVALS)
 def test_random_numbers_of_others_are_left_alone(name: str, tmp_path: Path) -> None:
-    parts = build_parts(settings(tmp_path, *quick(name), *NEEDED.get(name, ())))
+    parts = parts_for(name, tmp_path)
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)

@@ -14,10 +14,8 @@ from torch import Tensor
 
 from dinodiet.backbones.modes import eval_mode
 from dinodiet.config.ranges import Fraction, Range
-from dinodiet.data.images import fetch
-from dinodiet.data.preprocess import preprocess
 from dinodiet.errors import NotApplicable
-from dinodiet.evals.measures.rows import evenly
+from dinodiet.evals.pictures.looked_at import looked_at
 from dinodiet.evals.pictures.sheet import Row, pixels, rows_of_pictures, write_picture
 from dinodiet.features.attention_maps import class_attention, largest_mass
 from dinodiet.types import DataSpec, EncoderSplits, Score
@@ -63,9 +61,7 @@ class AttentionMaps:
 
     def _looked_at(self, splits: EncoderSplits) -> tuple[Tensor, Tensor]:
         """Return images (n, 3, side, side) in 0..1 as the encoder sees them, and its maps (n, heads, rows, columns)."""
-        images = splits.test_images if len(splits.test_images) else splits.train_images  # of sets without labels
-        runtime, found = splits.runtime, list[Tensor]()
-        shown = preprocess(fetch(images, evenly(len(images), self.images)), splits.input)
+        shown, runtime, found = looked_at(splits, self.images).pixels, splits.runtime, list[Tensor]()
         with eval_mode(splits.encoder):
             for part in shown.split(runtime.batch_size):
                 found.append(class_attention(splits.encoder, part.to(runtime.device)).cpu())
