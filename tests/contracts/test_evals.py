@@ -20,6 +20,7 @@ from dinodiet.run.parts import Parts, build_parts
 from dinodiet.types import DataSpec, EmbeddingEvaluator, EncoderEvaluator, Score, TrainingEvaluator
 from tests.contracts.choices import names, node, settings
 from tests.evals.synthetic import blobs, tags
+from tests.kinds import kinds_slow
 from tests.places import CONF
 from tests.running import CONVOLUTIONS, TINY
 
@@ -33,6 +34,8 @@ QUICK = {
         "eval.attentive.training.min_steps=5",
     ),
     "linear_last_blocks": ("eval.linear_last_blocks.blocks=2",),
+    **{name: (f"eval.{name}.C=[1,100]",) for name in ("linear", "linear_views", "probe")},
+    "map": ("eval.map.images=40",),
 }
 BASES = {"eigencam": CONVOLUTIONS}  # where a tiny transformer will not do
 
@@ -92,21 +95,32 @@ def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_scor
             assert "label" in str(error)
 
 
-@pytest.mark.parametrize("name", EVALS)
-def test_an_encoder_is_scored_alike_twice(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", kinds_slow("eval", EVALS))
+def test_an_encoder_is_scored_alike_twice_and_random_numbers_of_others_are_left_alone(
+    name: str, tmp_path: Path
+) -> None:
     parts = parts_for(name, tmp_path)
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = _random_states()
 
     def scored() -> Scored:
         return parts.scorer(parts.method.encoder)[name]
 
     found = scored()
+    assert _random_states() == before
     assert found.skipped is None and found.val is not None
     assert any(score.kind == "metric" for score in found.test.values())
     assert found.test.keys() == found.val.keys()
     assert all(isinstance(score, Score) and math.isfinite(score.value) for score in found.test.values())
     assert all("/" not in key and "@" not in key and "(" not in key for key in found.test)
-    again = scored()
-    assert (again.test, again.val) == (found.test, found.val)
+    torch.rand(5), np.random.rand(5), random.random()
+    assert scored() == found  # nor do scores depend on them
+
+
+def _random_states() -> list[Any]:
+    return [random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()]
 
 
 def needs_labels(made: Any) -> bool:
@@ -115,23 +129,6 @@ def needs_labels(made: Any) -> bool:
     except NotApplicable:
         return True
     return False
-
-
-@pytest.mark.parametrize("name", EVALS)
-def test_random_numbers_of_others_are_left_alone(name: str, tmp_path: Path) -> None:
-    parts = parts_for(name, tmp_path)
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    before = _random_states()
-    first = parts.scorer(parts.method.encoder)[name]
-    assert _random_states() == before
-    torch.rand(5), np.random.rand(5), random.random()
-    assert parts.scorer(parts.method.encoder)[name] == first  # nor do scores depend on them
-
-
-def _random_states() -> list[Any]:
-    return [random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()]
 
 
 @pytest.mark.parametrize("name", EVALS)

@@ -23,6 +23,7 @@ from dinodiet.training.loop import forward_backward
 from dinodiet.training.strategy import Alone
 from dinodiet.types import Batch, Clock
 from tests.contracts.choices import configuration, names, nodes, settings, taught
+from tests.kinds import kinds_slow
 
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
@@ -35,7 +36,7 @@ class Stop(Exception):  # noqa: N818
     """Ends a training after a step."""
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=kinds_slow("method", METHODS))
 def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -207,7 +208,7 @@ def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit
     assert all(value.isfinite().all() for value in one.method.state_dict().values())
 
 
-@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize("method", kinds_slow("method", EVERY))
 def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinodiet.sweep.planning.estimate.needs", lambda *_: None)  # tests/run/test_activations.py
     words = (f"method={method}", "schedule.epochs=2.5", *taught(method))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,8 +19,6 @@ from tests.contracts.choices import configuration, names, node, nodes, taught
 
 WRONG: list[Any] = ["nonsense", 0.123, True, ["nonsense"], {"a": "nonsense"}]
 GROUPS = ("model", "dataset", "method", "eval", "record", "tracker")
-CHOICES = [(group, name) for group in GROUPS for name in names(group)]
-TRIED: set[tuple[str, str, str]] = set()  # arguments of a class at a key, in this process: presets share them
 RUN = {"model": "vit_tiny", "dataset": "digits", "method": "diet"}
 
 
@@ -58,46 +56,53 @@ def wrong_values(cfg: DictConfig, group: str) -> Iterator[tuple[str, Any]]:
                 yield f"{key}.{name}", excluded[0]
 
 
-def untried(cfg: DictConfig) -> Callable[[tuple[str, Any]], bool]:
-    """Return what says of a key and a value whether they are new in this process, as arguments of their class."""
+class Untried:
+    """Says of a key and a value whether they are new as arguments of their class: presets share them."""
 
-    def new(given: tuple[str, Any]) -> bool:
-        key, value = given
+    def __init__(self) -> None:
+        self._tried = set[tuple[str, str, str]]()
+
+    def __call__(self, cfg: DictConfig, key: str, value: Any) -> bool:
         node = key.rpartition(".")[0]
         tried = (key, str(OmegaConf.select(cfg, f"{node}._target_")), repr(value))
-        known = tried in TRIED
-        TRIED.add(tried)
+        known = tried in self._tried
+        self._tried.add(tried)
         return not known
 
-    return new
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_unknown_key_is_named_in_full_with_its_neighbours(group: str) -> None:
+    new = Untried()
+    for name in names(group):
+        cfg = with_file(group, name)
+        for found, key in nodes(OmegaConf.to_container(cfg[group]), group):
+            if signature_of(str(found["_target_"])) is not None and new(cfg, f"{key}.no_such_key", 1):
+                line = refusal(cfg, f"{key}.no_such_key", 1)
+                told = f"{key}.no_such_key: no such key; "
+                assert line.startswith((f"{told}choose from: ", f"{told}it has none")), f"{group}={name}: {line}"
 
 
-@pytest.mark.parametrize(("group", "name"), CHOICES)
-def test_an_unknown_key_is_named_in_full_with_its_neighbours(group: str, name: str) -> None:
-    cfg = with_file(group, name)
-    new = untried(cfg)
-    for found, key in nodes(OmegaConf.to_container(cfg[group]), group):
-        if signature_of(str(found["_target_"])) is not None and new((f"{key}.no_such_key", 1)):
-            line = refusal(cfg, f"{key}.no_such_key", 1)
-            told = f"{key}.no_such_key: no such key; "
-            assert line.startswith((f"{told}choose from: ", f"{told}it has none"))
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_value_of_the_wrong_type_is_named_in_full(group: str) -> None:
+    new = Untried()
+    for name in names(group):
+        cfg = with_file(group, name)
+        found = list(wrong_values(cfg, group))
+        assert found or name in ("none", "frozen")  # which take nothing
+        for key, value in found:
+            if new(cfg, key, value):
+                line = refusal(cfg, key, value)
+                assert line.startswith((f"{key}: ", f"{key}[")), f"{group}={name}: {line}"
 
 
-@pytest.mark.parametrize(("group", "name"), CHOICES)
-def test_a_value_of_the_wrong_type_is_named_in_full(group: str, name: str) -> None:
-    cfg = with_file(group, name)
-    found = list(wrong_values(cfg, group))
-    assert found or name in ("none", "frozen")  # which take nothing
-    for key, value in filter(untried(cfg), found):
-        line = refusal(cfg, key, value)
-        assert line.startswith(f"{key}: ") or line.startswith(f"{key}["), line
-
-
-@pytest.mark.parametrize("name", names("schedule"))
-def test_a_schedule_refuses_by_key(name: str) -> None:
-    cfg = configuration(f"schedule={name}")
-    assert refusal(cfg, "schedule.no_such_key", 1).startswith("schedule.no_such_key: ")
-    for key in ("epochs", "batch_size", "accumulate", "clip_grad", "clip_mode", "lr_reference_batch"):
-        assert refusal(cfg, f"schedule.{key}", ["nonsense"]).startswith(f"schedule.{key}: ")
-    for key, value in filter(untried(cfg), wrong_values(cfg, "schedule")):
-        assert refusal(cfg, key, value).startswith(f"{key}: ")
+def test_a_schedule_refuses_by_key() -> None:
+    new = Untried()
+    for name in names("schedule"):
+        cfg = configuration(f"schedule={name}")
+        assert refusal(cfg, "schedule.no_such_key", 1).startswith("schedule.no_such_key: "), name
+        for key in ("epochs", "batch_size", "accumulate", "clip_grad", "clip_mode", "lr_reference_batch"):
+            if new(cfg, f"schedule.{key}", ["nonsense"]):
+                assert refusal(cfg, f"schedule.{key}", ["nonsense"]).startswith(f"schedule.{key}: "), name
+        for key, value in wrong_values(cfg, "schedule"):
+            if new(cfg, key, value):
+                assert refusal(cfg, key, value).startswith(f"{key}: "), name

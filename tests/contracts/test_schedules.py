@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dinodiet.config.schema import LATER, ScheduleConfig
+from dinodiet.methods.base import MethodBase
 from dinodiet.run.optimisation import build_optimisation
 from dinodiet.run.parts import build_parts
 from dinodiet.schedules import at
@@ -17,10 +18,14 @@ from dinodiet.types import Clock
 from tests.contracts.choices import names, node, settings
 
 
+@pytest.fixture(scope="module")
+def method(tmp_path_factory: pytest.TempPathFactory) -> MethodBase:
+    return build_parts(settings(tmp_path_factory.mktemp("run"))).method
+
+
 @pytest.mark.parametrize("name", names("schedule"))
-def test_a_schedule_gives_rates_for_every_step(name: str, tmp_path: Path) -> None:
+def test_a_schedule_gives_rates_for_every_step(name: str, method: MethodBase, tmp_path: Path) -> None:
     # A method's own schedule is part of its file; the keys of the tiny run would change this one.
-    method = build_parts(settings(tmp_path)).method
     chosen = node("schedule", name)
     assert {*chosen, *LATER} == {field.name for field in fields(ScheduleConfig)}
     plain = settings(tmp_path, f"schedule={name}", f"schedule.epochs={chosen['epochs']}")

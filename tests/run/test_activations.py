@@ -19,6 +19,7 @@ from dinodiet.run.needs import held, method_on_meta, needs
 from dinodiet.run.parts import build_parts, open_data, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.types import DataSpec
+from tests.kinds import rest_slow
 from tests.running import CHOICES, composed
 from tests.sweep.planning.cells import cell
 
@@ -48,27 +49,27 @@ def test_weights_that_are_there_are_not_counted() -> None:
     assert live.peak >= 100 * 100 * 4
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["method=diet", "method.trainable=last_1_blocks", "method.head.warmup_fraction=0"],
-        ["method=diet_dual", "method.trainable=all", "precision=bf16"],
-        ["method=dino", "method.head.out_dim=2000", "method.head.hidden_dims=[64,64]"],
-        ["method=diet", "method.trainable=head_only"],
-        ["method=simclr", "method.trainable=all", "method.head.warmup_fraction=0"],
-        ["method=lejepa", "method.head.hidden_dims=[64]", "method.loss.sigreg.directions=64"],
-        ["method=byol", "method.trainable=all", "method.head.hidden_dims=[64]", "method.predictor.hidden_dims=[64]"],
-        ["method=mae", "method.trainable=all", "method.head.width=64", "method.head.heads=4", "method.head.depth=2"],
-        ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
-        ["method=distill", *LITE, "method.teacher.model.image_size=32", "method.label_weight=1"],
-        ["method=distill", *LITE, "method.teacher.model.image_size=96"],  # larger than the student's step
-        ["method=distill", *LITE, "method.teacher.model.image_size=64", *FIXED],  # it is known before the first step
-        ["method=distill_logits", *LITE, "method.teacher.model.image_size=32", "method.mix.mixup_alpha=1", *FIXED],
-        ["method=dino_ibot", "method.head.out_dim=500", "method.head.hidden_dims=[64,64]"],
-        ["method=dino_gram", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]"],
-        ["method=dino_ibot", "method.head.out_dim=64", "method.patches.ibot.own_head=true", "precision=bf16"],
-    ],
-)
+STEPS = [
+    ["method=diet", "method.trainable=last_1_blocks", "method.head.warmup_fraction=0"],
+    ["method=diet_dual", "method.trainable=all", "precision=bf16"],
+    ["method=dino", "method.head.out_dim=2000", "method.head.hidden_dims=[64,64]"],
+    ["method=diet", "method.trainable=head_only"],
+    ["method=simclr", "method.trainable=all", "method.head.warmup_fraction=0"],
+    ["method=lejepa", "method.head.hidden_dims=[64]", "method.loss.sigreg.directions=64"],
+    ["method=byol", "method.trainable=all", "method.head.hidden_dims=[64]", "method.predictor.hidden_dims=[64]"],
+    ["method=mae", "method.trainable=all", "method.head.width=64", "method.head.heads=4", "method.head.depth=2"],
+    ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "grad_checkpointing=true"],
+    ["method=distill", *LITE, "method.teacher.model.image_size=32", "method.label_weight=1"],
+    ["method=distill", *LITE, "method.teacher.model.image_size=96"],  # larger than the student's step
+    ["method=distill", *LITE, "method.teacher.model.image_size=64", *FIXED],  # it is known before the first step
+    ["method=distill_logits", *LITE, "method.teacher.model.image_size=32", "method.mix.mixup_alpha=1", *FIXED],
+    ["method=dino_ibot", "method.head.out_dim=500", "method.head.hidden_dims=[64,64]"],
+    ["method=dino_gram", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]"],
+    ["method=dino_ibot", "method.head.out_dim=64", "method.patches.ibot.own_head=true", "precision=bf16"],
+]
+
+
+@pytest.mark.parametrize("overrides", rest_slow(STEPS, [*STEPS[:3], STEPS[11]]), ids=str)
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     wide = [*overrides, "schedule.batch_size=64", "eval.batch_size=8"]
     settings = cell(tmp_path, *wide).settings()
@@ -134,18 +135,19 @@ def recorded(settings: Settings) -> tuple[int, int]:
     return before - there - gradients, live.peak - there - gradients
 
 
-@pytest.mark.parametrize(
-    ("record", "more"),
-    [
-        ("parameters", []),
-        ("parameters", ["method.student.init=random"]),
-        ("features", []),
-        ("saved_features", []),
-        ("losses", ["precision=bf16"]),
-        ("gradient_variance", ["schedule.accumulate=2"]),
-    ],
-)
-def test_the_memory_of_records_is_counted(tmp_path: Path, record: str, more: list[str]) -> None:
+RECORDS = [
+    ("parameters", []),
+    ("parameters", ["method.student.init=random"]),
+    ("features", []),
+    ("saved_features", []),
+    ("losses", ["precision=bf16"]),
+    ("gradient_variance", ["schedule.accumulate=2"]),
+]
+
+
+@pytest.mark.parametrize("given", rest_slow(RECORDS, RECORDS[2:3]), ids=str)
+def test_the_memory_of_records_is_counted(tmp_path: Path, given: tuple[str, list[str]]) -> None:
+    record, more = given
     words = [*WIDE, *more]
     settings = settings_of(composed(tmp_path, *words, f"record={record}"), {**CHOICES, "method": "dino"})
     without = settings_of(composed(tmp_path, *words), {**CHOICES, "method": "dino"})
@@ -155,15 +157,15 @@ def test_the_memory_of_records_is_counted(tmp_path: Path, record: str, more: lis
     assert most <= limit <= 2.5 * most + 2**13
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["eval=finetune"],
-        ["eval=finetune", "eval.finetune.batch_size=4", "model.model_args.embed_dim=96", "precision=bf16"],
-        ["eval=finetune_cpr", "eval.finetune_cpr.batch_size=64"],
-        ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "eval=finetune"],
-    ],
-)
+TUNED = [
+    ["eval=finetune"],
+    ["eval=finetune", "eval.finetune.batch_size=4", "model.model_args.embed_dim=96", "precision=bf16"],
+    ["eval=finetune_cpr", "eval.finetune_cpr.batch_size=64"],
+    ["method=dino", "method.head.out_dim=64", "method.head.hidden_dims=[64,64]", "eval=finetune"],
+]
+
+
+@pytest.mark.parametrize("overrides", rest_slow(TUNED, TUNED[:1]), ids=str)
 def test_the_peak_of_fine_tuning_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     settings = settings_of(composed(tmp_path, *overrides), {**CHOICES, "method": chosen(overrides)})
     parts = build_parts(settings)

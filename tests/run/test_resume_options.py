@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.choices import SMALL_TEACHER
+from tests.kinds import rest_slow
 from tests.running import CHOICES, composed, killed_after, run, scores
 
 HALF = 4  # of 8 steps
@@ -79,10 +80,11 @@ DISTILL = {
         *("method.views.strength=0", "method.views.crop_scale=null", "schedule.accumulate=2"),
     ),
 }
+QUICK = ("mixed, projected, clipped, in parts", "trunk cache with noise, head first", "adapters, bf16")
 OPTIONS = DIET | DISTILL | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", rest_slow(OPTIONS, QUICK))
 def test_a_killed_run_goes_on_to_the_same_numbers(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

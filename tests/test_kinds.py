@@ -1,0 +1,27 @@
+"""Which cases of many alike are left to the slow suite."""
+
+from typing import Any
+
+import pytest
+
+from tests.contracts.choices import names
+from tests.kinds import kinds_slow, rest_slow, target
+
+
+def slow(values: list[Any]) -> list[Any]:
+    return [value.values[0] for value in values if hasattr(value, "marks")]
+
+
+def test_all_cases_stay_and_the_rest_is_slow() -> None:
+    found = rest_slow("abc", "b")
+    assert found[1] == "b" and slow(found) == ["a", "c"]
+    with pytest.raises(ValueError, match=r"^d: is none of"):
+        rest_slow("abc", "bd")
+
+
+def test_a_preset_is_of_the_kind_of_its_file() -> None:
+    assert target("method", "dino_gram") == target("method", "dino") == "dinodiet.methods.dino.DINO"
+    assert target("eval", "finetune_cpr") == target("eval", "finetune")
+    assert target("dataset", "mnist") == target("dataset", "cifar10") != target("dataset", "dtd")
+    found = kinds_slow("method", names("method"))
+    assert "dino" in found and "dino_gram" in slow(found) and len(found) == len(names("method"))
