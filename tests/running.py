@@ -47,6 +47,7 @@ TINY = (
     "schedule.batch_size=16",
     "eval=knn",
     "log_every=2",
+    "figures=false",  # drawing takes longer than such a run
     "device=cpu",
 )
 

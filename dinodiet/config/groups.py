@@ -23,7 +23,7 @@ NOT_SCIENCE = (
     *COMMAND,
     *("name", "checkpoint", "device", "processes", "strategy", "num_workers", "compile", "grad_checkpointing"),
     *("tracker", RECORD, "data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
-    "keep_every_epochs",
+    *("keep_every_epochs", "figures"),
 )
 
 # Keys of `eval` that say which scores there are, on how many labels, and change none of them.

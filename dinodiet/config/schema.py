@@ -115,6 +115,7 @@ class RunConfig:
     cache_dir: str | None = None
     decoded_gib: float = 4.0
     log_every: int = 10
+    figures: bool = True
     checkpoint_minutes: float = 5.0
     plan: str = "grouped"
     retry: str | None = None

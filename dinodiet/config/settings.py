@@ -160,6 +160,7 @@ class Settings:
     cache_dir: str | None
     decoded_gib: NonNegative[float]
     log_every: AtLeastOne[int]
+    figures: bool
     checkpoint_minutes: NonNegative[float]
     keep_every_epochs: Positive[float | None]
     retry: Literal["failed"] | None

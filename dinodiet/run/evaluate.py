@@ -27,9 +27,11 @@ from dinodiet.run.guarded import Guarded
 from dinodiet.run.origins import start
 from dinodiet.run.parts import build_scorer, decode_once, open_data, open_scored, runtime_of
 from dinodiet.run.scoring import Scoring, missing_scores, towers_of
+from dinodiet.run.tracked import tracked_config
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.trained import directory_of, place_of, read_stored
+from dinodiet.run.training_artefacts import write_training_artefacts
 from dinodiet.run.weights import Stored, read_encoder, read_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import ScoreFile, budget_rows, read_results, write_results
@@ -59,8 +61,9 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     else:
         scoring.repeat("final", of="initial")
     results = _rewritten(settings, run_dir)
-    tracker.start(run_dir.path.name, results["config"], run_dir.path)
+    tracker.start(run_dir.path.name, tracked_config(results["config"], results["choices"]), run_dir.path)
     write_budget_table(run_dir)
+    write_training_artefacts(run_dir, trained=results["steps"] != 0, figures=settings.figures)
     show_artefacts(tracker, run_dir.artefacts)
     tracker.finish(final_scores(results))
     return results

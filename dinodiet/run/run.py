@@ -40,9 +40,11 @@ from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
 from dinodiet.run.scoring import Scoring, metrics_of, on_validation, towers_of
 from dinodiet.run.together import in_group
+from dinodiet.run.tracked import tracked_config
 from dinodiet.run.tracked_budgets import write_budget_table
 from dinodiet.run.trackers import final_scores, show_artefacts
 from dinodiet.run.train import begin, continued_parts, pace_of, train
+from dinodiet.run.training_artefacts import write_training_artefacts
 from dinodiet.run.views import show_views
 from dinodiet.run.weights import places_of, rebuilds_of, write_weights, write_whole
 from dinodiet.store.rundir import RunDir
@@ -126,7 +128,7 @@ def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any
     if held_out := held_out_splits(parts.data):
         write_json(run_dir.splits, held_out)
     write_json(run_dir.dataset, dataset_record(parts.data, parts.backbone.input))
-    parts.tracker.start(run_dir.path.name, settings.plain, run_dir.path)
+    parts.tracker.start(run_dir.path.name, tracked_config(settings.plain, settings.choices), run_dir.path)
     exit_code, scores = 1, {}
     try:
         results = _train_and_score(settings, run_dir, status, parts, content)
@@ -165,6 +167,7 @@ def _train_and_score(
     with parts.strategy.whole() as whole, helped(known.task_of):
         _score_finally(scoring, settings, replace(parts, method=whole))
     write_budget_table(run_dir)
+    write_training_artefacts(run_dir, trained=method.trains, figures=settings.figures)
     show_artefacts(parts.tracker, run_dir.artefacts)
     wait_for_all()
     write_weights(run_dir, method, settings.model, parts.backbone)

@@ -1,4 +1,4 @@
-"""Trackers: where metrics go besides the run directory; see `types.tracker`. Weights & Biases is in `run.wandb`."""
+"""Trackers: where metrics go besides the run directory; see `types.tracker`. Two have modules of their own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dinodiet.run.tensorboard import TensorBoard
 from dinodiet.run.tracked_budgets import budget_means
 from dinodiet.run.wandb import Wandb, wandb_id
 from dinodiet.types import Tracker
 
-__all__ = ["NoTracker", "Wandb", "final_scores", "show_artefacts", "wandb_id"]
+__all__ = ["NoTracker", "TensorBoard", "Wandb", "final_scores", "show_artefacts", "wandb_id"]
 
 UNTRACKED = {"_target_": "dinodiet.run.trackers.NoTracker"}  # the node of what keeps nothing
 FIGURES, TABLES = (".png", ".jpg", ".jpeg"), (".csv",)

@@ -10,13 +10,14 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.io.room import check_room
 from dinodiet.run.guarded import tell
+from dinodiet.run.tracked import called, tags_of, typed
 from dinodiet.store.rundir import RunDir
 
 ID_LENGTH = 64  # the longest id of a run that W&B takes
@@ -39,7 +40,9 @@ MODES: dict[str, Known] = {
 
 
 class Wandb:
-    """Weights & Biases: a run is named by study and run id there, and grouped by study.
+    """Weights & Biases: a run is named by study and run id there, grouped by study, with its method as type of job.
+
+    Tags are those that are given, and study, model, dataset, method and seed.
 
     What is None follows W&B's environment: WANDB_PROJECT (else dinodiet), WANDB_ENTITY, WANDB_MODE (else online) and
     WANDB_TAGS. WANDB_DISABLED=true keeps no record, whatever is set here. WANDB_DIR, WANDB_NAME and WANDB_RUN_GROUP
@@ -80,7 +83,10 @@ class Wandb:
 
         study, environment = str(config["name"]), os.environ
         options = {**self._options, "id": wandb_id(study, run_id), "name": environment.get("WANDB_NAME") or run_id}
+        names = called(run_id, config)
         options |= {"group": environment.get("WANDB_RUN_GROUP") or study, "config": config}
+        own = _tags(environment) if options["tags"] is None else options["tags"]
+        options |= {"job_type": names.get("method"), "tags": tags_of(names, own, TAG_LENGTH)}
         options |= {"dir": environment.get("WANDB_DIR") or str(folder)}
         check_room(Path(options["dir"]), ROOM)
         _quieten(environment)
@@ -135,7 +141,8 @@ class Wandb:
 
             with path.open(newline="") as stream:
                 columns, *rows = csv.reader(stream)
-            self._run.log({name: wandb.Table(columns=[*columns], data=[*rows])})
+            heads, lines = list[str | int](columns), list[Iterable[Any]](typed(rows))
+            self._run.log({name: wandb.Table(columns=heads, data=lines, allow_mixed_types=True)})
 
     def finish(self, summary: dict[str, float], exit_code: int = 0) -> None:
         """Note the final scores and close the record; a no-op where it was never begun."""

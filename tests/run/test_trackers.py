@@ -1,3 +1,4 @@
+import json
 import re
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image
 from dinodiet.errors import UserError
 from dinodiet.run.trackers import NoTracker, Wandb, show_artefacts, wandb_id
 from dinodiet.store.rundir import RunDir
+from tests.run.wandb_records import history, run_record
 from tests.running import TINY, launch, results_in
 
 LAST_RECORD = "final/knn/accuracy"
@@ -38,6 +40,27 @@ def test_a_real_offline_run_keeps_metrics_configuration_and_scores(tmp_path: Pat
     records = read_back(tmp_path / "default" / run_id)
     for word in ("diet_loss", "label_smoothing", "final/knn/accuracy", run_id):
         assert word in records, word
+
+
+def test_figures_tables_and_names_of_a_real_offline_run_are_read_back(tmp_path: Path) -> None:
+    words = ("schedule.epochs=1", "eval=[knn,confusion]", "figures=true", "tracker=wandb", "tracker.mode=offline")
+    done = launch(tmp_path, *TINY, *words, "tracker.tags=[mine]")
+    assert done.returncode == 0, done.stderr
+    results = results_in(tmp_path)
+    (path,) = tmp_path.glob("*/*/wandb/offline-run-*/run-*.wandb")
+    told, logged = run_record(path), history(path)
+    assert told.run_group == "default" and told.job_type == "diet"
+    assert {*told.tags} == {"mine", "default", "vit-tiny", "digits", "diet", "seed=0"}
+    kinds = {key.removesuffix("/_type"): value for row in logged for key, value in row.items() if key.endswith("_type")}
+    shown = {name: kinds[name] for name in ("progress", "validation_curves", "initial_vs_final", "validation")}
+    assert [*shown.values()] == ["image-file", "image-file", "table-file", "table-file"]
+    assert kinds["final/confusion/test/confusion"] in ("image-file", "table-file")
+    (file,) = {row[key] for row in logged for key in row if key == "initial_vs_final/path"}
+    table = json.loads((path.parent / "files" / file).read_text())
+    rows = {row[0]: dict(zip(table["columns"], row, strict=True)) for row in table["data"]}
+    assert rows["knn/accuracy"]["final"] == results["final"]["knn/accuracy"]
+    steps = [row["_step"] for row in logged if "loss" in row]
+    assert steps == sorted({*steps})
 
 
 def test_a_score_that_is_added_to_a_finished_run_reaches_its_offline_record(tmp_path: Path) -> None:

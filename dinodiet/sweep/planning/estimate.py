@@ -39,7 +39,9 @@ from dinodiet.run.scheduled import check_scheduled
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
-IRRELEVANT = ("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "checkpoint_minutes")
+IRRELEVANT = (
+    *("name", "mode", "checkpoint", "seed", "outputs_dir", "cache_dir", "log_every", "figures", "checkpoint_minutes"),
+)
 UNKNOWN_COUNT = 1000
 UNBUILT = (("split", "pretext"), ("trains", True))  # what the steps depend on of a method that cannot be built here
 
