@@ -21,6 +21,7 @@ from dinodiet.store.rundir import RunDir
 
 REFRESH_SECONDS = 10  # between two looks of a page at the server
 FRESH_SECONDS = 2.0  # for so long what was read answers further requests of the same page
+FROM_SCORES = ("change", "map", "tests")  # sections that stay as they are until a score changes
 HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
 SHOWN = (".png", ".jpg", ".jpeg", ".webp")  # artefacts that are sent
 
@@ -42,6 +43,7 @@ class Site:
     where: Where = field(default_factory=dict)
     metrics: Sequence[str] = ()
     _read: tuple[float, Study] | None = None
+    _made: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def study(self) -> Study:
@@ -82,7 +84,10 @@ class Site:
 
     def _section(self, name: str) -> Answer:
         study = self.study()
-        return Answer(fragment(overview.one_section(study, name), _links(study)).encode())
+        read = hash(tuple(tuple(run.record.items()) for run in study.done))
+        if name not in FROM_SCORES or self._made.get(name, (None, b""))[0] != read:
+            self._made[name] = (read, fragment(overview.one_section(study, name), _links(study)).encode())
+        return Answer(self._made[name][1])
 
     def _of_run(self, label: str, name: str, shown: Callable[[Study, Run], Answer | None]) -> Answer | None:
         study = self.study()

@@ -123,7 +123,9 @@
   };
 
   // Live: sections whose text has changed on the server are exchanged; sorting, words and open folds stay.
+  const SELDOM = 6;  // looks of which one asks for what takes the server seconds
   const raw = new Map();
+  let looks = 0;
   const fetched = async (section) => {
     const answer = await fetch(section.dataset.later);
     if (answer.ok) exchange(section, await answer.text(), section.dataset.later);
@@ -168,7 +170,8 @@
         if (old) exchange(old, section.outerHTML);
       });
       document.querySelector(".made").textContent = fresh.querySelector(".made").textContent;
-      await Promise.all(all("[data-source]").map(async (section) => {
+      looks += 1;
+      if (looks % SELDOM === 0) await Promise.all(all("[data-source]").map(async (section) => {
         const part = await fetch(section.dataset.source);
         if (part.ok) exchange(section, await part.text(), section.dataset.source);
       }));
