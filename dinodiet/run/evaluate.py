@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dinodiet.config.build import build
+from dinodiet.config.groups import PHASES
 from dinodiet.config.identity import canonical, model_label, scored_towers, trains
 from dinodiet.config.parent import TEACHER_START, begun_elsewhere
 from dinodiet.config.settings import Settings
@@ -22,6 +23,7 @@ from dinodiet.evals.classifier import has_classifier
 from dinodiet.methods.base import MethodBase
 from dinodiet.run import checkpoint, console
 from dinodiet.run.backbone import build_backbone, input_of, rebuilding, rebuilt_for
+from dinodiet.run.before_after import put_beside
 from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.origins import start
@@ -49,8 +51,8 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     tracker = Guarded(build(settings.tracker, "tracker", Tracker))
     print(f"{run_dir.path.name} is trained already: scoring what is missing", flush=True)
     encoder = read_encoder(run_dir.encoder)
-    initial = bool(missing_scores(settings, run_dir, "initial"))
-    scoring, backbone = _scoring(settings, run_dir, encoder, initial=initial)
+    initial, final = (missing_scores(settings, run_dir, phase) for phase in PHASES)
+    scoring, backbone = _scoring(settings, run_dir, encoder, initial=bool(initial))
     _score_initial(scoring, backbone)
     if trains(settings):
         for tower in scored_towers(settings):
@@ -64,6 +66,7 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
     tracker.start(run_dir.path.name, tracked_config(results["config"], results["choices"]), run_dir.path)
     write_budget_table(run_dir)
     write_training_artefacts(run_dir, trained=results["steps"] != 0, figures=settings.figures)
+    put_beside(run_dir.artefacts, {*initial, *final})
     show_artefacts(tracker, run_dir.artefacts)
     tracker.finish(final_scores(results))
     return results
@@ -85,6 +88,7 @@ def evaluate(settings: Settings) -> dict[str, Any]:
             scoring, backbone = _scoring(settings, run_dir, encoder, initial=True)
         _score_initial(scoring, backbone, only=followed)
     phase, files = "final" if step is None else f"step{step}", list[ScoreFile]()
+    new = missing_scores(settings, run_dir, phase)
     for tower in scored_towers(settings):
         backbone.load_state_dict(read_stored(place, tower)[0].state)
         files += scoring.of(tower).ensure(phase, backbone)
@@ -92,6 +96,7 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     if step is None and run_dir.results.exists():
         _score_classifier(scoring, backbone)
         _rewritten(settings, run_dir)
+        put_beside(run_dir.artefacts, {*new} - {*missing_scores(settings, run_dir, "initial")})
     where = f"{model_label(settings)} of {place}" + ("" if step is None else f" at step {step:,}")
     print(console.evaluation_table(f"{where}, on {scoring.scorer.data.spec.name}", files), flush=True)
     print(f"  scores in {run_dir.scores}", flush=True)

@@ -23,6 +23,7 @@ from dinodiet.processes.group import first_says, wait_for_all
 from dinodiet.processes.helping import helped
 from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
+from dinodiet.run.before_after import put_beside
 from dinodiet.run.described import describe
 from dinodiet.run.embed import embed_images
 from dinodiet.run.embedding_tasks import known_of
@@ -168,6 +169,7 @@ def _train_and_score(
         _score_finally(scoring, settings, replace(parts, method=whole))
     write_budget_table(run_dir)
     write_training_artefacts(run_dir, trained=method.trains, figures=settings.figures)
+    put_beside(run_dir.artefacts)
     show_artefacts(parts.tracker, run_dir.artefacts)
     wait_for_all()
     write_weights(run_dir, method, settings.model, parts.backbone)

@@ -57,6 +57,19 @@ def rows_of_pictures(rows: Sequence[Row]) -> Image.Image:
     return sheet
 
 
+def beside(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """Return pictures beside each other, pixel by pixel as they are, with a title above each."""
+    gap, letters = 2 * MARGIN, max(2 * TEXT, pictures[0].width // 40)
+    height = letters + gap + max(picture.height for picture in pictures)
+    sheet = Image.new("RGB", (sum(picture.width + gap for picture in pictures) - gap, height), "white")
+    draw, font, left = ImageDraw.Draw(sheet), ImageFont.load_default(letters), 0
+    for picture, title in zip(pictures, titles, strict=True):
+        draw.text((left + MARGIN, MARGIN), title, "black", font)
+        sheet.paste(picture, (left, letters + gap))
+        left += picture.width + gap
+    return sheet
+
+
 def thumbnail(image: Tensor) -> Image.Image:
     """Return an image, uint8 (3, H, W), as `squared`."""
     return squared(stored(image))
