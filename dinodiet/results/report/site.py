@@ -133,7 +133,7 @@ def artefact(run: Run, inside: Sequence[str]) -> Answer | None:
         return None
     try:
         path = folder.joinpath(*inside).resolve(strict=True)
-        kept = path.is_relative_to(folder.resolve()) and path.is_relative_to(run.study.resolve()) and path.is_file()
+        kept = path.is_relative_to(run.study.resolve()) and path.is_file()
         if not kept or path.suffix.lower() not in SHOWN:
             return None
         return Answer(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream")

@@ -77,7 +77,7 @@ def test_others_need_the_token(site: Site) -> None:
         cookie = headers["Set-Cookie"]
         assert status == 303 and headers["Location"] == "/" and "HttpOnly" in cookie and "SameSite=Strict" in cookie
         assert asked(server, "/", Cookie=cookie.partition(";")[0])[0] == 200
-        assert asked(server, f"///evil.example?token={server.token}")[1]["Location"] == "/evil.example"
+        assert asked(server, f"////evil.example?token={server.token}")[1]["Location"] == "/evil.example"
 
 
 def test_a_study_that_cannot_be_read_is_a_line(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
