@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dinodiet.evals.pictures.sprites import SPRITES
 from dinodiet.run.tensorboard import TensorBoard
 from dinodiet.run.tracked_budgets import budget_means
 from dinodiet.run.wandb import Wandb, wandb_id
@@ -43,8 +44,13 @@ def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def show_artefacts(tracker: Tracker, folder: Path) -> None:
-    """Show what evaluators wrote into a folder: each figure and table, named by its path without the suffix."""
+    """Show what evaluators wrote into a folder: each figure and table, named by its path without the suffix.
+
+    Thumbnails are for pages alone, which show them one by one.
+    """
     for path in sorted(folder.rglob("*")):
+        if path.name == SPRITES:
+            continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if path.suffix.lower() in FIGURES:
             tracker.figure(name, path)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE, trustworthiness
+from sklearn.manifold import trustworthiness
 
 from dinodiet.config.ranges import Range, Seed
 from dinodiet.errors import NotApplicable
 from dinodiet.evals.measures.rows import chosen, measurable, on_sphere
 from dinodiet.evals.pictures.names import image_names, label_name
+from dinodiet.evals.pictures.plane import Kind, Plane, check_kind, in_plane
 from dinodiet.evals.pictures.sheet import short
+from dinodiet.evals.pictures.sprites import SPRITES, write_sprites
 from dinodiet.io.files import write_csv
 from dinodiet.results.figures import save
 from dinodiet.types import DataSpec, EncoderSplits, Score
@@ -28,27 +28,33 @@ PICTURE, TABLE = "map.png", "map.csv"
 FEWEST = 12  # embeddings, for `NEIGHBOURS` to mean something
 NAMED = 20  # classes that have a colour each and a name in the legend
 NEIGHBOURS = 5  # of trustworthiness, as scikit-learn has it
-PERPLEXITY = 30.0  # of t-SNE, for sets that are large enough: it is at most a third of the others
-
-Plane = NDArray[np.float64]
+TITLES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "first two principal components"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingMap:
-    """At most `images` L2-normalised embeddings, drawn by `seed`, in the plane: by t-SNE or PCA.
+    """At most `images` L2-normalised embeddings, drawn by `seed`, in the plane: by t-SNE, UMAP or PCA.
 
-    They are of the reported split, of sets without labels of train.
+    They are of the reported split, of sets without labels of train. Beside picture and table, `thumbnails.jpg` has the
+    images in the order of the table's rows, see `dinodiet.evals.pictures.sprites`.
 
-    t-SNE (van der Maaten and Hinton 2008) begins at the first two principal components, with perplexity 30, and uses
-    the same seed before and after a training. `trustworthiness` (Venna and Kaski 2001) says how many of the 5 nearest
-    in the plane are near in truth, 1: all; distances between groups of t-SNE say nothing.
+    t-SNE (van der Maaten and Hinton 2008) begins at the first two principal components, with perplexity 30; UMAP
+    (McInnes et al. 2018) has 15 neighbours and a least distance of 0.1. Both use the same seed before and after a
+    training. `trustworthiness` (Venna and Kaski 2001) says how many of the 5 nearest
+    in the plane are near in truth, 1: all; distances between groups of t-SNE or UMAP say nothing.
+
+    Raises:
+        UserError: UMAP is asked for, and umap-learn is not installed.
     """
 
     needs: ClassVar[Literal["encoder"]] = "encoder"
     fits_labels: ClassVar[bool] = False
-    kind: Literal["tsne", "pca"] = "tsne"
+    kind: Kind = "tsne"
     images: Annotated[int, Range(FEWEST, 20_000)] = 2000
     seed: Seed[int] = 42
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind)
 
     def applies(self, spec: DataSpec, num_train: int) -> None:
         """Accept any data; labels only colour it."""
@@ -75,21 +81,11 @@ class EmbeddingMap:
             points = ([f"{x:.6g}", f"{y:.6g}"] for x, y in plane.tolist())
             rows = ([*row, *point] for *row, point in zip(places.tolist(), files, names, points, strict=True))
             write_csv(splits.folder / TABLE, ("image", "file", "label", "x", "y"), rows)
+            write_sprites(splits.folder / SPRITES, images, places)
         return {
             "trustworthiness": Score(float(trustworthiness(features, plane, n_neighbors=NEIGHBOURS))),
             "images": Score(len(plane), kind="setting"),
         }
-
-
-def in_plane(features: NDArray[np.float64], kind: str, seed: int) -> Plane:
-    """Return features (n, D) in the plane (n, 2); equal ones and an equal seed give an equal plane."""
-    if kind == "pca":
-        made: Plane = PCA(2, svd_solver="full").fit_transform(features)
-        return made
-    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
-    tsne = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
-    placed: Plane = tsne.fit_transform(features.astype(np.float32)).astype(np.float64)
-    return placed
 
 
 def figure_of(plane: Plane, names: Sequence[str] | None, kind: str) -> Figure:
@@ -111,5 +107,5 @@ def figure_of(plane: Plane, names: Sequence[str] | None, kind: str) -> Figure:
             mark, colour = marks[place % len(marks)], f"C{place % 10}"
             axes.scatter(at[:, 0], at[:, 1], s=12, marker=mark, color=colour, label=label, alpha=0.8)
         figure.legend(loc="outside right upper", frameon=False)
-    axes.set(xticks=[], yticks=[], title="t-SNE" if kind == "tsne" else "first two principal components")
+    axes.set(xticks=[], yticks=[], title=TITLES[kind])
     return figure

@@ -32,7 +32,7 @@ from dinodiet.results.tidy import ALWAYS, is_refused, text
 from dinodiet.store.rundir import RunDir
 
 MAP, TILES = "map.csv", "thumbnails"  # what `eval=map` writes
-BOTH = "before_after"  # a picture of both phases: those of the phases are left out beside it
+BOTH = "before_after"  # the folder of pictures of both phases: those of a phase are left out beside them
 LOG_LINES = 60
 MOST_CONFIG = 60_000  # letters of a configuration
 
@@ -173,10 +173,10 @@ def pictures(artefacts: Path) -> Iterator[Picture]:
         artefacts.rglob("*.png"),
         key=lambda path: (path.parent.parts[len(artefacts.parts) + 1 :], path.name, "final" in path.parts),
     )
-    both = {path.parent.relative_to(artefacts).parts[-2:] for path in found if path.stem.startswith(BOTH)}
-    for path in found:
-        parts = path.parent.relative_to(artefacts).parts
-        if path.stem != TILES and (path.stem.startswith(BOTH) or parts[-2:] not in both):
+    places = [path.relative_to(artefacts).parts for path in found]
+    both = {parts[1:] for parts in places if parts[0] == BOTH}
+    for path, parts in zip(found, places, strict=True):
+        if path.stem != TILES and (parts[0] == BOTH or parts[1:] not in both):
             yield Picture(told(path, artefacts), path)
 
 

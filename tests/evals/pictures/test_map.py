@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from dinodiet.data.images import TensorImages
-from dinodiet.errors import NotApplicable
-from dinodiet.evals.pictures.map import PICTURE, TABLE, EmbeddingMap, figure_of, in_plane
+from dinodiet.errors import NotApplicable, UserError
+from dinodiet.evals.pictures.map import PICTURE, TABLE, EmbeddingMap, figure_of
+from dinodiet.evals.pictures.plane import in_plane
+from dinodiet.evals.pictures.sprites import SPRITES
 from dinodiet.types import DataSpec, Embeddings
 from tests.evals.pictures.given import GivenImages
 from tests.evals.synthetic import blobs, tags
 
-KINDS = ("tsne", "pca")
+KINDS = ("tsne", "pca", pytest.param("umap", marks=pytest.mark.slow))  # UMAP compiles for half a minute
 CLASSES = ("$x$", "<b>two</b>", "日本")
 
 
@@ -30,7 +33,7 @@ def given(test: Embeddings, folder: Path | None) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_groups_that_are_apart_stay_apart(kind: str) -> None:
+def test_two_groups_that_are_apart_stay_apart(kind: Any) -> None:
     test = blobs(120, num_labels=2, dim=16, noise=0.3)
     plane = in_plane(test.features.double().numpy(), kind, 0)
     known, asked = torch.arange(60), torch.arange(60, 120)
@@ -57,6 +60,9 @@ def test_what_is_written_is_the_same_again(kind: Any, tmp_path: Path) -> None:
     assert written[0] == written[1]
     with (tmp_path / "one" / TABLE).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["image", "file", "label", "x", "y"]
+    with Image.open(tmp_path / "one" / SPRITES) as sheet:
+        assert sheet.size == (2000, 40)  # 40 tiles, of a row of 50
     assert len(rows) == score["images"].value == 40
     assert all(row["label"] == CLASSES[int(test.labels[int(row["image"])])] for row in rows)
     assert 0.5 < score["trustworthiness"].value <= 1
@@ -75,6 +81,13 @@ def test_labels_are_not_needed(tmp_path: Path) -> None:
     for test in (replace(blobs(40), labels_or_none=None), tags(40)):
         EmbeddingMap(kind="pca")(given(test, tmp_path))
         assert ",," in (tmp_path / TABLE).read_text().splitlines()[1]
+
+
+def test_umap_without_its_library_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^kind: umap needs umap-learn: pip install 'dinodiet\[umap\]', or"):
+        EmbeddingMap(kind="umap")
+    EmbeddingMap(kind="pca")
 
 
 def test_too_few_or_broken_embeddings_are_told() -> None:
