@@ -11,7 +11,7 @@ import pytest
 
 from tests.places import CONF
 
-NETWORKS = ("aim", "clip", "convnext", "hf", "mambavision", "mlp", "phikon", "resnet_tiny", "swin", "vit")
+NETWORKS = ("aim", "convnext", "hf", "mambavision", "mlp", "resnet_tiny", "swin", "vit")
 _TARGET = re.compile(r"^(?:source:\n  )?_target_: (\S+)", re.MULTILINE)
 _BASE = re.compile(r"^defaults: \[(?:/\w+/)?(\w+)", re.MULTILINE)
 
@@ -25,7 +25,17 @@ def rest_slow(values: Iterable[Any], quick: Collection[Any]) -> list[Any]:
     values = list(values)
     if unknown := [value for value in quick if value not in values]:
         raise ValueError(f"{unknown[0]}: is none of {values}")
-    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+    return [value if value in quick else _slow(value) for value in values]
+
+
+def after_slow(number: int, values: Iterable[Any]) -> list[Any]:
+    """Return values of a parameter, those after the first ones marked `slow`."""
+    return [value if place < number else _slow(value) for place, value in enumerate(values)]
+
+
+def _slow(value: Any) -> Any:
+    """Return a marked value: of several parameters, where it is a tuple."""
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
 
 
 def kinds_slow(group: str, names: Iterable[str]) -> list[Any]:

@@ -23,10 +23,11 @@ from dinodiet.training.loop import forward_backward
 from dinodiet.training.strategy import Alone
 from dinodiet.types import Batch, Clock
 from tests.contracts.choices import configuration, names, nodes, settings, taught
-from tests.kinds import kinds_slow
+from tests.kinds import kinds_slow, rest_slow
 
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
+FEW = ("diet", "dino", "mae")  # for the default suite, of what takes long
 HALF = 2  # steps before a stop, and after it
 LONG_EPOCHS = 30  # of 4 steps
 NARROW = {"width": 64, "heads": 4, "hidden_dims": 32, "bottleneck_dim": 16, "directions": 64}  # for speed alone
@@ -184,6 +185,7 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
     assert differences(second.state.content(), whole.state.content()) == []
 
 
+@pytest.mark.parametrize("method", rest_slow(METHODS, FEW))
 def test_a_training_goes_on_where_what_was_frozen_is_trained(method: str, tmp_path: Path) -> None:
     parts = parts_of(tmp_path, method, f"schedule.epochs={LONG_EPOCHS}")
     moved: set[int] = set()
@@ -197,6 +199,7 @@ def test_a_training_goes_on_where_what_was_frozen_is_trained(method: str, tmp_pa
     assert moved == {id(parameter) for parameter in parts.method.parameters() if parameter.requires_grad}
 
 
+@pytest.mark.parametrize("method", rest_slow(METHODS, FEW))
 def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit(method: str, tmp_path: Path) -> None:
     one, other, full = (parts_of(tmp_path, method, f"precision={word}") for word in ("bf16", "bf16", "fp32"))
     losses, wide = trained(one, HALF), trained(full, HALF)

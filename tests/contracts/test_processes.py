@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
-from tests.contracts.choices import taught
+from tests.contracts.choices import configuration, nodes, taught
 from tests.contracts.test_methods import METHODS, narrow, tensors
 from tests.processes.started import on_processes
 from tests.processes.training import Cases, each_case
@@ -27,7 +28,21 @@ RESNET = ("model=resnet_tiny", "model.size=20", "dataset.image_size=32", "schedu
 
 def every_method() -> Cases:
     """Return the words of a case for each method. It takes seconds: not where this file is read."""
-    return {name: (f"method={name}", *narrow(name), *taught(name), *BATCH) for name in METHODS}
+    return {name: (f"method={name}", *narrow(name), *taught(name), *BATCH) for name in of_other_parts()}
+
+
+def of_other_parts() -> list[str]:
+    """Return methods, without those whose parts and optimiser others have: they differ in numbers alone."""
+    parts, optimisers, found = set[frozenset[tuple[str, str]]](), set[str](), []
+    for name in METHODS:
+        cfg: Any = OmegaConf.to_container(configuration(f"method={name}", *taught(name)))
+        own = frozenset((key, str(node["_target_"])) for node, key in nodes(cfg["method"], "method"))
+        optimiser = str(cfg["schedule"]["optimizer"]["_target_"])
+        if own not in parts or optimiser not in optimisers:
+            found.append(name)
+        parts.add(own)
+        optimisers.add(optimiser)
+    return found
 
 
 def special() -> Cases:

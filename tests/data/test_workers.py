@@ -190,6 +190,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_while_its_workers_are_started_waits_for_none(tmp_path: Path) -> None:
     """Python ends daemons by a signal that workers do not hear, and waits for them, who wait for their parent."""
     (tmp_path / "leaves.py").write_text(WHILE_STARTING)
@@ -198,6 +199,7 @@ def test_a_process_that_leaves_while_its_workers_are_started_waits_for_none(tmp_
     assert done.returncode == 75
 
 
+@pytest.mark.slow
 def test_a_worker_prints_nothing_of_a_parent_that_left() -> None:
     code = """
 import sys

@@ -108,6 +108,7 @@ def test_the_encoder_and_global_randomness_stay_as_they_are() -> None:
     assert not any(parameter.grad is not None for parameter in encoder.parameters())
 
 
+@pytest.mark.slow
 def test_tokens_and_scores_of_a_frozen_encoder_are_computed_once(tmp_path: Path) -> None:
     encoder = Squares()
     expected = scorer(tmp_path)(encoder, cached=True)

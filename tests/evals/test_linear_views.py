@@ -44,6 +44,7 @@ def splits(reported: str = "test", cache: Path | None = None) -> LazyEncoderSpli
     return LazyEncoderSplits(Embedder(Encoder(), data, SPEC, Runtime(cache=cache), key), reported)
 
 
+@pytest.mark.slow
 def test_it_is_fitted_on_each_image_and_its_views() -> None:
     given = splits()
     view = SingleView(SPEC, strength=1)

@@ -145,9 +145,8 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize("given", rest_slow(RECORDS, RECORDS[2:3]), ids=str)
-def test_the_memory_of_records_is_counted(tmp_path: Path, given: tuple[str, list[str]]) -> None:
-    record, more = given
+@pytest.mark.parametrize(("record", "more"), rest_slow(RECORDS, RECORDS[2:3]))
+def test_the_memory_of_records_is_counted(tmp_path: Path, record: str, more: list[str]) -> None:
     words = [*WIDE, *more]
     settings = settings_of(composed(tmp_path, *words, f"record={record}"), {**CHOICES, "method": "dino"})
     without = settings_of(composed(tmp_path, *words), {**CHOICES, "method": "dino"})

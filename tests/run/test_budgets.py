@@ -34,6 +34,7 @@ def test_a_run_without_budgets_is_named_and_answered_as_before(tmp_path: Path) -
     assert "labels of train" not in console.results_table(results)
 
 
+@pytest.mark.slow
 def test_a_budget_more_computes_its_own_scores_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_budget_more_computes_its_own_scores_alone(
     assert finished(one_more) is None
 
 
+@pytest.mark.slow
 def test_every_phase_and_evaluator_has_the_same_images(tmp_path: Path) -> None:
     words = ("schedule.epochs=1", "eval=[knn,linear]", "eval.knn.k=1", "eval.linear.C=1", *BUDGETS)
     results = run(composed(tmp_path, *words))

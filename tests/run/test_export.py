@@ -100,6 +100,7 @@ def test_timm_loads_the_folder_and_gives_the_embeddings_of_the_run(vit: RunDir) 
     }
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_needs_torch_alone(vit: RunDir, tmp_path: Path) -> None:
     folder, found = export(vit, "torch"), dinodiet.load(vit.path)
     np.save(tmp_path / "images.npy", images_of(found).numpy())
@@ -125,6 +126,7 @@ def test_onnx_runs_with_any_number_of_images(vit: RunDir) -> None:
         assert close(theirs, own(found, images), 1e-4)
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_card_give_the_embedding_of_a_photograph(vit: RunDir, tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "image.jpg")
     found = dinodiet.load(vit.path)
@@ -166,6 +168,7 @@ def test_the_card_names_a_dataset_of_the_hub(vit: RunDir, tmp_path: Path, name: 
     assert Provenance(dinodiet.load(tmp_path / "run")).dataset() == told
 
 
+@pytest.mark.slow
 def test_a_second_call_finds_it_and_a_changed_folder_is_written_anew(
     vit: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_folder_of_somebody_is_left_alone(vit: RunDir, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.txt"]
 
 
+@pytest.mark.slow
 def test_what_gives_other_embeddings_is_not_kept(vit: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = programs._read_torch
     monkeypatch.setattr(programs, "_read_torch", lambda folder: lambda images: read(folder)(images) * 1.001)
@@ -238,6 +242,7 @@ def test_targets_that_are_not_there_are_one_line(vit: RunDir, monkeypatch: pytes
         export(vit, "onnx", f"export_dir={vit.path / 'other'}")
 
 
+@pytest.mark.slow
 def test_of_dino_the_teacher_is_taken_unless_asked(tmp_path: Path) -> None:
     run_dir = train(tmp_path, TINY[:1] + TINY[4:6], method="dino")
     weights = {
@@ -250,6 +255,7 @@ def test_of_dino_the_teacher_is_taken_unless_asked(tmp_path: Path) -> None:
     assert {path.name for path in run_dir.exports.iterdir()} == {"timm", "timm_trained"}
 
 
+@pytest.mark.slow
 def test_an_architecture_that_timm_lacks_has_the_other_targets(tmp_path: Path) -> None:
     run_dir = train(tmp_path, ("model=resnet5m", "model.weights=none", "dataset.image_size=32"))
     with pytest.raises(UserError, match=r"^export: timm; the .* can be written for: onnx, torch$"):

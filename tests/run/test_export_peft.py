@@ -116,6 +116,7 @@ def refused(run_dir: RunDir, message: str) -> None:
         export(run_dir, "peft")
 
 
+@pytest.mark.slow
 def test_runs_without_adapters_for_peft_are_one_line(dino: RunDir, base: Path, tmp_path: Path) -> None:
     scratch = (*DINOV2, SIDE, "model.weights=none")
     refused(

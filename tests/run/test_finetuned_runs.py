@@ -73,6 +73,7 @@ def test_it_is_added_to_a_finished_run_without_training(tmp_path: Path, monkeypa
     assert touched(only_run(tmp_path / "again")) == before
 
 
+@pytest.mark.slow
 def test_budgets_of_labels_have_trainings_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = called(monkeypatch)
     found = run(composed(tmp_path, *QUICK, *BUDGETS, "eval=[finetune]"))

@@ -37,6 +37,7 @@ def test_numbers_of_the_dataset_are_another_run_and_stay_with_its_weights(tmp_pa
     assert other is not None and other["normalization"] == {**found, "origin": "checkpoint"}
 
 
+@pytest.mark.slow
 def test_another_dataset_is_normalised_as_in_the_training(tmp_path: Path) -> None:
     words, choices = (OWN, "schedule.epochs=1"), {**CHOICES, "dataset@eval.dataset": "digits"}
     other = ("dataset@eval.dataset=digits", "eval.dataset.limit=40")

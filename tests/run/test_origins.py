@@ -50,6 +50,7 @@ def test_a_random_teacher_differs_from_the_model_and_its_student_from_it_unless_
     assert alike(same["student"], same["teacher"])
 
 
+@pytest.mark.slow
 def test_a_student_between_the_teacher_and_a_fresh_one(tmp_path: Path) -> None:
     fresh = networks(tmp_path, "method.student.init=random", "method.student.seed=3")
     for alpha, expected in ((0.0, fresh["teacher"]), (1.0, fresh["student"])):
@@ -66,6 +67,7 @@ def test_a_student_between_the_teacher_and_a_fresh_one(tmp_path: Path) -> None:
     assert torch.equal(near["student"]["head.last_layer.weight_g"], fresh["teacher"]["head.last_layer.weight_g"])
 
 
+@pytest.mark.slow
 def test_a_run_begins_where_another_ended_wherever_that_lies(tmp_path: Path) -> None:
     first = run(composed(tmp_path / "first", *SHORT), DINO)
     assert "starts" not in first

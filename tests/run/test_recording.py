@@ -21,6 +21,7 @@ from dinodiet.run.trackers import NoTracker
 from dinodiet.store.records import read_record
 from tests.contracts.choices import settings
 from tests.forking import finish, printed, start
+from tests.kinds import after_slow
 from tests.run.test_resume import step_of, wait_for
 from tests.running import CHOICES, TINY, composed, killed_after, run
 
@@ -68,6 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_records_change_no_weight(whole: Path, tmp_path: Path) -> None:
     run(composed(tmp_path, *DINO), WITH_DINO)
     plain, recorded = weights(tmp_path), weights(whole)
@@ -108,7 +110,7 @@ def test_trackers_hear_of_single_rows(whole: Path) -> None:
     assert not [name for name in Heard.names if name.startswith("record/saved_features")]
 
 
-@pytest.mark.parametrize("after", [1, 5])
+@pytest.mark.parametrize("after", after_slow(1, [1, 5]))
 def test_a_killed_run_writes_the_same_rows(
     whole: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_killed_run_writes_the_same_rows(
     assert rows(tmp_path) == rows(whole)
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_written_again(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

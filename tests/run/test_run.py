@@ -20,6 +20,7 @@ from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted
+from tests.kinds import after_slow
 from tests.running import CHOICES, composed, results_in, run, scores
 
 
@@ -74,6 +75,7 @@ def test_without_steps_the_scores_stay(tmp_path: Path) -> None:
     assert results["images_per_second"] is None
 
 
+@pytest.mark.slow
 def test_killed_in_its_last_evaluation_a_run_repeats_that_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +97,7 @@ def test_every_method_runs(tmp_path: Path, method: str) -> None:
     assert results["final"]["knn/accuracy"] > 0
 
 
-@pytest.mark.parametrize("method", ["diet", "dino"])
+@pytest.mark.parametrize("method", after_slow(1, ["diet", "dino"]))
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spared = Mock(wraps=recompute_blocks)
     monkeypatch.setattr("dinodiet.run.parts.recompute_blocks", spared)
@@ -119,6 +121,7 @@ def test_a_divergence_is_a_failure_and_no_result(tmp_path: Path) -> None:
     assert not (folder / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_thread_is_the_same_run(tmp_path: Path) -> None:
     """Only the main thread may handle signals: another leaves them alone."""
     with ThreadPoolExecutor(1) as pool:
@@ -140,6 +143,7 @@ def test_sanity_holds_a_frozen_backbone_against_thresholds(tmp_path: Path, capsy
         run(composed(tmp_path, "mode=sanity", "++model.published={digits: {knn/accuracy: 0.999}}"), CHOICES)
 
 
+@pytest.mark.slow
 def test_initial_embeddings_are_kept_and_used(tmp_path: Path) -> None:
     first = run(composed(tmp_path), CHOICES)
     cached = sorted((tmp_path / ".cache" / "embeddings").glob("*.safetensors"))
@@ -179,6 +183,7 @@ def test_a_broken_picture_is_named_in_one_line(tmp_path: Path, workers: int) -> 
     assert "Traceback" not in one_line(refusal.value)
 
 
+@pytest.mark.slow
 def test_a_multilabel_set_is_scored_by_auroc_and_what_makes_no_sense_is_left_out_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +203,7 @@ def test_a_multilabel_set_is_scored_by_auroc_and_what_makes_no_sense_is_left_out
     assert "kmeans is left out: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pictures_of_different_sizes_train_both_methods(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     for name in ("cat", "dog"):

@@ -61,6 +61,7 @@ def test_a_grid_of_frozen_models_and_sets_is_one_table(tmp_path: Path) -> None:
     assert "knn/accuracy, initial" not in done.stdout and "change" not in done.stdout.split("4 runs: 4 done")[1]
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_digits_and_is_scored(tmp_path: Path) -> None:
     words = ("method=supervised", "dataset.limit=null", "schedule.epochs=12", "schedule.lr.value=3e-3")
     found = run(composed(tmp_path, *words, "eval.every_epochs=6"), SUPERVISED)

@@ -31,6 +31,7 @@ def taught(tmp_path: Path, place: Path, *words: str) -> Any:
     return composed(tmp_path, "method=distill_logits", *words)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_the_classifier_of_a_run_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_each_score_is_that_of_its_own_tower(both: tuple[Path, dict[str, Any]]) 
     assert len(results["epochs"]) == 2
 
 
+@pytest.mark.slow
 def test_the_teachers_scores_keep_their_names_and_values(both: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, results = both
     alone = do(tmp_path)
@@ -92,6 +93,7 @@ def test_the_teachers_scores_keep_their_names_and_values(both: tuple[Path, dict[
     assert {file.tower for file in read_scores(place(folder, results))} == {"evaluated", "trained"}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_scored_for_its_student_without_training(
     both: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_of_one_tower_nothing_more_is_scored(tmp_path: Path, capsys: pytest.Capt
     assert len(wanted_scores(settings)) == 2
 
 
+@pytest.mark.slow
 def test_budgets_of_labels_have_both(both: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, results = both
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -145,6 +148,7 @@ def test_budgets_of_labels_have_both(both: tuple[Path, dict[str, Any]], tmp_path
     assert found["final"] == results["final"]
 
 
+@pytest.mark.slow
 def test_tables_show_student_beside_teacher(
     both: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

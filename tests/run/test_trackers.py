@@ -63,6 +63,7 @@ def test_figures_tables_and_names_of_a_real_offline_run_are_read_back(tmp_path: 
     assert steps == sorted({*steps})
 
 
+@pytest.mark.slow
 def test_a_score_that_is_added_to_a_finished_run_reaches_its_offline_record(tmp_path: Path) -> None:
     arguments = [*TINY, "schedule.epochs=1", "tracker=wandb", "tracker.mode=offline"]
     assert launch(tmp_path, *arguments).returncode == 0
@@ -73,6 +74,7 @@ def test_a_score_that_is_added_to_a_finished_run_reaches_its_offline_record(tmp_
         assert word in records, word
 
 
+@pytest.mark.slow
 def test_without_an_account_the_record_is_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))

@@ -74,6 +74,7 @@ def test_the_numbers_are_those_of_the_runs_own_evaluation(
     assert (backbone, transform) == (found.backbone, found.transform)
 
 
+@pytest.mark.slow
 def test_the_trained_tower_of_dino_is_the_student(tmp_path: Path) -> None:
     run_dir = train(tmp_path, method="dino")
     student = {key.removeprefix("backbone."): value for key, value in load_file(run_dir.weights).items()}
@@ -89,6 +90,7 @@ def test_the_trained_tower_of_dino_is_the_student(tmp_path: Path) -> None:
         dinodiet.load(run_dir.path, tower="trained")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_and_a_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with killed_after(1, monkeypatch):
         train(tmp_path, "checkpoint_minutes=0", method="dino")
@@ -133,6 +135,7 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     changed(r"model\.size", model={**model, "size": "huge"})
 
 
+@pytest.mark.slow
 def test_importing_dinodiet_does_not_import_torch() -> None:
     code = "import sys, dinodiet; assert 'torch' not in sys.modules; dinodiet.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

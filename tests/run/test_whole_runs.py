@@ -87,6 +87,7 @@ def test_all_is_as_before_when_the_folder_is_gone(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", [FIRST, *SLOW])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_the_folder(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = copied(name, tmp_path / name)
     command = words(model, "schedule.epochs=2", "checkpoint_minutes=0")
@@ -110,6 +111,7 @@ def published(web: Web, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["hf", *(pytest.param(name, marks=pytest.mark.slow) for name in SIZES)])
+@pytest.mark.slow
 def test_a_repository_that_cannot_be_reached(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"hf": "vit", "rad_dino": "dinov2", "phikon": "vit"}[model]
     folder = copied(small, tmp_path / small)

@@ -17,6 +17,7 @@ from dinodiet.errors import UserError
 from tests.backbones.architectures import dinopl
 from tests.backbones.layouts import renamed
 from tests.backbones.small import build
+from tests.kinds import after_slow
 from tests.methods.steps import moved
 
 DINOPL = json.loads((dinopl.FOLDER / "encoders.json").read_text())
@@ -58,6 +59,7 @@ def test_every_width_has_the_converted_files_keys_and_shapes(width: int, million
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_converted_file_gives_the_reference_features(tmp_path: Path) -> None:
     reference = torchvisions(1)
     torch.save({"state_dict": reference.state_dict()}, tmp_path / "resnet50-1x.pth")
@@ -69,6 +71,7 @@ def test_a_converted_file_gives_the_reference_features(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_wide_network_computes_what_torchvisions_does() -> None:
     reference, wide = torchvisions(2), simclr(2)
     reference.fc = nn.Identity()
@@ -109,6 +112,7 @@ def official_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_clips_own_layout_is_read(tmp_path: Path) -> None:
     original = build("resnet50", size="clip", image_size=64).eval()
     state = official_clip(original.model.state_dict())
@@ -135,7 +139,7 @@ def test_resnet5m_has_five_million_parameters_and_512_features() -> None:
     assert backbone.model.forward_features(images()).shape == (2, 512, 4, 4)
 
 
-@pytest.mark.parametrize("method", ["diet", "dino"])
+@pytest.mark.parametrize("method", after_slow(1, ["diet", "dino"]))
 def test_a_step_moves_the_last_two_stages_of_clip(method: Any) -> None:
     backbone = build("resnet50", size="clip", image_size=32)
     expected = {name for name in backbone.state_dict() if re.match(r"model\.stages\.[23]\.", name)}

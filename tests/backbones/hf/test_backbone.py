@@ -10,9 +10,11 @@ from dinodiet.backbones.freeze import first_trained, set_trainable
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
+from tests.kinds import after_slow, rest_slow
 
 from .tiny import NAMES, images_of, reference, tiny
 
+SOME = ("convnext", "dinov2_with_registers", "swin", "vit_mae")
 POOLED = ("beit", "convnext", "dinov3_convnext", "resnet", "siglip_vision", "swin")
 DROPPING = ("beit", "convnext", "dinov2", "dinov2_with_registers", "dinov3_convnext", "dinov3_vit", "swin")
 # What `auto` means, the tokens in front of the patches, and the blocks.
@@ -32,7 +34,7 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
 def test_outputs_are_those_of_the_library_square_and_not(name: str) -> None:
     backbone, arrays = tiny(name), reference(name)
     feature, prefix, blocks = FACTS[name]
@@ -53,7 +55,7 @@ def test_outputs_are_those_of_the_library_square_and_not(name: str) -> None:
         torch.testing.assert_close(embeddings, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["vit", *POOLED])
+@pytest.mark.parametrize("name", after_slow(2, ["vit", *POOLED]))
 def test_the_pooler_is_that_of_the_library(name: str) -> None:
     backbone, arrays = tiny(name, feature="pooler"), reference(name)
     with torch.no_grad():
@@ -68,7 +70,7 @@ def test_patches_are_averaged_without_class_token_and_registers() -> None:
     torch.testing.assert_close(found, arrays["last_hidden_state"][:, 5:].mean(1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
 def test_gradients_are_exactly_in_the_blocks_that_are_trained(name: str) -> None:
     backbone = tiny(name)
     set_trainable(backbone, "last_2_blocks")
@@ -85,7 +87,7 @@ def test_gradients_are_exactly_in_the_blocks_that_are_trained(name: str) -> None
     assert all(parameter.grad is not None for parameter in backbone.parameters())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
 def test_trunk_and_rest_are_the_backbone_also_recomputed(name: str) -> None:
     torch.manual_seed(0)
     whole = tiny(name)
@@ -106,7 +108,7 @@ def test_trunk_and_rest_are_the_backbone_also_recomputed(name: str) -> None:
             assert theirs.grad is None or torch.equal(other.grad, theirs.grad)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
 def test_paths_are_dropped_where_the_model_has_stochastic_depth(name: str) -> None:
     if name not in DROPPING:
         with pytest.raises(UserError, match=r"^drop_path: 0\.5, .* no stochastic depth"):
@@ -119,7 +121,7 @@ def test_paths_are_dropped_where_the_model_has_stochastic_depth(name: str) -> No
     assert not all(torch.allclose(found[0], row) for row in found[1:])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
 def test_crops_of_other_sizes_are_taken(name: str) -> None:
     backbone = tiny(name)
     side = backbone.input.size - 2 * backbone.input.divisor

@@ -111,6 +111,7 @@ def test_few_images_give_a_step_an_epoch_at_least(images: int) -> None:
     assert dropped.protocol["steps"] == 2
 
 
+@pytest.mark.slow
 def test_the_rate_is_the_best_on_val_and_test_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     original = Task.metrics
@@ -126,6 +127,7 @@ def test_the_rate_is_the_best_on_val_and_test_is_looked_at_once(monkeypatch: pyt
     assert looked.count(16) == 2 * 2  # last and best of two seeds, and nothing of the rate that was not taken
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_chosen_before_is_taken_over() -> None:
     given = splits()
     told = replace(given, work=replace(given.work, before={"lr": 1e-6}))

@@ -26,6 +26,7 @@ from dinodiet.run.parts import open_data, runtime_of
 from dinodiet.run.trained import load
 from dinodiet.run.weights import below
 from dinodiet.store.rundir import RunDir
+from tests.kinds import after_slow
 from tests.running import composed, run
 
 DINO = (
@@ -109,6 +110,7 @@ def test_at_the_student_it_is_what_the_files_of_the_run_give(trained: RunDir) ->
     assert at["norm_model"] == pytest.approx((head + at["norm_encoder"] ** 2) ** 0.5, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_corners_may_be_of_another_run(trained: RunDir, tmp_path: Path) -> None:
     other = RunDir(tmp_path / "default" / do(tmp_path, "seed=1")["run_id"])
     frame = look(trained, *CORNERS, f"landscape.points=[teacher,{other.path}:student,{other.path}:init]")
@@ -136,6 +138,7 @@ def test_corners_may_be_of_another_run(trained: RunDir, tmp_path: Path) -> None:
         look(trained, f"landscape.points=[teacher,student,{unkept.path}:init]")
 
 
+@pytest.mark.slow
 def test_the_beginning_is_rebuilt_where_it_was_not_kept(trained: RunDir, tmp_path: Path) -> None:
     kept = MeasuredPlane(settings_for(trained, *CORNERS))
     again = RunDir(tmp_path / "default" / do(tmp_path, "keep_every_epochs=null")["run_id"])
@@ -166,6 +169,7 @@ def test_statistics_are_recomputed_on_train_at_each_point(trained: RunDir) -> No
     assert all(norm.momentum == 0.1 for norm in norms)
 
 
+@pytest.mark.slow
 def test_failed_points_are_missing_and_named_and_measured_by_the_same_command(
     trained: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,7 +218,7 @@ def test_what_makes_no_plane_is_refused_in_one_line(trained: RunDir, word: str, 
         look(trained, word)
 
 
-@pytest.mark.parametrize(("method", "name"), [("diet", "DIET"), ("byol", "BYOL")])
+@pytest.mark.parametrize(("method", "name"), after_slow(1, [("diet", "DIET"), ("byol", "BYOL")]))
 def test_a_method_without_a_teacher_of_logits_is_refused(tmp_path: Path, method: str, name: str) -> None:
     words = tuple(word for word in DINO if not word.startswith(("method", "schedule.lr")))
     done = run(composed(tmp_path, f"method={method}", base=words), {**CHOICES, "method": method})

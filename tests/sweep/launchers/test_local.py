@@ -69,6 +69,7 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path: Path, monk
     assert starts(grid) == [2, 1]
 
 
+@pytest.mark.slow
 def test_runs_in_one_process_do_not_disturb_each_other(tmp_path: Path) -> None:
     alone, together = seeds(tmp_path / "alone", 2), seeds(tmp_path / "together", 2)
     drive(alone[1:], Local(), retry_failed=False)

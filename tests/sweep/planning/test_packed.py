@@ -31,6 +31,7 @@ def need(task: Task) -> int:
     return found.peak + CONTEXT
 
 
+@pytest.mark.slow
 def test_a_packing_fits_where_the_largest_runs_do(tmp_path: Path) -> None:
     tasks = grid(tmp_path)
     large, small = need(tasks[0]), need(tasks[2])
@@ -48,6 +49,7 @@ def test_a_packing_fits_where_the_largest_runs_do(tmp_path: Path) -> None:
         check_packing(tasks, Packing(2, large - 1))
 
 
+@pytest.mark.slow
 def test_what_is_done_or_alone_or_on_unknown_gpus_is_not_counted(tmp_path: Path) -> None:
     tasks = grid(tmp_path)
     large, small = need(tasks[0]), need(tasks[2])
@@ -61,6 +63,7 @@ def test_what_is_done_or_alone_or_on_unknown_gpus_is_not_counted(tmp_path: Path)
     assert small < large
 
 
+@pytest.mark.slow
 def test_the_plan_tells_allocations_and_refuses_what_cannot_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def test_only_what_differs_is_named(tmp_path: Path) -> None:
     assert plan(tasks[:1]).splitlines()[1].split()[1] == tasks[0].cell.run_id
 
 
+@pytest.mark.slow
 def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
     values = [(seed, smoothing, epochs) for epochs in (1, 2) for smoothing in (0.0, 0.2) for seed in range(4)]
     tasks = [
