@@ -32,7 +32,7 @@ from dinodiet.results.tidy import ALWAYS, is_refused, text
 from dinodiet.store.rundir import RunDir
 
 MAP, TILES = "map.csv", "thumbnails"  # what `eval=map` writes
-BOTH = "before_after"  # the folder of pictures of both phases: those of a phase are left out beside them
+BOTH = "before_after"  # the folder of pictures of both phases, which replace those of each
 LOG_LINES = 60
 MOST_CONFIG = 60_000  # letters of a configuration
 
@@ -111,9 +111,13 @@ def curves(run: Run) -> Iterator[Plot]:
 
 def maps(artefacts: Path) -> Iterator[Plot]:
     """Yield the embeddings of the run's images in the plane, with each image where the pointer is."""
-    for path in sorted(artefacts.rglob(MAP), key=lambda path: ("final" in path.parts, str(path))):
-        rows = _table(path)
-        if rows:
+
+    def place(path: Path) -> tuple[object, ...]:
+        phase, *what = path.relative_to(artefacts).parts
+        return what, _order(phase)
+
+    for path in sorted(artefacts.glob(f"*/*/**/{MAP}"), key=place):
+        if rows := _table(path):
             yield _map(path, rows, told(path, artefacts))
 
 
@@ -169,23 +173,26 @@ def _is_number(value: str | None) -> bool:
 
 def pictures(artefacts: Path) -> Iterator[Picture]:
     """Yield the pictures of evaluators: before and after in one where there is such a one, else one after the other."""
-    found = sorted(
-        artefacts.rglob("*.png"),
-        key=lambda path: (path.parent.parts[len(artefacts.parts) + 1 :], path.name, "final" in path.parts),
-    )
-    places = [path.relative_to(artefacts).parts for path in found]
-    both = {parts[1:] for parts in places if parts[0] == BOTH}
-    for path, parts in zip(found, places, strict=True):
-        if path.stem != TILES and (parts[0] == BOTH or parts[1:] not in both):
-            yield Picture(told(path, artefacts), path)
+    found: dict[tuple[str, ...], dict[str, Path]] = {}
+    for path in sorted(artefacts.glob("*/*/**/*.png")):
+        phase, *what = path.relative_to(artefacts).parts
+        if path.stem != TILES:
+            found.setdefault(tuple(what), {})[phase] = path
+    for phases in found.values():
+        for phase in [BOTH] if BOTH in phases else sorted(phases, key=_order):
+            yield Picture(told(phases[phase], artefacts), phases[phase])
+
+
+def _order(phase: str) -> tuple[bool, str]:
+    """Return what sorts phases: what was after the training comes last."""
+    return phase == "final", phase
 
 
 def told(path: Path, artefacts: Path) -> str:
     """Return what an artefact is, in words: `outliers, apart, train, final`."""
-    parts = path.parent.relative_to(artefacts).parts
-    phase, evaluator, *splits = parts if len(parts) > 1 else ("", *parts, "")
-    names = [evaluator, path.stem, *(split for split in splits if split != "test"), phase]
-    return printable(", ".join(dict.fromkeys(filter(None, names))))
+    phase, evaluator, *splits = path.parent.relative_to(artefacts).parts
+    shown = [evaluator, path.stem, *(split for split in splits if split != "test"), phase.replace("_", " and ")]
+    return printable(", ".join(dict.fromkeys(shown)))
 
 
 def texts(run_dir: RunDir) -> Iterator[Lines]:

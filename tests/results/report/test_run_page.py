@@ -48,6 +48,11 @@ def test_scores_curves_maps_and_pictures(run: Path) -> None:
     assert [trace["customdata"] for trace in maps[0].traces] == [[0], [1]]
     pictures = [one.title for one in found["pictures"].elements if isinstance(one, Picture)]
     assert pictures == ["map, initial", "map, final"]
+    both = run / "artefacts" / "before_after" / "map" / "test"
+    both.mkdir(parents=True)
+    picture(both / "map.png")
+    pictures = [one.title for one in page(run.parent)["pictures"].elements if isinstance(one, Picture)]
+    assert pictures == ["map, before and after"]
     logs = [one for one in found["log"].elements if isinstance(one, Lines)]
     assert logs[0].text == "the end"
 
