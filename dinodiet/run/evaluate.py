@@ -95,7 +95,8 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     backbone.load_state_dict(encoder.state)
     if step is None and run_dir.results.exists():
         _score_classifier(scoring, backbone)
-        _rewritten(settings, run_dir)
+        results = _rewritten(settings, run_dir)
+        write_training_artefacts(run_dir, trained=results["steps"] != 0, figures=False)
         put_beside(run_dir.artefacts, {*new} - {*missing_scores(settings, run_dir, "initial")})
     where = f"{model_label(settings)} of {place}" + ("" if step is None else f" at step {step:,}")
     print(console.evaluation_table(f"{where}, on {scoring.scorer.data.spec.name}", files), flush=True)

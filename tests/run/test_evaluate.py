@@ -95,6 +95,8 @@ def test_a_run_directory_is_scored_under_its_own_configuration(
     assert "overridden: eval=[knn] eval.knn.k=3 dataset.limit=32" in capsys.readouterr().out
     assert len(set(run_dir.scores.iterdir()) - files) == 1
     assert json.loads(run_dir.results.read_text())["final"].items() >= results["final"].items()
+    told = (run_dir.artefacts / "initial_vs_final.csv").read_text()
+    assert "knn@digits/accuracy" in told and not list(run_dir.artefacts.glob("*.png"))
 
 
 def test_the_checkpoint_of_an_unfinished_run_is_scored_by_its_step(
