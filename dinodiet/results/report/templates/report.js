@@ -3,6 +3,7 @@
   const root = document.documentElement;
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const TILE = 40, ACROSS = 50, SHOWN = 3;  // pixels of a small image, images in a row, how much larger it is shown
+  const PAPER = 660;  // pixels of a plot on paper
 
   // Light and dark: as the system has it, until somebody chooses.
   const stored = () => { try { return localStorage.getItem("dinodiet-theme"); } catch { return null; } };
@@ -202,7 +203,9 @@
     store(root.dataset.theme);
   });
   addEventListener("hashchange", show);
-  addEventListener("beforeprint", () => all(".page:not([hidden]) figure.plot").forEach(draw));
+  const shown = () => all(".page:not([hidden]) figure.plot").map(draw);
+  addEventListener("beforeprint", () => shown().forEach((canvas) => Plotly.relayout(canvas, { width: PAPER })));
+  addEventListener("afterprint", () => shown().forEach((canvas) => Plotly.relayout(canvas, { width: null, autosize: true })));
   show();
   begin(document);
   if (root.dataset.live) setInterval(refresh, 1000 * Number(root.dataset.live));
