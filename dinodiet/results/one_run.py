@@ -38,7 +38,7 @@ class OneRun:
         skipped: evaluators that were left out, with the reason.
         curves: (epoch, value) of the loss and of each validation score, by `loss` and `val/<eval>/<metric>`.
         costs: steps, train_seconds, images_per_second, peak_memory_mb and what else is known, as in results.json.
-        error: the last lines of what a run failed with; empty where it did not.
+        error: the last lines of what a run failed with, or why it stopped; empty where it did neither.
     """
 
     run: Run
@@ -79,7 +79,7 @@ def one_run(path: Path | str) -> OneRun:
         {str(name): printable(str(reason)) for name, reason in told["skipped"].items()},
         curves_of(run),
         {name: float(results[name]) for name in COSTS if results.get(name) is not None},
-        error_lines(run_dir),
+        error_lines(status),
     )
 
 
@@ -114,10 +114,10 @@ def curves_of(run: Run) -> dict[str, list[Point]]:
     return {name: line for name, line in found.items() if line}
 
 
-def error_lines(run_dir: RunDir, most: int = LAST_LINES) -> list[str]:
-    """Return the last lines of the traceback of a run that failed, else its reason; no lines where it did not."""
-    status: Mapping[str, Any] = read_status(run_dir) or {}
-    if run_dir.results.exists() or not (status.get("traceback") or status.get("reason")):
+def error_lines(status: CellStatus, most: int = LAST_LINES) -> list[str]:
+    """Return the last lines of the traceback of a run that ended early, else the reason; no lines of any other run."""
+    if status.state not in (CellState.FAILED, CellState.STOPPED):
         return []
-    lines = str(status.get("traceback") or status.get("reason")).splitlines()
+    told: Mapping[str, Any] = read_status(RunDir(status.directory)) or {}
+    lines = str(told.get("traceback") or status.reason or "").splitlines()
     return [printable(line.expandtabs(4).rstrip()) for line in lines if line.strip()][-most:]

@@ -115,7 +115,7 @@ def _error(one: OneRun) -> list[str]:
         return []
     log = RunDir(one.run.path).log
     lines = [part for line in one.error for part in _wrapped(line, "    ")]
-    return ["", "  its last error:", *lines, *(_wrapped(f"log: {log}", "  ") if log.exists() else [])]
+    return ["", "  why it ended:", *lines, *(_wrapped(f"log: {log}", "  ") if log.exists() else [])]
 
 
 def _wrapped(line: str, indent: str) -> list[str]:

@@ -76,6 +76,14 @@ def test_a_failed_run_says_where_and_why(tmp_path: Path, capsys: pytest.CaptureF
     assert "log: " in "".join(lines)
 
 
+def test_a_run_that_was_killed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = studies.write_status(tmp_path, "run-1", state="running", phase="training", step=4, total_steps=30)
+    assert main([str(directory)]) == 0  # its last heartbeat is of 1970
+    printed = capsys.readouterr().out
+    assert "state: stopped, training, step 4 of 30" in printed
+    assert "why it ended:\n    killed: not heard of for" in printed
+
+
 def test_settings_are_those_in_which_the_study_differs(tmp_path: Path) -> None:
     for value in (0.1, 0.2):
         content = studies.results(overrides={"method.loss.label_smoothing": value})
