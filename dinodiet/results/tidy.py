@@ -88,6 +88,15 @@ def is_refused(record: Record, metric: str) -> bool:
     return f"refused/{metric.removeprefix('val/').rpartition('/')[0]}" in record
 
 
+def ends_of(run: Run, metric: str) -> tuple[float | None, float | None, float | None]:
+    """Return a metric before and after, and its change; None: not there, or not measured alike."""
+    first, last = (run.record.get(f"{phase}/{metric}") for phase in PHASES[:2])
+    before, after = (None if end is None else float(end) for end in (first, last))
+    if before is None or after is None or run.is_frozen or is_refused(run.record, metric):
+        return before, after, None
+    return before, after, after - before
+
+
 def run_frame(runs: Sequence[Run], keys: Iterable[str] | None = None, used: Iterable[str] = ()) -> pd.DataFrame:
     """Return one row per run: the columns always there, and the named keys, or else the choices that differ.
 

@@ -31,7 +31,7 @@ from dinodiet.results.report.elements import (
 from dinodiet.results.report.study import Study
 from dinodiet.results.runs import Run
 from dinodiet.results.table import place
-from dinodiet.results.tidy import ALWAYS, is_refused, text
+from dinodiet.results.tidy import ALWAYS, ends_of, text
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus
 
@@ -225,7 +225,5 @@ def _time(run: Run) -> Cell:
 def _ends(run: Run, metric: str | None) -> list[Cell]:
     if metric is None:
         return []
-    before, after = (value_of(run.record, f"{phase}/{metric}") for phase in ("initial", "final"))
-    alike = not run.is_frozen and not is_refused(run.record, metric)
-    change = None if before is None or after is None or not alike else after - before
+    before, after, change = ends_of(run, metric)
     return [scored(before), scored(after), scored(change, signed=True)]

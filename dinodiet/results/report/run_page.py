@@ -28,7 +28,7 @@ from dinodiet.results.report.elements import (
 from dinodiet.results.report.progress import MOST_POINTS, last_lines
 from dinodiet.results.report.study import Study
 from dinodiet.results.runs import Run
-from dinodiet.results.tidy import ALWAYS, is_refused, text
+from dinodiet.results.tidy import ALWAYS, ends_of, text
 from dinodiet.store.rundir import RunDir
 
 MAP, TILES = "map.csv", "thumbnails"  # what `eval=map` writes
@@ -77,9 +77,7 @@ def scores(run: Run) -> Element:
 
 
 def _score(run: Run, name: str) -> list[Cell]:
-    before, after = (value_of(run.record, f"{phase}/{name}") for phase in ("initial", "final"))
-    alike = not run.is_frozen and not is_refused(run.record, name)
-    change = None if before is None or after is None or not alike else after - before
+    before, after, change = ends_of(run, name)
     low, high = (value_of(run.record, f"{end}/final/{name}") for end in ("low", "high"))
     interval = "" if low is None or high is None else f"{number(low)} to {number(high)}"
     return [Cell(name), scored(before), scored(after), scored(change, signed=True), Cell(interval)]
