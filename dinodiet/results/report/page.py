@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 EXTRA = "pip install 'dinodiet[report]'"
+MARKS = {"best": ("*", "best of its column"), "tie": ("~", "within one sd of the best")}
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,6 @@ def environment() -> Environment:
     )
     made.filters |= {"data": data, "csv": csv_text, "body": body}
     return made
-
-
-MARKS = {"best": ("*", "best of its column"), "tie": ("~", "within one sd of the best")}
 
 
 def body(table: Table, links: Links) -> str:

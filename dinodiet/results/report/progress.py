@@ -13,6 +13,7 @@ from dinodiet.errors import UserError, printable
 from dinodiet.io.units import duration
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.figures import labels_of
+from dinodiet.results.one_run import error_lines
 from dinodiet.results.record import MACHINE
 from dinodiet.results.report import plots
 from dinodiet.results.report.elements import (
@@ -85,8 +86,10 @@ def failures(study: Study) -> Section | None:
 
 
 def _failure(status: CellStatus) -> Lines:
+    """Return the end of a run's log, or of its traceback where it printed into a terminal."""
     reason = f": {status.reason}" if status.reason else ""
-    return Lines(f"{printable(status.run_id)}, {status.state.value}{reason}", last_lines(status.directory) or "no log")
+    told = last_lines(status.directory) or "\n".join(error_lines(status, LAST_LINES))
+    return Lines(f"{printable(status.run_id)}, {status.state.value}{reason}", told or "it printed nothing")
 
 
 def last_lines(directory: Path, most: int = LAST_LINES) -> str:
@@ -204,7 +207,7 @@ def all_runs(study: Study) -> Section:
     """Return every run with its state and scores, to be searched, filtered and sorted."""
     more = [name for name in study.differing if name not in ALWAYS][:MOST_DIFFERING]
     metric = study.metric
-    scored = ["before", "after", "change"] if metric else []
+    scored = ["initial", "final", "change"] if metric else []
     heads = ["run", "study", "model", "dataset", "method", "seed", *more, "state", *scored, "time"]
     rows = [[*_what(run, study, heads[1 : 6 + len(more)]), *_ends(run, metric), _time(run)] for run in study.runs]
     title = f"All runs; scores are {metric}" if metric else "All runs"

@@ -23,7 +23,6 @@ from dinodiet.results.tidy import tidy
 
 MOST_COMPARED = 3  # columns whose values are compared
 MOST_VALUES = 5  # of a column, of which each pair is shown cell by cell
-SIGNS = {"best": "best of its column", "tie": "within one sd of the best"}
 
 
 def headline(study: Study) -> Section:
@@ -139,9 +138,8 @@ def compared(study: Study, key: str) -> Comparison | str:
     scores = study.scores
     if scores is None:
         return "No finished run has a score yet."
-    phase = "final"
     try:
-        return compare(study.done, key, metric=scores.plan.metrics[0], phase=phase, over=scores.plan.over)
+        return compare(study.done, key, metric=scores.plan.metrics[0], phase="final", over=scores.plan.over)
     except UserError as error:
         return f"No comparison of {key}: {error}"
 
@@ -150,10 +148,8 @@ def ranks(found: Comparison) -> Iterator[Element]:
     """Yield mean ranks over cells, with the critical difference where three values or more can be told apart."""
     heads, rows = rank_table(found)
     yield Table(f"ranks-{found.key}", rank_title(found), heads, [cells(*row) for row in rows])
-    count, places = (
-        int(found.ranks["cells"].iloc[0]),
-        dict(zip(found.ranks["value"], found.ranks["mean_rank"], strict=True)),
-    )
+    count = int(found.ranks["cells"].iloc[0])
+    places = dict(zip(found.ranks["value"], found.ranks["mean_rank"], strict=True))
     if len(places) < 3 or count < 3:
         yield Note("A critical-difference diagram needs three values and three cells that have all of them.")
         return

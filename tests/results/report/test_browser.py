@@ -1,6 +1,7 @@
 """Reports in Chromium, without a network: what is drawn, sorted, found, shown and saved; nothing else is asked for."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -33,15 +34,16 @@ SECONDS = 20  # that a busy machine is waited for
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[webdriver.Chrome]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Start Chromium, headless, which resolves no name but this machine's."""
+    service = Service(str(DRIVER), env={**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("chromium"))})
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-background-networking"):
         options.add_argument(f"--{argument}")
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    browser = webdriver.Chrome(options=options, service=service)
     yield browser
     browser.quit()
 
@@ -127,7 +129,7 @@ def test_tables_are_sorted_searched_and_filtered(chromium: webdriver.Chrome, fil
     opened(chromium, file.as_uri())
     runs = table(chromium, "runs")
     heads = [head.text for head in runs.find_elements(By.CSS_SELECTOR, "thead button")]
-    after = heads.index("after")
+    after = heads.index("final")
     button = runs.find_elements(By.CSS_SELECTOR, "thead button")[after]
     for turn in ("ascending", "descending"):
         chromium.execute_script("arguments[0].click()", button)

@@ -20,7 +20,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     contents = studies.grid(folder, datasets=("dermamnist", "pathmnist", "bloodmnist"))
     write_grid(folder, [studies.cell(content) for content in contents])
     for content, status in zip(
-        contents, ({"state": "failed", "reason": "no memory"}, {"state": "stopped"}, None), strict=False
+        contents,
+        ({"state": "failed", "reason": "no memory"}, {"state": "failed", "traceback": "a\nMemoryError"}, None),
+        strict=False,
     ):
         run = folder / content["run_id"]
         (run / "results.json").unlink()
@@ -40,8 +42,8 @@ def table(section: Section | None, name: str) -> list[list[str]]:
 
 def test_progress_counts_states_and_names_what_is_not_done(study: Study) -> None:
     section = progress.progress(study)
-    assert section.elements[0] == Note("54 runs: 51 done, 1 failed, 1 stopped, 1 missing.")
-    assert [row[1] for row in table(section, "not-done")[1:]] == ["failed", "stopped", "missing"]
+    assert section.elements[0] == Note("54 runs: 51 done, 2 failed, 1 missing.")
+    assert [row[1] for row in table(section, "not-done")[1:]] == ["failed", "failed", "missing"]
 
 
 def test_failures_have_their_last_lines(study: Study) -> None:
@@ -49,6 +51,7 @@ def test_failures_have_their_last_lines(study: Study) -> None:
     assert section is not None and isinstance(first := section.elements[0], Lines)
     assert first.title.endswith("failed: no memory")
     assert first.text.split("\n") == [f"line {at}" for at in range(25, 40)]
+    assert isinstance(second := section.elements[1], Lines) and second.text == "a\nMemoryError"
 
 
 def test_scores_are_those_of_the_printed_table(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
