@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from dinodiet.io.command import exit_code
+from dinodiet.results.against import asked_of, beside, beside_table, remarks
 from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.budgets import on_budgets, over_draws, picked
 from dinodiet.results.colours import in_colour
@@ -23,7 +24,7 @@ from dinodiet.results.label_curves import label_curves
 from dinodiet.results.one_run import one_run
 from dinodiet.results.one_run_text import one_run_text
 from dinodiet.results.options import asks_of_one_run, check_options, compared_of, filter_of, parser
-from dinodiet.results.published import beside, beside_table, read_published, remarks
+from dinodiet.results.published import read_published
 from dinodiet.results.recorded import overview, record_curves, recorded
 from dinodiet.results.render import FRAMES, TEXTS, Style, tables, write_frame, write_text
 from dinodiet.results.runs import Found, Run, read
@@ -140,9 +141,9 @@ def _one_table(args: argparse.Namespace, found: Found, where: dict[str, list[str
 
 def _published(args: argparse.Namespace, runs: list[Run]) -> None:
     published = read_published(args.published)
-    rows = beside(published, runs, args.metric, args.phase or ["final"])
+    rows = beside(published, runs, args.metric, args.phase)
     print(f"\n{beside_table(rows, published)}")
-    _print_notes(remarks(rows, published))
+    _print_notes(remarks(rows, published, asked_of(published, args.metric, args.phase)))
     _write(args.out, rows, lambda style: beside_table(rows, published, style))
 
 

@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
   python -m dinodiet.results outputs/study --compare method=diet,dino
   python -m dinodiet.results outputs/study --compare phase       what the training changed, with interval and tests
-  python -m dinodiet.results outputs/frozen_medmnist_plus --published medmnist_plus      or a file of yours
+  python -m dinodiet.results outputs/frozen_medmnist_plus --against medmnist_plus      or a file of yours
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
   python -m dinodiet.results outputs/study --curves knn.svg --heatmap changes.png
   python -m dinodiet.results outputs/study --curves labels.svg --over labels_per_class      or label_fraction
@@ -62,7 +62,13 @@ def parser() -> Parser:
     add("--phase", type=names, default=[], metavar="PHASE,...", help="initial, final, change; default: all three")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE,...", help="only these runs; may be repeated")
     add("--compare", metavar="COLUMN[=VALUE,...]", help="paired tests between the values of a column, and mean ranks")
-    add("--published", metavar="NAME", help="scores beside published ones: a table of sweeps/published, or a .csv")
+    add(
+        "--against",
+        "--published",
+        dest="published",
+        metavar="NAME",
+        help="scores beside published ones: a table of sweeps/published, or a .csv",
+    )
     add(
         "--curves",
         type=Path,
@@ -111,7 +117,7 @@ def check_options(args: argparse.Namespace) -> None:
     if args.compare is not None:
         compared_of(args.compare)
         if args.published:
-            raise UserError("--published and --compare are two tables: ask for one of them")
+            raise UserError("--against and --compare are two tables: ask for one of them")
     if not args.serve and (args.host, args.port) != (LOOPBACK, PORT):
         raise UserError("--host and --port: of --serve; give it too")
     if not 0 <= args.port < 2**16:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dinodiet.errors import UserError
 from dinodiet.results.__main__ import main
-from dinodiet.results.published import FOLDER, beside, beside_table, read_published
+from dinodiet.results.against import beside, beside_table
+from dinodiet.results.published import FOLDER, read_published
 from dinodiet.results.runs import Run, read
 from tests.places import ROOT
 from tests.results import studies
@@ -58,6 +60,37 @@ def test_what_was_measured_otherwise_is_not_held_against_it(tmp_path: Path) -> N
     assert "eval.knn.k" in beside_table(rows, published)
 
 
+VARIES = """# Source: a table
+# a: other votes
+# b: confounded
+model,dataset,dataset.limit,phase,metric,value,sd,seeds,notes
+mae,pathmnist,100,initial,knn/accuracy,0.50,0.01,3,a
+mae,pathmnist,100,final,knn/accuracy,0.70,0.02,3,ab
+mae,pathmnist,500,final,knn/accuracy,0.75,0.02,3,a
+mae,dermamnist,null,final,linear/accuracy,0.60,,,
+"""
+
+
+def test_differences_are_told_in_standard_errors_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, final in ((0, 0.70), (1, 0.74)):
+        run_of(tmp_path / "s", seed, final, **{"dataset.limit": 100})
+    rows = beside(read_published(table(tmp_path, VARIES)), runs_of(tmp_path / "s"), [], [])
+    assert rows["phase"].tolist() == ["initial", "final"] and rows["place"].tolist() == [0, 1]
+    # ours 0.80 and 0.80 before; 0.72, variance 0.0008, after: 0.02 / sqrt(0.0008 / 2 + 0.0004 / 3)
+    assert rows["errors"].tolist() == pytest.approx([0.30 / (0.0001 / 3) ** 0.5, 0.02 / (0.0016 / 3) ** 0.5])
+    assert main([str(tmp_path / "s"), "--against", table(tmp_path, VARIES), "--phase", "final"]) == 0
+    printed = capsys.readouterr().out
+    assert "0.720 ± 0.028 (2)  0.700 ± 0.020 (3) [a,b]  +0.020        +0.9" in printed
+    assert "note: [a] other votes\nnote: [b] confounded\n" in printed
+    assert "measured by no finished run: mae pathmnist limit=500; mae dermamnist limit=null\n" in printed
+
+
+def test_one_run_has_no_standard_error(tmp_path: Path) -> None:
+    run_of(tmp_path / "s", 0, 0.70, **{"dataset.limit": 100})
+    rows = beside(read_published(table(tmp_path, VARIES)), runs_of(tmp_path / "s"), [], ["final"])
+    assert rows["errors"].isna().all() and "standard errors" not in beside_table(rows, read_published(table(tmp_path)))
+
+
 def test_the_phase_can_be_chosen(tmp_path: Path) -> None:
     run_of(tmp_path / "s", 0, 0.85)
     rows = beside(read_published(table(tmp_path)), runs_of(tmp_path / "s"), KNN, ["initial", "final"])
@@ -71,6 +104,9 @@ def test_the_phase_can_be_chosen(tmp_path: Path) -> None:
         (TABLE.replace("0.75", "high"), "value 'high' of mae on pathmnist is no number"),
         (TABLE.replace("0.75", "nan"), "value 'nan' of mae on pathmnist is no number"),
         (TABLE.replace(",0.75", ""), "of mae on pathmnist is no number"),
+        (VARIES.replace("0.02,3,ab", "wide,3,ab"), "sd 'wide' of mae on pathmnist is no number"),
+        (VARIES.replace(",ab", ",ax"), "no line '# x: ...' for the note of mae on pathmnist; there are: a, b"),
+        (VARIES.replace("500,final", "500,after"), "phase 'after' of mae on pathmnist; choose from: initial, final"),
         (TABLE.replace("0.75", "0.75,0.8"), "more fields than columns in the line of mae on pathmnist"),
     ],
 )
@@ -86,7 +122,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_names_those_that_there_are() -> None:
-    with pytest.raises(UserError, match=r"--published nope: no such table; choose from: .*medmnist_plus"):
+    with pytest.raises(UserError, match=r"--against nope: no such table; choose from: .*medmnist_plus"):
         read_published("nope")
 
 
@@ -98,7 +134,7 @@ def test_where_nothing_was_measured_it_is_said(tmp_path: Path) -> None:
 
 def test_the_command_prints_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_of(tmp_path / "s", 0, 0.70)
-    words = [str(tmp_path / "s"), "--published", table(tmp_path), "--out", str(tmp_path / "out.md")]
+    words = [str(tmp_path / "s"), "--against", table(tmp_path), "--out", str(tmp_path / "out.md")]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "note: Source: a table" in printed and "note: 3 scores are published there" in printed
@@ -120,4 +156,6 @@ def test_shipped_tables_say_their_source_and_hold_scores(path: Path) -> None:
 def test_models_of_shipped_tables_are_called_as_runs_call_them(path: Path) -> None:
     golden = json.loads((ROOT / "tests" / "contracts" / "run_ids.json").read_text())
     labels = {name.partition("_digits_")[0] for choice, name in golden.items() if choice.startswith("model=")}
+    for file in (ROOT / "conf" / "model").glob("*.yaml"):
+        labels |= {f"{file.stem}-{size}" for size in yaml.safe_load(file.read_text()).get("names") or {}}
     assert {row["model"] for row in read_published(path.stem).rows} <= labels

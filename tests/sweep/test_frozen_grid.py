@@ -15,7 +15,7 @@ SETS = ("dataset=bloodmnist,breastmnist,chestmnist", "dataset.source.size=28,64"
 
 
 def beside(study: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dinodiet.results", str(study), "--published", "medmnist_plus", *words]
+    command = [sys.executable, "-m", "dinodiet.results", str(study), "--against", "medmnist_plus", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
