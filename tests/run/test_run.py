@@ -32,7 +32,7 @@ def test_a_run_leaves_everything_in_one_directory(tmp_path: Path, capsys: pytest
     assert folder.name.startswith("vit-tiny_digits_diet_seed0_")
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "status.json", "metrics.jsonl", "results.json", "run.lock", "splits.json", "scores",
-        "dataset.json", "weights.safetensors", "encoder.safetensors"
+        "dataset.json", "weights.safetensors", "encoder.safetensors", "artefacts"
     }  # fmt: skip
     for metric in ("knn/accuracy", "knn/f1", "knn/auroc", "kmeans/ari", "kmeans/nmi", "linear/accuracy"):
         for phase in (results["initial"], results["final"], results["validation"]["final"]):
