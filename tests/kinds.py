@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.places import CONF
 
@@ -34,7 +35,9 @@ def after_slow(number: int, values: Iterable[Any]) -> list[Any]:
 
 
 def _slow(value: Any) -> Any:
-    """Return a marked value: of several parameters, where it is a tuple."""
+    """Return a marked value: of several parameters, where it is a tuple; marks that it has are kept."""
+    if isinstance(value, ParameterSet):
+        return value._replace(marks=(*value.marks, pytest.mark.slow))
     return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
 
 

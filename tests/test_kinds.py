@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.choices import names
-from tests.kinds import kinds_slow, rest_slow, target
+from tests.kinds import after_slow, kinds_slow, rest_slow, target
 
 
 def slow(values: list[Any]) -> list[Any]:
@@ -25,3 +25,9 @@ def test_a_preset_is_of_the_kind_of_its_file() -> None:
     assert target("dataset", "mnist") == target("dataset", "cifar10") != target("dataset", "dtd")
     found = kinds_slow("method", names("method"))
     assert "dino" in found and "dino_gram" in slow(found) and len(found) == len(names("method"))
+
+
+def test_a_value_with_a_mark_keeps_it_and_its_parts() -> None:
+    first, second = after_slow(1, [pytest.param("a", 1), pytest.param("b", 2, marks=pytest.mark.skip, id="two")])
+    assert (first.values, first.marks) == (("a", 1), ())
+    assert (second.values, second.id, [mark.name for mark in second.marks]) == (("b", 2), "two", ["skip", "slow"])
