@@ -164,7 +164,11 @@ def test_of_five_cells_that_start_at_once_one_computes_the_score_before(tmp_path
     assert [finish(cell) for cell in cells] == [0] * 5, printed(tmp_path)
     assert sorted((tmp_path / "computed.txt").read_text().split()) == ["final"] * 5 + ["initial"]
     before = [
-        {name: content for name, content in said(RunDir(folder)).items() if name.startswith(("initial_finetune", "initial/"))}
+        {
+            name: content
+            for name, content in said(RunDir(folder)).items()
+            if name.startswith(("initial_finetune", "initial/"))
+        }
         for folder in (tmp_path / "default").iterdir()
     ]
     assert len(before) == 5 and len(before[0]) == 1 + 3 and all(one == before[0] for one in before)
