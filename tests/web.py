@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -125,10 +126,17 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", constant)
         with contextlib.suppress(AttributeError):  # before 1.0 it had a copy of its own
             monkeypatch.setattr(f"huggingface_hub.file_download.{name}", constant)
+    with in_thread(server):
+        yield web
+
+
+@contextlib.contextmanager
+def in_thread(server: socketserver.BaseServer) -> Iterator[None]:
+    """Serve in a thread, and close the server at the end."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield web
+        yield
     finally:
         server.shutdown()
         thread.join()

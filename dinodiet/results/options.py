@@ -13,6 +13,10 @@ from dinodiet.results.published import read_published
 from dinodiet.results.render import FRAMES, TEXTS, check_suffix
 
 LOOPBACK, PORT = "127.0.0.1", 8765
+OF_TABLES = (  # options that a report does not take
+    *("rows", "cols", "over", "labels", "phase", "compare", "published", "curves", "heatmap", "out", "tidy"),
+    *("record", "columns", "status", "disk", "clean"),
+)
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
   python -m dinodiet.results outputs/study/RUN                   one run: scores, curves, cost, why it failed
@@ -118,6 +122,10 @@ def check_options(args: argparse.Namespace) -> None:
         compared_of(args.compare)
         if args.published:
             raise UserError("--against and --compare are two tables: ask for one of them")
+    if args.html or args.serve:
+        for name in OF_TABLES:
+            if getattr(args, name.replace("-", "_")):
+                raise UserError(f"--{name}: not of a report; --html and --serve take --where and --metric")
     if not args.serve and (args.host, args.port) != (LOOPBACK, PORT):
         raise UserError("--host and --port: of --serve; give it too")
     if not 0 <= args.port < 2**16:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dinodiet.evals.pictures.sprites import SPRITES
+from dinodiet.evals.pictures.thumbnails import THUMBNAILS
 from dinodiet.run.tensorboard import TensorBoard
 from dinodiet.run.tracked_budgets import budget_means
 from dinodiet.run.wandb import Wandb, wandb_id
@@ -49,7 +49,7 @@ def show_artefacts(tracker: Tracker, folder: Path) -> None:
     Thumbnails are for pages alone, which show them one by one.
     """
     for path in sorted(folder.rglob("*")):
-        if path.name == SPRITES:
+        if path.name == THUMBNAILS:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if path.suffix.lower() in FIGURES:

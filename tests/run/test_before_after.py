@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dinodiet.evals.pictures.sprites import SPRITES
+from dinodiet.evals.pictures.thumbnails import THUMBNAILS
 from dinodiet.run.before_after import FOLDER, put_beside
 from dinodiet.run.trackers import NoTracker, show_artefacts
 from tests.running import CHOICES, composed, run
@@ -74,7 +74,7 @@ def test_what_one_phase_lacks_or_is_no_picture_is_left_out(tmp_path: Path) -> No
 
 def test_trackers_are_shown_pictures_and_no_thumbnails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shown, "figures", set())
-    for name in ("map.png", SPRITES):
+    for name in ("map.png", THUMBNAILS):
         (tmp_path / name).touch()
     show_artefacts(Shown(), tmp_path)
     assert Shown.figures == {"map"}

@@ -16,7 +16,7 @@ from dinodiet.evals.measures.rows import chosen, measurable, on_sphere
 from dinodiet.evals.pictures.names import image_names, label_name
 from dinodiet.evals.pictures.plane import Kind, Plane, check_kind, in_plane
 from dinodiet.evals.pictures.sheet import short
-from dinodiet.evals.pictures.sprites import SPRITES, write_sprites
+from dinodiet.evals.pictures.thumbnails import THUMBNAILS, write_thumbnails
 from dinodiet.io.files import write_csv
 from dinodiet.results.figures import save
 from dinodiet.types import DataSpec, EncoderSplits, Score
@@ -36,7 +36,7 @@ class EmbeddingMap:
     """At most `images` L2-normalised embeddings, drawn by `seed`, in the plane: by t-SNE, UMAP or PCA.
 
     They are of the reported split, of sets without labels of train. Beside picture and table, `thumbnails.jpg` has the
-    images in the order of the table's rows, see `dinodiet.evals.pictures.sprites`.
+    images in the order of the table's rows, see `dinodiet.evals.pictures.thumbnails`.
 
     t-SNE (van der Maaten and Hinton 2008) begins at the first two principal components, with perplexity 30; UMAP
     (McInnes et al. 2018) has 15 neighbours and a least distance of 0.1. Both use the same seed before and after a
@@ -81,7 +81,7 @@ class EmbeddingMap:
             points = ([f"{x:.6g}", f"{y:.6g}"] for x, y in plane.tolist())
             rows = ([*row, *point] for *row, point in zip(places.tolist(), files, names, points, strict=True))
             write_csv(splits.folder / TABLE, ("image", "file", "label", "x", "y"), rows)
-            write_sprites(splits.folder / SPRITES, images, places)
+            write_thumbnails(splits.folder / THUMBNAILS, images, places)
         return {
             "trustworthiness": Score(float(trustworthiness(features, plane, n_neighbors=NEIGHBOURS))),
             "images": Score(len(plane), kind="setting"),

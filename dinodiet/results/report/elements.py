@@ -42,8 +42,8 @@ class Table:
 class Plot:
     """A plot of plotly (traces and layout), with the numbers behind it and what it shows in words.
 
-    `tiles`: a picture of small images, `across` in a row, of `side` pixels; a point's `customdata` is the place of its
-    image, which is shown where the pointer is.
+    `thumbnails`: a picture of small images, as `eval=map` writes it; a point's `customdata` is the place of its image,
+    which is shown where the pointer is.
     """
 
     kind: ClassVar[str] = "plot"
@@ -54,7 +54,7 @@ class Plot:
     heads: Sequence[str]
     numbers: Sequence[Sequence[Any]]
     said: str
-    tiles: Path | None = None
+    thumbnails: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of a log or a file, folded away unless `open`."""
+    """Lines of a log or a file, folded away."""
 
     kind: ClassVar[str] = "lines"
     title: str
     text: str
-    open: bool = False
 
 
 @dataclass(frozen=True)

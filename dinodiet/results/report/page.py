@@ -122,11 +122,10 @@ def data(plot: Plot) -> str:
     return _markup(text.replace("<", "\\u003c"))
 
 
-def csv_text(element: Plot | Table) -> str:
+def csv_text(plot: Plot) -> str:
     """Return the numbers of a plot as CSV, as they stand in a script element."""
     stream = io.StringIO()
-    rows = element.numbers if isinstance(element, Plot) else [[cell.text for cell in row] for row in element.rows]
-    csv.writer(stream, lineterminator="\n").writerows([element.heads, *rows])
+    csv.writer(stream, lineterminator="\n").writerows([plot.heads, *plot.numbers])
     return _markup(json.dumps(stream.getvalue()).replace("<", "\\u003c"))
 
 

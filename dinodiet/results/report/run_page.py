@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dinodiet.errors import printable
-from dinodiet.results.curves import VALIDATION, points, title_of
+from dinodiet.results.curves import title_of
+from dinodiet.results.one_run import curves_of
 from dinodiet.results.record import COSTS
 from dinodiet.results.render import number
 from dinodiet.results.report import plots
@@ -31,7 +32,7 @@ from dinodiet.results.runs import Run
 from dinodiet.results.tidy import ALWAYS, ends_of, text
 from dinodiet.store.rundir import RunDir
 
-MAP, TILES = "map.csv", "thumbnails"  # what `eval=map` writes
+MAP, THUMBNAILS = "map.csv", "thumbnails"  # what `eval=map` writes
 BOTH = "before_after"  # the folder of pictures of both phases, which replace those of each
 LOG_LINES = 60
 MOST_CONFIG = 60_000  # letters of a configuration
@@ -84,27 +85,13 @@ def _score(run: Run, name: str) -> list[Cell]:
 
 
 def curves(run: Run) -> Iterator[Plot]:
-    """Yield the loss and each score on validation by epoch."""
-    rows = list(RunDir(run.path).read_metrics())
-    logged = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
-    wanted = ["loss", *(name for name in logged if name.startswith(VALIDATION))]
-    for name in wanted:
-        found = list(points(run, name)) if name in logged or f"final/{name}" in run.record else []
+    """Yield the loss and each score on validation by epoch, of two points or more."""
+    for name, found in curves_of(run).items():
         if len(found) > 1:
-            kept = found[:: -(-len(found) // MOST_POINTS)]
-            epochs, values = zip(*kept, strict=True)
-            title = title_of(name)
-            said = f"{title} by epoch."
+            title, (epochs, values) = title_of(name), zip(*found[:: -(-len(found) // MOST_POINTS)], strict=True)
             layout = plots.axes("epoch", title, height=260, showlegend=False)
-            yield Plot(
-                slug(f"curve-{name}"),
-                title,
-                [plots.line(title, epochs, values, 0)],
-                layout,
-                ["epoch", name],
-                found,
-                said,
-            )
+            line = plots.line(title, epochs, values, 0)
+            yield Plot(slug(f"curve-{name}"), title, [line], layout, ["epoch", name], found, f"{title} by epoch.")
 
 
 def maps(artefacts: Path) -> Iterator[Plot]:
@@ -123,7 +110,7 @@ def _map(path: Path, rows: list[dict[str, str]], title: str) -> Plot:
     groups: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         groups.setdefault(row["label"], []).append(place)
-    tiles = next((file for file in sorted(path.parent.glob(f"{TILES}.*"))), None)
+    shown = next((file for file in sorted(path.parent.glob(f"{THUMBNAILS}.*"))), None)
     traces = [
         _points(name, [(place, rows[place]) for place in groups[name]], at) for at, name in enumerate(sorted(groups))
     ]
@@ -132,7 +119,7 @@ def _map(path: Path, rows: list[dict[str, str]], title: str) -> Plot:
     layout["yaxis"] |= {"showticklabels": False, "zeroline": False}
     heads = list(rows[0])
     said = f"{title}: {len(rows)} images in the plane, near ones alike; colour and mark are the class."
-    return Plot(slug(title), title, traces, layout, heads, [list(row.values()) for row in rows], said, tiles)
+    return Plot(slug(title), title, traces, layout, heads, [list(row.values()) for row in rows], said, shown)
 
 
 def _points(name: str, rows: list[tuple[int, dict[str, str]]], place: int) -> plots.Trace:
@@ -174,7 +161,7 @@ def pictures(artefacts: Path) -> Iterator[Picture]:
     found: dict[tuple[str, ...], dict[str, Path]] = {}
     for path in sorted(artefacts.glob("*/*/**/*.png")):
         phase, *what = path.relative_to(artefacts).parts
-        if path.stem != TILES:
+        if path.stem != THUMBNAILS:
             found.setdefault(tuple(what), {})[phase] = path
     for phases in found.values():
         for phase in [BOTH] if BOTH in phases else sorted(phases, key=_order):

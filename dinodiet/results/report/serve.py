@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.results.report.page import environment, plotly
+from dinodiet.results.report.page import plotly
 from dinodiet.results.report.site import Answer, Site
 
 COOKIE = "dinodiet_token"
@@ -144,7 +144,7 @@ def serve(site: Site, host: str, port: int) -> None:
         UserError: nothing can be read there, the port is taken, the address is none of this machine's, or plotly or
             Jinja is missing.
     """
-    environment(), plotly(), site.study()
+    plotly(), site.answer("/")  # what cannot be read or shown is told before anything is served
     try:
         server = Server(site, host, port)
     except OSError as error:

@@ -69,17 +69,8 @@ class Study:
             told |= {cell.directory: cell for cell in states(study, active=active)}
         alone = [run for run in self.runs if run.path not in told]
         told |= {run.path: state_of(RunDir(run.path)) for run in alone}
-        return told | {
-            file.parent: self._unreadable(file.parent, why) for why, files in self._problems for file in files
-        }
-
-    @property
-    def _problems(self) -> list[tuple[str, list[Path]]]:
-        return list(self.found.problems.items())
-
-    @staticmethod
-    def _unreadable(path: Path, reason: str) -> CellStatus:
-        return CellStatus(path.name, CellState.FAILED, path.parent, reason=f"its results cannot be read: {reason}")
+        broken = [(file.parent, reason) for reason, files in self.found.problems.items() for file in files]
+        return told | {path: _unreadable(path, reason) for path, reason in broken}
 
     @cached_property
     def metric(self) -> str | None:
@@ -100,6 +91,10 @@ class Study:
     def differing(self) -> list[str]:
         """The choices and settings in which finished runs differ."""
         return differing([run.record for run in self.done]) if self.done else []
+
+
+def _unreadable(path: Path, reason: str) -> CellStatus:
+    return CellStatus(path.name, CellState.FAILED, path.parent, reason=f"its results cannot be read: {reason}")
 
 
 def read_study(paths: Sequence[Path], where: Where | None = None, metrics: Sequence[str] = ()) -> Study:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from dinodiet.errors import MachineLimit, UserError, printable
+from dinodiet.errors import printable
 from dinodiet.results.render import write_text
 from dinodiet.results.report import overview, run_page
 from dinodiet.results.report.page import Links, Page, document
@@ -49,7 +49,7 @@ def inlined(path: Path) -> str | None:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             kind = KINDS[str(image.format)]
-            if max(image.size) <= WIDEST or path.stem == run_page.TILES:  # whose places count
+            if max(image.size) <= WIDEST or path.stem == run_page.THUMBNAILS:  # whose places count
                 return _url(kind, content)
             image.thumbnail((WIDEST, WIDEST))
             smaller = io.BytesIO()
@@ -67,20 +67,15 @@ def write_html(study: Study, path: Path) -> str:
     """Write the report of a study, with a page for each run, and return what was written in one line.
 
     Raises:
-        UserError: plotly or Jinja is missing, or the file cannot be written.
+        UserError: plotly or Jinja is missing.
+        OSError: the file cannot be written.
     """
     places = {run.path: place for place, run in enumerate(study.runs)}
     pictures = Pictures()
     links = Links(lambda run: f"#run-{places[run.path]}" if run.path in places else None, pictures)
     pages = [Page("overview", study.title, overview.sections(study)), *run_pages(study, study.runs)]
     made = f"made {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"
-    content = document(pages, links, made=made)
-    try:
-        write_text(content, path)
-    except MachineLimit:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(document(pages, links, made=made), path)
     left = f", {pictures.left_out} pictures left out" if pictures.left_out else ""
     return f"wrote {path}: {len(study.runs)} runs, {path.stat().st_size / 1e6:.1f} MB{left}"
 

@@ -17,7 +17,7 @@ from dinodiet.data.images import TensorImages
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.evals.pictures.map import PICTURE, TABLE, EmbeddingMap, figure_of
 from dinodiet.evals.pictures.plane import in_plane
-from dinodiet.evals.pictures.sprites import SPRITES
+from dinodiet.evals.pictures.thumbnails import THUMBNAILS
 from dinodiet.types import DataSpec, Embeddings
 from tests.evals.pictures.given import GivenImages
 from tests.evals.synthetic import blobs, tags
@@ -61,7 +61,7 @@ def test_what_is_written_is_the_same_again(kind: Any, tmp_path: Path) -> None:
     with (tmp_path / "one" / TABLE).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["image", "file", "label", "x", "y"]
-    with Image.open(tmp_path / "one" / SPRITES) as sheet:
+    with Image.open(tmp_path / "one" / THUMBNAILS) as sheet:
         assert sheet.size == (2000, 40)  # 40 tiles, of a row of 50
     assert len(rows) == score["images"].value == 40
     assert all(row["label"] == CLASSES[int(test.labels[int(row["image"])])] for row in rows)

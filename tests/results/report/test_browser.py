@@ -97,9 +97,6 @@ def requested(browser: webdriver.Chrome) -> set[str]:
 
 def drawn(browser: webdriver.Chrome) -> None:
     """Scroll to every plot of the page that is shown, and wait until it is drawn."""
-    browser.execute_script(
-        "document.querySelectorAll('.page:not([hidden]) .plot').forEach((one) => one.scrollIntoView())"
-    )
     for figure in browser.find_elements(By.CSS_SELECTOR, ".page:not([hidden]) figure.plot"):
         browser.execute_script("arguments[0].scrollIntoView()", figure)
         WebDriverWait(figure, SECONDS).until(located((By.CSS_SELECTOR, "svg.main-svg")))
@@ -221,10 +218,10 @@ def test_an_image_is_shown_where_the_pointer_is(chromium: webdriver.Chrome, host
     assert main([str(hostile), "--html", str(tmp_path / "study.html")]) == 0
     opened(chromium, (tmp_path / "study.html").as_uri() + "#run-0")
     drawn(chromium)
-    plot = chromium.find_element(By.CSS_SELECTOR, ".page:not([hidden]) figure.plot[data-tiles]")
+    plot = chromium.find_element(By.CSS_SELECTOR, ".page:not([hidden]) figure.plot[data-thumbnails]")
     chromium.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
     points = plot.find_elements(By.CSS_SELECTOR, ".scatterlayer path.point")
-    tile = chromium.find_element(By.ID, "tile")
+    tile = chromium.find_element(By.ID, "thumbnail")
     assert len(points) == 5 and not tile.is_displayed()
     ActionChains(chromium).move_to_element(points[0]).perform()
     WebDriverWait(chromium, SECONDS).until(lambda _: tile.is_displayed())

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.evals.pictures.map import TABLE
+from dinodiet.evals.pictures.thumbnails import COLUMNS, THUMBNAILS, TILE
 from dinodiet.results.report import overview, run_page
 from dinodiet.results.report.elements import Lines, Picture, Plot, Section, Table
-from dinodiet.results.report.page import Links, Page, document
+from dinodiet.results.report.page import Links, Page, asset, document
 from dinodiet.results.report.study import read_study
+from dinodiet.run.before_after import FOLDER
 from tests.results import studies
 from tests.results.report.hostile import picture
 from tests.results.test_untrusted import GARBAGE
@@ -44,7 +47,7 @@ def test_scores_curves_maps_and_pictures(run: Path) -> None:
     assert plots["curve-loss"].numbers[-1] == (3.0, 2.0)
     maps = [plot for plot in found["maps"].elements if isinstance(plot, Plot)]
     assert [plot.title for plot in maps] == ["map, initial", "map, final"]
-    assert {name["name"] for name in maps[0].traces} == {"cat", "dog"} and maps[0].tiles is not None
+    assert {name["name"] for name in maps[0].traces} == {"cat", "dog"} and maps[0].thumbnails is not None
     assert [trace["customdata"] for trace in maps[0].traces] == [[0], [1]]
     pictures = [one.title for one in found["pictures"].elements if isinstance(one, Picture)]
     assert pictures == ["map, initial", "map, final"]
@@ -78,3 +81,9 @@ def test_a_broken_file_is_left_out_and_the_rest_shown(run: Path, name: str) -> N
             [Page("overview", "s", overview.sections(study)), Page("run-0", "r", sections)], LINKS, made="now"
         )
         assert {"about", "run-scores"} <= {section.name for section in sections}
+
+
+def test_thumbnails_are_read_as_they_are_written() -> None:
+    assert (run_page.MAP, f"{run_page.THUMBNAILS}.jpg") == (TABLE, THUMBNAILS)
+    assert f"const TILE = {TILE}, ACROSS = {COLUMNS}," in asset("report.js")
+    assert run_page.BOTH == FOLDER

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,20 +12,16 @@ from dinodiet.results.__main__ import main
 from dinodiet.results.report.serve import COOKIE, Server, is_loopback, serve
 from dinodiet.results.report.site import Site
 from tests.results import studies
+from tests.web import in_thread
 
 Headers = dict[str, str]
 
 
 @contextlib.contextmanager
 def served(site: Site, host: str) -> Iterator[Server]:
-    with Server(site, host, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Server(site, host, 0)
+    with in_thread(server):
+        yield server
 
 
 @pytest.fixture
@@ -89,6 +84,11 @@ def test_a_study_that_cannot_be_read_is_a_line(site: Site, monkeypatch: pytest.M
         assert asked(server, "/")[::2] == (503, b"/: gone\n")
 
 
+def test_what_no_run_has_is_refused_before_anything_is_served(site: Site) -> None:
+    with pytest.raises(UserError, match="nope: no such metric"):
+        serve(Site(site.paths, metrics=["nope"]), "127.0.0.1", 0)
+
+
 def test_what_is_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "127.9.9.9")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "example.org", "10.0.0.1")))
@@ -105,6 +105,10 @@ def test_options_are_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFix
         (["--serve", "--port", "70000"], "--port: 70000; choose from: 0 to 65535"),
         (["--html", "a.pdf"], "a.pdf: ends in '.pdf'; choose from: .html"),
         (["--serve"], "no such folder"),
+        (
+            ["--html", "a.html", "--rows", "seed"],
+            "--rows: not of a report; --html and --serve take --where and --metric",
+        ),
     ):
         assert main([str(tmp_path / "none"), *options]) == 1
         assert said in capsys.readouterr().err

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from dinodiet.results.__main__ import main
-from dinodiet.results.report import write
 from dinodiet.results.report.write import Pictures, inlined
 from tests.places import ROOT
 from tests.results import studies
@@ -60,7 +59,7 @@ def test_a_missing_library_is_one_line_before_any_work(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     studies.write(tmp_path / "study", studies.results())
-    assert main([str(tmp_path / "study"), "--html", str(tmp_path / "none" / "a.html")]) in (0, 1)
+    assert main([str(tmp_path / "study"), "--html", str(tmp_path / "none" / "a.html")]) == 0  # which is made
     (tmp_path / "b.html").mkdir()
     assert main([str(tmp_path / "study"), "--html", str(tmp_path / "b.html")]) == 1
     assert str(tmp_path / "b.html") in capsys.readouterr().err
@@ -95,7 +94,3 @@ def large_study(folder: Path) -> Path:
         )
         (broken / "log.txt").write_text("Traceback\n  line\nMemoryError\n")
     return folder / "study"
-
-
-def test_room_leaves_a_file_that_can_be_mailed() -> None:
-    assert write.ROOM + 5e6 < 22e6

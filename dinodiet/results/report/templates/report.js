@@ -88,23 +88,23 @@
     Plotly.newPlot(canvas, traces, { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" },
       { responsive: true, displayModeBar: false, displaylogo: false });
     Plotly.relayout(canvas, inks());
-    if (figure.dataset.tiles) tiles(canvas, figure.dataset.tiles);
+    if (figure.dataset.thumbnails) thumbnails(canvas, figure.dataset.thumbnails);
     return canvas;
   };
-  const tiles = (canvas, source) => {
-    const tile = document.getElementById("tile");
+  const thumbnails = (canvas, source) => {
+    const one = document.getElementById("thumbnail");
     canvas.on("plotly_hover", (found) => {
       const at = found.points[0].customdata, side = TILE * SHOWN;
       if (at === undefined) return;
-      Object.assign(tile.style, {
+      Object.assign(one.style, {
         width: `${side}px`, height: `${side}px`, backgroundImage: `url("${source}")`,
         backgroundSize: `${ACROSS * side}px auto`, imageRendering: "pixelated",
         backgroundPosition: `-${(at % ACROSS) * side}px -${Math.floor(at / ACROSS) * side}px`,
         left: `${Math.min(found.event.clientX + 16, innerWidth - side - 8)}px`, top: `${Math.max(found.event.clientY - side - 16, 8)}px`,
       });
-      tile.hidden = false;
+      one.hidden = false;
     });
-    canvas.on("plotly_unhover", () => { tile.hidden = true; });
+    canvas.on("plotly_unhover", () => { one.hidden = true; });
   };
   const seen = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
     seen.unobserve(entry.target);

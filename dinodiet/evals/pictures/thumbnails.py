@@ -14,13 +14,13 @@ from dinodiet.evals.pictures.sheet import squared, stored
 from dinodiet.io.files import write_atomically
 from dinodiet.types import Images
 
-SPRITES = "thumbnails.jpg"
+THUMBNAILS = "thumbnails.jpg"
 TILE, COLUMNS = 40, 50  # pixels of a tile's side, tiles of a row
 QUALITIES, MOST = (85, 70, 50, 30), 1500  # of JPEG, and bytes of a tile
 TOGETHER = 256  # images in memory at once
 
 
-def write_sprites(path: Path, images: Images, places: Tensor) -> None:
+def write_thumbnails(path: Path, images: Images, places: Tensor) -> None:
     """Write the images at places as tiles of 40 x 40 pixels, 50 in a row, into one JPEG file.
 
     Tile i is in column i % 50 and row i // 50, both from 0 at the top left; its pixels begin at 40 times each. An image
