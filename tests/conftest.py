@@ -14,7 +14,7 @@ from tests.bench.rows import Recorder
 from tests.composing import compose_quickly
 from tests.places import ROOT
 
-APART = ("slow", "slurm", "bench", "fuzz", "gpu")  # markers of tests that only `-m` runs
+APART = ("slow", "nightly", "slurm", "bench", "fuzz", "gpu")  # markers of tests that only `-m` runs
 
 torch.set_num_threads(1)
 compose_quickly()

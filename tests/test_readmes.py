@@ -27,7 +27,7 @@ from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.main import check_alone, register
 from dinodiet.sweep.sweeper import GridSweeper
 from tests import readmes
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 from tests.readmes import Command
 from tests.test_layers import ORDER
 
@@ -98,7 +98,7 @@ def accept(command: Command, sweepers: Sweepers) -> None:
         sweepers.check(words)
 
 
-@pytest.mark.parametrize("path", rest_slow(readmes.ALL, [ROOT / "README.md"]), ids=ids)
+@pytest.mark.parametrize("path", rest_nightly(readmes.ALL, [ROOT / "README.md"]), ids=ids)
 def test_commands_are_accepted(path: Path, sweepers: Sweepers, capsys: pytest.CaptureFixture[str]) -> None:
     for command in readmes.commands(path):
         try:

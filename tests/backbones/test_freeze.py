@@ -12,7 +12,7 @@ from dinodiet.config.build import build as build_node
 from dinodiet.types import Backbone
 from tests.backbones.toy import Toy
 from tests.contracts.choices import small_model
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 
 from .small import DATA, SMALL, build_small
 
@@ -57,7 +57,7 @@ def backward(backbone: TimmBackbone) -> set[str]:
     return {name for name, p in backbone.model.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
 
-@pytest.mark.parametrize("model", rest_slow(SMALL, list(SMALL)[::4]))
+@pytest.mark.parametrize("model", rest_nightly(SMALL, list(SMALL)[::4]))
 def test_exactly_the_chosen_parameters_get_a_gradient(model: str) -> None:
     names = {name for name, _ in build_small(model).model.named_parameters()}
     pattern = LAST_TWO.get(model, TRANSFORMER)

@@ -15,7 +15,7 @@ from dinodiet.errors import UserError
 from dinodiet.types import Backbone
 from tests.backbones.toy import Toy
 from tests.contracts.choices import small_model
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 
 from .small import DATA, SMALL, build_small
 
@@ -62,7 +62,7 @@ def trained_state(backbone: Backbone, found: Tensor) -> dict[str, Tensor]:
     return {**grads, **{name: buffer.clone() for name, buffer in backbone.named_buffers()}}
 
 
-@pytest.mark.parametrize("family", rest_slow(FAMILIES, list(FAMILIES)[::4]))
+@pytest.mark.parametrize("family", rest_nightly(FAMILIES, list(FAMILIES)[::4]))
 def test_the_rest_of_the_trunk_is_the_backbone(family: str) -> None:
     whole = small(family)
     assert isinstance(whole, nn.Module)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 from tests.methods.steps import moved
 
 from .small import SMALL, build_small
@@ -13,7 +13,7 @@ from .test_freeze import LAST_TWO, TRANSFORMER
 
 
 @pytest.mark.parametrize("method", ["diet", "dino"])
-@pytest.mark.parametrize("model", rest_slow(SMALL, list(SMALL)[::4]))
+@pytest.mark.parametrize("model", rest_nightly(SMALL, list(SMALL)[::4]))
 def test_a_step_moves_the_last_two_blocks_and_what_follows(model: str, method: Any) -> None:
     backbone = build_small(model)
     pattern = re.compile(r"model\.(" + LAST_TWO.get(model, TRANSFORMER) + ")")

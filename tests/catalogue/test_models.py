@@ -10,7 +10,7 @@ import pytest
 
 from dinodiet.catalogue.models import Entry, Model, describe, models
 from dinodiet.errors import UserError
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.places import CONF, REFERENCES
 
 # Parameters with the ImageNet classifier, as torchvision and timm list them.
@@ -109,14 +109,14 @@ def published(table: Mapping[str, Mapping[str, float]]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("name", "size", "count"), after_slow(2, published(WITH_CLASSIFIER)))
+@pytest.mark.parametrize(("name", "size", "count"), after_nightly(2, published(WITH_CLASSIFIER)))
 def test_parameters_are_those_published(known: dict[str, Model], name: str, size: str, count: int) -> None:
     entry = describe(known[name], size)
     assert entry.features is not None
     assert entry.parameters == count - 1000 * (entry.features + 1)
 
 
-@pytest.mark.parametrize(("name", "size", "millions"), after_slow(4, published(ROUNDED)))
+@pytest.mark.parametrize(("name", "size", "millions"), after_nightly(4, published(ROUNDED)))
 def test_parameters_are_about_those_published(known: dict[str, Model], name: str, size: str, millions: float) -> None:
     assert describe(known[name], size).parameters == pytest.approx(millions * 1e6, rel=0.02)
 

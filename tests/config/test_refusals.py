@@ -11,7 +11,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from dinodiet.sweep.command import cli
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 from tests.running import TINY, launch
 
 
@@ -186,7 +186,7 @@ def refuse(
     return code, capfd.readouterr().err.splitlines()
 
 
-@pytest.mark.parametrize(("overrides", "words", "make"), rest_slow(CASES, QUICK), ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(("overrides", "words", "make"), rest_nightly(CASES, QUICK), ids=[case[0] for case in CASES])
 def test_wrong_input_is_one_line(
     overrides: str,
     words: str,

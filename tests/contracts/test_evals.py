@@ -20,7 +20,7 @@ from dinodiet.run.parts import Parts, build_parts
 from dinodiet.types import DataSpec, EmbeddingEvaluator, EncoderEvaluator, Score, TrainingEvaluator
 from tests.contracts.choices import names, node, settings
 from tests.evals.synthetic import blobs, tags
-from tests.kinds import kinds_slow
+from tests.kinds import kinds_nightly
 from tests.places import CONF
 from tests.running import CONVOLUTIONS, TINY
 
@@ -95,7 +95,7 @@ def test_an_evaluator_is_one_of_the_two_kinds_and_leaves_out_what_it_cannot_scor
             assert "label" in str(error)
 
 
-@pytest.mark.parametrize("name", kinds_slow("eval", EVALS))
+@pytest.mark.parametrize("name", kinds_nightly("eval", EVALS))
 def test_an_encoder_is_scored_alike_twice_and_random_numbers_of_others_are_left_alone(
     name: str, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from dinodiet.training.loop import forward_backward
 from dinodiet.training.strategy import Alone
 from dinodiet.types import Batch, Clock
 from tests.contracts.choices import configuration, names, nodes, settings, taught
-from tests.kinds import kinds_slow, rest_slow
+from tests.kinds import kinds_nightly, rest_nightly
 
 EVERY = names("method")
 METHODS = [name for name in EVERY if name != "frozen"]
@@ -37,7 +37,7 @@ class Stop(Exception):  # noqa: N818
     """Ends a training after a step."""
 
 
-@pytest.fixture(params=kinds_slow("method", METHODS))
+@pytest.fixture(params=kinds_nightly("method", METHODS))
 def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -185,7 +185,7 @@ def test_k_steps_and_k_more_are_2k_steps(method: str, tmp_path: Path) -> None:
     assert differences(second.state.content(), whole.state.content()) == []
 
 
-@pytest.mark.parametrize("method", rest_slow(METHODS, FEW))
+@pytest.mark.parametrize("method", rest_nightly(METHODS, FEW))
 def test_a_training_goes_on_where_what_was_frozen_is_trained(method: str, tmp_path: Path) -> None:
     parts = parts_of(tmp_path, method, f"schedule.epochs={LONG_EPOCHS}")
     moved: set[int] = set()
@@ -199,7 +199,7 @@ def test_a_training_goes_on_where_what_was_frozen_is_trained(method: str, tmp_pa
     assert moved == {id(parameter) for parameter in parts.method.parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("method", rest_slow(METHODS, FEW))
+@pytest.mark.parametrize("method", rest_nightly(METHODS, FEW))
 def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit(method: str, tmp_path: Path) -> None:
     one, other, full = (parts_of(tmp_path, method, f"precision={word}") for word in ("bf16", "bf16", "fp32"))
     losses, wide = trained(one, HALF), trained(full, HALF)
@@ -211,7 +211,7 @@ def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit
     assert all(value.isfinite().all() for value in one.method.state_dict().values())
 
 
-@pytest.mark.parametrize("method", kinds_slow("method", EVERY))
+@pytest.mark.parametrize("method", kinds_nightly("method", EVERY))
 def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinodiet.sweep.planning.estimate.needs", lambda *_: None)  # tests/run/test_activations.py
     words = (f"method={method}", "schedule.epochs=2.5", *taught(method))

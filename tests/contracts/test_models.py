@@ -20,7 +20,7 @@ from dinodiet.config.build import build
 from dinodiet.errors import NotReleased, UserError
 from dinodiet.types import Backbone, DataSpec
 from tests.contracts.choices import names, node, small_model
-from tests.kinds import networks_slow
+from tests.kinds import networks_nightly
 
 MODELS = names("model")
 FAMILIES = list({json.dumps(small_model(name), sort_keys=True): name for name in MODELS[::-1]}.values())[::-1]
@@ -45,7 +45,7 @@ def parameters(modules: Iterable[nn.Module]) -> list[int]:
 RELEASED = [name for name in MODELS if name != "hf"]  # which is whatever is asked for
 
 
-@pytest.mark.parametrize("name", networks_slow(RELEASED))
+@pytest.mark.parametrize("name", networks_nightly(RELEASED))
 def test_the_released_model_is_described_and_embeds(name: str) -> None:
     """Its weights are not needed: the meta device has no values."""
     chosen = node("model", name)
@@ -63,7 +63,7 @@ def test_the_released_model_is_described_and_embeds(name: str) -> None:
     assert forward_on_meta(backbone, side).shape == (1, backbone.embed_dim)
 
 
-@pytest.mark.parametrize("name", networks_slow(FAMILIES))
+@pytest.mark.parametrize("name", networks_nightly(FAMILIES))
 def test_a_model_embeds_images_and_normalises_them_itself(name: str) -> None:
     backbone = small(name)
     convolutions = (part for part in backbone.modules() if isinstance(part, nn.Conv2d) and part.in_channels == 3)
@@ -78,7 +78,7 @@ def test_a_model_embeds_images_and_normalises_them_itself(name: str) -> None:
     torch.testing.assert_close(seen[0], expected)
 
 
-@pytest.mark.parametrize("name", networks_slow(TRAINED))
+@pytest.mark.parametrize("name", networks_nightly(TRAINED))
 def test_blocks_and_tail_are_disjoint_parts_that_exactly_are_trained(name: str) -> None:
     backbone = small(name)
     blocks, tail = backbone.freezable_blocks(), backbone.tail()
@@ -95,7 +95,7 @@ def test_blocks_and_tail_are_disjoint_parts_that_exactly_are_trained(name: str) 
     assert {id(parameter) for parameter in backbone.parameters() if parameter.grad is not None} == expected
 
 
-@pytest.mark.parametrize("name", networks_slow(TRAINED))
+@pytest.mark.parametrize("name", networks_nightly(TRAINED))
 @pytest.mark.parametrize("trainable", ["attn_proj", "norms", "bias"])
 def test_exactly_the_named_layers_are_trained_or_the_model_says_what_it_has(name: str, trainable: str) -> None:
     backbone = small(name)
@@ -113,7 +113,7 @@ def test_exactly_the_named_layers_are_trained_or_the_model_says_what_it_has(name
     assert {key for key, parameter in backbone.named_parameters() if parameter.grad is not None} == expected
 
 
-@pytest.mark.parametrize("name", networks_slow(TRAINED))
+@pytest.mark.parametrize("name", networks_nightly(TRAINED))
 def test_adapters_change_nothing_at_first_and_are_all_that_is_trained_or_the_model_has_no_attention(name: str) -> None:
     backbone = small(name)
     given = images(backbone)
@@ -146,7 +146,7 @@ def of_kind(backbone: Any, trainable: str) -> set[str]:
     return {key for key in places if re.search(r"(\.|_)bias$", key)}
 
 
-@pytest.mark.parametrize("name", networks_slow(TRAINED))
+@pytest.mark.parametrize("name", networks_nightly(TRAINED))
 def test_copies_and_restored_states_embed_alike(name: str) -> None:
     backbone, other = small(name), small(name, seed=1)
     given = images(backbone)
@@ -162,7 +162,7 @@ def test_copies_and_restored_states_embed_alike(name: str) -> None:
         assert torch.equal(backbone(given), expected)
 
 
-@pytest.mark.parametrize("name", networks_slow(FAMILIES))
+@pytest.mark.parametrize("name", networks_nightly(FAMILIES))
 def test_the_planned_model_is_the_one_that_is_built(name: str) -> None:
     built, planned = small(name), backbone_on_meta(small_model(name), SPEC)
     assert isinstance(planned, nn.Module)

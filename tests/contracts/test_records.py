@@ -17,7 +17,7 @@ from dinodiet.types import Backbone, Record, Recorded
 from tests.contracts.choices import names, node, settings
 from tests.contracts.test_evals import assert_defaults
 from tests.contracts.test_methods import METHODS, middle, parts_of
-from tests.kinds import kinds_slow
+from tests.kinds import kinds_nightly
 from tests.places import CONF
 
 RECORDS = names("record")
@@ -43,7 +43,7 @@ def test_all_are_written_of_a_method_without_a_teacher(tmp_path: Path) -> None:
         assert not any("teacher" in column for column in table.column_names)
 
 
-@pytest.mark.parametrize("method", kinds_slow("method", METHODS))
+@pytest.mark.parametrize("method", kinds_nightly("method", METHODS))
 def test_a_method_shows_what_it_computes(method: str, tmp_path: Path) -> None:
     """Networks have an encoder; features of a step are of the kinds that the readout has; nothing else is moved."""
     parts = parts_of(tmp_path, method)

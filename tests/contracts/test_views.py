@@ -13,7 +13,7 @@ from dinodiet.run.parts import build_parts
 from dinodiet.run.views import first_views, method_of
 from dinodiet.types import ShownView
 from tests.contracts.test_methods import METHODS, prepare, settings_for, trained
-from tests.kinds import kinds_slow
+from tests.kinds import kinds_nightly
 
 Seen = set[tuple[bytes, bytes]]  # pixels of an image, and which of its patches are hidden
 
@@ -60,7 +60,7 @@ MORE = (
 )
 
 
-@pytest.mark.parametrize("words", [*kinds_slow("method", METHODS), *MORE])
+@pytest.mark.parametrize("words", [*kinds_nightly("method", METHODS), *MORE])
 def test_a_method_shows_what_the_first_step_of_its_training_sees(words: str, tmp_path: Path) -> None:
     chosen = settings_for(tmp_path, *words.split(), "views.images=16", "schedule.accumulate=2")
     parts = build_parts(chosen)

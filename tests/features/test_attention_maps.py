@@ -17,7 +17,7 @@ from dinodiet.errors import NotApplicable
 from dinodiet.features.attention_maps import attention_weights, class_attention, largest_mass, last_attention
 from dinodiet.types import Backbone, DataSpec, Tokened
 from tests.contracts.choices import names, small_model
-from tests.kinds import networks_slow
+from tests.kinds import networks_nightly
 from tests.places import REFERENCES
 
 REFERENCE = np.load(REFERENCES / "attention.npz")
@@ -121,7 +121,7 @@ def has_class_token(backbone: Any) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", networks_slow(names("model")))
+@pytest.mark.parametrize("name", networks_nightly(names("model")))
 def test_a_model_shows_its_attention_or_is_refused_by_name(name: str) -> None:
     backbone: Any = build(small_model(name), "model", Backbone)(spec=SPEC)
     side = backbone.input.size

@@ -16,7 +16,7 @@ from dinodiet.methods.parts.decoder import Decoder
 from dinodiet.methods.parts.patches import drawn
 from dinodiet.types import Backbone, Batch, Clock, DataSpec
 from tests.contracts.choices import names, small_model
-from tests.kinds import networks_slow
+from tests.kinds import networks_nightly
 from tests.small import Encoder
 
 CLOCK = Clock(50, 100, 10)
@@ -140,7 +140,7 @@ def test_a_module_without_tokens_is_refused() -> None:
         mae(Encoder())
 
 
-@pytest.mark.parametrize("name", networks_slow(names("model")))
+@pytest.mark.parametrize("name", networks_nightly(names("model")))
 def test_every_trained_part_of_every_model_has_a_gradient_or_the_model_is_refused(name: str) -> None:
     """A learned pooling would have none: it stands between the tokens and the embedding that is evaluated."""
     torch.manual_seed(0)

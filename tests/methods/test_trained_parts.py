@@ -14,7 +14,7 @@ from dinodiet.training.loop import forward_backward
 from dinodiet.training.strategy import Alone
 from tests.contracts.choices import settings
 from tests.contracts.test_methods import differences, middle, trained
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 
 METHODS = ("diet", "dino", "simclr", "byol", "lejepa", "mae", "supervised")
 SMALL = {"dino": ("method.head.hidden_dims=[32,32]", "method.head.out_dim=64", "method.student.drop_path=0.2")}
@@ -27,7 +27,7 @@ def parts_of(folder: Path, method: str, trainable: str, *words: str) -> Parts:
     )
 
 
-@pytest.mark.parametrize("method", rest_slow(METHODS, ("diet", "dino")))
+@pytest.mark.parametrize("method", rest_nightly(METHODS, ("diet", "dino")))
 @pytest.mark.parametrize("trainable", PARTS)
 def test_exactly_what_is_trained_has_a_gradient_and_is_optimised(method: str, trainable: str, tmp_path: Path) -> None:
     parts = parts_of(tmp_path, method, trainable)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dinodiet.results.__main__ import main
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.results import studies
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -37,7 +37,7 @@ def ends(study: Path, capsys: pytest.CaptureFixture[str], *others: tuple[str, ..
 
 
 @pytest.mark.parametrize("content", GARBAGE, ids=range(len(GARBAGE)))
-@pytest.mark.parametrize("name", after_slow(2, ["results.json", "status.json", "config.yaml", "metrics.jsonl"]))
+@pytest.mark.parametrize("name", after_nightly(2, ["results.json", "status.json", "config.yaml", "metrics.jsonl"]))
 def test_a_file_that_is_none_is_told_or_left_out(
     study: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_file_that_is_none_is_told_or_left_out(
     ends(study, capsys, *([CURVES] if name == "metrics.jsonl" else []))
 
 
-@pytest.mark.parametrize("name", after_slow(1, ["grid.json", "jobs.json", "collected.json"]))
+@pytest.mark.parametrize("name", after_nightly(1, ["grid.json", "jobs.json", "collected.json"]))
 def test_a_broken_record_of_the_study_is_left_out(study: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (study / ".sweep").mkdir(exist_ok=True)
     for content in [*GARBAGE, *(json.dumps({"cells": value}).encode() for value in VALUES)]:

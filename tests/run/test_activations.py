@@ -19,7 +19,7 @@ from dinodiet.run.needs import held, method_on_meta, needs
 from dinodiet.run.parts import build_parts, open_data, trained_images
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.types import DataSpec
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 from tests.running import CHOICES, composed
 from tests.sweep.planning.cells import cell
 
@@ -69,7 +69,7 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", rest_slow(STEPS, [*STEPS[:3], STEPS[11]]), ids=str)
+@pytest.mark.parametrize("overrides", rest_nightly(STEPS, [*STEPS[:3], STEPS[11]]), ids=str)
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     wide = [*overrides, "schedule.batch_size=64", "eval.batch_size=8"]
     settings = cell(tmp_path, *wide).settings()
@@ -145,7 +145,7 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize(("record", "more"), rest_slow(RECORDS, RECORDS[2:3]))
+@pytest.mark.parametrize(("record", "more"), rest_nightly(RECORDS, RECORDS[2:3]))
 def test_the_memory_of_records_is_counted(tmp_path: Path, record: str, more: list[str]) -> None:
     words = [*WIDE, *more]
     settings = settings_of(composed(tmp_path, *words, f"record={record}"), {**CHOICES, "method": "dino"})
@@ -164,7 +164,7 @@ TUNED = [
 ]
 
 
-@pytest.mark.parametrize("overrides", rest_slow(TUNED, TUNED[:1]), ids=str)
+@pytest.mark.parametrize("overrides", rest_nightly(TUNED, TUNED[:1]), ids=str)
 def test_the_peak_of_fine_tuning_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     settings = settings_of(composed(tmp_path, *overrides), {**CHOICES, "method": chosen(overrides)})
     parts = build_parts(settings)

@@ -10,7 +10,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import read_json
 from dinodiet.run.monitor import Monitor
 from dinodiet.store.rundir import RunDir
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.running import CHOICES, TINY, composed, killed_after, launch, run, scores
 
 
@@ -25,7 +25,7 @@ def touched(run_dir: RunDir) -> dict[str, Any]:
     return {path.name: path.stat().st_mtime_ns for path in kept}
 
 
-@pytest.mark.parametrize("method", after_slow(1, ["diet", "dino"]))
+@pytest.mark.parametrize("method", after_nightly(1, ["diet", "dino"]))
 def test_another_evaluator_and_another_k_train_nothing(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from dinodiet.run.trackers import NoTracker
 from dinodiet.store.records import read_record
 from tests.contracts.choices import settings
 from tests.forking import finish, printed, start
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.run.test_resume import step_of, wait_for
 from tests.running import CHOICES, TINY, composed, killed_after, run
 
@@ -110,7 +110,7 @@ def test_trackers_hear_of_single_rows(whole: Path) -> None:
     assert not [name for name in Heard.names if name.startswith("record/saved_features")]
 
 
-@pytest.mark.parametrize("after", after_slow(1, [1, 5]))
+@pytest.mark.parametrize("after", after_nightly(1, [1, 5]))
 def test_a_killed_run_writes_the_same_rows(
     whole: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.choices import SMALL_TEACHER
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 from tests.running import CHOICES, composed, killed_after, run, scores
 
 HALF = 4  # of 8 steps
@@ -84,7 +84,7 @@ QUICK = ("mixed, projected, clipped, in parts", "trunk cache with noise, head fi
 OPTIONS = DIET | DISTILL | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
 
 
-@pytest.mark.parametrize("name", rest_slow(OPTIONS, QUICK))
+@pytest.mark.parametrize("name", rest_nightly(OPTIONS, QUICK))
 def test_a_killed_run_goes_on_to_the_same_numbers(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.running import CHOICES, composed, results_in, run, scores
 
 
@@ -97,7 +97,7 @@ def test_every_method_runs(tmp_path: Path, method: str) -> None:
     assert results["final"]["knn/accuracy"] > 0
 
 
-@pytest.mark.parametrize("method", after_slow(1, ["diet", "dino"]))
+@pytest.mark.parametrize("method", after_nightly(1, ["diet", "dino"]))
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spared = Mock(wraps=recompute_blocks)
     monkeypatch.setattr("dinodiet.run.parts.recompute_blocks", spared)

@@ -17,6 +17,7 @@ from tests.running import TINY, command, launch, results_in, scores
 
 CODES = {signal.SIGINT: (0, 130, 75), signal.SIGTERM: (0, 75), signal.SIGHUP: (0, 75)}
 MOMENTS = 8  # of a run, at which it hears a signal
+HEARS = 0.3  # seconds of CPU time after which a command has handlers: before, Python itself starts
 PROGRAMS = {"results": ["outputs"], "catalogue": ["models"]}
 
 
@@ -44,9 +45,14 @@ def started(words: list[str], folder: Path) -> subprocess.Popen[str]:
 def stopped(words: list[str], folder: Path, number: signal.Signals, seconds: float) -> tuple[int, str]:
     """Return the exit code and what was told of a command that hears a signal after some seconds of CPU time."""
     process = started(words, folder)
-    while process.poll() is None and _used(process.pid) < seconds:  # a busy machine gives it few of a clock's
-        time.sleep(0.01)
+    _until_used(process, seconds)
     return ended(process, number)
+
+
+def _until_used(process: subprocess.Popen[str], seconds: float) -> None:
+    """Wait until a process has used some seconds of CPU time: a busy machine gives it few of a clock's."""
+    while process.poll() is None and _used(process.pid) < seconds:
+        time.sleep(0.01)
 
 
 def _used(pid: int) -> float:
@@ -182,11 +188,15 @@ def test_a_signal_at_any_moment_of_a_run_is_one_line_and_it_finishes(tmp_path: P
     for first in range(MOMENTS // 2):  # with one of the second half: two at a time
         folders = [tmp_path / str(place) for place in (first, first + MOMENTS // 2)]
         numbers = [list(CODES)[place % len(CODES)] for place in (first, first + 1)]
+        told: list[tuple[int, str, signal.Signals]] = []
         begun, processes = time.monotonic(), [started(command(folder, *words), folder) for folder in folders]
         for place, (process, number) in enumerate(zip(processes, numbers, strict=True)):
             moment = seconds * (first + place * MOMENTS // 2 + draw.random()) / MOMENTS
-            time.sleep(max(begun + max(moment, 0.1) - time.monotonic(), 0))
-            check(*ended(process, number), number)
+            time.sleep(max(begun + moment - time.monotonic(), 0))
+            _until_used(process, HEARS)
+            told.append((*ended(process, number), number))
+        for code, words_told, number in told:  # once both have ended: one that goes on would disturb later tests
+            check(code, words_told, number)
         with ThreadPoolExecutor(2) as pool:
             for folder, done in zip(folders, pool.map(lambda folder: launch(folder, *words), folders), strict=True):
                 assert done.returncode == 0, done.stderr

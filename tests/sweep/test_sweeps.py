@@ -20,7 +20,7 @@ from dinodiet.sweep.launchers.slurm_schema import SlurmConfig
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.sweep.planning.plan import plan
 from dinodiet.sweep.sweeper import GridSweeper
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 from tests.places import ROOT
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
@@ -95,7 +95,7 @@ def test_file_has_its_name_and_is_short(name: str) -> None:
     assert len(path.read_text().splitlines()) <= 18
 
 
-@pytest.mark.parametrize("name", rest_slow(SWEEPS, ["smoke"]))
+@pytest.mark.parametrize("name", rest_nightly(SWEEPS, ["smoke"]))
 def test_every_value_of_every_axis_builds(name: str) -> None:
     grid = sweeper(name)
     for task in grid.tasks(diagonal(grid.expand([f"sweeps={name}"]))):

@@ -15,7 +15,7 @@ from dinodiet.results.report.page import Links, Page, document
 from dinodiet.results.report.study import Study
 from dinodiet.results.runs import Run
 
-ROOM = 15 * 2**20  # bytes of pictures as text; with plotly (5 MB) and tables a file can be mailed
+ROOM = 12 * 2**20  # bytes of pictures as text; with plotly (5 MB) and tables a file can be mailed
 WIDEST = 1600  # pixels of a picture
 KINDS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
 

@@ -17,7 +17,7 @@ from dinodiet.errors import UserError
 from tests.backbones.architectures import dinopl
 from tests.backbones.layouts import renamed
 from tests.backbones.small import build
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.methods.steps import moved
 
 DINOPL = json.loads((dinopl.FOLDER / "encoders.json").read_text())
@@ -139,7 +139,7 @@ def test_resnet5m_has_five_million_parameters_and_512_features() -> None:
     assert backbone.model.forward_features(images()).shape == (2, 512, 4, 4)
 
 
-@pytest.mark.parametrize("method", after_slow(1, ["diet", "dino"]))
+@pytest.mark.parametrize("method", after_nightly(1, ["diet", "dino"]))
 def test_a_step_moves_the_last_two_stages_of_clip(method: Any) -> None:
     backbone = build("resnet50", size="clip", image_size=32)
     expected = {name for name in backbone.state_dict() if re.match(r"model\.stages\.[23]\.", name)}

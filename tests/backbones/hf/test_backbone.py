@@ -10,7 +10,7 @@ from dinodiet.backbones.freeze import first_trained, set_trainable
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
-from tests.kinds import after_slow, rest_slow
+from tests.kinds import after_nightly, rest_nightly
 
 from .tiny import NAMES, images_of, reference, tiny
 
@@ -34,7 +34,7 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
+@pytest.mark.parametrize("name", rest_nightly(NAMES, SOME))
 def test_outputs_are_those_of_the_library_square_and_not(name: str) -> None:
     backbone, arrays = tiny(name), reference(name)
     feature, prefix, blocks = FACTS[name]
@@ -55,7 +55,7 @@ def test_outputs_are_those_of_the_library_square_and_not(name: str) -> None:
         torch.testing.assert_close(embeddings, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", after_slow(2, ["vit", *POOLED]))
+@pytest.mark.parametrize("name", after_nightly(2, ["vit", *POOLED]))
 def test_the_pooler_is_that_of_the_library(name: str) -> None:
     backbone, arrays = tiny(name, feature="pooler"), reference(name)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_patches_are_averaged_without_class_token_and_registers() -> None:
     torch.testing.assert_close(found, arrays["last_hidden_state"][:, 5:].mean(1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
+@pytest.mark.parametrize("name", rest_nightly(NAMES, SOME))
 def test_gradients_are_exactly_in_the_blocks_that_are_trained(name: str) -> None:
     backbone = tiny(name)
     set_trainable(backbone, "last_2_blocks")
@@ -87,7 +87,7 @@ def test_gradients_are_exactly_in_the_blocks_that_are_trained(name: str) -> None
     assert all(parameter.grad is not None for parameter in backbone.parameters())
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
+@pytest.mark.parametrize("name", rest_nightly(NAMES, SOME))
 def test_trunk_and_rest_are_the_backbone_also_recomputed(name: str) -> None:
     torch.manual_seed(0)
     whole = tiny(name)
@@ -108,7 +108,7 @@ def test_trunk_and_rest_are_the_backbone_also_recomputed(name: str) -> None:
             assert theirs.grad is None or torch.equal(other.grad, theirs.grad)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
+@pytest.mark.parametrize("name", rest_nightly(NAMES, SOME))
 def test_paths_are_dropped_where_the_model_has_stochastic_depth(name: str) -> None:
     if name not in DROPPING:
         with pytest.raises(UserError, match=r"^drop_path: 0\.5, .* no stochastic depth"):
@@ -121,7 +121,7 @@ def test_paths_are_dropped_where_the_model_has_stochastic_depth(name: str) -> No
     assert not all(torch.allclose(found[0], row) for row in found[1:])
 
 
-@pytest.mark.parametrize("name", rest_slow(NAMES, SOME))
+@pytest.mark.parametrize("name", rest_nightly(NAMES, SOME))
 def test_crops_of_other_sizes_are_taken(name: str) -> None:
     backbone = tiny(name)
     side = backbone.input.size - 2 * backbone.input.divisor

@@ -13,7 +13,7 @@ from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.errors import UserError
 from dinodiet.types import ExportTarget, Unexportable
 from tests.backbones.small import DATA
-from tests.kinds import after_slow, rest_slow
+from tests.kinds import after_nightly, rest_nightly
 
 Case = tuple[str, str, dict[str, Any]]  # timm's name, feature, settings
 
@@ -140,7 +140,7 @@ def sides(backbone: TimmBackbone) -> tuple[int, int]:
     return backbone.input.size, backbone.input.size
 
 
-@pytest.mark.parametrize("case", rest_slow(CASES, list(CASES)[::4]))
+@pytest.mark.parametrize("case", rest_nightly(CASES, list(CASES)[::4]))
 def test_transformers_gives_the_same_embeddings(case: str, tmp_path: Path) -> None:
     backbone = made(*CASES[case])
     model = check(backbone, tmp_path, sides(backbone))
@@ -158,7 +158,7 @@ def test_it_says_which_output_is_the_embedding() -> None:
     assert (mean, pooled) == ("the mean of the patches, `last_hidden_state[:, 5:]`", "`pooler_output`")
 
 
-@pytest.mark.parametrize("case", after_slow(3, ANY_SIDES))
+@pytest.mark.parametrize("case", after_nightly(3, ANY_SIDES))
 def test_images_of_other_sides(case: str, tmp_path: Path) -> None:
     backbone = made(*CASES[case])
     side = backbone.input.size
@@ -177,7 +177,7 @@ def test_weights_of_another_size(case: str, tmp_path: Path) -> None:
     check(backbone, folder, sides(backbone))
 
 
-@pytest.mark.parametrize("what", after_slow(4, OTHERS))
+@pytest.mark.parametrize("what", after_nightly(4, OTHERS))
 def test_other_networks_are_refused_with_the_reason(what: str) -> None:
     name, feature, settings, why = OTHERS[what]
     found = made(name, feature, settings).export_targets()["transformers"]

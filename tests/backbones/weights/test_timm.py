@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from dinodiet.errors import UserError
 from tests.backbones import layouts
 from tests.backbones.small import SMALL, build_small, images_of, own_state, randomised
-from tests.kinds import rest_slow
+from tests.kinds import rest_nightly
 
 OFFICIAL: list[tuple[str, dict[str, Any], Callable[[layouts.State], dict[str, Any]]]] = [
     ("dino", {}, layouts.dino),
@@ -57,7 +57,7 @@ def save(state: dict[str, Any], path: Path) -> str:
 # --- layouts ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "changes", "layout"), rest_slow(OFFICIAL, OFFICIAL[::4]))
+@pytest.mark.parametrize(("model", "changes", "layout"), rest_nightly(OFFICIAL, OFFICIAL[::4]))
 def test_official_files_fill_every_place(
     model: str, changes: dict[str, Any], layout: Callable[[layouts.State], dict[str, Any]], tmp_path: Path
 ) -> None:

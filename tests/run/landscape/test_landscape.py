@@ -26,7 +26,7 @@ from dinodiet.run.parts import open_data, runtime_of
 from dinodiet.run.trained import load
 from dinodiet.run.weights import below
 from dinodiet.store.rundir import RunDir
-from tests.kinds import after_slow
+from tests.kinds import after_nightly
 from tests.running import composed, run
 
 DINO = (
@@ -218,7 +218,7 @@ def test_what_makes_no_plane_is_refused_in_one_line(trained: RunDir, word: str, 
         look(trained, word)
 
 
-@pytest.mark.parametrize(("method", "name"), after_slow(1, [("diet", "DIET"), ("byol", "BYOL")]))
+@pytest.mark.parametrize(("method", "name"), after_nightly(1, [("diet", "DIET"), ("byol", "BYOL")]))
 def test_a_method_without_a_teacher_of_logits_is_refused(tmp_path: Path, method: str, name: str) -> None:
     words = tuple(word for word in DINO if not word.startswith(("method", "schedule.lr")))
     done = run(composed(tmp_path, f"method={method}", base=words), {**CHOICES, "method": method})
