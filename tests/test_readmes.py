@@ -58,7 +58,7 @@ class Sweepers:
         loader = GlobalHydra.instance().config_loader()
         words = [f"hydra.searchpath=[file://{ROOT}]", *([] if sweep is None else [f"{SWEEPS}={sweep}"])]
         config = loader.load_configuration("config", words, RunMode.MULTIRUN, from_shell=False)
-        sweeper = GridSweeper(dict(config.hydra.sweeper.params))
+        sweeper = GridSweeper(**{key: value for key, value in config.hydra.sweeper.items() if key != "_target_"})
         sweeper.loader, sweeper.composer = loader, Composer(loader, config)
         return sweeper
 
@@ -71,7 +71,9 @@ class Sweepers:
         ]
         if any(word.startswith("schedule.minutes=") for word in words):  # else a rate is asked for
             overrides = [*(word for word in overrides if not word.startswith("mode=")), "mode=measure"]
-        grid = sweeper.expand(overrides)
+        parts = [word.partition("=")[2] for word in words if word.startswith("hydra.sweeper.part=")]
+        sweeper.part = yaml.safe_load(parts[0]) if parts else sweeper.part
+        grid = sweeper.expand([word for word in overrides if not word.startswith("hydra.sweeper.part=")])
         sweeper.tasks([grid[0], grid[-1]])
         if "-m" in words:
             sweeper._launcher(grid[0])

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dinodiet.config.build import build
 from dinodiet.config.calls import quote_calls
@@ -29,6 +29,7 @@ from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.packing import packing_of
 from dinodiet.sweep.progress import summary
 from dinodiet.sweep.task import Task
+from dinodiet.sweep.together import Cells, cells_of, narrowed, part_cells
 from dinodiet.sweep.told import Told
 
 MOST_CELLS = 3  # named for one reason to refuse them
@@ -40,6 +41,12 @@ class GridSweeper(Sweeper):
     It differs from Hydra's basic sweeper: keys of the command line replace those of a sweep file, all cells are checked
     before anything starts, what is done is not run again, and one failure neither hides nor stops the others.
 
+    Args:
+        params: keys with their values, `{seed: range(3)}`.
+        together: axes of a grid whose alternatives have several keys, by a name; see `dinodiet.sweep.together`.
+        parts: alternatives that are a part of the study each, by its name.
+        part: which of them: a name, several in a list, or `all`.
+
     Attributes:
         words: overrides that are the cells' alone. Hydra first composes a configuration for the sweep itself, and keys
             of a swept model would be unknown to its default model.
@@ -47,8 +54,14 @@ class GridSweeper(Sweeper):
 
     words: ClassVar[list[str]] = []
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
-        self.params = params or {}
+    def __init__(
+        self,
+        params: dict[str, str] | None = None,
+        together: Mapping[str, Any] | None = None,
+        parts: Mapping[str, Any] | None = None,
+        part: Any = None,
+    ) -> None:
+        self.params, self.together, self.parts, self.part = params or {}, together or {}, parts or {}, part
         self.loader: ConfigLoader | None = None
         self.composer: Composer | None = None
 
@@ -89,13 +102,27 @@ class GridSweeper(Sweeper):
     def expand(self, arguments: Sequence[str]) -> list[list[str]]:
         """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""
         given = self._parsed(arguments)
-        named = {override.get_key_element().lstrip("+~") for override in given}
-        if not isinstance(self.params, (dict, DictConfig)):
-            raise UserError(f"hydra.sweeper.params: {self.params!r}; must be keys with values: {{key: value}}")
-        filed = self._parsed([as_choice(quote_calls(f"{key}={value}")) for key, value in self.params.items()])
-        filed = [override for override in filed if override.get_key_element().lstrip("+~") not in named]
-        axes = [list(_values(override)) for override in [*filed, *given]]
-        return [list(cell) for cell in itertools.product(*axes)]
+        keys = ("params", "together", "parts")
+        for name in keys:
+            if not isinstance(found := getattr(self, name), (dict, DictConfig)):
+                raise UserError(f"hydra.sweeper.{name}: {found!r}; must be keys with values: {{key: value}}")
+        named = {_key(override) for override in given}
+        filed = [override for key, value in self.params.items() for override in self._filed(key, value)]
+        axes = [list(_values(override)) for override in filed if _key(override) not in named]
+        blocks = [
+            cells_of(_plain(some), f"hydra.sweeper.together.{name}", self._words)
+            for name, some in self.together.items()
+        ]
+        if (chosen := part_cells(_plain(self.parts), _plain(self.part), self._words)) is not None:
+            blocks.insert(0, chosen)
+        for override in given:
+            values, said = list(_values(override)), False
+            for number, block in enumerate(blocks):
+                blocks[number], says = narrowed(block, _key(override), values)
+                said |= says
+            axes += [] if said else [values]
+        whole: list[Cells] = [*blocks, *([[word] for word in axis] for axis in axes)]
+        return [[word for words in cell for word in words] for cell in itertools.product(*whole)]
 
     def tasks(self, grid: Sequence[Sequence[str]]) -> list[Task]:
         """Compose every cell; cells that come out as the same run with the same scores are one.
@@ -133,6 +160,13 @@ class GridSweeper(Sweeper):
             raise UserError(wrong)
         return parsed
 
+    def _filed(self, key: Any, value: Any) -> list[Override]:
+        """Return what a key of a sweep file says."""
+        return self._parsed([as_choice(quote_calls(f"{key}={'null' if value is None else value}"))])
+
+    def _words(self, key: str, value: Any) -> list[str]:
+        return [word for override in self._filed(key, value) for word in _values(override)]
+
     def _launcher(self, overrides: Sequence[str]) -> Launcher:
         assert self.composer is not None
         hydra = self.composer.compose(overrides).hydra
@@ -155,7 +189,7 @@ sys.modules[GridSweeper.__module__] = sys.modules[__name__]
 
 def _swept(overrides: Sequence[str], grid: Sequence[Sequence[str]]) -> str:
     """Return the words of a cell that not all cells have."""
-    return " ".join(word for position, word in enumerate(overrides) if any(cell[position] != word for cell in grid))
+    return " ".join(word for word in overrides if any(word not in cell for cell in grid))
 
 
 def _cells(cells: Sequence[str]) -> str:
@@ -163,6 +197,15 @@ def _cells(cells: Sequence[str]) -> str:
     shown = [cell for cell in cells if cell]
     more = f" and {len(shown) - MOST_CELLS} more" if len(shown) > MOST_CELLS else ""
     return f"{', '.join(shown[:MOST_CELLS])}{more}: " if shown else ""
+
+
+def _key(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
+
+
+def _plain(node: Any) -> Any:
+    """Return what a sweep file says as plain values."""
+    return OmegaConf.to_container(node) if isinstance(node, (DictConfig, ListConfig)) else node
 
 
 def _values(override: Override) -> Iterator[str]:
