@@ -209,7 +209,7 @@ def _find(module: str, name: str) -> Found | None:
 def _statements(module: str) -> list[ast.stmt]:
     """Return the statements of a module of this package or of a user's own; nothing of installed libraries."""
     package, *names = module.split(".")
-    root = PACKAGE if package == PACKAGE.name else _own_package(package)
+    root = PACKAGE if package == PACKAGE.name else own_package(package)
     if root is None:
         return []
     path = root.joinpath(*names) if root.is_dir() else root
@@ -220,7 +220,7 @@ def _statements(module: str) -> list[ast.stmt]:
         return []
 
 
-def _own_package(name: str) -> pathlib.Path | None:
+def own_package(name: str) -> pathlib.Path | None:
     """Return the folder or file of a top-level module that is not installed, found without importing it."""
     try:
         found = importlib.machinery.PathFinder.find_spec(name)

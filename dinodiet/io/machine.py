@@ -1,13 +1,11 @@
-"""The machine a run is on: device, memory, versions, code state."""
+"""The machine a run is on: device, memory, versions."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 import resource
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,26 +60,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit() -> str | None:
-    """Return the commit of this code, with `+changes` where files differ from it; None outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def facts(device: torch.device) -> dict[str, Any]:
-    """Return what `results.json` says of the machine and the code."""
+    """Return what `results.json` says of the machine."""
     return {
         "device": describe_device(device),
         "host": platform.node(),
         "versions": versions(),
-        "git_commit": git_commit(),
     }

@@ -48,6 +48,7 @@ from dinodiet.run.train import begin, continued_parts, pace_of, train
 from dinodiet.run.training_artefacts import write_training_artefacts
 from dinodiet.run.views import show_views
 from dinodiet.run.weights import places_of, rebuilds_of, write_weights, write_whole
+from dinodiet.store.code import code_record
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Status
@@ -243,4 +244,5 @@ def _cost(parts: Parts, seconds: float) -> dict[str, Any]:
         "embed_dim": parts.backbone.embed_dim,
         "peak_memory_mb": machine.peak_memory_mb(parts.runtime.device),
         **machine.facts(parts.runtime.device),
+        **code_record(),
     }

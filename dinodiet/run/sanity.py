@@ -19,6 +19,7 @@ from dinodiet.run.fits import check_scoring_fits
 from dinodiet.run.over_k import Line, curve_lines, draw, over_k, table
 from dinodiet.run.parts import build_scorer, decode_once, open_data, runtime_of
 from dinodiet.run.scoring import Scoring, flat
+from dinodiet.store.code import code_record
 from dinodiet.store.rundir import RunDir
 
 VERDICT, CHART = "sanity.json", "sanity.svg"
@@ -59,7 +60,8 @@ def sanity(settings: Settings) -> dict[str, Any]:
         "over_k": {name: {str(k): value for k, value in curve.items()} for name, curve in curves.items()},
     }
     checked = f"{model_label(settings)} on {dataset_label(settings)}"
-    results = {"choices": settings.choices, "checked": checked, **verdict, **machine.facts(runtime.device)}
+    results = {"choices": settings.choices, "checked": checked, **verdict}
+    results |= machine.facts(runtime.device) | code_record()
     write_json(folder / VERDICT, results)
     draw(lines_of(results), folder / CHART)
     _refuse(title, published, missed, lacking)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from dinodiet.io.leaving import leave_silently, signals_to
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
+from dinodiet.sweep.launchers.code_copy import CodeCopies, importing_from
 from dinodiet.sweep.launchers.ending import how_it_died
 from dinodiet.sweep.launchers.gpus import least_memory, visible_gpus
 from dinodiet.sweep.launchers.local import attempt
@@ -64,6 +66,7 @@ class Parallel:
         packed = None if runs_per_gpu is None else runs_per_gpu * max(1, len(self._gpus))
         self._processes = processes or packed or len(self._gpus) or max(1, cores // 2)
         self._threads = max(1, cores // self._processes)
+        self._copies = CodeCopies()
 
     def _packing(self, runs_per_gpu: int, gpu_mem_gb: float | None) -> Packing:
         memory = memory_in_bytes(gpu_mem_gb) or least_memory(self._gpus)
@@ -75,6 +78,11 @@ class Parallel:
 
     def run(self, tasks: Sequence[Task], progress: Progress) -> None:
         """Run the tasks; see `dinodiet.sweep.drive.Launcher`."""
+        code = self._copies.of(tasks)
+        with importing_from(code):
+            self._run(tasks, progress, code)
+
+    def _run(self, tasks: Sequence[Task], progress: Progress, code: Path) -> None:
         if self.packing is not None:
             progress.say(self.packing.told(len(tasks)))
         context = multiprocessing.get_context("forkserver")
@@ -83,7 +91,7 @@ class Parallel:
         running: dict[BaseProcess, tuple[Task, int]] = {}
         free = list(range(self._processes))[::-1]
         stop = _StopFlag()
-        _start_server()
+        _start_server(code)
         with signals_to(stop.note):
             while waiting or running:
                 for _ in range(len(waiting)):
@@ -148,16 +156,19 @@ class _StopFlag:
                 process.terminate()
 
 
-def _start_server() -> None:
+def _start_server(code: Path) -> None:
     """Start the process that the others are forked from, deaf to Ctrl-C: it reaches all, and the parent passes it on.
 
-    Python's own handler would print a traceback out of each process that is still importing.
+    Python's own handler would print a traceback out of each process that is still importing. It looks for modules in
+    its current folder first, which is that of the code.
     """
     resource_tracker.ensure_running()  # the server starts it otherwise, and Python then unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before, here = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), Path.cwd()
     try:
+        os.chdir(code)
         forkserver.ensure_running()
     finally:
+        os.chdir(here)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

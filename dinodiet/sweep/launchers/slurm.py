@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted, State, read_status
 from dinodiet.sweep.drive import IN_WORK, statuses_of
+from dinodiet.sweep.launchers.code_copy import CodeCopies, path_for_jobs
 from dinodiet.sweep.launchers.slurm_job import run_in_job
 from dinodiet.sweep.launchers.slurm_pack import run_pack_in_job
 from dinodiet.sweep.launchers.slurm_sizes import check_tasks, tasks_per_node
@@ -101,6 +102,7 @@ class Slurm:
         }
         self._parameters = {key: value for key, value in parameters.items() if key not in UNUSED}
         self._on_interrupt, self._detach, self._poll_seconds = on_interrupt, detach, poll_seconds
+        self._copies = CodeCopies()
 
     @property
     def packing(self) -> Packing | None:
@@ -144,13 +146,13 @@ class Slurm:
             raise Preempted("SIGINT") from error
 
     def _submit(self, tasks: Sequence[Task], progress: Progress) -> None:
-        study = tasks[0].study
+        study, code = tasks[0].study, self._copies.of(tasks)
         before = [read_status(task.run_dir) for task in tasks]
         for task, status in zip(tasks, before, strict=True):
             write_json(task.run_dir.status, {**(status or {}), "state": State.QUEUED.value, "reason": None})
         packs = self._packing.packs(tasks)
         try:
-            jobs = self._sbatch(study, packs)
+            jobs = self._sbatch(study, packs, code)
         except BaseException as error:
             for task, status in zip(tasks, before, strict=True):
                 _put_back(task.run_dir, status)
@@ -160,9 +162,10 @@ class Slurm:
         write_jobs(study, {task.cell.run_id: job for pack, job in zip(packs, jobs, strict=True) for task in pack})
         shared = f", {self._packing.told(len(tasks))}" if self._packing.runs_per_gpu > 1 else ""
         spread = f", {self._tasks} processes each" if self._tasks > 1 else ""
-        progress.say(f"submitted {len(tasks)} runs to SLURM as job {jobs[0].split('_')[0]}{shared}{spread}")
+        job = jobs[0].split("_")[0]
+        progress.say(f"submitted {len(tasks)} runs to SLURM as job {job}{shared}{spread}, code {code.name}")
 
-    def _sbatch(self, study: Path, packs: Sequence[Sequence[Task]]) -> list[str]:
+    def _sbatch(self, study: Path, packs: Sequence[Sequence[Task]], code: Path) -> list[str]:
         import submitit  # noqa: PLC0415 - only who submits pays for it
 
         parameters = {
@@ -173,11 +176,14 @@ class Slurm:
         executor = submitit.AutoExecutor(folder=study / ".sweep" / "jobs" / "%j", cluster="slurm")
         if self._tasks > 1:
             parameters["slurm_srun_args"] = SRUN_OF_TASKS
+        # Python looks for modules in the current folder first: there must be no newer code.
+        parameters["slurm_setup"] = [*(parameters.get("slurm_setup") or []), f"cd {shlex.quote(str(code))} || exit 1"]
         executor.update_parameters(**parameters)
-        _make_importable()
-        if self._packing.runs_per_gpu == 1:
-            return [job.job_id for job in executor.map_array(run_in_job, [task for (task,) in packs])]
-        return [job.job_id for job in executor.map_array(run_pack_in_job, packs)]
+        here = [str(Path.cwd())] * len(packs)
+        with path_for_jobs(code):
+            if self._packing.runs_per_gpu == 1:
+                return [job.job_id for job in executor.map_array(run_in_job, [task for (task,) in packs], here)]
+            return [job.job_id for job in executor.map_array(run_pack_in_job, packs, here)]
 
     def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
         jobs = read_jobs(tasks[0].study)
@@ -214,9 +220,3 @@ def _sbatch_message(error: Exception) -> str:
     """Return what sbatch says, without submitit's and Python's words around it."""
     lines = [line for line in str(error).splitlines() if "sbatch: error:" in line]
     return "; ".join(line.split("sbatch: error:")[1].strip() for line in lines) or one_line(error)
-
-
-def _make_importable() -> None:
-    """Let the jobs import what this process can: dinodiet, and the user's parts in the folder of the command."""
-    own = [str(Path(__file__).resolve().parents[3]), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in own if part)

@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 SAME_STEP_REQUEUES = 3  # so many time limits in a row without a step between them: it would go on for ever
 
 
-def run_in_job(task: Task) -> None:
+def run_in_job(task: Task, folder: str) -> None:
     """Do the run in this SLURM job, or this task's part of it where the job has several.
 
     SIGUSR2 says that the time limit is near: the run writes its checkpoint and the job goes back into the queue.
@@ -29,10 +29,15 @@ def run_in_job(task: Task) -> None:
     Either reaches all tasks; the first one requeues.
     submitit's own handlers, which count time-outs and take short jobs' preemption for one, are replaced.
 
+    Args:
+        task: the run.
+        folder: of the command, which relative paths start from; the job begins in that of its code.
+
     Raises:
         Exception: the run failed; SLURM then calls the job failed, and the run directory says why.
     """
     leave_on_job_signals()
+    os.chdir(folder)
     place = place_in_job(task)
     rank = 0 if place is None else place.rank
     own = 1 if place is not None else task.config.get("processes") or 1

@@ -35,17 +35,19 @@ WAITING = (State.QUEUED.value, State.PREEMPTED.value, State.RUNNING.value)
 Running = dict[BaseProcess, Task]
 
 
-def run_pack_in_job(tasks: Sequence[Task]) -> None:
+def run_pack_in_job(tasks: Sequence[Task], folder: str) -> None:
     """Do the runs in this SLURM job, all at the same time. Where it was requeued, what had ended stays as it is.
 
     SIGUSR2 and SIGTERM, see `dinodiet.sweep.launchers.slurm_job.run_in_job`, are passed on to all runs; where the time
-    limit is near, the job goes back into the queue once, after all have written their checkpoints.
+    limit is near, the job goes back into the queue once, after all have written their checkpoints. `folder` is as
+    there.
 
     Raises:
         Preempted: SLURM asked the job to leave.
         ChildProcessError: runs failed or were killed; SLURM then calls the job failed, and their directories say why.
     """
     stop = _Stop()
+    os.chdir(folder)
     todo = [task for task in tasks if _is_waiting(task)]
     print(f"{start_of_job()}: {len(todo)} of {len(tasks)} runs to do, side by side", flush=True)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(len(tasks))))
