@@ -15,7 +15,7 @@ from pathlib import Path
 from dinodiet.catalogue import __main__ as catalogue
 from dinodiet.catalogue.choices import choices
 from dinodiet.catalogue.models import Model, describe, models
-from dinodiet.results.render import Style
+from dinodiet.results.endings import Style
 from tests.places import ROOT
 
 README = ROOT / "README.md"

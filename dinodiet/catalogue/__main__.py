@@ -17,7 +17,8 @@ from dinodiet.catalogue.models import Entry, Model, describe, models
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser, exit_code
 from dinodiet.io.units import count
-from dinodiet.results.render import FRAMES, TEXTS, Style, check_suffix, grid, write_frame, write_text
+from dinodiet.results.endings import FRAMES, TEXTS, Style, check_suffix
+from dinodiet.results.render import grid, write_frame, write_text
 
 EXAMPLES = """examples:
   python -m dinodiet.catalogue                                     every model in every size

@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 
 from dinodiet.errors import UserError
+from dinodiet.results.endings import Style
+from dinodiet.results.phases import PHASES
 from dinodiet.results.published import NO_CHOICE, Fields, Published
-from dinodiet.results.render import Style, grid, number, titled
+from dinodiet.results.render import grid, number, titled
 from dinodiet.results.runs import Run
 from dinodiet.results.table import as_text, place
-from dinodiet.results.tidy import PHASES, matches, tidy
+from dinodiet.results.tidy import matches, tidy
 
 MEASURED = ("n", "mean", "sd", "published", "published_sd", "seeds", "difference", "errors", "notes", "place")
 MOST_NAMED = 20  # scores that no run has measured

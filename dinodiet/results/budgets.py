@@ -28,7 +28,7 @@ def on_budgets(runs: Iterable[Run]) -> list[Run]:
 
 def has_budgets(run: Run) -> bool:
     """Return whether a run has scores on budgets."""
-    return any(key.startswith(LABELS) for key in run.record)
+    return next(reversed(run.record), "").startswith(LABELS)  # they come last
 
 
 def _parts(run: Run) -> list[Run]:
@@ -109,6 +109,7 @@ def _has_all(runs: Sequence[Run]) -> bool:
     return any(
         key.split("/", 4)[4] in run.record
         for run in runs
+        if has_budgets(run)
         for key in run.record
         if key.startswith(LABELS) and "/final/" in key
     )

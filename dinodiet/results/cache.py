@@ -1,7 +1,7 @@
 """Parsed results kept in a study's `.sweep/collected.json`, so that only new and changed runs are read again.
 
 Disposable: wrong, old and unwritable caches are passed over. A run's entry holds while its results.json has the same
-modification time and size. What all runs share is stored once.
+marks (`results.marks`). Records of the same keys are kept together, and what all of them share is stored once.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinodiet.io.files import parse_json, write_atomically
+from dinodiet.io.files import parse_json, write_atomically, write_text
+from dinodiet.results.marks import Mark, is_settled
 
 Scalar = str | int | float | bool | None
 Record = dict[str, Scalar]
-FORMAT = 8  # to be raised when records change
-ABSENT = "\0absent"  # a key that other records have
+FORMAT = 9  # to be raised when records change
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A record, with the modification time and size of the file that it was read from."""
+    """A record, with the marks of the file that it was read from."""
 
-    mtime_ns: int
-    size: int
+    mark: Mark
     record: Record
 
 
@@ -35,16 +34,17 @@ class Cache:
     def __init__(self, study: Path) -> None:
         self._path = study / ".sweep" / "collected.json"
         try:
-            self._old = _unpack(parse_json(self._path.read_bytes()))
+            written = self._path.stat().st_mtime_ns
+            self._old = _unpack(parse_json(self._path.read_bytes()), written)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._old = {}
         self._used: dict[str, Entry] = {}
         self._changed = False
 
-    def get(self, name: str, mtime_ns: int, size: int) -> Record | None:
+    def get(self, name: str, mark: Mark) -> Record | None:
         """Return the record of a run, or None where its file has changed since."""
         entry = self._old.get(name)
-        if entry is None or (entry.mtime_ns, entry.size) != (mtime_ns, size):
+        if entry is None or entry.mark != mark:
             return None
         self._used[name] = entry
         return entry.record
@@ -57,36 +57,45 @@ class Cache:
     def save(self) -> None:
         """Write the runs that were got and put, where that is news. Folders may be read-only."""
         if self._changed:
-            text = json.dumps(_pack(self._used), separators=(",", ":"))
+            text = json.dumps({"format": FORMAT, "kinds": _pack(self._used)}, separators=(",", ":"))
             with contextlib.suppress(OSError):
-                write_atomically(self._path, lambda stream: _write(stream, text))
+                write_atomically(self._path, lambda stream: write_text(stream, text))
 
 
-def _write(stream: Any, text: str) -> None:
-    stream.write(text.encode())
+def _pack(entries: dict[str, Entry]) -> list[dict[str, Any]]:
+    """Return the records by their keys, which are few kinds among thousands of runs."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for name, entry in entries.items():
+        kinds.setdefault(tuple(entry.record), []).append(name)
+    return [_kind(keys, {name: entries[name] for name in names}) for keys, names in kinds.items()]
 
 
-def _pack(entries: dict[str, Entry]) -> dict[str, Any]:
-    keys = list(dict.fromkeys(key for entry in entries.values() for key in entry.record))
-    columns = {key: [entry.record.get(key, ABSENT) for entry in entries.values()] for key in keys}
-    # 1, 1.0 and True are equal: only what is of one type, too, is shared.
-    shared = {key: column[0] for key, column in columns.items() if len({(type(value), value) for value in column}) == 1}
-    varying = [key for key in keys if key not in shared]
+def _kind(keys: tuple[str, ...], entries: dict[str, Entry]) -> dict[str, Any]:
+    columns = [list(column) for column in zip(*(entry.record.values() for entry in entries.values()), strict=True)]
+    shared = [_is_shared(column) for column in columns]
+    varying = [column for column, same in zip(columns, shared, strict=True) if not same]
     return {
-        "format": FORMAT,
-        "shared": shared,
-        "varying": varying,
-        "runs": [[name, entry.mtime_ns, entry.size] for name, entry in entries.items()],
-        "rows": [[columns[key][row] for key in varying] for row in range(len(entries))],
+        "keys": keys,
+        "shared": {key: column[0] for key, column, same in zip(keys, columns, shared, strict=True) if same},
+        "runs": [[name, *entry.mark] for name, entry in entries.items()],
+        "columns": varying,
     }
 
 
-def _unpack(content: dict[str, Any]) -> dict[str, Entry]:
-    if content["format"] != FORMAT:
-        return {}
-    shared, varying = content["shared"], content["varying"]
-    entries = {}
-    for (name, mtime_ns, size), row in zip(content["runs"], content["rows"], strict=True):
-        given = {key: value for key, value in zip(varying, row, strict=True) if value != ABSENT}
-        entries[name] = Entry(mtime_ns, size, {**shared, **given})
+def _is_shared(column: list[Scalar]) -> bool:
+    """Return whether all values are one. 1, 1.0 and True are equal: only what is of one type, too, is shared."""
+    return column.count(column[0]) == len(column) and len({*map(type, column)}) == 1
+
+
+def _unpack(content: dict[str, Any], written: int) -> dict[str, Entry]:
+    """Return the entries of a cache that was `written` then (ns); those that may have changed since are left out."""
+    entries: dict[str, Entry] = {}
+    for kind in content["kinds"] if content["format"] == FORMAT else ():
+        shared, columns, runs = kind["shared"], kind["columns"], kind["runs"]
+        record: Record = {key: shared.get(key) for key in kind["keys"]}
+        varying = [key for key in record if key not in shared]
+        rows = zip(*columns, strict=True) if columns else [()] * len(runs)
+        for (name, *mark), row in zip(runs, rows, strict=True):
+            if is_settled(mark[0], written):
+                entries[name] = Entry(tuple(mark), {**record, **dict(zip(varying, row, strict=True))})
     return entries

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from dinodiet.results.compare import ALL_CELLS, LEVEL, Comparison
-from dinodiet.results.render import Style, grid, number, titled
+from dinodiet.results.endings import Style
+from dinodiet.results.render import grid, number, titled
 
 
 def report(found: Comparison, style: Style = "text") -> str:

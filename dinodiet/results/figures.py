@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-SUFFIXES = (".png", ".svg")
 AXES = {"labels_per_class": "labelled images a class", "label_fraction": "fraction of train with labels"}
 WIDEST = 4  # panels side by side
 LETTERS = 9  # to an inch, at the 12 points of titles

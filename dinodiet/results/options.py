@@ -7,10 +7,9 @@ from pathlib import Path
 
 from dinodiet.errors import UserError
 from dinodiet.io.command import Parser
-from dinodiet.results.figures import SUFFIXES
+from dinodiet.results.endings import FIGURES, FRAMES, TEXTS, check_suffix
 from dinodiet.results.locate import is_run
 from dinodiet.results.published import read_published
-from dinodiet.results.render import FRAMES, TEXTS, check_suffix
 
 LOOPBACK, PORT = "127.0.0.1", 8765
 OF_TABLES = (  # options that a report does not take
@@ -112,8 +111,8 @@ def check_options(args: argparse.Namespace) -> None:
     for path, valid in (
         (args.out, (*FRAMES, *TEXTS)),
         (args.tidy, FRAMES),
-        (args.curves, (*SUFFIXES, ".csv")),
-        (args.heatmap, SUFFIXES),
+        (args.curves, (*FIGURES, ".csv")),
+        (args.heatmap, FIGURES),
         (args.html, (".html",)),
     ):
         if path is not None:

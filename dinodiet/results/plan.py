@@ -10,25 +10,26 @@ from typing import Any
 from dinodiet.config.groups import NOT_SCIENCE
 from dinodiet.results.cache import Record, Scalar
 from dinodiet.results.record import is_choice, keys_of, labels
-from dinodiet.results.runs import Run
+from dinodiet.results.runs import Found, Run
 from dinodiet.results.schedule_keys import put
 from dinodiet.results.tidy import is_the_seed
-from dinodiet.store.grid import Cell, read_grid, read_jobs
+from dinodiet.store.grid import Cell, read_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, state_of
 
 
-def planned(studies: Mapping[Path, str], done: Sequence[Run]) -> tuple[list[Run], set[tuple[Path, str]]]:
-    """Return the unfinished cells of the studies' grids, and the studies and names of all cells.
+def planned(found: Found) -> tuple[list[Run], set[tuple[Path, str]]]:
+    """Return the unfinished cells of the grids of the studies found, and the studies and names of all cells.
 
     What an unfinished cell does not say about itself is taken from the finished runs of the same overrides, or of the
     same model, dataset and method.
     """
+    done = found.runs
     follows = _following([run.record for run in done])
     waiting: list[Run] = []
     wanted: set[tuple[Path, str]] = set()
-    for study, label in studies.items():
-        cells = read_grid(study)
+    for study, label in found.studies.items():
+        cells = found.grid(study)
         finished = {run.name: run.record for run in done if run.study == study}
         wanted |= {(study, cell.run_id) for cell in cells}
         missing = [cell for cell in cells if cell.run_id not in finished]

@@ -18,7 +18,7 @@ from typing import Any
 
 from dinodiet.config.places import SWEEPS
 from dinodiet.errors import UserError, one_line
-from dinodiet.results.tidy import PHASES
+from dinodiet.results.phases import PHASES
 
 FOLDER = SWEEPS / "published"
 NEEDED, NAME = ("model", "dataset", "metric", "value"), "published_as"
@@ -45,6 +45,11 @@ class Published:
     notes: dict[str, str] = field(default_factory=dict)
 
 
+def path_of(name: str) -> Path:
+    """Return where a table of `sweeps/published/`, or a file, lies."""
+    return Path(name) if name.endswith(".csv") else FOLDER / f"{name}.csv"
+
+
 def read_published(name: str) -> Published:
     """Read a table of `sweeps/published/` by its name, or a file.
 
@@ -52,7 +57,7 @@ def read_published(name: str) -> Published:
         UserError: there is none (the names that there are are listed), it is no text, a column is missing, a line has
             more fields than columns, a value is no number, or a remark is named that the file does not have.
     """
-    path = Path(name) if name.endswith(".csv") else FOLDER / f"{name}.csv"
+    path = path_of(name)
     if not path.is_file():
         there = ", ".join(sorted(one.stem for one in FOLDER.glob("*.csv")))
         raise UserError(f"--against {name}: no such table; choose from: {there}, or give a .csv file")

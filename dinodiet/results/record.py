@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import marshal
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from dinodiet.config.groups import NOT_SCIENCE, SCORED, STUDENT
 from dinodiet.config.schedule_short import short_text
 from dinodiet.errors import printable
-from dinodiet.io.files import is_interval, is_number
+from dinodiet.io.files import LARGEST, is_interval, is_number
 from dinodiet.results.cache import Record, Scalar
 from dinodiet.store.scores import BUDGET_KINDS, FORMAT
 
@@ -25,6 +28,10 @@ LABELS = "labels/"  # of scores on a budget of labels: labels/<kind>=<amount>/<r
 LABEL_COLUMNS = ("labels_per_class", "label_fraction", "label_seed")  # of runs on budgets of labels
 MACHINE = "machine/"  # device and number of processes that a run was trained with
 NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/", MACHINE, LABELS)
+
+
+MOST_PARTS = 20_000  # flattened parts of configurations that are remembered
+UNTOLD = {"device", *SCORED}  # of a configuration: evaluators follow the run's device; scores say their own
 
 
 class OtherFormatError(ValueError):
@@ -73,16 +80,22 @@ def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[st
 
 def labels(run_id: str, choices: Mapping[str, Any]) -> tuple[str, str]:
     """Return the model with its size (dinov2-base) and the dataset (folder-lungs) from the name of a run."""
-    dataset, method = (re.escape(str(choices[group])) for group in ("dataset", "method"))
-    found = re.match(rf"(.+)_({dataset}(?:-[\w.-]+)?)_{method}_seed", run_id)
+    found = _name_of(str(choices["dataset"]), str(choices["method"])).match(run_id)
     return (found[1], found[2]) if found else (str(choices["model"]), str(choices["dataset"]))
 
 
+@functools.lru_cache(maxsize=256)
+def _name_of(dataset: str, method: str) -> re.Pattern[str]:
+    return re.compile(rf"(.+)_({re.escape(dataset)}(?:-[\w.-]+)?)_{re.escape(method)}_seed")
+
+
 def _scores(prefix: str, scores: dict[str, float | None]) -> Record:
+    record: Record = {}
     for name, value in scores.items():
-        if value is not None and not is_number(value):
+        if value is not None and not (type(value) is float and -LARGEST < value < LARGEST) and not is_number(value):
             raise TypeError(f"{name}: {str(value)[:20]} is no number")
-    return {prefix + name: value for name, value in scores.items()}
+        record[prefix + name] = value
+    return record
 
 
 def _intervals(phase: str, intervals: dict[str, Any]) -> Record:
@@ -119,6 +132,18 @@ def keys_of(records: Iterable[Record]) -> dict[str, None]:
     return dict.fromkeys(itertools.chain.from_iterable(kinds))
 
 
+def columns_of(records: Sequence[Record]) -> dict[str, list[Scalar]]:
+    """Return the values of each key that occurs, None where a record lacks it; keys in the order of `keys_of`."""
+    found: dict[str, list[Scalar]] = {key: [] for key in keys_of(records)}
+    for keys, part in itertools.groupby(records, tuple):  # neighbours are of one kind, as a rule
+        rows = list(zip(*(record.values() for record in part), strict=True))
+        count = len(rows[0]) if rows else 0
+        columns = dict(zip(keys, rows, strict=True))
+        for key, column in found.items():
+            column.extend(columns.get(key) or [None] * count)
+    return found
+
+
 def is_choice(key: str) -> bool:
     """Return whether a record's key is a choice or part of the configuration, and no score."""
     return not key.startswith(NO_CHOICE)
@@ -128,22 +153,40 @@ def science(config: dict[str, Any]) -> Record:
     """Return the configuration by dotted key, without what does not change the scores; data paths are relative."""
     data_dir = str(config.get("data_dir", "data"))
     flat: Record = {}
-    for key, value in _flatten({key: value for key, value in config.items() if key not in NOT_SCIENCE}, ""):
-        if key.rpartition(".")[2] not in ("device", *SCORED):  # evaluators follow the run's; scores say their own
-            inside = isinstance(value, str) and value.startswith(data_dir + "/")
-            flat[key] = "data" + str(value)[len(data_dir) :] if inside else value
+    for key, value in config.items():
+        if key not in NOT_SCIENCE:
+            flat.update(_part(key, value, data_dir + "/"))
     return flat
 
 
-def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
-    """Yield the values of a node by dotted key; a schedule that has a short text is told by that too."""
+_parts: dict[bytes, Record] = {}  # by content: runs of a study have most parts of their configurations in common
+
+
+def _part(key: str, value: Any, data: str) -> Record:
+    """Return the values of a part of the configuration by dotted key; paths below `data` are relative."""
+    content = marshal.dumps((data, key, value), 2)  # tells 1 from 1.0 and true; nothing reads it
+    if (found := _parts.get(content)) is None:
+        found = {}
+        _flatten({key: value}, "", found)
+        for name, leaf in found.items():
+            if isinstance(leaf, str) and leaf.startswith(data):
+                found[name] = "data/" + leaf[len(data) :]
+        if len(_parts) >= MOST_PARTS:
+            _parts.clear()
+        _parts[content] = found
+    return found
+
+
+def _flatten(node: dict[str, Any], prefix: str, flat: Record) -> None:
+    """Add the values of a node by dotted key; a schedule that has a short text is told by that too."""
     for key, value in node.items():
         if isinstance(value, dict):
-            if (told := short_text(value)) is not None:
-                yield prefix + key, told
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, _scalar(value)
+            told = short_text(value) if "_target_" in value else None
+            if told is not None and key not in UNTOLD:
+                flat[prefix + key] = told
+            _flatten(value, f"{prefix}{key}.", flat)
+        elif key not in UNTOLD:
+            flat[prefix + key] = value if type(value) in (int, float, bool, NoneType) else _scalar(value)
 
 
 def _scalar(value: Any) -> Scalar:

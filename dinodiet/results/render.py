@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import pandas as pd
 
 from dinodiet.errors import UserError
 from dinodiet.io.files import write_atomically
+from dinodiet.results.endings import Style
 from dinodiet.results.table import Layout
 from dinodiet.results.tidy import text
 
-Style = Literal["text", "markdown", "latex"]
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs"}
-FRAMES = (".csv", ".parquet")
-TEXTS: dict[str, Style] = {".md": "markdown", ".tex": "latex", ".txt": "text"}
 # Marks around the text of a cell. LaTeX's commands are put in after tabulate has escaped the text; until then, code
 # points for private use stand for them.
 MARKS: Mapping[Style, Mapping[str, tuple[str, str]]] = {
@@ -119,16 +117,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     columns = [column for column in zip(*rows, strict=True) if any(column)]
     widths = [max(map(len, column)) for column in columns]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
-
-
-def check_suffix(path: Path, valid: Sequence[str]) -> None:
-    """Refuse a file whose ending says nothing that can be written.
-
-    Raises:
-        UserError: lists the valid endings.
-    """
-    if path.suffix not in valid:
-        raise UserError(f"{path}: ends in {path.suffix or 'nothing'!r}; choose from: {', '.join(valid)}")
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

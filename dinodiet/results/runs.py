@@ -10,7 +10,9 @@ from pathlib import Path
 from dinodiet.io.files import parse_json
 from dinodiet.results.cache import Cache, Entry, Record
 from dinodiet.results.locate import locate, study_labels
+from dinodiet.results.marks import mark_of
 from dinodiet.results.record import COSTS, OtherFormatError, parse
+from dinodiet.store.grid import Cell, read_grid
 from dinodiet.store.rundir import RunDir
 
 Place = tuple[int, int]  # device and inode of results
@@ -62,6 +64,13 @@ class Found:
     unfinished: list[Run] = field(default_factory=list)
     studies: dict[Path, str] = field(default_factory=dict)
     problems: dict[str, list[Path]] = field(default_factory=dict)
+    _grids: dict[Path, list[Cell]] = field(default_factory=dict)
+
+    def grid(self, study: Path) -> list[Cell]:
+        """Return the cells of a study's newest grid."""
+        if study not in self._grids:
+            self._grids[study] = read_grid(study)
+        return self._grids[study]
 
     def messages(self, most: int = 10) -> list[str]:
         """Return one line for each reason, naming at most so many runs."""
@@ -114,15 +123,28 @@ def _read_runs(study: Path, label: str, names: list[str], cache: Cache, found: F
                 continue
             found.unfinished.append(Run(study, name, {"study": label, "run": name}, "missing"))
             continue
-        record = cache.get(name, stat.st_mtime_ns, stat.st_size)
+        mark = mark_of(stat)
+        record = cache.get(name, mark)
         if record is None:
             try:
-                record = parse(parse_json(RunDir(study / name).results.read_bytes()), name)
+                record = parse(parse_json(_content(f"{study}/{name}/results.json")), name)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 found.problems.setdefault(_reason(error), []).append(RunDir(study / name).results)
                 continue
-            cache.put(name, Entry(stat.st_mtime_ns, stat.st_size, record))
+            cache.put(name, Entry(mark, record))
         found.runs.append(Run(study, name, {"study": label, **record}))
+
+
+def _content(path: str) -> bytes:
+    """Return what is in a file, without the objects that a stream is made of: there may be ten thousand."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(handle, 1 << 20):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
 
 
 def _reason(error: Exception) -> str:

@@ -11,10 +11,11 @@ import pandas as pd
 from dinodiet.errors import UserError
 from dinodiet.results.budgets import like, over_draws, picked
 from dinodiet.results.budgets import notes as label_notes
+from dinodiet.results.endings import Style
 from dinodiet.results.plan import planned
 from dinodiet.results.progress import running_lines
 from dinodiet.results.record import evaluator_of, keys_of
-from dinodiet.results.render import Style, tables
+from dinodiet.results.render import tables
 from dinodiet.results.runs import Found, Run, named, read
 from dinodiet.results.table import Layout, aggregate, layout
 from dinodiet.results.tidy import Where, select, text, tidy
@@ -56,7 +57,7 @@ def cells_of(
     """
     if not found.runs:
         raise UserError(f"no finished run in {named(found.studies)}")
-    waiting, wanted = planned(found.studies, found.runs)
+    waiting, wanted = planned(found)
     shown = picked(found.runs, list(labels))
     kept = select([*shown, *like(waiting, shown)], where or {})
     done = [run for run in kept if run.state == "done"]
@@ -123,9 +124,9 @@ def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
 def status(study: Path, found: Found, most: int | None = MOST) -> str:
     """Return the count of each state, and by name the cells that are not done, with reason and log."""
     unreadable = {file.parent: reason for reason, files in found.problems.items() for file in files}
-    cells = states(study, active=active_jobs() if read_jobs(study) else None)
-    broken = [cell for cell in cells if cell.directory in unreadable]
-    others = [cell for cell in cells if cell.directory not in unreadable]
+    cells = states(study, active=active_jobs() if read_jobs(study) else None, cells=found.grid(study))
+    broken = [cell for cell in cells if unreadable and cell.directory in unreadable]
+    others = [cell for cell in cells if not unreadable or cell.directory not in unreadable]
     counts = Counter(cell.state for cell in others)
     parts = [f"{counts[state]} {state.value}" for state in CellState if counts[state] or state is CellState.DONE]
     parts += [f"{len(broken)} unreadable"] if broken else []

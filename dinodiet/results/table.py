@@ -11,9 +11,10 @@ import pandas as pd
 
 from dinodiet.config.groups import STUDENT
 from dinodiet.errors import UserError
+from dinodiet.results.phases import PHASES
 from dinodiet.results.record import COSTS
 from dinodiet.results.runs import Run, has_no_best, lower_is_better
-from dinodiet.results.tidy import PHASES, metric_names, resolve, run_frame, text, tidy
+from dinodiet.results.tidy import metric_names, resolve, run_frame, text, tidy
 
 NOT_A_KEY = ("run", "phase", "value")
 GAPS = (

@@ -14,11 +14,11 @@ import pandas as pd
 from dinodiet.errors import UserError, printable
 from dinodiet.results.budgets import on_budgets
 from dinodiet.results.cache import Record
-from dinodiet.results.record import COSTS, LABEL_COLUMNS, is_choice, keys_of
+from dinodiet.results.phases import PHASES
+from dinodiet.results.record import COSTS, LABEL_COLUMNS, columns_of, is_choice, keys_of
 from dinodiet.results.runs import Run, read
 from dinodiet.results.schedule_keys import normalized, told_twice
 
-PHASES = ("initial", "final", "change")
 ALWAYS = ("study", "run", "model", "dataset", "method", "seed")
 Where = Mapping[str, Any]
 
@@ -115,27 +115,21 @@ def differing(records: Sequence[Record], used: Iterable[str] = ()) -> list[str]:
     for DINO alone), or equals the run's seed. Group choices come before configuration keys. Schedules are one key each
     where they have a short text; those with a number among the `used` keys are several.
     """
-    keys = [key for key in keys_of(records) if is_choice(key) and key not in ALWAYS]
+    columns = columns_of(records)
+    keys = [key for key in columns if is_choice(key) and key not in ALWAYS]
     twice = told_twice(keys, records, used)
     keys = [key for key in keys if key not in twice]
-    groups = _codes(list(zip(*(_column(records, key) for key in ("model", "dataset", "method")), strict=True)))
-    seeds = _column(records, "seed")
+    groups = _codes(list(zip(*(columns.get(key, []) for key in ("model", "dataset", "method")), strict=True)))
+    seeds = columns.get("seed", [])
     found = []
     for key in sorted(keys, key=lambda key: "." in key):
-        if _constant(records, key):
-            continue
-        column = _column(records, key)
-        if _follows(column, groups) or is_the_seed(column, seeds):
+        column = columns[key]
+        if column.count(column[0]) == len(column) or _follows(column, groups) or is_the_seed(column, seeds):
             continue
         found.append(key)
         if "." not in key:
             groups = _codes(list(zip(groups, column, strict=True)))
     return found
-
-
-def _constant(records: Sequence[Record], key: str) -> bool:
-    first = records[0].get(key)
-    return all(record.get(key) == first for record in records)
 
 
 def _column(records: Sequence[Record], key: str) -> list[Any]:

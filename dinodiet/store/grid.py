@@ -51,7 +51,7 @@ def _cell(run_id: str, overrides: Iterable[str], choices: Mapping[str, str], see
     """Return a cell; raises TypeError where something has another type."""
     if not isinstance(choices, Mapping) or isinstance(overrides, str) or not isinstance(seed, int):
         raise TypeError(f"no cell: {run_id}")
-    if not all(isinstance(word, str) for word in (run_id, *overrides, *choices, *choices.values())):
+    if {*map(type, (run_id, *overrides, *choices, *choices.values()))} != {str}:
         raise TypeError(f"no cell: {run_id}")
     return Cell(run_id, tuple(overrides), dict(choices), seed)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from dinodiet.store.grid import read_grid, read_jobs
+from dinodiet.store.grid import Cell, read_grid, read_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, was_lost, works_here
 
@@ -64,13 +64,20 @@ class CellStatus:
         return self.study / self.run_id
 
 
-def states(study: Path, *, active: Collection[str] | None = None, now: float | None = None) -> list[CellStatus]:
+def states(
+    study: Path,
+    *,
+    active: Collection[str] | None = None,
+    now: float | None = None,
+    cells: Iterable[Cell] | None = None,
+) -> list[CellStatus]:
     """Return the state of every cell of a study: those of its newest grid first, then other run directories.
 
     Args:
         study: `outputs/<name>`.
         active: ids of the SLURM jobs that wait or run; None: SLURM was not asked, and the files are believed.
         now: seconds since the epoch; None: the clock's.
+        cells: of its newest grid; None: they are read.
     """
     jobs = read_jobs(study)
 
@@ -79,11 +86,11 @@ def states(study: Path, *, active: Collection[str] | None = None, now: float | N
             return CellStatus(run_id, CellState.DONE, study, slurm_job=jobs.get(run_id))
         return state_of(RunDir(study / run_id), job=jobs.get(run_id), active=active, now=now)
 
-    return [judged(run_id) for run_id in _run_ids(study)]
+    return [judged(run_id) for run_id in _run_ids(study, read_grid(study) if cells is None else cells)]
 
 
-def _run_ids(study: Path) -> Iterator[str]:
-    planned = [cell.run_id for cell in read_grid(study)]
+def _run_ids(study: Path, cells: Iterable[Cell]) -> Iterator[str]:
+    planned = [cell.run_id for cell in cells]
     yield from planned
     known = set(planned)
     if study.is_dir():

@@ -227,4 +227,4 @@ def test_a_layout_names_what_there_is(tmp_path: Path) -> None:
 def test_plans_of_studies_without_grid_are_empty(tmp_path: Path) -> None:
     studies.write(tmp_path, studies.results())
     found = read([tmp_path])
-    assert planned(found.studies, found.runs) == ([], set())
+    assert planned(found) == ([], set())
