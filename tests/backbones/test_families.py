@@ -17,6 +17,7 @@ from dinodiet.backbones.freeze import first_trained
 from dinodiet.backbones.recompute import recompute_blocks
 from dinodiet.backbones.split import Split
 from dinodiet.errors import UserError
+from tests.kinds import rest_nightly
 from tests.methods.steps import moved
 from tests.places import CONF
 
@@ -25,11 +26,6 @@ from .small import DATA
 
 SIDES = (64, 96)  # else the model's own
 PRESENT = [name for name in NAMES if timm.is_model(name)]
-
-
-def cases(names: list[str], quick: list[str]) -> list[Any]:
-    """Return names of models as cases, all but a few of them slow."""
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
 
 
 def built(name: str, side: int | None = None, **changes: Any) -> TimmBackbone:
@@ -69,7 +65,7 @@ def shares(backbone: TimmBackbone) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("name", cases(PRESENT, FEW))
+@pytest.mark.parametrize("name", rest_nightly(PRESENT, [name for name in FEW if name in PRESENT]))
 def test_blocks_are_sane(name: str) -> None:
     backbone = on_meta(name)
     blocks = backbone.freezable_blocks()
@@ -81,7 +77,7 @@ def test_blocks_are_sane(name: str) -> None:
     assert all(less < more for less, more in itertools.pairwise(trained))
 
 
-@pytest.mark.parametrize("name", cases([name for name in PRESENT if name not in LARGE], FASTEST))
+@pytest.mark.parametrize("name", rest_nightly([name for name in PRESENT if name not in LARGE], FASTEST))
 def test_every_family_embeds_and_trains(name: str) -> None:
     side = small_side(name)
     torch.manual_seed(0)

@@ -103,7 +103,7 @@ def known() -> dict[str, Model]:
 
 def published(table: Mapping[str, Mapping[str, float]]) -> list[Any]:
     return [
-        pytest.param(name, size, count, marks=() if (name, size) in QUICK else pytest.mark.slow)
+        pytest.param(name, size, count, marks=() if (name, size) in QUICK else pytest.mark.nightly)
         for name, sizes in table.items()
         for size, count in sizes.items()
     ]

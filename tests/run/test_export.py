@@ -22,6 +22,7 @@ from dinodiet.run.export import programs
 from dinodiet.run.export.provenance import Provenance
 from dinodiet.run.trained import Trained
 from dinodiet.store.rundir import RunDir
+from tests.kinds import after_nightly
 from tests.places import REFERENCES
 from tests.running import CHOICES, TINY, composed, run
 
@@ -288,7 +289,7 @@ def test_transformers_loads_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [path.name for path in sorted(TINY_HF.iterdir()) if path.is_dir()])
+@pytest.mark.parametrize("name", after_nightly(2, [path.name for path in sorted(TINY_HF.iterdir()) if path.is_dir()]))
 def test_every_model_of_transformers(tmp_path: Path, name: str) -> None:
     check_transformers(tmp_path, name)
 

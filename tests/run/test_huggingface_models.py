@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from dinodiet.store.rundir import RunDir
 from dinodiet.sweep.task import task_of
 from tests.backbones.hf.tiny import FOLDERS, NAMES
+from tests.kinds import rest_nightly
 from tests.running import composed, killed_after, run, scores
 
 from .test_activations import peaks
@@ -20,6 +21,7 @@ from .test_activations import peaks
 pytestmark = pytest.mark.slow
 
 KINDS = ("dinov2_with_registers", "siglip_vision", "swin", "resnet")  # tokens of each kind, and a map
+QUICK = {"siglip_vision": "dino", "resnet": "diet"}
 HEAD = ("method.head.hidden_dims=[32,32]", "method.head.out_dim=64")
 METHODS = {"diet": (), "dino": HEAD}
 HALF = 2  # of 4 steps
@@ -38,7 +40,10 @@ def configuration(folder: Path, name: str, method: str, *overrides: str) -> tupl
     return composed(folder, *overrides, base=base), choices
 
 
-@pytest.mark.parametrize(("name", "method"), [*((name, "diet") for name in NAMES), *((name, "dino") for name in KINDS)])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    rest_nightly([*((name, "diet") for name in NAMES), *((name, "dino") for name in KINDS)], [*QUICK.items()]),
+)
 def test_a_killed_run_goes_on_to_the_same_numbers(
     tmp_path: Path, name: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of torch, where positions are interpolated
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rest_nightly(NAMES, QUICK))
 def test_the_planned_peak_is_that_of_a_real_step(tmp_path: Path, name: str, method: str) -> None:
     cfg, choices = configuration(tmp_path, name, method, "eval.batch_size=8")
     planned, taken = peaks(task_of(cfg, choices, ()).settings())

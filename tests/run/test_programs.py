@@ -53,7 +53,7 @@ def deviations(backbone: Any, target: str, folder: Path) -> Mapping[int, float]:
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow, id=" to ".join(case)) for case in CASES],
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.nightly, id=" to ".join(case)) for case in CASES],
 )
 @torch.no_grad()
 def test_a_program_gives_the_embeddings_of_its_network(tmp_path: Path, name: str, target: str) -> None:

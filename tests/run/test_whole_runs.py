@@ -27,7 +27,7 @@ BASE = (
 CHOICES = {"model": "hf", "dataset": "digits", "method": "diet"}
 SIZES = {"rad_dino": "base", "phikon": "v1"}
 FIRST = "dinov2"
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != FIRST]
+OTHERS = [pytest.param(name, marks=pytest.mark.nightly) for name in NAMES if name != FIRST]
 
 
 def words(model: Path, *more: str) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def rescored(run_dir: RunDir) -> Any:
     return found.test, found.val
 
 
-@pytest.mark.parametrize("name", [FIRST, *SLOW])
+@pytest.mark.parametrize("name", [FIRST, *OTHERS])
 def test_all_is_as_before_when_the_folder_is_gone(tmp_path: Path, name: str) -> None:
     model = copied(name, tmp_path / name)
     run_dir = trained(tmp_path, words(model))
@@ -86,7 +86,7 @@ def test_all_is_as_before_when_the_folder_is_gone(tmp_path: Path, name: str) -> 
     assert f"| parent weights | {model} |" in card and "base_model" not in card
 
 
-@pytest.mark.parametrize("name", [FIRST, *SLOW])
+@pytest.mark.parametrize("name", [FIRST, *OTHERS])
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_the_folder(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = copied(name, tmp_path / name)
@@ -110,7 +110,7 @@ def published(web: Web, folder: Path) -> None:
         web.publish("owner/small", file.name, file.read_bytes())
 
 
-@pytest.mark.parametrize("model", ["hf", *(pytest.param(name, marks=pytest.mark.slow) for name in SIZES)])
+@pytest.mark.parametrize("model", ["hf", *(pytest.param(name, marks=pytest.mark.nightly) for name in SIZES)])
 @pytest.mark.slow
 def test_a_repository_that_cannot_be_reached(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"hf": "vit", "rad_dino": "dinov2", "phikon": "vit"}[model]

@@ -14,6 +14,7 @@ from dinodiet.backbones import TimmBackbone, timm_backbone
 from dinodiet.backbones.weights.huggingface import MODEL_TYPES, to_huggingface
 from dinodiet.io.files import write_json
 from tests.backbones.small import DATA
+from tests.kinds import after_nightly
 
 WIDE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 VIT = {**WIDE, "image_size": 32, "patch_size": 8}
@@ -90,7 +91,7 @@ def test_what_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", after_nightly(2, CASES))
 def test_the_library_embeds_the_same(kind: str, tmp_path: Path) -> None:
     transformers: Any = pytest.importorskip("transformers")
     torch.manual_seed(0)
