@@ -14,7 +14,6 @@ from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import drive, statuses_of
 from dinodiet.sweep.launchers import parallel
-from dinodiet.sweep.launchers.local import Local
 from dinodiet.sweep.launchers.parallel import Parallel
 from dinodiet.sweep.task import Task
 from tests.sweep.cells import seeds, starts, table, tasks
@@ -36,7 +35,7 @@ def running_pids(grid: list[Task]) -> list[int]:
 @pytest.mark.slow
 def test_hard_kills_of_workers_cost_nothing_but_time(tmp_path: Path) -> None:
     grid, whole = seeds(tmp_path / "killed", 3, *LONG), seeds(tmp_path / "whole", 3, *LONG)
-    drive(whole, Local(), retry_failed=False)
+    drive(whole, Parallel(processes=2), retry_failed=False)  # as many threads: they order sums
     draw, over = random.Random(0), threading.Event()
     killed: list[int] = []
 
@@ -105,7 +104,7 @@ def test_a_killed_run_of_a_packing_neither_ends_nor_blames_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid, whole = seeds(tmp_path / "packed", 3, *LONG), seeds(tmp_path / "whole", 3, *LONG)
-    drive(whole, Local(), retry_failed=False)
+    drive(whole, Parallel(runs_per_gpu=2, gpus=0), retry_failed=False)
     killed, over = list[int](), threading.Event()
 
     def kill() -> None:
@@ -118,6 +117,7 @@ def test_a_killed_run_of_a_packing_neither_ends_nor_blames_the_others(
 
     thread = threading.Thread(target=kill)
     thread.start()
+    capsys.readouterr()
     first, *others = drive(grid, Parallel(runs_per_gpu=2, gpus=0), retry_failed=False)
     over.set()
     thread.join()
