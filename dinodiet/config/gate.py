@@ -48,7 +48,11 @@ def gate(
     Raises:
         UserError: one line that names the key, what was found and the valid choices.
     """
-    settings = settings_of(cfg, choices)
+    return pass_on(settings_of(cfg, choices), overrides, quiet=quiet)
+
+
+def pass_on(settings: Settings, overrides: Sequence[str] = (), *, quiet: bool = False) -> Settings:
+    """Return what a run's settings become behind the gate; see `gate`."""
     own = settings.mode in DOING and settings.checkpoint
     return _own_settings(settings, overrides, quiet=quiet) if own else in_steps(settings)
 

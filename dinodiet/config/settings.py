@@ -207,7 +207,12 @@ def settings_of(cfg: DictConfig, choices: Mapping[str, Any]) -> Settings:
         UserError: a key is unknown, a value is out of range, or an interpolation cannot be resolved.
     """
     check(cfg)
-    plain = {**resolved(cfg), RECORD: {}} if RECORD not in cfg else resolved(cfg)
+    return check_resolved(resolved(cfg), choices)
+
+
+def check_resolved(plain: dict[str, Any], choices: Mapping[str, Any]) -> Settings:
+    """Return resolved values, which become the `plain` of settings, as settings, checked; raises as `settings_of`."""
+    plain.setdefault(RECORD, {})
     spell_out(plain, hints_below("schedule."))
     check_plain(plain)
     return from_plain(plain, choices)

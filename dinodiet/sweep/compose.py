@@ -1,20 +1,27 @@
-"""Compose the cells of a grid. Cells that choose the same files are composed once: Hydra takes 0.2 s for each."""
+"""Compose the cells of a grid. Cells share what they have in common: files, words, and all but the seed."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from dinodiet.config.explain import fault, told
+from dinodiet.config.gate import pass_on
 from dinodiet.config.tuned import with_tuned
 from dinodiet.config.words import check_chosen
 from dinodiet.errors import UserError, one_line
-from dinodiet.sweep.task import Task, task_of
+from dinodiet.sweep.alike import Alike
+from dinodiet.sweep.files import ComposedFiles
+from dinodiet.sweep.task import Task, task_of, task_with
+
+Words = tuple[str, ...]
+CHANGE = OverrideType.CHANGE
+KEPT = 64  # configurations that wait for cells of another seed
 
 
 class Composer:
@@ -26,10 +33,13 @@ class Composer:
     """
 
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
-        self._loader, self._config = loader, config
+        self._loader = loader
         self._parser = OverridesParser.create(config_loader=loader)
         self._groups = {*loader.list_groups(""), *map(str, config.hydra.runtime.choices)}
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._files = ComposedFiles(loader, config)
+        self._parsed: dict[str, Override] = {}
+        self._tuned: dict[Words, str] = {}
+        self._alike: dict[tuple[Words, Words], Alike] = {}
 
     def task(self, overrides: Sequence[str]) -> Task:
         """Return the task of a cell.
@@ -37,6 +47,13 @@ class Composer:
         Raises:
             UserError, HydraException, OmegaConfBaseException: it cannot be composed, or is refused.
         """
+        try:
+            return self._shared_task(overrides)
+        except Exception:  # told by what composes this cell alone
+            return self.task_alone(overrides)
+
+    def task_alone(self, overrides: Sequence[str]) -> Task:
+        """Return the task of a cell, of which nothing is shared with others; raises as `task`."""
         composed = self.compose(overrides)
         choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
         check_chosen(choices, overrides, self._loader)
@@ -46,10 +63,10 @@ class Composer:
         return task_of(composed, choices, overrides)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Return a cell's configuration: that of the files it chooses, with its values set in a copy."""
+        """Return a cell's configuration by Hydra alone, with its own node."""
         parsed = self._parser.parse_overrides(list(overrides))
         values = [override for override in parsed if override.key_or_group not in self._groups]
-        composed = self._of_files([text for text, one in zip(overrides, parsed, strict=True) if one not in values])
+        composed = self._files.whole([text for text, one in zip(overrides, parsed, strict=True) if one not in values])
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
         return composed
 
@@ -57,10 +74,44 @@ class Composer:
         """Return why a cell cannot be composed, as one line."""
         if isinstance(error, UserError):
             return one_line(error)
-        return fault(overrides, self._loader, self._of_files) or told(error)
+        return fault(overrides, self._loader, self._files.whole) or told(error)
 
-    def _of_files(self, words: Sequence[str]) -> DictConfig:
-        files = tuple(words)
-        if files not in self._composed:
-            self._composed[files] = self._loader.load_sweep_config(self._config, list(files))
-        return copy.deepcopy(self._composed[files])
+    def _shared_task(self, overrides: Sequence[str]) -> Task:
+        """Return the task of a cell, from what cells before it had in common with it."""
+        words = {word: self._word(word) for word in overrides}
+        files = tuple(word for word in overrides if words[word].key_or_group in self._groups)
+        values = tuple(word for word in overrides if word not in files)
+        same = tuple(word for word in values if words[word].key_or_group != "seed")
+        if (files, same) not in self._alike:
+            self._alike[files, same] = self._made(files, same)
+            for oldest in list(self._alike)[:-KEPT]:
+                del self._alike[oldest]
+        alike = self._alike[files, same]
+        seed = _seed_of([words[word] for word in values if word not in same], alike.seed)
+        check_chosen(alike.choices, overrides, self._loader)
+        settings = pass_on(alike.settings(seed), overrides, quiet=True)
+        return task_with(settings, alike.written(seed), overrides)
+
+    def _word(self, word: str) -> Override:
+        if word not in self._parsed:
+            (self._parsed[word],) = self._parser.parse_overrides([word])
+        return self._parsed[word]
+
+    def _made(self, files: Words, values: Words) -> Alike:
+        """Return what the words that choose files, and those that set values, make up."""
+        chosen = self._files.chosen(files, [self._word(word) for word in files])
+        config = chosen.config()
+        ConfigLoaderImpl._apply_overrides_to_config([self._word(word) for word in values], config)
+        OmegaConf.set_struct(config, False)
+        named = tuple(chosen.choices.get(group, "") for group in ("dataset", "method", "schedule", "tuned"))
+        if named not in self._tuned:
+            self._tuned[named] = with_tuned(chosen.choices, self._loader)["tuned"]
+        return Alike(config, {**chosen.choices, "tuned": self._tuned[named]})
+
+
+def _seed_of(words: Sequence[Override], usual: int) -> int:
+    """Return the seed that words of a cell say, which must be a plain number; of none the usual one."""
+    said = [word.value() for word in words]
+    if len(said) > 1 or any(type(one) is not int for one in said) or any(word.type is not CHANGE for word in words):
+        raise UserError(f"seed: {said}; must be one whole number")
+    return int(said[0]) if said else usual

@@ -60,16 +60,21 @@ def task_of(composed: DictConfig, choices: Mapping[str, str], overrides: Sequenc
         UserError: see `dinodiet.config.gate.gate`.
     """
     settings = gate(composed, choices, overrides, quiet=True)  # it is told when the task is done
-    cell = Cell(run_id(settings), tuple(overrides), settings.choices, settings.seed)
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
+    return task_with(settings, {str(key): value for key, value in plain.items()}, overrides)
+
+
+def task_with(settings: Settings, plain: dict[str, Any], overrides: Sequence[str]) -> Task:
+    """Return the task of checked settings; `plain` is their configuration, interpolations as they are written."""
+    cell = Cell(run_id(settings), tuple(overrides), settings.choices, settings.seed)
     if settings.schedule.steps is not None:  # in place of minutes: the rate is looked up once
-        plain["schedule"] |= {"steps": settings.schedule.steps, "minutes": None}
+        plain["schedule"] = {**plain["schedule"], "steps": settings.schedule.steps, "minutes": None}
     wanted, validation = tuple(wanted_scores(settings)), settings.evaluation.validation
     return Task(
         cell,
         settings.study,
-        {str(key): value for key, value in plain.items()},
+        plain,
         settings_hash(settings),
         wanted,
         validation,
