@@ -48,7 +48,7 @@ class Composer:
             UserError, HydraException, OmegaConfBaseException: it cannot be composed, or is refused.
         """
         try:
-            return self._shared_task(overrides)
+            return self.shared_task(overrides)
         except Exception:  # told by what composes this cell alone
             return self.task_alone(overrides)
 
@@ -76,8 +76,8 @@ class Composer:
             return one_line(error)
         return fault(overrides, self._loader, self._files.whole) or told(error)
 
-    def _shared_task(self, overrides: Sequence[str]) -> Task:
-        """Return the task of a cell, from what cells before it had in common with it."""
+    def shared_task(self, overrides: Sequence[str]) -> Task:
+        """Return the task of a cell, from what cells before it had in common with it; raises as `task`."""
         words = {word: self._word(word) for word in overrides}
         files = tuple(word for word in overrides if words[word].key_or_group in self._groups)
         values = tuple(word for word in overrides if word not in files)

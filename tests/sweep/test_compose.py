@@ -92,6 +92,7 @@ def test_cells_that_share_are_those_that_share_nothing(name: str, monkeypatch: p
     for cell, found in zip(cells, shared, strict=True):
         expected = told(composer, cell, alone=True)
         assert found == expected
+        assert isinstance(expected, str) or composer.shared_task(cell) == expected
         if isinstance(found, Task) and isinstance(expected, Task):
             assert json.dumps(found.config) == json.dumps(expected.config)  # keys in their order, and kinds of numbers
     assert len({found.cell.run_id for found in shared if isinstance(found, Task)}) >= 1
@@ -103,8 +104,6 @@ def test_a_large_grid_composes_few_of_its_cells_by_itself(monkeypatch: pytest.Mo
     assert composer is not None
     whole = ComposedFiles.whole
     monkeypatch.setattr(ComposedFiles, "whole", lambda self, files: by_hydra.append(files) or whole(self, files))
-    cells = [
-        cell for cell in grid.expand(["sweeps=continued_pretraining", "dataset=aid,dtd,food101"]) if "seed=0" in cell
-    ]
+    cells = grid.expand(["sweeps=continued_pretraining", "dataset=aid,dtd", "seed=0"])
     assert len({composer.task(cell).cell.run_id for cell in cells}) == len(cells) == 5 * 5 * 2
     assert len(by_hydra) <= 1 + 4 + 3 + 1  # the first, and each further method, model and dataset
