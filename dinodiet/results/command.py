@@ -31,6 +31,8 @@ from dinodiet.results.summary import MOST, cells_of, setting_notes, status
 from dinodiet.results.table import default_metric, layout, place
 from dinodiet.results.tidy import select, tidy
 from dinodiet.results.unfinished import unfinished
+from dinodiet.results.watch import watch
+from dinodiet.results.why import why
 from dinodiet.store.scores import BUDGET_COLUMNS
 
 
@@ -39,6 +41,10 @@ def run(args: argparse.Namespace) -> None:
     where = dict(filter_of(text) for text in args.where)
     if args.disk or args.clean:
         disk(args.paths, clean=args.clean, yes=args.yes)
+    elif args.why:
+        print(why(args.paths))
+    elif args.watch:
+        watch(args.paths, args.watch, lambda: _print(args, where))
     elif asks_of_one_run(args):
         print(one_run_text(one_run(args.paths[0])))
     elif args.html or args.serve:

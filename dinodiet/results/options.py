@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from dinodiet.errors import UserError
@@ -14,12 +16,17 @@ from dinodiet.results.published import read_published
 LOOPBACK, PORT = "127.0.0.1", 8765
 OF_TABLES = (  # options that a report does not take
     *("rows", "cols", "over", "labels", "phase", "compare", "published", "curves", "heatmap", "out", "tidy"),
-    *("record", "columns", "status", "disk", "clean"),
+    *("record", "columns", "status", "disk", "clean", "why", "watch"),
 )
+SHOWN = ("status", "rows", "cols", "over", "labels", "metric", "phase", "where", "compare", "published")
+ALONE = {"why": (), "watch": SHOWN}  # options that say what is printed, with those that they take
+SECONDS = 10.0  # between two drawings of --watch
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
   python -m dinodiet.results outputs/study/RUN                   one run: scores, curves, cost, why it failed
   python -m dinodiet.results outputs/study --status              only how far it is, with every name
+  python -m dinodiet.results outputs/study --watch               the same, drawn again until all runs have ended
+  python -m dinodiet.results outputs/study --why                 why runs failed, by reason; RUN --why: why this one
   python -m dinodiet.results outputs/study --rows label_smoothing --metric linear/accuracy --phase change
   python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
   python -m dinodiet.results outputs/study --compare method=diet,dino
@@ -51,6 +58,15 @@ def parser() -> Parser:
     add = made.add_argument
     add("paths", nargs="+", metavar="PATH", help="outputs/<name>, a run directory, or a folder of studies")
     add("--status", action="store_true", help="only the states, naming every run that is not done")
+    add(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=SECONDS,
+        metavar="SECONDS",
+        help=f"draw states and table again, every {SECONDS:.0f} s, until all runs have ended",
+    )
+    add("--why", action="store_true", help="why runs failed: reason, ends of traceback and log, how to continue")
     add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")
     add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
     add("--over", type=names, default=[], metavar="COLUMN,...", help="averaged over; default: seed")
@@ -93,6 +109,17 @@ def parser() -> Parser:
     return made
 
 
+def _seconds(value: str) -> float:
+    """Return a number of seconds that one can wait for."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{value}; give seconds, more than 0")
+    return seconds
+
+
 def names(value: str) -> list[str]:
     """Return the parts of a comma list; commas in brackets, as in `knn(k=5, temperature=1)/f1`, part nothing."""
     parts, depth = [""], 0
@@ -108,8 +135,24 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         UserError: one line that names the option.
     """
+    _check_files(args)
+    for name, beside in ALONE.items():
+        if getattr(args, name):
+            _check_alone(args, name, beside)
+    _check_report(args)
+    if args.compare is not None:
+        compared_of(args.compare)
+        if args.published:
+            raise UserError("--against and --compare are two tables: ask for one of them")
+    if args.columns and not args.record:
+        raise UserError("--columns: of a record; name one: --record parameters")
+    if args.published is not None:
+        read_published(args.published)
+
+
+def _check_files(args: argparse.Namespace) -> None:
     for path, valid in (
-        (args.out, (*FRAMES, *TEXTS)),
+        (args.out, FRAMES if args.record else (*FRAMES, *TEXTS)),
         (args.tidy, FRAMES),
         (args.curves, (*FIGURES, ".csv")),
         (args.heatmap, FIGURES),
@@ -117,24 +160,27 @@ def check_options(args: argparse.Namespace) -> None:
     ):
         if path is not None:
             check_suffix(path, valid)
-    if args.compare is not None:
-        compared_of(args.compare)
-        if args.published:
-            raise UserError("--against and --compare are two tables: ask for one of them")
+
+
+def _check_report(args: argparse.Namespace) -> None:
     if args.html or args.serve:
         for name in OF_TABLES:
-            if getattr(args, name.replace("-", "_")):
+            if getattr(args, name):
                 raise UserError(f"--{name}: not of a report; --html and --serve take --where and --metric")
     if not args.serve and (args.host, args.port) != (LOOPBACK, PORT):
         raise UserError("--host and --port: of --serve; give it too")
     if not 0 <= args.port < 2**16:
         raise UserError(f"--port: {args.port}; choose from: 0 to {2**16 - 1}")
-    if args.columns and not args.record:
-        raise UserError("--columns: of a record; name one: --record parameters")
-    if args.record and args.out is not None:
-        check_suffix(args.out, FRAMES)
-    if args.published is not None:
-        read_published(args.published)
+
+
+def _check_alone(args: argparse.Namespace, option: str, others: Sequence[str]) -> None:
+    """Refuse all options beside one that says by itself what is printed, but those named."""
+    plain = vars(parser().parse_args(args.paths))
+    for name, value in vars(args).items():
+        if name not in ("paths", option, *others) and value != plain[name]:
+            told = "against" if name == "published" else name
+            also = f"; it takes {', '.join(f'--{one}' for one in others)}" if others else ""
+            raise UserError(f"--{told}: not with --{option}{also}")
 
 
 def asks_of_one_run(args: argparse.Namespace) -> bool:
