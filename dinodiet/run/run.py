@@ -36,6 +36,7 @@ from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.lost import others_told
 from dinodiet.run.monitor import Monitor
+from dinodiet.run.movement import Sums, checked, sums
 from dinodiet.run.parts import Parts
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
@@ -151,7 +152,8 @@ def _train_and_score(
         for tower, encoder in towers_of(settings, method).items():
             scoring.of(tower).ensure("initial", encoder, shared=True)
     recorder = Recorder(parts.records, run_dir, parts.tracker)
-    monitor = _monitor(settings, run_dir, status, parts, recorder)
+    start = sums(method.towers()[0]) if content is None else content.get("sums")  # older versions keep none
+    monitor = _monitor(settings, run_dir, status, parts, recorder, start)
     if content is not None:
         monitor.restore(content["monitor"])
         print(f"continuing from step {content['step']} of {state.clock.total_steps}", flush=True)
@@ -167,6 +169,7 @@ def _train_and_score(
         train(parts, recorder.before(monitor.on_step), recorder.on_gradients)
     status.update(phase="final evaluation", step=state.clock.total_steps)
     with parts.strategy.whole() as whole, helped(known.task_of):
+        moved = checked(start, whole, parts.optimisation.lr, state.clock)
         _score_finally(scoring, settings, replace(parts, method=whole))
     write_budget_table(run_dir)
     write_training_artefacts(run_dir, trained=method.trains, figures=settings.figures)
@@ -174,7 +177,7 @@ def _train_and_score(
     show_artefacts(parts.tracker, run_dir.artefacts)
     wait_for_all()
     write_weights(run_dir, method, settings.model, parts.backbone)
-    cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds}
+    cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds, **moved}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
     what: dict[str, Any] = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
     if (parent := parent_of(settings.model)) is not None:
@@ -202,7 +205,9 @@ def _validated(settings: Settings, parts: Parts) -> dict[str, float]:
         return metrics_of(on_validation(settings, parts.scorer, method, parts.data))
 
 
-def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder) -> Monitor:
+def _monitor(
+    settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder, start: Sums | None
+) -> Monitor:
     identity = training_identity(settings)
 
     def save(clock_step: int, seen: dict[str, Any]) -> None:
@@ -212,6 +217,7 @@ def _monitor(settings: Settings, run_dir: RunDir, status: Status, parts: Parts, 
         content = {
             "identity": identity,
             "model": settings.model,
+            "sums": start,
             **towers,
             "monitor": seen,
             "records": recorder.flush(),
