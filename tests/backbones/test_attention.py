@@ -17,6 +17,7 @@ def found(name: str) -> list[Attention]:
     return attentions(backbone.freezable_blocks())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit", "dinov2", "mae", "beit", "swin", "aim", "mambavision", "mobilevit"])
 def test_one_layer_makes_queries_keys_and_values(name: str) -> None:
     for attention in found(name):
@@ -26,6 +27,7 @@ def test_one_layer_makes_queries_keys_and_values(name: str) -> None:
         assert attention.output.weight.shape == (fused.in_features, fused.in_features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hf", "rad_dino"])
 def test_queries_and_values_have_layers_of_their_own(name: str) -> None:
     for attention in found(name):

@@ -45,6 +45,7 @@ def pair(model: str, trainable: str = "all", **changes: Any) -> tuple[TimmBackbo
     return plain, saving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", FAMILIES)
 def test_the_numbers_are_the_same_to_the_bit(model: str) -> None:
     plain, saving = pair(model, drop_path=0.5)

@@ -8,6 +8,7 @@ from dinodiet.errors import UserError
 from tests.places import CONF
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "group"), [("datasets", "dataset"), ("methods", "method"), ("evaluators", "eval"), ("records", "record")]
 )

@@ -218,6 +218,7 @@ def test_a_refusal_of_the_real_process(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_one_bad_cell_of_a_grid_costs_one_cell(tmp_path: Path) -> None:
     done = launch(tmp_path, "-m", *TINY, "schedule.epochs=0", "method.targets.num_classes=10,5000,20")
     assert done.returncode == 1

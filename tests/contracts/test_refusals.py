@@ -82,6 +82,7 @@ def test_an_unknown_key_is_named_in_full_with_its_neighbours(group: str) -> None
                 assert line.startswith((f"{told}choose from: ", f"{told}it has none")), f"{group}={name}: {line}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_value_of_the_wrong_type_is_named_in_full(group: str) -> None:
     new = Untried()
@@ -95,6 +96,7 @@ def test_a_value_of_the_wrong_type_is_named_in_full(group: str) -> None:
                 assert line.startswith((f"{key}: ", f"{key}[")), f"{group}={name}: {line}"
 
 
+@pytest.mark.slow
 def test_a_schedule_refuses_by_key() -> None:
     new = Untried()
     for name in names("schedule"):

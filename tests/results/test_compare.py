@@ -40,6 +40,7 @@ def compared(runs: list[Run], **options: str) -> Comparison:
     return compare(runs, "method", ["diet", "dino"], metric="knn/accuracy", **options)
 
 
+@pytest.mark.slow
 def test_every_cell_is_tested_as_by_hand(tmp_path: Path) -> None:
     runs = runs_of(tmp_path)
     pairs = compared(runs).pairs.set_index(["model", "dataset"])
@@ -61,6 +62,7 @@ def test_every_cell_is_tested_as_by_hand(tmp_path: Path) -> None:
     assert cells["p_wilcoxon_holm"].tolist() == pytest.approx(holm(wilcoxon_values))
 
 
+@pytest.mark.slow
 def test_over_the_grid_the_cells_are_the_pairs(tmp_path: Path) -> None:
     runs = runs_of(tmp_path)
     found = compared(runs)
@@ -73,6 +75,7 @@ def test_over_the_grid_the_cells_are_the_pairs(tmp_path: Path) -> None:
     assert found.ranks["mean_rank"].tolist() == pytest.approx(ranks)
 
 
+@pytest.mark.slow
 def test_more_than_two_values_are_compared_pair_by_pair_and_ranked(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, seeds=3)
     found = compare(runs, "model", metric="knn/accuracy")
@@ -89,6 +92,7 @@ def test_more_than_two_values_are_compared_pair_by_pair_and_ranked(tmp_path: Pat
     assert tests["p_t_holm"].tolist() == pytest.approx(holm(tests["p_t"].tolist()))
 
 
+@pytest.mark.slow
 def test_order_and_sign(tmp_path: Path) -> None:
     for seed in range(3):
         studies.write(tmp_path, studies.results(method="diet", seed=seed, final=0.9 + 0.01 * seed))
@@ -216,6 +220,7 @@ def test_what_the_training_changed_is_paired_run_by_run(tmp_path: Path) -> None:
     assert f"{changes.mean():+.3f}" in report(found)
 
 
+@pytest.mark.slow
 def test_two_protocols_are_two_cells_of_a_change(tmp_path: Path) -> None:
     for k, final in ((5, 0.82), (20, 0.90)):
         for seed in range(3):

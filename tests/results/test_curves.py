@@ -55,6 +55,7 @@ def test_a_curve_that_does_not_exist_is_told(tmp_path: Path) -> None:
         quantity(runs, "loss")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_figures(suffix: str, tmp_path: Path) -> None:
     study = tmp_path / "study"

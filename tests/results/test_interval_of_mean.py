@@ -52,6 +52,7 @@ def test_all_labels_have_no_draw() -> None:
     assert interval_of_mean(values, WAYS) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_it_holds_the_true_mean_in_at_least_nine_of_ten_studies() -> None:
     """300 studies of 4 runs and 5 draws, whose draws vary as much as their runs: pooled values hold it in 5 of 10."""
     generator, held = np.random.default_rng(0), []

@@ -51,6 +51,7 @@ def test_latex_names_are_escaped(tmp_path: Path) -> None:
     assert r"vit\_tiny" in (tmp_path / "t.tex").read_text()
 
 
+@pytest.mark.slow
 def test_compare_curves_heat_map_and_tidy(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "compare.csv"
     assert main([str(study), "--compare", "method=diet,dino", "--where", "dataset=pathmnist", "--out", str(out)]) == 0
@@ -127,6 +128,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--compare method=diet,dino" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_table_needs_no_heavy_library(study: Path) -> None:
     code = (
         "import json, sys; from dinodiet.results.__main__ import main; "

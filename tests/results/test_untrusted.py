@@ -49,6 +49,7 @@ def test_a_file_that_is_none_is_told_or_left_out(
     ends(study, capsys, *([CURVES] if name == "metrics.jsonl" else []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", after_nightly(1, ["grid.json", "jobs.json", "collected.json"]))
 def test_a_broken_record_of_the_study_is_left_out(study: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (study / ".sweep").mkdir(exist_ok=True)

@@ -69,6 +69,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", rest_nightly(STEPS, [*STEPS[:3], STEPS[11]]), ids=str)
 def test_the_peak_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     wide = [*overrides, "schedule.batch_size=64", "eval.batch_size=8"]
@@ -145,6 +146,7 @@ RECORDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("record", "more"), rest_nightly(RECORDS, RECORDS[2:3]))
 def test_the_memory_of_records_is_counted(tmp_path: Path, record: str, more: list[str]) -> None:
     words = [*WIDE, *more]
@@ -164,6 +166,7 @@ TUNED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", rest_nightly(TUNED, TUNED[:1]), ids=str)
 def test_the_peak_of_fine_tuning_is_that_of_a_real_step(tmp_path: Path, overrides: list[str]) -> None:
     settings = settings_of(composed(tmp_path, *overrides), {**CHOICES, "method": chosen(overrides)})

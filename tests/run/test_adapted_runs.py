@@ -77,6 +77,7 @@ def test_an_unfinished_run_is_opened_merged(tmp_path: Path, monkeypatch: pytest.
     assert keys and all(content["method"][key].any() for key in keys)
 
 
+@pytest.mark.slow
 def test_fine_tuning_opens_a_merged_copy_whole(tmp_path: Path) -> None:
     quick = ("eval=[finetune]", "eval.finetune.steps=2", "eval.finetune.seeds=1", "eval.finetune.lr=[1e-4]")
     results = run(composed(tmp_path, *LORA, *quick))
@@ -88,6 +89,7 @@ def test_fine_tuning_opens_a_merged_copy_whole(tmp_path: Path) -> None:
     assert protocol["parameters"] == results["parameters"] - adapters + classifier
 
 
+@pytest.mark.slow
 def test_another_run_begins_with_the_merged_weights(tmp_path: Path) -> None:
     run(composed(tmp_path, *LORA))
     weights = f"model.weights={only_run(tmp_path).path}"

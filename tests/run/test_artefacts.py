@@ -41,6 +41,7 @@ class Shown(NoTracker):
         Shown.tables.append(name)
 
 
+@pytest.mark.slow
 def test_artefacts_lie_in_the_run_and_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shown, "tables", [])
     own = (f"+eval.norms._target_={__name__}.Norms", f"tracker._target_={__name__}.Shown", "schedule.epochs=1")

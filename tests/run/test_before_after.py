@@ -41,6 +41,7 @@ def assert_beside(artefacts: Path, place: str) -> None:
     assert all((half < 128).any() for half in (titles[:, :width], titles[:, -width:]))
 
 
+@pytest.mark.slow
 def test_pictures_of_a_run_and_of_later_scores_stand_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

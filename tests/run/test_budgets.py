@@ -21,6 +21,7 @@ WORDS = ("schedule.epochs=1", "eval=[knn,kmeans]", "eval.knn.k=3")
 BUDGETS = ("eval.labels_per_class=[1,2,all]", "eval.label_seeds=2")
 
 
+@pytest.mark.slow
 def test_a_run_without_budgets_is_named_and_answered_as_before(tmp_path: Path) -> None:
     settings = settings_of(composed(tmp_path, *WORDS), CHOICES)
     with_all = settings_of(composed(tmp_path, *WORDS, "eval.labels_per_class=[all]"), CHOICES)
@@ -87,6 +88,7 @@ def test_every_phase_and_evaluator_has_the_same_images(tmp_path: Path) -> None:
     assert len(results["budgets"]) == 2 * 2 * 4
 
 
+@pytest.mark.slow
 def test_without_all_labels_there_is_no_headline(tmp_path: Path) -> None:
     results = run(composed(tmp_path, "schedule.epochs=1", "eval.knn.k=1", "eval.label_fraction=[0.2]"))
     assert results["final"] == {}
@@ -95,6 +97,7 @@ def test_without_all_labels_there_is_no_headline(tmp_path: Path) -> None:
     assert "knn/accuracy, 0.2 of train" in table and table.rstrip().endswith("5")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_scored_on_budgets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(composed(tmp_path, *WORDS))
     words = (

@@ -125,6 +125,7 @@ def test_torchrun_says_how_many_processes_there_are(tmp_path: Path, monkeypatch:
     assert estimate(tmp_path).each == "each of 4 processes (ddp)"
 
 
+@pytest.mark.slow
 def test_a_process_of_several_needs_less(tmp_path: Path) -> None:
     words = ["method.trainable=all", "schedule.batch_size=64", "eval.batch_size=1", "dataset.image_size=64", MOVING]
     one, four = estimate(tmp_path, *words), estimate(tmp_path, *words, "processes=4")
@@ -133,6 +134,7 @@ def test_a_process_of_several_needs_less(tmp_path: Path) -> None:
     assert (four.peak - four.memory) == pytest.approx((one.peak - one.memory) / 4, rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_part_of_a_process_is_held_against_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["model.model_args.embed_dim=576", "method.trainable=all", "processes=2"]
     split, whole = (settings(tmp_path, [*words, f"strategy={name}"]) for name in ("fsdp", "ddp"))

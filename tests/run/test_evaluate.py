@@ -25,6 +25,7 @@ def touched(run_dir: RunDir) -> dict[str, Any]:
     return {path.name: path.stat().st_mtime_ns for path in kept}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", after_nightly(1, ["diet", "dino"]))
 def test_another_evaluator_and_another_k_train_nothing(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch

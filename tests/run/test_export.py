@@ -117,6 +117,7 @@ def test_a_program_of_torch_needs_torch_alone(vit: RunDir, tmp_path: Path) -> No
     assert load_file(folder / "model.safetensors").keys() == load_file(vit.encoder).keys()
 
 
+@pytest.mark.slow
 def test_onnx_runs_with_any_number_of_images(vit: RunDir) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     folder, found = export(vit, "onnx"), dinodiet.load(vit.path)
@@ -205,6 +206,7 @@ def test_what_gives_other_embeddings_is_not_kept(vit: RunDir, tmp_path: Path, mo
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded_is_not_kept_and_others_are_named(
     vit: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +286,7 @@ def test_every_target_of_other_families(tmp_path: Path, family: str) -> None:
     assert close(theirs, own(found, images), 1e-5)
 
 
+@pytest.mark.slow
 def test_transformers_loads_the_folder(tmp_path: Path) -> None:
     check_transformers(tmp_path, "dinov2_with_registers")
 

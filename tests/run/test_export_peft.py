@@ -74,6 +74,7 @@ def test_peft_puts_the_adapters_onto_the_base_of_timm(dino: RunDir, base: Path, 
     assert sizes == {(4, 24), (72, 4)}
 
 
+@pytest.mark.slow
 def test_blocks_that_were_trained_whole_are_saved_beside(base: Path, tmp_path: Path) -> None:
     run_dir = adapted(tmp_path, base, "lora_2+last_1_block")
     folder, found = export(run_dir, "peft"), dinodiet.load(run_dir.path)
@@ -131,6 +132,7 @@ def test_runs_without_adapters_for_peft_are_one_line(dino: RunDir, base: Path, t
     refused(RunDir(tmp_path / "copy"), "no config.yaml lies beside it, which says what was trained")
 
 
+@pytest.mark.slow
 def test_attention_that_does_not_call_its_layer_is_one_line(tmp_path: Path) -> None:
     args: dict[str, Any] = {"depth": 2, "embed_dim": 48, "num_heads": 2, "patch_size": 8, "img_size": 32}
     name = "beit_base_patch16_224"

@@ -57,6 +57,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
+@pytest.mark.slow
 def test_it_is_added_to_a_finished_run_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(composed(tmp_path / "whole", *QUICK, "eval=[knn,finetune]"))
     for name in ("again", "evaluated"):
@@ -174,6 +175,7 @@ def test_of_five_cells_that_start_at_once_one_computes_the_score_before(tmp_path
     assert len(before) == 5 and len(before[0]) == 1 + 3 and all(one == before[0] for one in before)
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_beside_a_score_is_dropped(tmp_path: Path) -> None:
     run(composed(tmp_path))
     run_dir = only_run(tmp_path)

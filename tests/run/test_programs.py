@@ -51,6 +51,7 @@ def deviations(backbone: Any, target: str, folder: Path) -> Mapping[int, float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target"),
     [pytest.param(*case, marks=() if case in QUICK else pytest.mark.nightly, id=" to ".join(case)) for case in CASES],

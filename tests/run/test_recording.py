@@ -110,6 +110,7 @@ def test_trackers_hear_of_single_rows(whole: Path) -> None:
     assert not [name for name in Heard.names if name.startswith("record/saved_features")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", after_nightly(1, [1, 5]))
 def test_a_killed_run_writes_the_same_rows(
     whole: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch

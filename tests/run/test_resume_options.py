@@ -84,6 +84,7 @@ QUICK = ("mixed, projected, clipped, in parts", "trunk cache with noise, head fi
 OPTIONS = DIET | DISTILL | {name: (*SMALL_HEAD, *words) for name, words in DINO.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rest_nightly(OPTIONS, QUICK))
 def test_a_killed_run_goes_on_to_the_same_numbers(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -24,6 +24,7 @@ from tests.kinds import after_nightly
 from tests.running import CHOICES, composed, results_in, run, scores
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_in_one_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = run(composed(tmp_path, "eval=[knn,kmeans,linear]", "eval.every_epochs=1"), CHOICES)
     (folder,) = (tmp_path / "default").iterdir()
@@ -49,6 +50,7 @@ def test_a_run_leaves_everything_in_one_directory(tmp_path: Path, capsys: pytest
     assert str(folder) in printed
 
 
+@pytest.mark.slow
 def test_a_finished_run_returns_its_results_without_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_finished_run_returns_its_results_without_training(
     assert "is done already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_method_make_another_run(tmp_path: Path) -> None:
     for override in ("seed=0", "seed=1", "method.loss.label_smoothing=0.3"):
         run(composed(tmp_path, override, "schedule.epochs=0"), CHOICES)
@@ -97,6 +100,7 @@ def test_every_method_runs(tmp_path: Path, method: str) -> None:
     assert results["final"]["knn/accuracy"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", after_nightly(1, ["diet", "dino"]))
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spared = Mock(wraps=recompute_blocks)
@@ -135,6 +139,7 @@ def test_two_processes_never_work_on_one_run(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_sanity_holds_a_frozen_backbone_against_thresholds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     low = composed(tmp_path, "mode=sanity", "++model.published={digits: {knn/accuracy: 0.01}}")
     assert run(low, CHOICES)["passed"]
@@ -156,6 +161,7 @@ def test_initial_embeddings_are_kept_and_used(tmp_path: Path) -> None:
     ] == before
 
 
+@pytest.mark.slow
 def test_low_precision_and_accumulation_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
     run(composed(tmp_path, "precision=bf16", "schedule.accumulate=2", "schedule.epochs=1"), CHOICES)

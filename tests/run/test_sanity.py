@@ -111,6 +111,7 @@ def test_a_verdict_has_scores_over_k_and_a_chart(tmp_path: Path, capsys: pytest.
     assert "  k             1      2      5\n" in printed
 
 
+@pytest.mark.slow
 def test_several_checks_are_one_table(tmp_path: Path) -> None:
     root, out = f"dataset.source.root={images(tmp_path / 'set', 3)}", tmp_path / "out"
     every = [composed(out, root, change, base=OWN) for change in (PUBLISHED.format(0), "eval.knn.k=1")]

@@ -51,6 +51,7 @@ def test_a_part_of_an_epoch_that_is_no_step_is_refused(tmp_path: Path) -> None:
         run(composed(tmp_path, "schedule.epochs=0.01"))
 
 
+@pytest.mark.slow
 def test_a_grid_of_frozen_models_and_sets_is_one_table(tmp_path: Path) -> None:
     words = [word for word in TINY if not word.startswith(("model=", "dataset="))]
     arrays = ("dataset=digits", "dataset.split_seed=0,1")
@@ -76,6 +77,7 @@ def of_classifier(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if name.startswith("classifier/")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["another evaluator", "evaluate"])
 def test_the_classifier_of_a_finished_run_without_its_scores_is_scored_later(tmp_path: Path, way: str) -> None:
     found = run(composed(tmp_path, "method=supervised"), SUPERVISED)
@@ -90,6 +92,7 @@ def test_the_classifier_of_a_finished_run_without_its_scores_is_scored_later(tmp
     assert [path.name for path in (run_dir / "scores").glob("*_classifier_*")] == [file.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["supervised", "supervised_linear"])
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     few = ("dataset.labels_per_class=4", "dataset.limit=null", "schedule.batch_size=16", "model.drop_path=0.1")
@@ -108,6 +111,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, monkeypatch: py
     assert scores(run(composed(tmp_path / "killed", *words), choices)) == scores(expected)
 
 
+@pytest.mark.slow
 def test_supervised_training_goes_on_from_a_run_of_diet(tmp_path: Path) -> None:
     run(composed(tmp_path / "diet"))
     (parent,) = (tmp_path / "diet" / "default").iterdir()
@@ -120,6 +124,7 @@ def test_supervised_training_goes_on_from_a_run_of_diet(tmp_path: Path) -> None:
     assert results_in(tmp_path / "next")["parent"]["weights"] == found["parent"]["weights"]
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_path_are_another_run(tmp_path: Path) -> None:
     run(composed(tmp_path / "diet"))
     run(composed(tmp_path / "other", "seed=1"))

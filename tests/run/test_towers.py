@@ -127,6 +127,7 @@ def test_killed_and_resumed_it_is_the_run_that_was_not(
     assert scores(do(tmp_path, BOTH)) == scores(results)
 
 
+@pytest.mark.slow
 def test_of_one_tower_nothing_more_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("method=diet", "schedule.epochs=0", BOTH)
     kept = tuple(word for word in DINO if not word.startswith(("method", "schedule.lr")))

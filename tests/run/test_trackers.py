@@ -33,6 +33,7 @@ def read_back(folder: Path) -> str:
     return records
 
 
+@pytest.mark.slow
 def test_a_real_offline_run_keeps_metrics_configuration_and_scores(tmp_path: Path) -> None:
     done = launch(tmp_path, *TINY, "schedule.epochs=1", "tracker=wandb", "tracker.mode=offline")
     assert done.returncode == 0, done.stderr
@@ -42,6 +43,7 @@ def test_a_real_offline_run_keeps_metrics_configuration_and_scores(tmp_path: Pat
         assert word in records, word
 
 
+@pytest.mark.slow
 def test_figures_tables_and_names_of_a_real_offline_run_are_read_back(tmp_path: Path) -> None:
     words = ("schedule.epochs=1", "eval=[knn,confusion]", "figures=true", "tracker=wandb", "tracker.mode=offline")
     done = launch(tmp_path, *TINY, *words, "tracker.tags=[mine]")
@@ -106,6 +108,7 @@ def test_what_wandb_does_not_take_is_refused(key: str, value: Any) -> None:
         Wandb(**{key: value})
 
 
+@pytest.mark.slow
 def test_what_is_not_set_follows_the_environment_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PROJECT": "theirs", "ENTITY": "lab", "MODE": "offline", "RUN_GROUP": "night"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)

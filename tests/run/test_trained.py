@@ -57,6 +57,7 @@ def evaluated(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Te
     return [images[number] for number in range(5)], features[:5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["diet", "dino"])
 def test_the_numbers_are_those_of_the_runs_own_evaluation(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch

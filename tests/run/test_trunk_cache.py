@@ -19,6 +19,7 @@ CACHED = (
 )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_numbers_of_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def test_unlabelled_images_train(evaluators: str, tmp_path: Path, capsys: pytest
     assert all(f"{name} is left out: " in printed for name in left_out)
 
 
+@pytest.mark.slow
 def test_what_needs_no_labels_is_scored_before_and_after(tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     (tmp_path / "images").mkdir()

@@ -72,6 +72,7 @@ def rescored(run_dir: RunDir) -> Any:
     return found.test, found.val
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [FIRST, *OTHERS])
 def test_all_is_as_before_when_the_folder_is_gone(tmp_path: Path, name: str) -> None:
     model = copied(name, tmp_path / name)

@@ -29,7 +29,12 @@ GRIDS = {
         "tuned=none",
         "dataset.split_seed=${seed}",
     ],
-    "added, left out and several": ["eval=[knn],[knn,linear]", "model=vit_tiny", "+model.model_args={depth: 2}", "~tuned"],
+    "added, left out and several": [
+        "eval=[knn],[knn,linear]",
+        "model=vit_tiny",
+        "+model.model_args={depth: 2}",
+        "~tuned",
+    ],
     "refused ones": ["seed=0,-1,x", "schedule.batch_size=8,0", "method=diet,nope", "model=mae"],
     "another key than the seed": ["model=dinov2,clip", "model.size=small,base16", "schedule.lr.value=1e-3,x"],
     "datasets in two places": ["dataset@eval.dataset=cifar10,digits", "dataset=digits,cifar10", "tuned=none"],

@@ -103,6 +103,7 @@ def check(code: int, told: str, number: signal.Signals) -> None:
     assert len(lines) <= 1, told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "seconds"), [(signal.SIGINT, 0.4), (signal.SIGTERM, 1.0), (signal.SIGHUP, 1.5), (signal.SIGINT, 2.5)]
 )

@@ -48,6 +48,7 @@ def simclr(width: int, **changes: Any) -> TimmBackbone:
 # --- SimCLR -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "millions"), [(1, 23.5), (2, 93.9), (4, 375.4)])
 def test_every_width_has_the_converted_files_keys_and_shapes(width: int, millions: float) -> None:
     with torch.device("meta"):
@@ -139,6 +140,7 @@ def test_resnet5m_has_five_million_parameters_and_512_features() -> None:
     assert backbone.model.forward_features(images()).shape == (2, 512, 4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", after_nightly(1, ["diet", "dino"]))
 def test_a_step_moves_the_last_two_stages_of_clip(method: Any) -> None:
     backbone = build("resnet50", size="clip", image_size=32)

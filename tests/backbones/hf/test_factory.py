@@ -208,6 +208,7 @@ def test_a_folder_needs_nothing_and_a_name_three_files(tmp_path: Path, monkeypat
     assert all(asset.find() is None for asset in needed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["rad_dino", "phikon"])
 def test_families_are_planned_without_any_file(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -226,6 +227,7 @@ def test_a_size_that_does_not_exist_is_refused() -> None:
         hf_family(SPEC, size="b", **settings)
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_run_are_read(tmp_path: Path) -> None:
     backbone = tiny("swin")
     with torch.no_grad():

@@ -60,6 +60,7 @@ def test_one_dinov2_has_one_embedding(kind: str, scheme: str, tmp_path: Path) ->
         torch.testing.assert_close(found, arrays["pooler_output"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_below_a_prefix_too(tmp_path: Path) -> None:
     state = load_file(written("dinov2", "timm", tmp_path))
     torch.save({"teacher": {f"backbone.{key}": value for key, value in state.items()}}, tmp_path / "run.pth")

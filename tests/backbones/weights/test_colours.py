@@ -63,6 +63,7 @@ def test_weights_without_a_processor_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_of_timm_are_not_those_of_a_model_that_takes_blue_first(tmp_path: Path) -> None:
     saved(tmp_path)
     names: dict[str, str | None] = {"a": "mobilevit_xxs"}

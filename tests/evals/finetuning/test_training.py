@@ -95,6 +95,7 @@ def test_two_trainings_of_a_seed_are_equal_and_other_seeds_differ(report: Report
     assert set(report.test) == set(report.val) and "accuracy_sd" not in report.test
 
 
+@pytest.mark.slow
 def test_it_learns_what_can_be_learned() -> None:
     gentle = Regularisation(label_smoothing=0.0, drop_path=0.0)
     found = quick(lr=3e-3, steps=60, regularisation=gentle, optimiser=Optimiser(layer_decay=1.0))(splits())

@@ -18,6 +18,7 @@ def backbone(name: str) -> object:
     return timm_backbone(DATA, size="a", names={"a": name}, feature="pooled", weights="none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "crops", "side"), [("test_convnext", "2+1x16", 16), ("hrnet_w18_small", "2+2", 41)])
 def test_small_crops_that_a_model_refuses(name: str, crops: str, side: int) -> None:
     with pytest.raises(UserError, match=rf"^views: the backbone takes no views of {side} pixels \(.+\); choose others"):

@@ -72,6 +72,7 @@ def test_changes_have_the_interval_of_the_paired_test(study: Study) -> None:
     assert both["high"].tolist() == pytest.approx(both["high_tested"].tolist(), nan_ok=True)
 
 
+@pytest.mark.slow
 def test_tests_compare_phases_methods_and_models(study: Study) -> None:
     section = scores.tests(study)
     assert section is not None
@@ -79,6 +80,7 @@ def test_tests_compare_phases_methods_and_models(study: Study) -> None:
     assert names == ["tests-phase", "tests-method", "ranks-method", "tests-model", "ranks-model", "ranks-model"]
 
 
+@pytest.mark.slow
 def test_many_values_are_compared_over_all_cells_alone(tmp_path: Path) -> None:
     studies.grid(tmp_path / "s", models=[f"m{at}" for at in range(6)], methods=["diet"])
     section = scores.tests(read_study([tmp_path / "s"]))

@@ -71,6 +71,7 @@ def test_numbers_in_a_script_are_finite_and_hold_no_tag() -> None:
     assert json.loads(data(plot)) == {"traces": [{"x": [None, 1.0], "name": "</script>"}], "layout": {"y": None}}
 
 
+@pytest.mark.slow
 def test_plots_are_what_plotly_knows(plain_study: Study, hostile: Study) -> None:
     names = set()
     for study in (plain_study, hostile):

@@ -68,6 +68,7 @@ def test_scores_that_were_not_measured_alike_have_no_change(tmp_path: Path) -> N
     assert changes["knn/accuracy"] == "" and changes["kmeans/ari"] == "+0.050"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["map.csv", "thumbnails.png", "metrics.jsonl", "config.yaml", "status.json", "log.txt"]
 )

@@ -47,6 +47,7 @@ def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
     assert inlined(tmp_path / "broken.png") is None
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_one_line_before_any_work(tmp_path: Path) -> None:
     studies.write(tmp_path / "study", studies.results())
     code = "import sys; sys.modules['plotly'] = None\nfrom dinodiet.results.__main__ import main\nsys.exit(main())"

@@ -90,6 +90,7 @@ def networks(run_dir: RunDir) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_at_the_student_it_is_what_the_files_of_the_run_give(trained: RunDir) -> None:
     frame = look(trained, *CORNERS, "landscape.batchnorm=first")
     assert len(frame) == 4 and frame["failure"].isna().all()
@@ -153,6 +154,7 @@ def test_the_beginning_is_rebuilt_where_it_was_not_kept(trained: RunDir, tmp_pat
     assert ends["distance"].max() < 1e-9 < path["distance"].max()
 
 
+@pytest.mark.slow
 def test_statistics_are_recomputed_on_train_at_each_point(trained: RunDir) -> None:
     measured = MeasuredPlane(settings_for(trained, *CORNERS))
     measured.measurer.at(measured.plane.at(0.5, 0.5).float())
@@ -218,6 +220,7 @@ def test_what_makes_no_plane_is_refused_in_one_line(trained: RunDir, word: str, 
         look(trained, word)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "name"), after_nightly(1, [("diet", "DIET"), ("byol", "BYOL")]))
 def test_a_method_without_a_teacher_of_logits_is_refused(tmp_path: Path, method: str, name: str) -> None:
     words = tuple(word for word in DINO if not word.startswith(("method", "schedule.lr")))

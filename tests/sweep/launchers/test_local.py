@@ -14,6 +14,7 @@ from dinodiet.sweep.launchers.local import Local
 from tests.sweep.cells import seeds, starts, table, tasks
 
 
+@pytest.mark.slow
 def test_one_bad_cell_costs_one_cell_and_what_is_done_is_not_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_a_failure_of_other_settings_does_not_stand_in_the_way(tmp_path: Path) -
     assert status.state is CellState.DONE, status.reason
 
 
+@pytest.mark.slow
 def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "POLL_SECONDS", 0.05)
     grid = seeds(tmp_path, 2)

@@ -22,6 +22,7 @@ from .cells import cell, lines, with_nodes
 CONVOLUTIONS = {"_target_": "dinodiet.backbones.timm_backbone", "feature": "pooled"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

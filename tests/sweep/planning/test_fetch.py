@@ -164,6 +164,7 @@ def test_a_single_run_whose_parts_need_nothing(
     ]
 
 
+@pytest.mark.slow
 def test_what_a_run_needs_is_what_its_own_configuration_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +191,7 @@ def test_what_a_run_needs_is_what_its_own_configuration_says(
     assert (code, errors) == (1, f"error: checkpoint: {tmp_path}/nowhere does not exist\n")
 
 
+@pytest.mark.slow
 def test_a_model_that_is_gone_is_not_needed_where_the_run_rebuilds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

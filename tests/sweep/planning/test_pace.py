@@ -98,6 +98,7 @@ def test_the_plan_sums_times_and_says_what_it_lacks(tmp_path: Path) -> None:
     assert lines[6].endswith("; 1 runs have no measured rate")
 
 
+@pytest.mark.slow
 def test_numbers_of_several_processes_say_so(tmp_path: Path) -> None:
     line, explained = (plan([cell(tmp_path, "processes=2", "strategy=fsdp")]).splitlines()[at] for at in (1, -1))
     assert line.endswith("time ?  each of 2 processes (fsdp)")

@@ -77,6 +77,7 @@ def test_the_plan_tells_allocations_and_refuses_what_cannot_fit(
     assert f"of 1.0 GiB, with {byte_size(CONTEXT)} each" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_nothing_is_submitted_that_cannot_fit(tmp_path: Path) -> None:
     tasks = grid(tmp_path)
     with pytest.raises(UserError, match=r"4 runs at a time take about 2\.\d GiB of a GPU with 1\.0 GiB"):
