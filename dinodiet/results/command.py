@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
         print(why(args.paths))
     elif args.watch:
         watch(args.paths, args.watch, lambda: _print(args, where))
+    elif args.forecast:
+        _forecast(args, where)
     elif asks_of_one_run(args):
         print(one_run_text(one_run(args.paths[0])))
     elif args.html or args.serve:
@@ -79,6 +81,16 @@ def _print(args: argparse.Namespace, where: dict[str, list[str]]) -> None:
     if runs and args.tidy:
         write_frame(tidy(select(on_budgets(found.runs), where)), args.tidy)
         print(f"wrote {args.tidy}")
+
+
+def _forecast(args: argparse.Namespace, where: dict[str, list[str]]) -> None:
+    from dinodiet.results.forecast_told import forecast  # noqa: PLC0415 - tables do without
+
+    found = read(args.paths)
+    for message in found.messages():
+        print(f"warning: {message}", file=sys.stderr)
+    for metric in args.metric or [None]:
+        print(forecast(found, metric, where))
 
 
 def _states(args: argparse.Namespace, found: Found) -> None:

