@@ -10,6 +10,7 @@ from torch import nn
 
 from dinodiet.config.build import build
 from dinodiet.config.settings import Settings
+from dinodiet.config.signature import Node
 from dinodiet.errors import NotApplicable, UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.activations import Activations
@@ -62,13 +63,18 @@ def trained_copies(settings: Settings, encoder: nn.Module, spec: DataSpec, num_t
     """
     nodes = settings.evaluation.evaluators
     evaluators: dict[str, Evaluator] = {name: build(node, f"eval.{name}")() for name, node in nodes.items()}
-    method = {key: settings.method.get(key) for key in ("_target_", "trainable")}  # trained blocks are recomputed
-    shape = [settings.model, method, spec.image_size, spec.native_size, settings.grad_checkpointing]
     return [
-        _copy(name, json.dumps([*shape, nodes[name]], sort_keys=True), evaluator, encoder, spec, num_train)
+        _copy(name, _key(settings, spec, nodes[name]), evaluator, encoder, spec, num_train)
         for name, evaluator in evaluators.items()
         if isinstance(evaluator, PlansTraining) and _applies(evaluator, spec, num_train)
     ]
+
+
+def _key(settings: Settings, spec: DataSpec, evaluator: Node) -> str:
+    """Return what tells the steps of what an evaluator trains apart from others."""
+    method = {key: settings.method.get(key) for key in ("_target_", "trainable")}  # trained blocks are recomputed
+    shape = [settings.model, method, spec.image_size, spec.native_size, settings.grad_checkpointing]
+    return json.dumps([*shape, evaluator], sort_keys=True)
 
 
 def _applies(evaluator: Evaluator, spec: DataSpec, num_train: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,6 +85,14 @@ def size_of(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def structure(network: Any) -> str:
+    """Return a digest of the layers of a network, and of its tensors by name, type and shape."""
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    told = [(name, str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors]
+    layers = [f"{type(layer).__module__}.{type(layer).__name__}" for layer in network.modules()]
+    return hashlib.sha256(repr((layers, told)).encode()).hexdigest()
+
+
 def _state_per_parameter(settings: Settings) -> float:
     """Return how many numbers the optimiser keeps for each trained one: it is asked to train a small matrix."""
     matrix = nn.Parameter(torch.zeros(64, 64))
@@ -107,33 +116,36 @@ def needs(
     memory: int,
     activations: Activations,
     division: Division = ONE_PROCESS,
+    *,
+    images: int | None = None,
 ) -> Needs | None:
     """Return what a run needs besides the `memory` that it holds all the time; None: a part cannot do without values.
 
     The method is spoiled. What backbones take, of all runs that are asked for, is kept in `activations`. Of several
-    processes it is what the first one needs, which also scores.
+    processes it is what the first one needs, which also scores. `images` that a method trains on are all of `spec`, or
+    so many as make the same batches.
 
     Raises:
         UserError: a part refuses its settings, or what it is given.
     """
-    backbone = method.towers()[0]
-    trained = {key: settings.method.get(key) for key in ("_target_", "trainable", "student")}
-    parts = [settings.model, trained, spec.image_size, spec.native_size, settings.grad_checkpointing]
-    key = json.dumps(parts, sort_keys=True)
+    backbone: Any = method.towers()[0]
+    parts = [settings.model, backbone.input.size, settings.grad_checkpointing, structure(backbone)]
+    frozen = json.dumps(parts, sort_keys=True)
+    open_parts = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
+    key = json.dumps([frozen, settings.method.get("student"), open_parts], sort_keys=True)
     teacher = teacher_of(settings.method)
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
-    assert isinstance(backbone, Backbone)
     gradients = division.size_of((one for one in method.parameters() if one.requires_grad), method)
     copied = division.copied(method)
     training = division.whole_at_once(method) + division.gradients_at_once(method)
     cached = method.assume_cached()
     recorded = records_memory(settings, method)
-    side, images = backbone.input.size, micro_batch(settings, spec.num_images, division)
+    side, batch = backbone.input.size, micro_batch(settings, images or spec.num_images, division)
     several = division.processes > 1  # gradients then lie in memory of their own, from the first step on
     try:
         with batchnorm_told(), assumed(division.processes):
             cost = (
-                activations.peak(key, method, spec, images, settings.precision, teacher=named, gradients=not several)
+                activations.peak(key, method, spec, batch, settings.precision, teacher=named, gradients=not several)
                 if method.trains
                 else StepCost(0)
             )
@@ -142,7 +154,7 @@ def needs(
             assert named is not None and isinstance(tower, Backbone)
             seen = activations.evaluation(named, tower, CHUNK, tower.input.size, settings.precision)
             step = max(step, seen)
-        scoring = activations.evaluation(key, backbone, settings.evaluation.batch_size, side, settings.precision)
+        scoring = activations.evaluation(frozen, backbone, settings.evaluation.batch_size, side, settings.precision)
     except UserError:
         raise
     except Exception:  # what parts of one's own do with tensors that have no values is up to them
@@ -150,7 +162,7 @@ def needs(
     # A step's gradients are among its activations, except for those of the micro-batches before.
     kept = gradients if settings.schedule.accumulate > 1 or several else 0
     # The features of a step are there until the next one's have been made; rows are measured when it is over.
-    image = cost.peak // images if recorded else 0  # of which one may be seen alone
+    image = cost.peak // batch if recorded else 0  # of which one may be seen alone
     recording = image + cost.read + COPIES * cost.largest + max((one.moment for one in recorded), default=0)
     memory += sum(one.kept for one in recorded)
     rest = memory - gradients + cost.kept

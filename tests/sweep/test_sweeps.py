@@ -42,7 +42,7 @@ def hydra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DINODIET_DATA", str(folder / "data"))  # nothing is there: sizes are taken as published
         patch.chdir(folder)
         patch.setattr(
-            "dinodiet.sweep.planning.estimate.needs", lambda *_: None
+            "dinodiet.sweep.planning.built.needs", lambda *_, **__: None
         )  # seconds a model; see test_activations.py
         yield
 

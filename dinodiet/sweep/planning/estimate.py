@@ -15,7 +15,7 @@ from dinodiet.backbones.weights.files import run_file
 from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build, declared
 from dinodiet.config.groups import PHASES, TEACHER
-from dinodiet.config.identity import scored_towers
+from dinodiet.config.identity import LENGTH, scored_towers
 from dinodiet.config.parent import check_starts
 from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
@@ -26,16 +26,15 @@ from dinodiet.data.sources.planned import unknown
 from dinodiet.errors import NotOnDisk, UserError, one_line
 from dinodiet.io.assets import ASSETS, COUNTS, LABELS
 from dinodiet.io.machine import pick_device
-from dinodiet.methods.base import MethodBase
 from dinodiet.processes.rows import Share
 from dinodiet.run.activations import Activations
-from dinodiet.run.copies import trained_copies, worst
 from dinodiet.run.division import Division, division_of
 from dinodiet.run.guarded import Guarded
-from dinodiet.run.needs import held, method_on_meta, needs
-from dinodiet.run.optimisation import build_optimisation
-from dinodiet.run.parts import build_scorer, clock_of, trained_images
+from dinodiet.run.needs import structure
+from dinodiet.run.parts import build_scorer, clock_of
 from dinodiet.run.scheduled import check_scheduled
+from dinodiet.sweep.planning.asked import BySpec
+from dinodiet.sweep.planning.built import Built, build_whole, numbers_of, without_seeds
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
@@ -87,7 +86,7 @@ class Estimator:
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] = {}
-        self._activations = Activations()
+        self._activations, self._by_spec = Activations(), BySpec()
 
     def __call__(self, settings: Settings) -> Estimate:
         """Return what a run needs.
@@ -105,7 +104,7 @@ class Estimator:
 
     def _once(self, kind: str, what: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` returned, or raise what it raised, when it was first called for `what`."""
-        key = f"{kind} {json.dumps(what, sort_keys=True)}"
+        key = f"{kind} {json.dumps(what, sort_keys=True, default=repr)}"
         if key not in self._kept:
             try:
                 self._kept[key] = make()
@@ -127,33 +126,39 @@ class Estimator:
         try:
             backbone = self._backbone(settings.model, opened.data.spec)
             scorer = build_scorer(known, opened.data, backbone, Runtime())
-            method = method_on_meta(settings, backbone, opened.data.spec, division)
-            copies = trained_copies(settings, method.encoder, opened.data.spec, len(opened.data.train))
+            built = self._build(settings, opened, backbone, division)
         except NotOnDisk as error:  # the configuration of a model of the hub
             return Estimate(steps, note=one_line(error))
         except (NotImplementedError, RuntimeError) as error:  # parts of one's own that look at their values
             return Estimate(steps, note=f"cannot be built without values ({type(error).__name__})")
-        clock = _clock(settings, opened.data, division, method.split, trains=method.trains)
+        clock = _clock(settings, opened.data, division, built.split, trains=built.trains)
+        self._once("schedules", [settings.schedule, settings.method, clock], lambda: check_scheduled(settings, clock))
         steps = clock.total_steps if opened.counted else None
         each = len(PHASES) * len(scored_towers(settings))
         evaluations = each * len(list(scorer.asked)) if known is settings else None
-        memory = _memory(settings, method, opened.data, clock, division)
-        parameters = list(method.towers()[0].parameters())
-        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        total = sum(parameter.numel() for parameter in parameters)
-        if not opened.counted:
-            return Estimate(steps, total, trained, note=opened.note, evaluations=evaluations)
-        needed = needs(settings, method, opened.data.spec, memory, self._activations, division)
-        peak = None
-        if needed is not None:
-            tuning = worst(copies, settings.precision, self._activations)
-            memory, peak = needed.held, max(needed.peak, needed.without_gradients + tuning)
-        return Estimate(steps, total, trained, memory, peak, opened.note, evaluations)
+        needed = (built.memory, built.peak) if opened.counted else (None, None)
+        return Estimate(steps, built.parameters, built.trained, *needed, note=opened.note, evaluations=evaluations)
+
+    def _build(self, settings: Settings, opened: _Opened, backbone: Backbone, division: Division) -> Built:
+        """Return what a method needs: of all runs that differ in nothing that it depends on, it is built once."""
+        data, images = opened.data, {name: len(getattr(opened.data, name)) for name in ("pretext", "train")}
+        numbers = numbers_of(settings, images)
+        plain = {key: value for key, value in settings.plain.items() if key not in (*IRRELEVANT, "dataset", "schedule")}
+        schedule = {key: value for key, value in settings.plain["schedule"].items() if key not in LENGTH}
+        what = [without_seeds(plain, settings.plain["seed"]), schedule, numbers, structure(backbone), opened.counted]
+        key = json.dumps(what, sort_keys=True, default=repr)
+        return self._by_spec.once(
+            key,
+            data.spec,
+            lambda spec: build_whole(
+                settings, copy.deepcopy(backbone), spec, numbers, division, self._activations, measure=opened.counted
+            ),
+        )
 
     def _backbone(self, node: dict[str, Any], spec: DataSpec) -> Backbone:
         kept = [node, spec.image_size, spec.native_size]
         backbone: Backbone = self._once("model", kept, lambda: backbone_on_meta(node, spec))
-        return copy.deepcopy(backbone)
+        return backbone
 
 
 def _on_known_labels(settings: Settings, opened: _Opened) -> Settings:
@@ -214,9 +219,3 @@ def _clock(settings: Settings, data: Data, division: Division, split: str, train
     share, schedule = Share(size=division.processes), settings.schedule
     loader = TrainLoader(images, schedule.batch_size, seed=0, share=share, parts=schedule.accumulate)
     return clock_of(settings, loader, trains=trains)
-
-
-def _memory(settings: Settings, method: MethodBase, data: Data, clock: Clock, division: Division) -> int:
-    _, optimizer = build_optimisation(settings, method, len(trained_images(data, method)))
-    check_scheduled(settings, clock)
-    return held(settings, method, (p for group in optimizer.param_groups for p in group["params"]), division)

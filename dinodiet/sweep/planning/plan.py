@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from dinodiet.sweep.planning.packed import CONTEXT, check_together, together
 from dinodiet.sweep.progress import counts
 from dinodiet.sweep.task import Task
 
+BUDGETS = ("labels_per_class", "label_fraction")  # whose draws some seeds may not be able to fill
 MOST = 8  # values of a key in one line
 EXPLAINED = (
     "held: weights, gradients and optimiser state, heads and teacher included; peak: with activations, "
@@ -129,17 +131,27 @@ def _state(statuses: Sequence[CellStatus], found: Estimate | UserError) -> str:
     return statuses[0].state.value if len(statuses) == 1 else counts(statuses)
 
 
-def _estimates(tasks: Iterable[Task]) -> list[Estimate | UserError]:
+def _estimates(tasks: Sequence[Task]) -> list[Estimate | UserError]:
     estimator, paces = Estimator(), Paces()
-    found: list[Estimate | UserError] = []
-    for task in tqdm(tasks, "planning", unit="run", leave=False, disable=None):
+    found: dict[str, Estimate | UserError] = {}
+    keys = [_sizes(task) for task in tasks]
+    for task, key in tqdm(zip(tasks, keys, strict=True), "planning", len(keys), unit="run", leave=False, disable=None):
+        if key in found:
+            continue
         try:
             settings = task.settings()
             estimate = estimator(settings)
-            found.append(replace(estimate, seconds=paces.seconds(settings, estimate.steps)))
+            found[key] = replace(estimate, seconds=paces.seconds(settings, estimate.steps))
         except UserError as error:
-            found.append(error)
-    return found
+            found[key] = error
+    return [found[key] for key in keys]
+
+
+def _sizes(task: Task) -> str:
+    """Return what the size of a run depends on: its configuration; its seed only where labels are drawn for budgets."""
+    budgets = [task.config[group].get(key) for group in ("eval", "dataset") for key in BUDGETS]
+    seed = None if budgets == [None] * len(budgets) else task.config["seed"]
+    return json.dumps([{**task.config, "seed": seed}, task.cell.choices], sort_keys=True)
 
 
 def _needs(status: CellStatus, found: Estimate | UserError) -> list[str]:
