@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.contracts.choices import configuration, nodes, taught
 from tests.contracts.test_methods import METHODS, narrow, tensors
+from tests.kinds import after_nightly
 from tests.processes.started import on_processes
 from tests.processes.training import Cases, each_case
 
@@ -101,8 +102,9 @@ def is_refused(name: str, many: Found) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_two_processes_train_every_method_as_one(tmp_path: Path) -> None:
-    for compared in agreed(tmp_path, every_method(), STEPS, [(2, "ddp"), (2, "fsdp")]):
+@pytest.mark.parametrize("strategy", after_nightly(1, ["ddp", "fsdp"]))
+def test_two_processes_train_every_method_as_one(tmp_path: Path, strategy: str) -> None:
+    for compared in agreed(tmp_path, every_method(), STEPS, [(2, strategy)]):
         wrong = {}
         for case, (one, two) in compared.items():
             method = case.split(",")[0]
@@ -115,8 +117,9 @@ def test_two_processes_train_every_method_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_thirty_steps_are_those_of_one_process(tmp_path: Path) -> None:
-    for compared in agreed(tmp_path, special(), LONG, [(2, "ddp"), (4, "ddp"), (2, "fsdp")]):
+@pytest.mark.parametrize(("number", "strategy"), after_nightly(1, [(2, "fsdp"), (2, "ddp"), (4, "ddp")]))
+def test_thirty_steps_are_those_of_one_process(tmp_path: Path, number: int, strategy: str) -> None:
+    for compared in agreed(tmp_path, special(), LONG, [(number, strategy)]):
         assert all(len(one.get("losses", ())) == LONG for one, _ in compared.values()), compared
         wrong = {case: differing(one, many, LONG) for case, (one, many) in compared.items()}
         assert {case: told for case, told in wrong.items() if told} == {}
