@@ -17,7 +17,20 @@ from dinodiet.results.runs import Run
 from dinodiet.results.table import as_text, place
 from dinodiet.results.tidy import matches, tidy
 
-MEASURED = ("n", "mean", "sd", "published", "published_sd", "seeds", "difference", "errors", "notes", "place")
+MEASURED = (
+    "n",
+    "mean",
+    "sd",
+    "published",
+    "published_sd",
+    "seeds",
+    "difference",
+    "errors",
+    "notes",
+    "place",
+    "remarks",
+)
+LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
 MOST_NAMED = 20  # scores that no run has measured
 
 
@@ -25,7 +38,8 @@ def beside(published: Published, runs: Sequence[Run], metrics: Sequence[str], ph
     """Return a row for each published score and each group of runs that measured the same; seeds are averaged.
 
     Columns: metric, phase, whatever tells groups apart (never averaged over), n, mean, sd (ddof = 1), published,
-    published_sd, seeds, difference, errors, notes, place (of the row in the file). `errors` is the difference in
+    published_sd, seeds, difference, errors, notes (letters of the remarks that apply to those runs), place (of the row
+    in the file), remarks (those of the letters, as text). `errors` is the difference in
     standard errors of both means (Welch), NaN where one of them is not known. `metrics` and `phases`: only these; none:
     all that are published.
 
@@ -35,7 +49,9 @@ def beside(published: Published, runs: Sequence[Run], metrics: Sequence[str], ph
     plan, wanted = place(runs), asked_of(published, metrics, phases)
     names = list(dict.fromkeys([*plan.cols, *plan.rows]))
     found = [
-        {**line, "place": place} for place, row in wanted for line in _measured(row, _like(row, runs), names, phases)
+        {**line, "place": place, "remarks": "; ".join(published.notes[letter] for letter in line["notes"])}
+        for place, row in wanted
+        for line in _measured(published, row, _like(row, runs), names, phases)
     ]
     if not found:
         models = ", ".join(dict.fromkeys(str(row["model"]) for _, row in wanted))
@@ -61,7 +77,9 @@ def _like(row: Fields, runs: Sequence[Run]) -> list[Run]:
     return [run for run in have if all(matches(run.record.get(key), [value]) for key, value in choices.items())]
 
 
-def _measured(row: Fields, like: Sequence[Run], names: list[str], phases: Sequence[str]) -> Iterator[Fields]:
+def _measured(
+    published: Published, row: Fields, like: Sequence[Run], names: list[str], phases: Sequence[str]
+) -> Iterator[Fields]:
     """Yield the scores of each group of runs beside a published one."""
     shown = [row["phase"]] if "phase" in row else phases or [PHASES[1]]
     scores = as_text(tidy(like, [str(row["metric"])], names), names)
@@ -78,10 +96,20 @@ def _measured(row: Fields, like: Sequence[Run], names: list[str], phases: Sequen
             *there,
             apart,
             errors_apart(apart, (sd, len(values)), there[1:]),
-            row.get("notes", ""),
+            _applying(published, row, [run for run in like if run.name in {*scores.loc[values.index, "run"]}]),
         )
         told = dict(zip(names, choices, strict=True))
         yield {"metric": row["metric"], "phase": phase, **told, **dict(zip(MEASURED, measured, strict=False))}
+
+
+def _applying(published: Published, row: Fields, runs: Sequence[Run]) -> str:
+    """Return the letters of the remarks on a score that apply to one of the runs beside it, or more."""
+
+    def applies(letter: str) -> bool:
+        key, value = published.unless.get(letter, ("", ""))
+        return not key or not all(matches(run.record.get(key), [value]) for run in runs)
+
+    return "".join(filter(applies, row.get("notes", "")))
 
 
 def errors_apart(difference: float, *means: tuple[float, float]) -> float:
@@ -105,6 +133,22 @@ def beside_table(rows: pd.DataFrame, published: Published, style: Style = "text"
     ]
     title = f"{published.name}: mean ± sd over seed (n) beside the published score; difference = here - published"
     return titled(title, grid(header, lines, style), style)
+
+
+def written(rows: pd.DataFrame, published: Published, style: Style) -> str:
+    """Return the rows of `beside` as a table for a file, with the remarks that belong to it below."""
+    told = [line for line in remarks(rows, published) if line.startswith("[")]
+    below = {
+        "text": [f"note: {line}" for line in told],
+        "markdown": ["", *(f"* {line}" for line in told)],
+        "latex": [f"\\par\\footnotesize {escaped(line)}" for line in told],
+    }
+    return "\n".join([beside_table(rows, published, style), *(below[style] if told else [])])
+
+
+def escaped(text: str) -> str:
+    """Return text for LaTeX."""
+    return "".join(LATEX.get(letter, letter) for letter in text)
 
 
 def _texts(row: dict[Any, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dinodiet.results.against import asked_of, beside, beside_table, remarks
+from dinodiet.results.against import asked_of, beside, beside_table, remarks, written
 from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.budgets import on_budgets, over_draws, picked
 from dinodiet.results.colours import in_colour
@@ -155,7 +155,7 @@ def _published(args: argparse.Namespace, runs: list[Run]) -> None:
     rows = beside(published, runs, args.metric, args.phase)
     print(f"\n{beside_table(rows, published)}")
     _print_notes(remarks(rows, published, asked_of(published, args.metric, args.phase)))
-    _write(args.out, rows, lambda style: beside_table(rows, published, style))
+    _write(args.out, rows, lambda style: written(rows, published, style))
 
 
 def _curves(args: argparse.Namespace, found: Found, where: dict[str, list[str]]) -> None:

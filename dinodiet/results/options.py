@@ -63,14 +63,8 @@ def parser() -> Parser:
     add = made.add_argument
     add("paths", nargs="+", metavar="PATH", help="outputs/<name>, a run directory, or a folder of studies")
     add("--status", action="store_true", help="only the states, naming every run that is not done")
-    add(
-        "--watch",
-        nargs="?",
-        type=_seconds,
-        const=SECONDS,
-        metavar="SECONDS",
-        help=f"draw states and table again, every {SECONDS:.0f} s, until all runs have ended",
-    )
+    every = f"draw states and table again, every {SECONDS:.0f} s, until all runs have ended"
+    add("--watch", nargs="?", type=_seconds, const=SECONDS, metavar="SECONDS", help=every)
     add("--forecast", action="store_true", help="which cells will gain, by label-free measures before the training")
     add("--why", action="store_true", help="why runs failed: reason, ends of traceback and log, how to continue")
     add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")

@@ -3,7 +3,8 @@
 A file of published scores is a CSV with the columns model, dataset, metric and value, and a column for each further
 choice that a run must share, by its key (`dataset.source.size`, `eval.knn.k`); an empty field asks for nothing. The
 column `published_as` is the name of the model at its source. `phase` says when a score was measured (empty: final),
-`sd` and `seeds` how it varied there, `notes` which remarks belong to it: letters, of lines such as `# a: other votes`.
+`sd` and `seeds` how it varied there, `notes` which remarks belong to it: letters, of lines such as `# a: other votes`,
+or `# a unless eval.knn.votes=uniform: other votes`, which does not apply to runs that have that choice.
 All other lines that begin with `#` say where the scores are from and how they were measured. What applies is printed.
 """
 
@@ -24,7 +25,8 @@ FOLDER = SWEEPS / "published"
 NEEDED, NAME = ("model", "dataset", "metric", "value"), "published_as"
 NUMBERS = ("value", "sd", "seeds")
 NO_CHOICE = ("metric", NAME, "phase", "notes", *NUMBERS)
-NOTE = re.compile(r"([a-z]): (.+)")  # a remark that scores name by its letter
+# A remark that scores name by its letter, and the choice of runs that it does not apply to.
+NOTE = re.compile(r"([a-z])(?: unless ([\w.]+)=(\S+))?: (.+)")
 Fields = dict[str, Any]
 
 
@@ -37,12 +39,14 @@ class Published:
         rows: fields by column; `value`, `sd` and `seeds` are numbers, and empty fields are left out.
         told: the lines about source and protocol.
         notes: remarks that belong to some of the scores, by letter.
+        unless: key and value of the choice of runs that a remark does not apply to, by letter.
     """
 
     name: str
     rows: list[Fields]
     told: list[str]
     notes: dict[str, str] = field(default_factory=dict)
+    unless: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def path_of(name: str) -> Path:
@@ -66,13 +70,14 @@ def read_published(name: str) -> Published:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); give a CSV file in UTF-8") from error
     told = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
-    notes = {found[1]: found[2] for line in told if (found := NOTE.fullmatch(line))}
+    found = [match for line in told if (match := NOTE.fullmatch(line))]
+    notes, unless = {one[1]: one[4] for one in found}, {one[1]: (one[2], one[3]) for one in found if one[2]}
     reader = csv.DictReader(line for line in lines if not line.startswith("#"))
     columns = list(reader.fieldnames or ())
     if lacking := [column for column in NEEDED if column not in columns]:
         raise UserError(f"{path}: no column {', '.join(lacking)}; needed are {', '.join(NEEDED)}")
     rows = [_row(path, row, notes) for row in reader]
-    return Published(path.stem, rows, [line for line in told if not NOTE.fullmatch(line)], notes)
+    return Published(path.stem, rows, [line for line in told if not NOTE.fullmatch(line)], notes, unless)
 
 
 def _row(path: Path, row: dict[str, str], notes: dict[str, str]) -> Fields:

@@ -1,9 +1,11 @@
 """Scores beside published ones: what is joined, what is kept apart, and what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -85,6 +87,58 @@ def test_differences_are_told_in_standard_errors_of_both(tmp_path: Path, capsys:
     assert "measured by no finished run: mae pathmnist limit=500; mae dermamnist limit=null\n" in printed
 
 
+KNOWN = """# Source: a table
+# a unless eval.knn.k=11: other votes
+# c: confounded 5 %
+model,dataset,dataset.limit,phase,metric,value,sd,seeds,notes
+mae,pathmnist,100,final,knn/accuracy,0.70,0,3,a
+mae,pathmnist,100,final,linear/accuracy,0.69,0.03,4,ac
+mae,pathmnist,100,initial,kmeans/ari,0.8,0,3,c
+"""
+
+
+def test_known_answers_are_right_to_the_digit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, final in enumerate((0.70, 0.72, 0.74, 0.80)):
+        run_of(tmp_path / "s", seed, final, **{"dataset.limit": 100})
+    assert main([str(tmp_path / "s"), "--against", table(tmp_path, KNOWN), "--out", str(tmp_path / "out.csv")]) == 0
+    printed = capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "out.csv").to_dict("records")
+    # ours: mean 0.74, variance (0.0016 + 0.0004 + 0 + 0.0036) / 3; theirs: no variance, and 0.0009 of four
+    assert [row["difference"] for row in rows] == pytest.approx([0.04, 0.05, 0.0], abs=1e-12)
+    ours = 0.0056 / 3 / 4
+    assert [row["errors"] for row in rows[:2]] == pytest.approx([0.04 / ours**0.5, 0.05 / (ours + 0.0009 / 4) ** 0.5])
+    assert math.isnan(rows[2]["errors"])  # neither varies
+    assert "0.740 ± 0.043 (4)  0.690 ± 0.030 (4) [c]  +0.050        +1.9" in printed
+    assert "0.740 ± 0.043 (4)  0.700 ± 0.000 (3)      +0.040        +1.9" in printed
+
+
+def test_a_remark_is_left_out_where_runs_were_measured_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_of(tmp_path / "s", 0, 0.70, k=11, **{"dataset.limit": 100})
+    words = [str(tmp_path / "s"), "--against", table(tmp_path, KNOWN), "--metric", "knn/accuracy"]
+    assert main(words) == 0
+    assert "other votes" not in capsys.readouterr().out
+    run_of(tmp_path / "s", 1, 0.70, k=20, **{"dataset.limit": 100})
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("[a]") == 2 and "note: [a] other votes" in printed  # a row of its own, and the remark
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [("txt", "note: [c] confounded 5 %"), ("md", "* [c] confounded 5 %"), ("tex", r"[c] confounded 5 \%")],
+)
+def test_files_have_the_remarks_too(ending: str, told: str, tmp_path: Path) -> None:
+    run_of(tmp_path / "s", 0, 0.70, **{"dataset.limit": 100})
+    file = tmp_path / f"out.{ending}"
+    assert main([str(tmp_path / "s"), "--against", table(tmp_path, KNOWN), "--out", str(file)]) == 0
+    assert file.read_text().count(told) == 1
+    assert main([str(tmp_path / "s"), "--against", table(tmp_path, KNOWN), "--out", str(tmp_path / "out.csv")]) == 0
+    remarks = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)["remarks"].tolist()
+    assert remarks == ["", "confounded 5 %", "confounded 5 %"]
+
+
 def test_one_run_has_no_standard_error(tmp_path: Path) -> None:
     run_of(tmp_path / "s", 0, 0.70, **{"dataset.limit": 100})
     rows = beside(read_published(table(tmp_path, VARIES)), runs_of(tmp_path / "s"), [], ["final"])
@@ -148,6 +202,8 @@ def test_shipped_tables_say_their_source_and_hold_scores(path: Path) -> None:
     published = read_published(path.stem)
     assert published.told[0].startswith("Source: ") and published.told[1].startswith("Protocol there: ")
     assert published.rows and all(0 < row["value"] < 1 for row in published.rows)
+    fine_tuned = [row for row in published.rows if row["metric"].startswith("finetune") and "cpr" in path.stem]
+    assert all(any("confounded" in published.notes[one] for one in row["notes"]) for row in fine_tuned)
     names = [tuple(field for key, field in row.items() if key != "value") for row in published.rows]
     assert len(set(names)) == len(names)
 
