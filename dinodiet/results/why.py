@@ -18,7 +18,7 @@ from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus, state_of, states
 
-ENDED = ("failed", "stopped")  # runs that did not finish, and that nothing continues by itself
+GOES_ON = ("done", "running", "queued", "missing")  # states of runs that did not end early
 LARGEST_LOG = 20_000  # bytes at the end of a log of which the last lines are shown
 MOST_NAMED = 10  # runs of one reason
 
@@ -52,7 +52,7 @@ def _of_study(study: Path, broken: dict[Path, str]) -> Iterator[str]:
     statuses = states(study, active=active_jobs() if read_jobs(study) else None)
     groups: dict[tuple[str, str], list[CellStatus]] = {}
     for status in statuses:
-        if status.state.value in ENDED or status.directory in broken:
+        if status.state.value not in GOES_ON or status.directory in broken:
             reason = broken.get(status.directory) or status.reason or ""
             groups.setdefault((status.state.value, re.sub(r"\d+", "#", reason)), []).append(status)
     counts = Counter(status.state.value for status in statuses if status.directory not in broken)
@@ -88,7 +88,7 @@ def _told(alike: Sequence[CellStatus], broken: dict[Path, str], cells: dict[str,
         more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
         lines.append(f"  and {len(others)} alike: {', '.join(others[:MOST_NAMED])}{more}")
     lines += [f"  reason: {printable(one)}" for one in reasons]
-    if state in (*ENDED, "unreadable"):
+    if state not in GOES_ON:
         lines += [*_ends(first), f"  to continue: {command_of(first, cells)}"]
     return "\n".join(lines)
 

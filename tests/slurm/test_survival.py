@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dinodiet.results.why import why
 from tests.slurm.conftest import Cluster, wait_until
 from tests.slurm.sweeps import SLOW, Sweep, finish, undisturbed
 
@@ -39,6 +40,9 @@ def test_one_bad_cell_of_six_costs_one_cell(cluster: Cluster, folder: Path) -> N
     assert f"{bad}/log.txt" in listed
     assert "1 of 6 runs did not finish" in output
     assert sorted(heads for _, _, heads in sweep.results()) == [1, 2, 3, 4, 6]
+    told = why([folder / "sweep"])
+    assert f"{bad}: failed" in told and "num_heads" in told and f"log: {folder.resolve()}/sweep/{bad}/log.txt" in told
+    assert "++model.model_args.num_heads=5" in told.rpartition("to continue: ")[2]
     code, output = sweep.run()
     assert (code, cluster.submitted()) == (1, before + 6), "a failed run is not run again unasked"
     code, output = sweep.run("retry=failed")
