@@ -129,10 +129,12 @@ def needs(
         UserError: a part refuses its settings, or what it is given.
     """
     backbone: Any = method.towers()[0]
-    parts = [settings.model, backbone.input.size, settings.grad_checkpointing, structure(backbone)]
-    frozen = json.dumps(parts, sort_keys=True)
-    open_parts = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
-    key = json.dumps([frozen, settings.method.get("student"), open_parts], sort_keys=True)
+    trained = [
+        name for name, parameter in backbone.named_parameters() if parameter.requires_grad
+    ]  # autocast keeps them
+    parts = [settings.model, backbone.input.size, settings.grad_checkpointing, structure(backbone), trained]
+    evaluated = json.dumps(parts, sort_keys=True)
+    key = json.dumps([evaluated, settings.method.get("student")], sort_keys=True)
     teacher = teacher_of(settings.method)
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
     gradients = division.size_of((one for one in method.parameters() if one.requires_grad), method)
@@ -154,7 +156,7 @@ def needs(
             assert named is not None and isinstance(tower, Backbone)
             seen = activations.evaluation(named, tower, CHUNK, tower.input.size, settings.precision)
             step = max(step, seen)
-        scoring = activations.evaluation(frozen, backbone, settings.evaluation.batch_size, side, settings.precision)
+        scoring = activations.evaluation(evaluated, backbone, settings.evaluation.batch_size, side, settings.precision)
     except UserError:
         raise
     except Exception:  # what parts of one's own do with tensors that have no values is up to them

@@ -145,7 +145,8 @@ class Estimator:
         numbers = numbers_of(settings, images)
         plain = {key: value for key, value in settings.plain.items() if key not in (*IRRELEVANT, "dataset", "schedule")}
         schedule = {key: value for key, value in settings.plain["schedule"].items() if key not in LENGTH}
-        what = [without_seeds(plain, settings.plain["seed"]), schedule, numbers, structure(backbone), opened.counted]
+        network = [structure(backbone), backbone.embed_dim, backbone.input.size, backbone.input.divisor]
+        what = [without_seeds(plain, settings.plain["seed"]), schedule, numbers, network, opened.counted]
         key = json.dumps(what, sort_keys=True, default=repr)
         return self._by_spec.once(
             key,
