@@ -22,6 +22,8 @@ from dinodiet.results.tidy import Where, ends_of, select
 from dinodiet.results.unfinished import unfinished
 from dinodiet.store.rundir import RunDir
 
+MOST = 60  # forecasts that are printed
+
 
 def forecast(found: Found, metric: str | None, where: Where) -> str:
     """Return how good forecasts are, and those of all runs that have one; forecasts of what has not ended are written.
@@ -117,10 +119,12 @@ def _kept(study: Path, done: Sequence[Run], metric: str) -> list[str]:
             scored.append((one, sign * change))
         came = "" if change is None else "written too late" if late else "yes" if _came(one, sign * change) else "no"
         rows.append([one.run, number(one.gain, signed=True), f"{one.probability:.0%}", _gain(change, sign), came])
-    table = grid(["run", "forecast", "gains", "measured", "came true"], rows, "text")
+    more = [f"and {len(rows) - MOST} more in {study / NAME}"] if len(rows) > MOST else []
+    rows.sort(key=lambda row: row[-1] == "")  # those that have ended first
+    table = grid(["run", "forecast", "gains", "measured", "came true"], rows[:MOST], "text")
     first = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept[0].written))
     return ["", f"{study}: forecasts, the first of {first}; gains: how probable; came true: the sign", table,
-            *_scored(scored)]  # fmt: skip
+            *more, *_scored(scored)]  # fmt: skip
 
 
 def _gain(change: float | None, sign: float) -> str:

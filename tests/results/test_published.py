@@ -8,14 +8,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from dinodiet.errors import UserError
 from dinodiet.results.__main__ import main
 from dinodiet.results.against import beside, beside_table
 from dinodiet.results.published import FOLDER, read_published
+from dinodiet.results.record import science
 from dinodiet.results.runs import Run, read
 from tests.places import ROOT
 from tests.results import studies
+from tests.running import composed
 
 TABLE = """# Source: a table
 model,published_as,dataset,eval.knn.k,metric,value
@@ -206,6 +209,14 @@ def test_shipped_tables_say_their_source_and_hold_scores(path: Path) -> None:
     assert all(any("confounded" in published.notes[one] for one in row["notes"]) for row in fine_tuned)
     names = [tuple(field for key, field in row.items() if key != "value") for row in published.rows]
     assert len(set(names)) == len(names)
+
+
+def test_choices_that_remarks_name_are_keys_of_runs(tmp_path: Path) -> None:
+    config = OmegaConf.to_container(composed(tmp_path), resolve=False)
+    assert isinstance(config, dict)
+    keys = science({str(key): value for key, value in config.items()})
+    for path in FOLDER.glob("*.csv"):
+        assert {key for key, _ in read_published(path.stem).unless.values()} <= keys.keys()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)
