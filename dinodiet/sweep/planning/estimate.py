@@ -96,7 +96,8 @@ class Estimator:
         """
         pick_device("auto" if settings.device.startswith("cuda") else settings.device)  # a GPU may be elsewhere
         division = division_of(settings)
-        plain = {**settings.plain, "seed": 0, "device": "auto", "processes": division.processes}
+        alike = {**without_seeds(settings.plain, settings.seed), "dataset": settings.dataset}
+        plain = {**alike, "seed": 0, "device": "auto", "processes": division.processes}
         relevant = {key: value for key, value in plain.items() if key not in IRRELEVANT}
         planned = from_plain(plain, settings.choices)
         found: Estimate = self._once("run", relevant, lambda: self._estimate(planned, division))
@@ -146,7 +147,7 @@ class Estimator:
         plain = {key: value for key, value in settings.plain.items() if key not in (*IRRELEVANT, "dataset", "schedule")}
         schedule = {key: value for key, value in settings.plain["schedule"].items() if key not in LENGTH}
         network = [structure(backbone), backbone.embed_dim, backbone.input.size, backbone.input.divisor]
-        what = [without_seeds(plain, settings.plain["seed"]), schedule, numbers, network, opened.counted]
+        what = [plain, schedule, numbers, network, opened.counted]
         key = json.dumps(what, sort_keys=True, default=repr)
         return self._by_spec.once(
             key,
