@@ -34,6 +34,7 @@ def why(paths: Sequence[Path | str]) -> str:
 
 def _blocks(path: Path) -> Iterator[str]:
     if is_run(str(path)):
+        path = path if path.name else path.absolute()  # of `.`
         study = path.absolute().parent
         jobs = read_jobs(study)
         status = state_of(RunDir(path), job=jobs.get(path.name), active=active_jobs() if jobs else None)

@@ -67,8 +67,12 @@ def test_the_log_of_its_job_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "reason: OUT_OF_MEMORY" in told and "oom_kill event" in told and f"log: {folder}/12_3_0_log.err" in told
 
 
-def test_what_has_not_failed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_has_not_failed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = studies.write(tmp_path, studies.results())
+    monkeypatch.chdir(done)
+    assert printed(capsys, ".") == f"{done}: done: it finished, nothing has failed\n"
     assert printed(capsys, done) == f"{done}: done: it finished, nothing has failed\n"
     assert printed(capsys, tmp_path) == f"{tmp_path}: 1 runs: 1 done: none has failed\n"
 
