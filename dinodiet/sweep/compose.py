@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
@@ -38,6 +38,7 @@ class Composer:
         self._groups = {*loader.list_groups(""), *map(str, config.hydra.runtime.choices)}
         self._files = ComposedFiles(loader, config)
         self._parsed: dict[str, Override] = {}
+        self._options: list[str] = []  # of the group `tuned`
         self._tuned: dict[Words, str] = {}
         self._alike: dict[tuple[Words, Words], Alike] = {}
 
@@ -103,10 +104,18 @@ class Composer:
         config = chosen.config()
         ConfigLoaderImpl._apply_overrides_to_config([self._word(word) for word in values], config)
         OmegaConf.set_struct(config, False)
-        named = tuple(chosen.choices.get(group, "") for group in ("dataset", "method", "schedule", "tuned"))
+        return Alike(config, {**chosen.choices, "tuned": self._tuned_of(chosen.choices)})
+
+    def _tuned_of(self, choices: Mapping[str, str]) -> str:
+        """Return the `tuned` choice that was applied, see `with_tuned`, which takes its time."""
+        if not self._options:
+            self._options = self._loader.get_group_options("tuned")
+        named = tuple(choices.get(group, "") for group in ("dataset", "method", "schedule", "tuned"))
+        if named[3] == f"{named[0]}_{named[1]}" and named[3] not in self._options:
+            return "none"
         if named not in self._tuned:
-            self._tuned[named] = with_tuned(chosen.choices, self._loader)["tuned"]
-        return Alike(config, {**chosen.choices, "tuned": self._tuned[named]})
+            self._tuned[named] = with_tuned(choices, self._loader)["tuned"]
+        return self._tuned[named]
 
 
 def _seed_of(words: Sequence[Override], usual: int) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import pickle
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,19 +24,19 @@ Sources = tuple[Source, ...]
 class Chosen:
     """A configuration that some files make up, without Hydra's own node, and the choices by group.
 
-    `root` is the configuration, `nodes` are the keys that it lacks; both are pickled.
+    `root` is the configuration, `nodes` are the keys that it lacks.
     """
 
-    root: bytes
+    root: DictConfig
     choices: dict[str, str]
-    nodes: Mapping[str, bytes] = field(default_factory=dict)
+    nodes: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self) -> DictConfig:
         """Return the configuration, which is the caller's own."""
-        made: DictConfig = pickle.loads(self.root)
+        made = copy.deepcopy(self.root)
         content: Any = made._content
         for key, node in self.nodes.items():
-            content[key] = pickle.loads(node)
+            content[key] = copy.deepcopy(node)
             content[key]._set_parent(made)
         return made
 
@@ -64,8 +62,8 @@ class ComposedFiles:
         self._repo: IConfigRepository | None = None
         self._files: dict[Source, dict[str, Any]] = {}
         self._tied: dict[tuple[str, Sources], bool] = {}
-        self._nodes: dict[tuple[str, Sources], bytes] = {}
-        self._root = b""
+        self._nodes: dict[tuple[str, Sources], Any] = {}
+        self._root: DictConfig | None = None
         self._chosen: dict[tuple[str, ...], Chosen] = {}
 
     def chosen(self, files: tuple[str, ...], parsed: Sequence[Override]) -> Chosen:
@@ -85,7 +83,12 @@ class ComposedFiles:
     def _compose(self, files: Sequence[str], parsed: Sequence[Override]) -> Chosen:
         listed = self._listed(parsed)
         sources = None if listed is None else self._sources(listed.defaults)
-        if listed is not None and sources is not None and all(one in self._nodes for one in sources.items()):
+        if (
+            self._root is not None
+            and listed is not None
+            and sources is not None
+            and all(one in self._nodes for one in sources.items())
+        ):
             nodes = {key: self._nodes[key, files] for key, files in sources.items()}
             return Chosen(self._root, _texts(listed.overrides.known_choices), nodes)
         whole = self.whole(files)
@@ -93,7 +96,7 @@ class ComposedFiles:
         _leave_out_hydra(whole)
         if sources is not None:
             self._keep(whole, sources)
-        return Chosen(pickle.dumps(whole), choices)
+        return Chosen(whole, choices)
 
     def _listed(self, parsed: Sequence[Override]) -> DefaultsList | None:
         """Return Hydra's list of the files; None: words say more than which files."""
@@ -136,11 +139,11 @@ class ComposedFiles:
         for one in sources.items():
             node = copy.deepcopy(whole._get_node(one[0]))
             node._set_parent(None)
-            self._nodes.setdefault(one, pickle.dumps(node))
-        if not self._root:
-            empty = copy.deepcopy(whole)
-            typing.cast("Any", empty._content).clear()
-            self._root = pickle.dumps(empty)
+            self._nodes.setdefault(one, node)
+        if self._root is None:
+            self._root = copy.deepcopy(whole)
+            content: Any = self._root._content
+            content.clear()
 
 
 def _reaches(before: Any, after: Any) -> bool:
