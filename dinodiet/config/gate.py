@@ -20,7 +20,7 @@ from dinodiet.errors import UserError
 COMMAND = (
     *("mode", "checkpoint", "tower", "export", "export_dir", "device", "processes", "strategy", "num_workers"),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry"),
-    *("detach", "trust_targets"),
+    *("detach", "prune", "check_inputs", "trust_targets"),
     *("figures", "compile", "grad_checkpointing", "views", "embed", "landscape", "keep_every_epochs"),
 )
 # Modes that do something with a run that is there.

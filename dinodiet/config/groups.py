@@ -9,7 +9,7 @@ LAUNCHER, SWEEPER, SWEEPS = "hydra/launcher", "hydra/sweeper", "sweeps"  # group
 
 # Keys that say what a command does with its runs.
 COMMAND = (
-    *("mode", "plan", "retry", "detach", "trust_targets", "tower", "export", "export_dir"),
+    *("mode", "plan", "retry", "detach", "prune", "check_inputs", "trust_targets", "tower", "export", "export_dir"),
     *("views", "embed", "landscape"),
 )
 

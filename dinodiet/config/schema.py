@@ -21,7 +21,8 @@ LONGEST = 255  # bytes of a folder's name
 LATER = ("layer_decay", "head_lr", "steps", "minutes", "decayed")
 # What processes send each other, as runs have it that lack these keys; any other value is part of a run's name.
 EXCHANGE: dict[str, Any] = {"sync_batchnorm": True, "reduce_dtype": "fp32"}
-Mode = Literal["train", "views", "evaluate", "sanity", "export", "embed", "landscape", "plan", "measure", "fetch"]
+Ahead = Literal["plan", "measure", "fetch", "hold", "release"]  # modes that start no run
+Mode = Literal["train", "views", "evaluate", "sanity", "export", "embed", "landscape", Ahead]
 Origin = Literal["first", "mean", "nearest"]
 Axes = Literal["raw", "orthonormal", "scaled"]
 BatchNorms = Literal["recomputed", "first"]
@@ -120,6 +121,8 @@ class RunConfig:
     plan: str = "grouped"
     retry: str | None = None
     detach: bool = False
+    prune: bool = False
+    check_inputs: bool = True
     trust_targets: bool = False
     keep_every_epochs: float | None = None
     views: ViewsConfig = field(default_factory=ViewsConfig)

@@ -165,6 +165,8 @@ class Settings:
     keep_every_epochs: Positive[float | None]
     retry: Literal["failed"] | None
     detach: bool
+    prune: bool
+    check_inputs: bool
     trust_targets: bool
     model: Node
     dataset: Node

@@ -34,9 +34,7 @@ from dinodiet.store.grid import read_jobs
 from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import FORMAT
-from dinodiet.store.states import CellState, state_of, states
-
-BUSY = (CellState.RUNNING, CellState.QUEUED)
+from dinodiet.store.states import IN_WORK, CellState, state_of, states
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def _runs(study: Path, names: Sequence[str]) -> Place:
     for name in names:
         run_dir = RunDir(study / name)
         state = state_of(run_dir, job=jobs.get(name), active=active).state
-        busy += state in BUSY
+        busy += state in IN_WORK
         place.items += _run(run_dir, state)
     place.kept = f"{_number(busy, 'run')} at work or queued, left alone" if busy else None
     return place
@@ -150,7 +148,7 @@ def _run(run_dir: RunDir, state: CellState) -> Iterator[Item]:
         kind = "unfinished files" if UNFINISHED_FILE.fullmatch(file.name) else kinds.get(top, "other")
         is_own = file == top and kind in ("locks", "checkpoints of finished runs")
         spare = (is_own and (kind != "locks" or is_lock(file))) or is_abandoned(file)
-        yield Item(file, kind, size_of(file), spare and state not in BUSY)
+        yield Item(file, kind, size_of(file), spare and state not in IN_WORK)
 
 
 def _kinds(run_dir: RunDir, state: CellState) -> Mapping[Path, str]:
@@ -205,7 +203,7 @@ def _cache(cache: Path, outputs: Iterable[Path]) -> Place:
 
 def _works(study: Path) -> bool:
     active = active_jobs() if read_jobs(study) else None
-    return any(cell.state in BUSY for cell in states(study, active=active))
+    return any(cell.state in IN_WORK for cell in states(study, active=active))
 
 
 def overview(places: Sequence[Place]) -> list[str]:

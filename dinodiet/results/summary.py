@@ -156,6 +156,6 @@ def _about(cell: CellStatus) -> str:
     """Return the progress, the reason and where to read more."""
     run_dir = RunDir(cell.directory)
     progress = f"step {cell.step:,} of {cell.total_steps:,}" if cell.step is not None and cell.total_steps else ""
-    job = f"job {cell.slurm_job}" if cell.slurm_job and cell.state is CellState.QUEUED else ""
+    job = f"job {cell.slurm_job}" if cell.slurm_job and cell.state in (CellState.QUEUED, CellState.HELD) else ""
     log = next((str(path) for path in (run_dir.log, run_dir.status) if path.exists()), "")
     return "; ".join(part for part in (job, progress, cell.reason, log) if part)

@@ -18,7 +18,7 @@ from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus, state_of, states
 
-GOES_ON = ("done", "running", "queued", "missing")  # states of runs that did not end early
+GOES_ON = ("done", "running", "queued", "held", "missing")  # states of runs that did not end early
 LARGEST_LOG = 20_000  # bytes at the end of a log of which the last lines are shown
 MOST_NAMED = 10  # runs of one reason
 
@@ -96,10 +96,12 @@ def _told(alike: Sequence[CellStatus], broken: dict[Path, str], cells: dict[str,
 
 def _progress(status: CellStatus, state: str) -> str:
     step = f", step {status.step:,} of {status.total_steps:,}" if status.step is not None and status.total_steps else ""
+    job = f" as job {status.slurm_job}" if status.slurm_job else ""
     told = {
         CellState.DONE.value: "it finished, nothing has failed",
         CellState.RUNNING.value: f"it goes on{step}",
-        CellState.QUEUED.value: f"it waits{f' as job {status.slurm_job}' if status.slurm_job else ''}",
+        CellState.QUEUED.value: f"it waits{job}",
+        CellState.HELD.value: f"it is kept from starting{job}; mode=release lets it start",
         CellState.MISSING.value: "it has not begun",
     }
     phase = f", {status.phase}" if status.phase else ""

@@ -10,10 +10,33 @@ from collections.abc import Iterable
 SECONDS = 60  # SLURM's clients retry for long where the controller is away
 
 
-def active_jobs() -> set[str] | None:
-    """Return the ids (12, or 12_3 in an array) of this user's jobs that wait or run; None where SLURM cannot say."""
-    out = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i")
-    return None if out is None else set(out.split())
+def active_jobs() -> dict[str, str] | None:
+    """Return why each of this user's jobs waits, by id (12, or 12_3 in an array); None where SLURM cannot say.
+
+    Jobs that run are there too; their reason is `None`.
+    """
+    out = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%r")
+    return None if out is None else dict(_job_and_reason(line) for line in out.splitlines() if line.strip())
+
+
+def _job_and_reason(line: str) -> tuple[str, str]:
+    job, _, reason = line.strip().partition("|")
+    return job, reason
+
+
+def is_held(reason: str) -> bool:
+    """Return whether a job waits because someone holds it."""
+    return "held" in reason.lower()
+
+
+def hold(jobs: Iterable[str]) -> bool:
+    """Keep waiting jobs from starting; return whether SLURM did."""
+    return _ask("scontrol", "hold", ",".join(sorted(jobs))) is not None
+
+
+def release(jobs: Iterable[str]) -> bool:
+    """Let held jobs start; return whether SLURM did."""
+    return _ask("scontrol", "release", ",".join(sorted(jobs))) is not None
 
 
 def endings(jobs: Iterable[str]) -> dict[str, str]:

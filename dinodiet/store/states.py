@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from dinodiet.store.grid import Cell, read_grid, read_jobs
+from dinodiet.store.queue import is_held
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, was_lost, works_here
 
@@ -21,14 +22,23 @@ SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for s
 
 
 class CellState(str, Enum):
-    """The states of a cell. `stopped`: killed or preempted, and nothing continues it without a new command."""
+    """The states of a cell. `stopped`: killed or preempted, and nothing continues it without a new command.
+
+    `held`: queued, and kept from starting; `blocked`: not started, as its weights or data could not be had.
+    """
 
     DONE = "done"
     RUNNING = "running"
     QUEUED = "queued"
+    HELD = "held"
     FAILED = "failed"
     STOPPED = "stopped"
+    BLOCKED = "blocked"
     MISSING = "missing"
+
+
+IN_WORK = (CellState.RUNNING, CellState.QUEUED, CellState.HELD)
+OPEN = (CellState.MISSING, CellState.STOPPED, CellState.BLOCKED)  # a command takes these up
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,8 @@ def states(
 
     Args:
         study: `outputs/<name>`.
-        active: ids of the SLURM jobs that wait or run; None: SLURM was not asked, and the files are believed.
+        active: ids of the SLURM jobs that wait or run, perhaps with why; None: SLURM was not asked, and the files are
+            believed.
         now: seconds since the epoch; None: the clock's.
         cells: of its newest grid; None: they are read.
     """
@@ -130,6 +141,8 @@ def state_of(
     waits = job is not None and (active is None or job in active)
     now = time.time() if now is None else now
     state, reason = _judge(status, waits, active is not None, _death(run_dir, status, now))
+    if state is CellState.QUEUED and isinstance(active, Mapping) and is_held(active.get(job or "", "")):
+        state = CellState.HELD
     if state is CellState.FAILED and settings is not None and status.get("settings") not in (None, settings):
         state, reason = CellState.STOPPED, f"failed with other settings: {reason}"
     return CellStatus(name, state, study, reason, slurm_job=job, **{key: status.get(key) for key in PROGRESS})
@@ -138,8 +151,8 @@ def state_of(
 def _judge(status: dict[str, Any], waits: bool, asked: bool, death: str | None) -> tuple[CellState, str | None]:
     """Return the state that `status.json` means; `waits`: SLURM has its job, `asked`: SLURM was asked."""
     state, reason = status["state"], status.get("reason")
-    if state == State.FAILED.value:
-        return CellState.FAILED, reason
+    if state in (State.FAILED.value, State.BLOCKED.value):
+        return CellState(state), reason
     if state == State.RUNNING.value:
         if death is None and (waits or not asked or status.get("slurm_job") is None):
             return CellState.RUNNING, None

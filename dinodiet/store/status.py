@@ -33,6 +33,7 @@ class State(str, Enum):
     DONE = "done"
     FAILED = "failed"
     PREEMPTED = "preempted"
+    BLOCKED = "blocked"  # an input could not be had; the next command tries again
     STOPPED = "stopped"  # by a limit of the machine, such as a full disk: it can go on later
     KILLED = "killed"  # written by the sweep that found it dead
 

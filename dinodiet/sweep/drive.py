@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -12,12 +12,11 @@ from dinodiet.store.grid import read_jobs, write_grid
 from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks
-from dinodiet.store.states import CellState, CellStatus, state_of
+from dinodiet.store.states import IN_WORK, OPEN, CellState, CellStatus, state_of
 from dinodiet.store.status import State, read_status
+from dinodiet.sweep.inputs import check_inputs as check_inputs_of
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
-
-IN_WORK = (CellState.RUNNING, CellState.QUEUED)
 
 
 @runtime_checkable
@@ -74,8 +73,12 @@ def as_started(tasks: Sequence[Task], launcher: Launcher) -> Sequence[Task]:
     return [replace(task, config={**task.config, "processes": launcher.run_processes}) for task in tasks]
 
 
-def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> list[CellStatus]:
+def drive(
+    tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool, check_inputs: bool = False
+) -> list[CellStatus]:
     """Run what is missing of a grid and return the state of every cell. All tasks lie in one study.
+
+    With `check_inputs` runs whose weights or data cannot be had are not started; see `dinodiet.sweep.inputs`.
 
     Raises:
         Preempted, UserError: as `Launcher.run`.
@@ -84,16 +87,28 @@ def drive(tasks: Sequence[Task], launcher: Launcher, *, retry_failed: bool) -> l
     write_grid(study, list({task.cell.run_id: task.cell for task in tasks}.values()))
     before = statuses_of(tasks)
     again = (CellState.FAILED,) if retry_failed else ()
-    open_states = (CellState.MISSING, CellState.STOPPED, *IN_WORK, *again)
+    open_states = (*OPEN, *IN_WORK, *again)
     todo = [task for task, status in zip(tasks, before, strict=True) if status.state in open_states]
     closed = [status for status in before if status.state not in open_states]
     for task in todo:
         _forget_failure(task.run_dir)
+    if check_inputs and todo:
+        todo, blocked = _with_inputs(todo, {status.run_id for status in before if status.state in IN_WORK})
+        closed += blocked
     if todo:
         with Progress(len(tasks), closed) as progress:
             for one_each in _rounds(todo):
                 launcher.run(one_each, progress)
     return statuses_of(tasks)
+
+
+def _with_inputs(todo: Sequence[Task], begun: Collection[str]) -> tuple[list[Task], list[CellStatus]]:
+    """Return the tasks that can be started, or were, and the states of the others."""
+    checked = check_inputs_of([task for task in todo if task.cell.run_id not in begun])
+    blocked = [status_on_disk(task) for task in todo if task.cell.run_id in checked.blocked]
+    for status in blocked:
+        print(f"blocked {status.run_id}: {status.reason}", flush=True)
+    return [task for task in todo if task.cell.run_id not in checked.blocked], blocked
 
 
 def _rounds(tasks: Sequence[Task]) -> list[list[Task]]:

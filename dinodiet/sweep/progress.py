@@ -14,12 +14,15 @@ from tqdm import tqdm
 from dinodiet.io.colours import Colour, painted
 from dinodiet.io.units import duration
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.states import CellState, CellStatus
+from dinodiet.store.states import IN_WORK, CellState, CellStatus
 
 LOG_SECONDS = 60.0  # between two lines of the whole sweep in a log file
-ACTIVE = (CellState.RUNNING, CellState.QUEUED)
-COLOURS: dict[CellState, Colour] = {CellState.DONE: "green", CellState.FAILED: "red", CellState.STOPPED: "yellow"}
-UNFINISHED = (CellState.FAILED, CellState.STOPPED, CellState.MISSING, CellState.QUEUED, CellState.RUNNING)
+COLOURS: dict[CellState, Colour] = {
+    CellState.DONE: "green",
+    CellState.FAILED: "red",
+    CellState.STOPPED: "yellow",
+    CellState.BLOCKED: "yellow",
+}
 
 
 class Progress:
@@ -67,7 +70,7 @@ class Progress:
 
     def show(self, statuses: Iterable[CellStatus]) -> None:
         """Hear of the cells that wait and run at present."""
-        self._active = Counter(status.state for status in statuses if status.state in ACTIVE)
+        self._active = Counter(status.state for status in statuses if status.state in IN_WORK)
         self._tell()
 
     def line(self) -> str:
@@ -98,7 +101,7 @@ def summary(title: str, statuses: Sequence[CellStatus]) -> str:
     """Return the states of a sweep: counts, then every cell that is not done, by name, with reason and log file."""
     lines = [f"{title}: {len(statuses)} runs: {counts(statuses)}"]
     for status in statuses:
-        if status.state in UNFINISHED:
+        if status.state is not CellState.DONE:
             step = f" at step {status.step} of {status.total_steps}" if status.step and status.total_steps else ""
             reason = f": {status.reason}" if status.reason else ""
             state = painted(f"{status.state.value:<8}", COLOURS.get(status.state))

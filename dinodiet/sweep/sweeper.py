@@ -20,18 +20,19 @@ from dinodiet.config.groups import LAUNCHER
 from dinodiet.config.words import as_choice, parse
 from dinodiet.errors import UserError, one_line
 from dinodiet.processes.place import place_in
-from dinodiet.store.states import CellState
 from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
-from dinodiet.sweep.drive import CheckingLauncher, Launcher, as_started, drive, statuses_of
+from dinodiet.sweep.drive import CheckingLauncher, Launcher, as_started
 from dinodiet.sweep.each import run_each
+from dinodiet.sweep.hold import HELD
 from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.packing import packing_of
-from dinodiet.sweep.progress import summary
+from dinodiet.sweep.run_grid import run_grid
 from dinodiet.sweep.task import Task
 from dinodiet.sweep.together import Cells, cells_of, narrowed, part_cells
 from dinodiet.sweep.told import Told
 
+OF_RUNS = ("train", *AHEAD, *HELD)  # modes that do something with the runs of a grid
 MOST_CELLS = 3  # named for one reason to refuse them
 
 
@@ -94,10 +95,12 @@ class GridSweeper(Sweeper):
             AHEAD[first["mode"]](planned, packing_of(launcher))
         elif first["mode"] == "landscape":
             run_landscapes(tasks, launcher)
+        elif first["mode"] in HELD:
+            HELD[first["mode"]](tasks)
         elif first["mode"] != "train":
             run_each(tasks, launcher)
         else:
-            run_grid(tasks, launcher, retry=first["retry"])
+            run_grid(tasks, launcher)
 
     def expand(self, arguments: Sequence[str]) -> list[list[str]]:
         """Return the overrides of every cell. A key on the command line replaces the same key of the sweep file."""
@@ -141,7 +144,7 @@ class GridSweeper(Sweeper):
                 refused.setdefault(self.composer.explain(error, overrides), []).append(_swept(overrides, grid))
                 continue
             modes.add(task.config["mode"])
-            trains = task.config["mode"] in ("train", "plan", "measure", "fetch")  # the other modes leave no run behind
+            trains = task.config["mode"] in OF_RUNS  # the other modes leave no run behind
             what = task.wanted if trains else repr(task.config)
             tasks.setdefault((task.study, task.cell.run_id, what), task)
         if refused:
@@ -222,36 +225,6 @@ def _values(override: Override) -> Iterator[str]:
     if not values:
         raise UserError(f"{override.input_line}: no values")
     yield from (f"{key}={value}" for value in values)
-
-
-def run_grid(tasks: Sequence[Task], launcher: Launcher, *, retry: str | None) -> None:
-    """Run what is missing of a grid, then print the states of its runs and the main table, also when it was stopped.
-
-    Raises:
-        UserError: runs did not finish, which the printed summary names; or those that share a GPU cannot fit into it.
-        Preempted: the command was asked to stop.
-    """
-    study = tasks[0].study
-    if (packing := packing_of(launcher)) is not None and packing.is_limited:
-        from dinodiet.sweep.planning.packed import check_packing  # noqa: PLC0415 - it builds models: needs torch
-
-        check_packing(tasks, packing)
-    try:
-        statuses = drive(tasks, launcher, retry_failed=retry == "failed")
-    except BaseException:
-        print(summary(str(study), statuses_of(tasks)), flush=True)
-        raise
-    print(f"\n{summary(str(study), statuses)}", flush=True)
-    if any(status.state is CellState.DONE for status in statuses):
-        from dinodiet.results import main_table  # noqa: PLC0415 - pandas, where there is a table
-
-        print(f"\n{main_table(study)}", flush=True)
-    lost = [status for status in statuses if status.state in (CellState.FAILED, CellState.STOPPED, CellState.MISSING)]
-    if lost:
-        how = "the same command continues those that stopped" + (
-            "; retry=failed runs failed ones again" if any(s.state is CellState.FAILED for s in lost) else ""
-        )
-        raise UserError(f"{len(lost)} of {len(statuses)} runs did not finish: {how}")
 
 
 def _check_one_command() -> None:

@@ -20,8 +20,10 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_active_jobs_are_told_one_by_one(path: Path) -> None:
-    pretend(path, "squeue", 'echo "12_0"; echo "12_1"; echo "15"')
-    assert slurm_queue.active_jobs() == {"12_0", "12_1", "15"}
+    pretend(path, "squeue", 'echo "12_0|None"; echo "12_1|JobHeldUser"; echo "15|Priority"')
+    active = slurm_queue.active_jobs()
+    assert active == {"12_0": "None", "12_1": "JobHeldUser", "15": "Priority"}
+    assert [slurm_queue.is_held(reason) for reason in active.values()] == [False, True, False]
 
 
 def test_a_queue_that_does_not_answer_is_not_an_empty_one(path: Path) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dinodiet.errors import UserError, one_line
-from dinodiet.store.states import CellState
-from dinodiet.sweep.drive import IN_WORK, statuses_of
+from dinodiet.store.states import IN_WORK, CellState
+from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, execute
 

@@ -18,9 +18,9 @@ from typing import Annotated
 from dinodiet.config.ranges import NonNegative, Positive, Range
 from dinodiet.errors import UserError
 from dinodiet.io.leaving import leave_silently, signals_to
-from dinodiet.store.states import CellState
+from dinodiet.store.states import IN_WORK, CellState
 from dinodiet.store.status import Preempted
-from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
+from dinodiet.sweep.drive import note_death, statuses_of
 from dinodiet.sweep.launchers.code_copy import CodeCopies, importing_from
 from dinodiet.sweep.launchers.ending import how_it_died
 from dinodiet.sweep.launchers.gpus import least_memory, visible_gpus

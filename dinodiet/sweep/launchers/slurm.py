@@ -19,9 +19,9 @@ from dinodiet.io.leaving import signals_to
 from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs, write_jobs
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.states import CellState
+from dinodiet.store.states import IN_WORK, CellState
 from dinodiet.store.status import Preempted, State, read_status
-from dinodiet.sweep.drive import IN_WORK, statuses_of
+from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.launchers.code_copy import CodeCopies, path_for_jobs
 from dinodiet.sweep.launchers.slurm_job import run_in_job
 from dinodiet.sweep.launchers.slurm_pack import run_pack_in_job
@@ -187,7 +187,7 @@ class Slurm:
 
     def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
         jobs = read_jobs(tasks[0].study)
-        active = slurm_queue.active_jobs() or set()
+        active = slurm_queue.active_jobs() or {}
         mine = {jobs[task.cell.run_id] for task in tasks if jobs.get(task.cell.run_id) in active}
         if self._on_interrupt == "detach":
             progress.say(f"interrupted: {len(mine)} SLURM jobs go on; the same command watches them again")
@@ -195,7 +195,7 @@ class Slurm:
         progress.say(f"interrupted: cancelling {len(mine)} SLURM jobs; the same command continues what they began")
         slurm_queue.cancel(mine)
         deadline = time.monotonic() + SLOWEST_POLL_SECONDS
-        while mine & (slurm_queue.active_jobs() or set()) and time.monotonic() < deadline:
+        while mine & (slurm_queue.active_jobs() or {}).keys() and time.monotonic() < deadline:
             time.sleep(1)
 
 

@@ -11,9 +11,9 @@ from filelock import FileLock
 from dinodiet.errors import UserError, one_line
 from dinodiet.store import queue as slurm_queue
 from dinodiet.store.grid import read_jobs
-from dinodiet.store.states import CellState, CellStatus
+from dinodiet.store.states import IN_WORK, CellState, CellStatus
 from dinodiet.store.status import State, read_status, was_lost
-from dinodiet.sweep.drive import IN_WORK, note_death, statuses_of
+from dinodiet.sweep.drive import note_death, statuses_of
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task
 

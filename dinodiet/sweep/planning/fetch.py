@@ -51,7 +51,7 @@ def fetch(tasks: Sequence[Task]) -> None:
     failures = []
     for need in wanted:
         try:
-            state, line = _have(need)
+            state, line = have(need)
         except UserError as error:
             state, line = _without(need, error)
             failures += [need.choice] if state == "FAILED" else []
@@ -76,7 +76,7 @@ def needs_of(tasks: Sequence[Task]) -> Iterator[Need]:
             if repr(node) in asked:
                 continue
             asked.add(repr(node))
-            for need in _needs(group, node, _choice(group, node, task)):
+            for need in needs_of_node(group, node, choice_of(group, node, task)):
                 key = (need.what.name, need.what.place) if isinstance(need.what, Asset) else (need.choice, "")
                 if key not in known:
                     known.add(key)
@@ -94,12 +94,14 @@ def _rebuilt_by(settings: Settings) -> Path | None:
         return None
 
 
-def _choice(group: str, node: dict[str, Any], task: Task) -> str:
+def choice_of(group: str, node: dict[str, Any], task: Task) -> str:
+    """Return what to call the part of a group that a run chose: a model with its size."""
     choice, size = task.cell.choices.get(group, group), str(node.get("size", ""))
     return choice if group != "model" or choice.endswith(size) else f"{choice}-{size}"
 
 
-def _needs(group: str, node: dict[str, Any], choice: str) -> list[Need]:
+def needs_of_node(group: str, node: dict[str, Any], choice: str) -> list[Need]:
+    """Return what a part of a run needs, or why that is not known."""
     try:
         told = [asset for tell in declared(node, group, ASSETS) for asset in tell()]
     except UserError as error:
@@ -118,7 +120,7 @@ def _without(need: Need, error: UserError) -> tuple[str, str]:
     return "not needed", f"{place} rebuilds its model from its own files ({one_line(error)})"
 
 
-def _have(need: Need) -> tuple[str, str]:
+def have(need: Need) -> tuple[str, str]:
     """Have a thing there; return how it came to be there, and its line.
 
     Raises:
