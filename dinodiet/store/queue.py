@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 SECONDS = 60  # SLURM's clients retry for long where the controller is away
 
@@ -58,6 +59,17 @@ def cancel(jobs: Iterable[str]) -> None:
 def requeue(job: str) -> bool:
     """Ask SLURM to put a running job back into the queue; return whether it did."""
     return _ask("scontrol", "requeue", job) is not None
+
+
+def array_throttle(array: str) -> int | None:
+    """Return how many jobs of an array may run at a time; None: all, it is none, or SLURM does not say."""
+    found = re.search(r"ArrayTaskThrottle=(\d+)", _ask("scontrol", "show", "job", "--oneliner", array) or "")
+    return int(found[1]) or None if found else None
+
+
+def update(job: str, values: Mapping[str, object]) -> bool:
+    """Change settings of a job, by scontrol's names; return whether SLURM did."""
+    return _ask("scontrol", "update", f"JobId={job}", *(f"{key}={value}" for key, value in values.items())) is not None
 
 
 def max_array_size() -> int:

@@ -3,12 +3,13 @@
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.slurm.conftest import Cluster
-from tests.slurm.sweeps import PLAIN, Sweep, undisturbed
+from tests.slurm.sweeps import PLAIN, Sweep, finish, undisturbed
 
 pytestmark = pytest.mark.slurm
 
@@ -69,3 +70,21 @@ def test_a_run_without_its_inputs_is_blocked_until_they_are_there(cluster: Clust
     assert code == 0, output
     assert "2 runs: 2 done" in output
     assert cluster.submitted() == before + 2
+
+
+def test_one_limit_holds_over_all_arrays_of_a_study(cluster: Cluster, folder: Path) -> None:
+    sweep = Sweep(cluster, folder, *PLAIN, "hydra.launcher.array_parallelism=1")
+    for seeds in ("seed=0,1", "seed=0,1,2,3"):
+        code, output = sweep.run(seeds, "detach=true")
+        assert code == 0, output
+        assert "submitted 2 runs" in output
+    process, most = sweep.start("seed=0,1,2,3,4"), 0
+    while process.poll() is None:
+        running = cluster("squeue", "--noheader", "--array", "--states=RUNNING,COMPLETING", "--format=%t").split()
+        most = max(most, running.count("R"))
+        time.sleep(0.3)
+    code, output = finish(process)
+    assert code == 0, output
+    assert "5 runs: 5 done" in output
+    assert most == 1
+    assert sweep.starts() == [1] * 5

@@ -24,6 +24,7 @@ from dinodiet.store.status import Preempted, State, read_status
 from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.launchers.code_copy import CodeCopies, path_for_jobs
 from dinodiet.sweep.launchers.slurm_job import run_in_job
+from dinodiet.sweep.launchers.slurm_limit import arrays_of, rebalance, room_for
 from dinodiet.sweep.launchers.slurm_pack import run_pack_in_job
 from dinodiet.sweep.launchers.slurm_sizes import check_tasks, tasks_per_node
 from dinodiet.sweep.launchers.slurm_watch import SLOWEST_POLL_SECONDS, JobWatch
@@ -55,7 +56,7 @@ class Slurm:
         timeout_min: time limit of a job. A run that needs longer is checkpointed, requeued and continued, as often as
             it makes progress.
         signal_delay_s: how long before the limit the run is told to write its checkpoint.
-        array_parallelism: how many jobs of an array run at a time.
+        array_parallelism: how many jobs of the study run at a time; see `dinodiet.sweep.launchers.slurm_limit`.
         on_interrupt: what Ctrl-C does to the jobs: `cancel` them, or `detach` and leave them running.
         detach: submit and return; the same command later watches the same jobs.
         poll_seconds: how often the queue is looked at, at first; the pace slows down to a minute.
@@ -98,8 +99,8 @@ class Slurm:
         self._limits = {
             "timeout_min": timeout_min,
             "signal_delay_s": signal_delay_s,
-            "array_parallelism": array_parallelism,
         }
+        self._at_a_time = array_parallelism
         self._parameters = {key: value for key, value in parameters.items() if key not in UNUSED}
         self._on_interrupt, self._detach, self._poll_seconds = on_interrupt, detach, poll_seconds
         self._copies = CodeCopies()
@@ -140,7 +141,8 @@ class Slurm:
             progress.say("detached: the same command watches these jobs again")
             return
         try:
-            JobWatch(self._submit, self._poll_seconds).until_all_end(tasks, progress)
+            watch = JobWatch(self._submit, self._poll_seconds)
+            watch.until_all_end(tasks, progress, lambda: rebalance(study, self._at_a_time, self._dependency))
         except KeyboardInterrupt as error:
             self._interrupted(tasks, progress)
             raise Preempted("SIGINT") from error
@@ -170,7 +172,7 @@ class Slurm:
 
         parameters = {
             key if key in COMMON else f"slurm_{key}": value
-            for key, value in {**self._parameters, **self._limits}.items()
+            for key, value in {**self._parameters, **self._limits, **self._shared(study)}.items()
             if value is not None
         }
         executor = submitit.AutoExecutor(folder=study / ".sweep" / "jobs" / "%j", cluster="slurm")
@@ -184,6 +186,20 @@ class Slurm:
             if self._packing.runs_per_gpu == 1:
                 return [job.job_id for job in executor.map_array(run_in_job, [task for (task,) in packs], here)]
             return [job.job_id for job in executor.map_array(run_pack_in_job, packs, here)]
+
+    def _shared(self, study: Path) -> dict[str, Any]:
+        """Return the parameters by which a new array shares the limit of its study with those that there are."""
+        room = room_for(arrays_of(study), self._at_a_time)
+        if room.after is None:
+            return {"array_parallelism": room.throttle}
+        own = self._parameters.get("additional_parameters") or {}
+        after = ",".join(filter(None, [self._dependency, f"afterany:{room.after}"]))
+        return {"array_parallelism": room.throttle, "additional_parameters": {**own, "dependency": after}}
+
+    @property
+    def _dependency(self) -> str:
+        """What the user makes all jobs wait for."""
+        return str((self._parameters.get("additional_parameters") or {}).get("dependency") or "")
 
     def _interrupted(self, tasks: Sequence[Task], progress: Progress) -> None:
         jobs = read_jobs(tasks[0].study)

@@ -43,8 +43,10 @@ class JobWatch:
     def __init__(self, submit: Callable[[Sequence[Task], Progress], None], poll_seconds: float) -> None:
         self._submit, self._poll_seconds = submit, poll_seconds
 
-    def until_all_end(self, tasks: Sequence[Task], progress: Progress) -> None:
-        """Watch tasks; those that were killed without notice are submitted again."""
+    def until_all_end(
+        self, tasks: Sequence[Task], progress: Progress, when_some_end: Callable[[], None] = lambda: None
+    ) -> None:
+        """Watch tasks; those that were killed without notice are submitted again. `when_some_end` hears of others."""
         jobs = read_jobs(tasks[0].study)
         watched = [_Watched(task, jobs.get(task.cell.run_id)) for task in tasks]
         pause = self._poll_seconds
@@ -65,6 +67,8 @@ class JobWatch:
             for entry, status in ended:
                 if entry not in again:
                     progress.ended(_explained(entry, status))
+            if ended:
+                when_some_end()
             watched = [*still, *again]
 
     def _submit_again(self, ended: Sequence[tuple[_Watched, CellStatus]], progress: Progress) -> list[_Watched]:
