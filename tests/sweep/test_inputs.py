@@ -15,9 +15,14 @@ LOST = "model.weights={folder}/lost.pth"
 def test_shared_inputs_are_looked_for_once_and_what_lacks_one_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost, asked = LOST.format(folder=tmp_path), []
-    have = fetch.have
-    monkeypatch.setattr(fetch, "have", lambda need: (asked.append(need.choice), have(need))[1])
+    lost, have = LOST.format(folder=tmp_path), fetch.have
+    asked: list[str] = []
+
+    def listened(need: fetch.Need) -> tuple[str, str]:
+        asked.append(need.choice)
+        return have(need)
+
+    monkeypatch.setattr(fetch, "have", listened)
     grid = tasks(tmp_path, ("seed=0", lost), ("seed=1", lost), ("seed=0",), ("seed=1",))
     checked = check_inputs(grid)
     assert [task.cell.run_id for task in checked.ready] == [task.cell.run_id for task in grid[2:]]
