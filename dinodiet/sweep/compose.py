@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
@@ -120,7 +121,7 @@ class Composer:
 
 def _seed_of(words: Sequence[Override], usual: int) -> int:
     """Return the seed that words of a cell say, which must be a plain number; of none the usual one."""
-    said = [word.value() for word in words]
+    said: list[Any] = [word.value() for word in words]
     if len(said) > 1 or any(type(one) is not int for one in said) or any(word.type is not CHANGE for word in words):
         raise UserError(f"seed: {said}; must be one whole number")
     return int(said[0]) if said else usual

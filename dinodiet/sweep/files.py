@@ -137,7 +137,7 @@ class ComposedFiles:
         if set(sources) != set(map(str, whole)):
             return
         for one in sources.items():
-            node = copy.deepcopy(whole._get_node(one[0]))
+            node: Any = copy.deepcopy(whole._get_node(one[0]))
             node._set_parent(None)
             self._nodes.setdefault(one, node)
         if self._root is None:

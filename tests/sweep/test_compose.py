@@ -11,6 +11,7 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from dinodiet.config.places import CONF, ROOT
 from dinodiet.sweep.compose import Composer
@@ -105,10 +106,16 @@ def test_cells_that_share_are_those_that_share_nothing(name: str, monkeypatch: p
 
 def test_a_large_grid_composes_few_of_its_cells_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = sweeper(["sweeps=continued_pretraining"], os.environ["OWN"])
-    composer, by_hydra = grid.composer, []
+    composer = grid.composer
+    by_hydra: list[list[str]] = []
     assert composer is not None
     whole = ComposedFiles.whole
-    monkeypatch.setattr(ComposedFiles, "whole", lambda self, files: by_hydra.append(files) or whole(self, files))
+
+    def counted(self: ComposedFiles, files: list[str]) -> DictConfig:
+        by_hydra.append(files)
+        return whole(self, files)
+
+    monkeypatch.setattr(ComposedFiles, "whole", counted)
     cells = grid.expand(["sweeps=continued_pretraining", "dataset=aid,dtd", "seed=0"])
     assert len({composer.task(cell).cell.run_id for cell in cells}) == len(cells) == 5 * 5 * 2
     assert len(by_hydra) <= 1 + 4 + 3 + 1  # the first, and each further method, model and dataset

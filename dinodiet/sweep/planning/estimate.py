@@ -137,8 +137,8 @@ class Estimator:
         steps = clock.total_steps if opened.counted else None
         each = len(PHASES) * len(scored_towers(settings))
         evaluations = each * len(list(scorer.asked)) if known is settings else None
-        needed = (built.memory, built.peak) if opened.counted else (None, None)
-        return Estimate(steps, built.parameters, built.trained, *needed, note=opened.note, evaluations=evaluations)
+        memory, peak = (built.memory, built.peak) if opened.counted else (None, None)
+        return Estimate(steps, built.parameters, built.trained, memory, peak, opened.note, evaluations)
 
     def _build(self, settings: Settings, opened: _Opened, backbone: Backbone, division: Division) -> Built:
         """Return what a method needs: of all runs that differ in nothing that it depends on, it is built once."""

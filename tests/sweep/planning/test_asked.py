@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from dinodiet.config.settings import Settings
 from dinodiet.errors import UserError
-from dinodiet.sweep.planning import estimate
 from dinodiet.sweep.planning.asked import BySpec
+from dinodiet.sweep.planning.built import Built, build_whole
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
 from dinodiet.types import DataSpec
 from tests.kinds import rest_nightly
@@ -60,9 +61,13 @@ def numbers(estimator: Estimator, tmp_path: Path, words: Sequence[str]) -> Estim
 def test_numbers_are_those_of_runs_that_are_built_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built: list[Any] = []
-    whole = estimate.build_whole
-    monkeypatch.setattr(estimate, "build_whole", lambda *a, **k: built.append(a) or whole(*a, **k))
+    built: list[Settings] = []
+
+    def counted(settings: Settings, *rest: Any, **more: Any) -> Built:
+        built.append(settings)
+        return build_whole(settings, *rest, **more)
+
+    monkeypatch.setattr("dinodiet.sweep.planning.estimate.build_whole", counted)
     together, cells = Estimator(), list(itertools.product(*GRIDS[name]))
     found = [numbers(together, tmp_path, words) for words in cells]
     assert 1 < len(built) < len(cells)
