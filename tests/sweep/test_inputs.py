@@ -23,7 +23,7 @@ def test_shared_inputs_are_looked_for_once_and_what_lacks_one_is_blocked(
         return have(need)
 
     monkeypatch.setattr(fetch, "have", listened)
-    grid = tasks(tmp_path, ("seed=0", lost), ("seed=1", lost), ("seed=0",), ("seed=1",))
+    grid = tasks(tmp_path, ("seed=0", lost), ("seed=1", lost), ("seed=0",), ("dataset.limit=48",))
     checked = check_inputs(grid)
     assert [task.cell.run_id for task in checked.ready] == [task.cell.run_id for task in grid[2:]]
     assert all(str(tmp_path / "lost.pth") in reason for reason in checked.blocked.values())
