@@ -83,20 +83,28 @@ class ComposedFiles:
     def _compose(self, files: Sequence[str], parsed: Sequence[Override]) -> Chosen:
         listed = self._listed(parsed)
         sources = None if listed is None else self._sources(listed.defaults)
-        if (
-            self._root is not None
-            and listed is not None
-            and sources is not None
-            and all(one in self._nodes for one in sources.items())
-        ):
-            nodes = {key: self._nodes[key, files] for key, files in sources.items()}
+        if self._root is not None and listed is not None and sources is not None:
+            nodes = {key: self._node(key, found, listed.defaults) for key, found in sources.items()}
             return Chosen(self._root, _texts(listed.overrides.known_choices), nodes)
         whole = self.whole(files)
         choices = _texts(whole.hydra.runtime.choices)
         _leave_out_hydra(whole)
-        if sources is not None:
-            self._keep(whole, sources)
+        if sources is not None and set(sources) == set(map(str, whole)):
+            self._root = copy.deepcopy(whole)
+            content: Any = self._root._content
+            content.clear()
         return Chosen(whole, choices)
+
+    def _node(self, key: str, sources: Sources, defaults: Sequence[ResultDefault]) -> Any:
+        """Return the node of a key, which Hydra merges from the files that have it."""
+        if (key, sources) not in self._nodes:
+            assert self._repo is not None
+            own = [default for default in defaults if _source_of(default) in sources]
+            made = self._loader._compose_config_from_defaults_list(own, _Copies(self._repo))
+            node: Any = made._get_node(key)
+            node._set_parent(None)
+            self._nodes[key, sources] = node
+        return self._nodes[key, sources]
 
     def _listed(self, parsed: Sequence[Override]) -> DefaultsList | None:
         """Return Hydra's list of the files; None: words say more than which files."""
@@ -111,17 +119,17 @@ class ComposedFiles:
         """Return the files of each key, in their order; None: one refers to a node that another is merged into."""
         found: dict[str, list[Source]] = {}
         for default in defaults:
-            source = str(default.config_path), str(default.package), bool(default.primary)
-            for key in self._read(source, default):
-                found.setdefault(key, []).append(source)
+            for key in self._read(default):
+                found.setdefault(key, []).append(_source_of(default))
         kept = {key: tuple(sources) for key, sources in found.items() if key not in ("hydra", "defaults")}
         return None if any(self._is_tied(key, sources) for key, sources in kept.items()) else kept
 
-    def _read(self, source: Source, default: ResultDefault) -> dict[str, Any]:
+    def _read(self, default: ResultDefault) -> dict[str, Any]:
         """Return the keys of a file with their values, interpolations as they are written."""
+        source = _source_of(default)
         if source not in self._files:
             assert self._repo is not None
-            made = self._loader._load_single_config(copy.copy(default), self._repo).config
+            made = self._loader._load_single_config(default, _Copies(self._repo)).config
             plain = OmegaConf.to_container(made, resolve=False)
             self._files[source] = {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
         return self._files[source]
@@ -132,18 +140,23 @@ class ComposedFiles:
             self._tied[key, sources] = any(_reaches(*pair) for pair in pairs)
         return self._tied[key, sources]
 
-    def _keep(self, whole: DictConfig, sources: Mapping[str, Sources]) -> None:
-        """Keep the nodes of a configuration, and what is left of it without them."""
-        if set(sources) != set(map(str, whole)):
-            return
-        for one in sources.items():
-            node: Any = copy.deepcopy(whole._get_node(one[0]))
-            node._set_parent(None)
-            self._nodes.setdefault(one, node)
-        if self._root is None:
-            self._root = copy.deepcopy(whole)
-            content: Any = self._root._content
-            content.clear()
+
+class _Copies:
+    """A repository whose files are copies, without Hydra's own node: Hydra merges into what it has read."""
+
+    def __init__(self, repo: IConfigRepository) -> None:
+        self._repo, self.get_schema_source = repo, repo.get_schema_source
+
+    def load_config(self, config_path: str) -> Any:
+        """Return a file, read once."""
+        read: Any = copy.deepcopy(self._repo.load_config(config_path))
+        if isinstance(read.config._content, dict):
+            read.config._content.pop("hydra", None)
+        return read
+
+
+def _source_of(default: ResultDefault) -> Source:
+    return str(default.config_path), str(default.package), bool(default.primary)
 
 
 def _reaches(before: Any, after: Any) -> bool:
