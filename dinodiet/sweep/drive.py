@@ -103,8 +103,12 @@ def drive(
 
 
 def _with_inputs(todo: Sequence[Task], begun: Collection[str]) -> tuple[list[Task], list[CellStatus]]:
-    """Return the tasks that can be started, or were, and the states of the others."""
-    checked = check_inputs_of([task for task in todo if task.cell.run_id not in begun])
+    """Return the tasks that can be started, or were, and the states of the others.
+
+    What has come some way may need less: of a run with a checkpoint or results its own process finds out.
+    """
+    fresh = [task for task in todo if not (task.run_dir.results.exists() or task.run_dir.checkpoint.exists())]
+    checked = check_inputs_of([task for task in fresh if task.cell.run_id not in begun])
     blocked = [status_on_disk(task) for task in todo if task.cell.run_id in checked.blocked]
     for status in blocked:
         print(f"blocked {status.run_id}: {status.reason}", flush=True)

@@ -37,3 +37,6 @@ def test_blocked_runs_are_told_not_started_and_tried_again(tmp_path: Path, capsy
     assert f"blocked {statuses[0].run_id}: vit_tiny: " in capsys.readouterr().out
     statuses = drive(grid, Local(), retry_failed=False)  # looked at by the run itself
     assert [status.state for status in statuses] == [CellState.FAILED, CellState.DONE]
+    grid[0].run_dir.checkpoint.write_bytes(b"x")  # it had all inputs once
+    (status, _) = drive(grid, Local(), retry_failed=True, check_inputs=True)
+    assert status.state is CellState.FAILED

@@ -13,7 +13,7 @@ from dinodiet.sweep.packing import GIB, Packing
 from dinodiet.sweep.planning.estimate import Estimator
 from dinodiet.sweep.planning.packed import CONTEXT, check_packing
 from dinodiet.sweep.planning.plan import plan
-from dinodiet.sweep.sweeper import run_grid
+from dinodiet.sweep.run_grid import run_grid
 from dinodiet.sweep.task import Task
 
 from .cells import cell
@@ -81,5 +81,5 @@ def test_the_plan_tells_allocations_and_refuses_what_cannot_fit(
 def test_nothing_is_submitted_that_cannot_fit(tmp_path: Path) -> None:
     tasks = grid(tmp_path)
     with pytest.raises(UserError, match=r"4 runs at a time take about 2\.\d GiB of a GPU with 1\.0 GiB"):
-        run_grid(tasks, Slurm(runs_per_gpu=4, gpu_mem_gb=1), retry=None)
+        run_grid(tasks, Slurm(runs_per_gpu=4, gpu_mem_gb=1))
     assert not tasks[0].study.exists()
