@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
@@ -14,6 +15,8 @@ from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import read_status, slurm_job
 
 REQUEUE_SECONDS = 300.0
+UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `dinodiet.io.files.atomic_file` names them
+BY_OTHERS = (".status.json.",)  # the command that submits runs writes it too
 
 
 class BusyError(UserError):
@@ -43,6 +46,15 @@ def exclusive(run_dir: RunDir) -> Iterator[None]:
         where = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
         raise BusyError(f"{run_dir.path.name}: {where} is working on this run; wait for it or stop it first") from error
     try:
+        _remove_unfinished(run_dir)
         yield
     finally:
         lock.release()
+
+
+def _remove_unfinished(run_dir: RunDir) -> None:
+    """Remove what a process was killed in the middle of writing: it may be as large as a checkpoint."""
+    for path in run_dir.path.rglob(".*"):
+        if UNFINISHED.fullmatch(path.name) and not path.name.startswith(BY_OTHERS):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -115,7 +115,7 @@ def test_the_rest_of_the_trunk_is_the_backbone_or_the_cache_is_refused(name: str
         torch.testing.assert_close(split.rest(hidden, 32), backbone(images))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(timm.__version__ != "1.0.31", reason="the table is of this version")
 def test_the_table_of_the_readme_is_true() -> None:
     text = (CONF / "README.md").read_text()

@@ -28,6 +28,7 @@ EXEMPT = {
     "label": "what a file calls its labels",
 }
 WRONG = (math.nan, math.inf, -math.inf, -1, 0, 2, 1e30, 10**30)
+NIGHTLY = pytest.mark.nightly
 
 
 def targets(value: Any) -> set[str]:
@@ -87,7 +88,9 @@ def outside(
                 yield from ((f"{key}.{name}", value) for value in wrong if not fits(value, hints[name]))
 
 
-@pytest.mark.parametrize("wrong", [WRONG[:1], pytest.param(WRONG[1:], marks=pytest.mark.slow)], ids=["nan", "others"])
+@pytest.mark.parametrize(
+    "wrong", [WRONG[:1], pytest.param(WRONG[1:], marks=pytest.mark.nightly)], ids=["nan", "others"]
+)
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_number_outside_its_range_is_refused_by_its_key(group: str, wrong: tuple[float, ...]) -> None:
     tried = set[tuple[str, str, str]]()

@@ -15,6 +15,7 @@ from dinodiet.run import fits
 from dinodiet.run.division import Division
 from dinodiet.run.parts import open_data
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
+from tests.kinds import after_nightly
 from tests.processes.started import on_processes
 
 from .dividing import held_by_each, settings
@@ -48,7 +49,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", after_nightly(1, CASES))
 def test_a_process_holds_what_is_planned(case: str, held: list[dict[str, int]], tmp_path: Path) -> None:
     """To the byte: weights, gradients and AdamW's state, whole or as FSDP splits them."""
     found = estimate(tmp_path, *CASES[case], "processes=2")

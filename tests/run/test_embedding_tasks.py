@@ -22,6 +22,7 @@ from dinodiet.processes.rows import Share
 from dinodiet.run.embedding_tasks import EmbeddingTask, known_of
 from dinodiet.run.parts import Parts, build_parts
 from dinodiet.types import Images
+from tests.kinds import after_nightly
 from tests.processes.started import on_processes
 from tests.running import CHOICES, composed
 
@@ -82,7 +83,7 @@ def all_embed(folder: Path) -> dict[str, Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", after_nightly(1, [3, 2]))
 def test_all_embed_and_the_rows_are_those_of_one_process(processes: int, tmp_path: Path) -> None:
     found, *others = on_processes(processes, tmp_path / "meeting", all_embed, tmp_path)
     _, parts = parts_in(tmp_path / "alone")

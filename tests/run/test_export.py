@@ -273,7 +273,7 @@ def all_targets(run_dir: RunDir, family: str) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", list(OTHERS))
+@pytest.mark.parametrize("family", after_nightly(1, OTHERS))
 def test_every_target_of_other_families(tmp_path: Path, family: str) -> None:
     run_dir = train(tmp_path, OTHERS[family])
     found = dinodiet.load(run_dir.path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kinds import after_nightly, rest_nightly
 from tests.places import ROOT
 from tests.running import TINY, command
 
@@ -28,13 +29,16 @@ def mounted(place: Path, size: str, words: list[str]) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize(
     ("size", "named"),
-    [
-        ("12k", "splits.json"),
-        ("24k", "scores/"),
-        ("60k", "checkpoint.pt"),
-        ("500k", "checkpoint.pt"),
-        ("700k", "weights"),
-    ],
+    rest_nightly(
+        [
+            ("12k", "splits.json"),
+            ("24k", "scores/"),
+            ("60k", "checkpoint.pt"),
+            ("500k", "checkpoint.pt"),
+            ("700k", "weights"),
+        ],
+        [("500k", "checkpoint.pt")],
+    ),
 )
 def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(tmp_path: Path, size: str, named: str) -> None:
     done = mounted(tmp_path, size, command(tmp_path, *TINY, "checkpoint_minutes=0"))
@@ -46,7 +50,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(tmp_path: Path, s
     assert ("continuing from step" in done.stdout) == (size in ("500k", "700k"))
 
 
-@pytest.mark.parametrize("format", ["npz", "parquet"])
+@pytest.mark.parametrize("format", after_nightly(1, ["npz", "parquet"]))
 def test_embeddings_go_on_with_room_after_a_full_disk(tmp_path: Path, format: str) -> None:
     small = ("mode=embed", f"embed.format={format}", "embed.rows=64", "eval.batch_size=64", f"embed.out={tmp_path}/out")
     done = mounted(tmp_path, "72k", command(tmp_path, *TINY, *small))
@@ -84,10 +88,13 @@ sys.exit(cli())
 
 @pytest.mark.parametrize(
     ("module", "function", "named"),
-    [
-        ("dinodiet.store.rundir", "RunDir.append_metrics", "metrics.jsonl"),
-        ("dinodiet.run.run", "write_results", "results.json"),
-    ],
+    after_nightly(
+        1,
+        [
+            ("dinodiet.store.rundir", "RunDir.append_metrics", "metrics.jsonl"),
+            ("dinodiet.run.run", "write_results", "results.json"),
+        ],
+    ),
 )
 def test_a_disk_that_fills_in_the_middle_is_one_line(tmp_path: Path, module: str, function: str, named: str) -> None:
     words = [*TINY, "log_every=1", "checkpoint_minutes=0", f"outputs_dir={tmp_path}"]
@@ -109,7 +116,7 @@ def test_a_disk_that_fills_in_the_middle_is_one_line(tmp_path: Path, module: str
     assert [step for step in range(1, 13) if f'"step": {step},' in done.stdout] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("size", ["8k", "64k"])
+@pytest.mark.parametrize("size", after_nightly(1, ["8k", "64k"]))
 def test_full_shared_memory_ends_a_run_with_workers(tmp_path: Path, size: str) -> None:
     done = mounted(Path("/dev/shm"), size, command(tmp_path, *TINY, "num_workers=2"))
     assert "left with 75" in done.stdout

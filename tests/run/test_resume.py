@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.forking import finish, printed, start
+from tests.kinds import after_nightly
 from tests.running import TINY, launch, results_in, scores
 
 # Everything that draws random numbers or keeps state: drop path, MixUp, the head-only phase, validation scores.
@@ -68,8 +69,9 @@ def step_of(tmp_path: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(("overrides", "kills"), KILLED.values(), ids=KILLED)
-def test_killed_at_random_moments(tmp_path: Path, overrides: tuple[str, ...], kills: int) -> None:
+@pytest.mark.parametrize("case", after_nightly(2, KILLED))
+def test_killed_at_random_moments(tmp_path: Path, case: str) -> None:
+    overrides, kills = KILLED[case]
     expected = whole(tmp_path / "undisturbed", *overrides)
     steps, killed = results_in(tmp_path / "undisturbed")["steps"], tmp_path / "killed"
     draw, killed_at = random.Random(0), []

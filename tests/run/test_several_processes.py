@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.kinds import after_nightly
 from tests.places import ROOT
 from tests.processes.training import same_scores
 from tests.running import TINY
@@ -104,7 +105,7 @@ def same(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("first", "last"), [("ddp", "fsdp"), ("fsdp", "ddp")])
+@pytest.mark.parametrize(("first", "last"), after_nightly(1, [("ddp", "fsdp"), ("fsdp", "ddp")]))
 def test_a_killed_process_costs_nothing_and_any_number_goes_on(
     first: str, last: str, alone: Path, tmp_path: Path
 ) -> None:
@@ -163,7 +164,7 @@ LONG_SCORING = ("eval.batch_size=1", "+model.model_args={depth: 96, embed_dim: 2
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", after_nightly(1, [0, 1]))
 def test_a_process_that_is_killed_while_all_embed_ends_all(victim: int, tmp_path: Path) -> None:
     process = start(tmp_path, *LONG_SCORING, "processes=2")
     until_scoring(tmp_path, process)

@@ -22,7 +22,7 @@ from dinodiet.types import DataSpec, Embeddings
 from tests.evals.pictures.given import GivenImages
 from tests.evals.synthetic import blobs, tags
 
-KINDS = ("tsne", "pca", pytest.param("umap", marks=pytest.mark.slow))  # UMAP compiles for half a minute
+KINDS = ("tsne", "pca", pytest.param("umap", marks=pytest.mark.nightly))  # UMAP compiles for half a minute
 CLASSES = ("$x$", "<b>two</b>", "日本")
 
 
