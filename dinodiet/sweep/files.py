@@ -60,6 +60,7 @@ class ComposedFiles:
         self._words = [str(word) for word in config.hydra.overrides.hydra]
         self._commands: list[Override] = []
         self._repo: IConfigRepository | None = None
+        self._copies: Any = None
         self._files: dict[Source, dict[str, Any]] = {}
         self._tied: dict[tuple[str, Sources], bool] = {}
         self._nodes: dict[tuple[str, Sources], Any] = {}
@@ -98,9 +99,8 @@ class ComposedFiles:
     def _node(self, key: str, sources: Sources, defaults: Sequence[ResultDefault]) -> Any:
         """Return the node of a key, which Hydra merges from the files that have it."""
         if (key, sources) not in self._nodes:
-            assert self._repo is not None
             own = [default for default in defaults if _source_of(default) in sources]
-            made = self._loader._compose_config_from_defaults_list(own, _Copies(self._repo))
+            made = self._loader._compose_config_from_defaults_list(own, self._copies)
             node: Any = made._get_node(key)
             node._set_parent(None)
             self._nodes[key, sources] = node
@@ -111,6 +111,7 @@ class ComposedFiles:
         if self._repo is None:
             read = self._loader._parse_overrides_and_create_caching_repo(self._name, self._words)
             self._commands, self._repo = read
+            self._copies = _Copies(self._repo)
         words = copy.deepcopy([*self._commands, *parsed])
         listed = create_defaults_list(self._repo, self._name, words, prepend_hydra=True, skip_missing=False)
         return listed if all(word.is_hydra_override() for word in listed.config_overrides) else None
@@ -128,8 +129,7 @@ class ComposedFiles:
         """Return the keys of a file with their values, interpolations as they are written."""
         source = _source_of(default)
         if source not in self._files:
-            assert self._repo is not None
-            made = self._loader._load_single_config(default, _Copies(self._repo)).config
+            made = self._loader._load_single_config(default, self._copies).config
             plain = OmegaConf.to_container(made, resolve=False)
             self._files[source] = {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
         return self._files[source]
