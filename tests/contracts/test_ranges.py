@@ -28,7 +28,6 @@ EXEMPT = {
     "label": "what a file calls its labels",
 }
 WRONG = (math.nan, math.inf, -math.inf, -1, 0, 2, 1e30, 10**30)
-NIGHTLY = pytest.mark.nightly
 
 
 def targets(value: Any) -> set[str]:
