@@ -58,7 +58,9 @@ class Faults:
     def fault_kill(self) -> bool:
         """Kill a run without a word."""
         pids = [status["pid"] for status in self.sweep.status().values() if status["state"] == "running"]
-        return bool(pids) and os.kill(self._draw.choice(pids), signal.SIGKILL) is None
+        if pids:
+            os.kill(self._draw.choice(pids), signal.SIGKILL)
+        return bool(pids)
 
     def fault_requeue(self) -> bool:
         return self._to_a_job("scontrol", "requeue")
@@ -87,7 +89,9 @@ class Faults:
 
     def _to_a_job(self, *command: str) -> bool:
         jobs = self.cluster("squeue", "--noheader", "--array", "--name=dinodiet", "--states=R", "--format=%i").split()
-        return bool(jobs) and self.cluster(*command, self._draw.choice(jobs)) is not None
+        if jobs:
+            self.cluster(*command, self._draw.choice(jobs))
+        return bool(jobs)
 
     def _power_on(self) -> None:
         if self._off is not None:
