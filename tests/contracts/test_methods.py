@@ -213,7 +213,7 @@ def test_half_precision_trains_with_finite_losses_and_repeats_itself_bit_for_bit
 
 @pytest.mark.parametrize("method", kinds_nightly("method", EVERY))
 def test_the_plan_is_the_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinodiet.sweep.planning.estimate.needs", lambda *_: None)  # tests/run/test_activations.py
+    monkeypatch.setattr("dinodiet.sweep.planning.built.needs", lambda *_, **__: None)  # tests/run/test_activations.py
     words = (f"method={method}", "schedule.epochs=2.5", *taught(method))
     planned = Estimator()(settings(tmp_path, *words))
     parts = build_parts(settings(tmp_path, *words))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.places import ROOT
+from tests.results import studies
 from tests.running import TINY, command, launch, results_in, scores
 
 CODES = {signal.SIGINT: (0, 130, 75), signal.SIGTERM: (0, 75), signal.SIGHUP: (0, 75)}
@@ -115,6 +116,7 @@ def test_a_signal_in_the_first_seconds_is_one_line(tmp_path: Path, number: signa
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_signal_while_tables_are_imported_is_one_line(tmp_path: Path, program: str) -> None:
     words = [sys.executable, "-m", f"dinodiet.{program}", *PROGRAMS[program]]
+    studies.write(tmp_path / "outputs", studies.results())
     code, told = stopped(words, tmp_path, signal.SIGINT, 0.3)
     assert (code, told) == (130, "stopped\n")
 
