@@ -89,8 +89,9 @@ def test_a_run_longer_than_the_time_limit_is_requeued_until_it_is_done(cluster: 
     assert code == 0, output
     (status,) = sweep.status().values()
     print(f"requeued at steps {status['requeued_at']}")
-    assert len(status["requeued_at"]) >= 2
-    assert status["requeued_at"] == sorted(status["requeued_at"])
+    steps = [step for step in status["requeued_at"] if step is not None]  # None: while it scored
+    assert len(steps) >= 2
+    assert steps == sorted(steps)
     assert status["starts"] == 1 + len(status["requeued_at"])
     assert sweep.results() == undisturbed("seed=0", *long)
 
