@@ -13,7 +13,7 @@ from dinodiet.io.files import is_number, read_json
 from dinodiet.results.budgets import picked
 from dinodiet.results.forecast import Judged, base_rate, judge, lacking, predict, probability
 from dinodiet.results.forecast_cells import finished_cells, measured, measures_of
-from dinodiet.results.kept_forecasts import NAME, Forecast, add_forecasts, now, read_forecasts
+from dinodiet.results.kept_forecasts import NAME, Forecast, add_forecasts, read_forecasts
 from dinodiet.results.plan import planned
 from dinodiet.results.render import grid, number
 from dinodiet.results.runs import Found, Run, lower_is_better
@@ -93,7 +93,7 @@ def _forecasts(
     judged: Judged,
 ) -> list[Forecast]:
     what = [{"dataset": run.record["dataset"], "method": run.record["method"], **values} for run, values in own]
-    frame, written = pd.DataFrame(what), now()
+    frame, written = pd.DataFrame(what), time.time()
     gains, bases = predict(cells, frame, measures), base_rate(cells, frame)
     return [
         Forecast(

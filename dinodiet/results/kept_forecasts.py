@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,8 +100,3 @@ def _lock(study: Path) -> Path:
     folder = study / ".sweep"
     folder.mkdir(exist_ok=True)
     return folder / "forecast.lock"
-
-
-def now() -> float:
-    """Return the time that a forecast is written at."""
-    return time.time()

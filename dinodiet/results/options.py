@@ -24,7 +24,7 @@ ALONE: dict[str, Sequence[str]] = {
     "watch": SHOWN,
     "forecast": ("metric", "where"),
 }  # options that say what is printed, with those that they take
-SECONDS = 10.0  # between two drawings of --watch
+SECONDS, MOST_SECONDS = 10.0, 86_400.0  # between two drawings of --watch
 EXAMPLES = """examples:
   python -m dinodiet.results outputs/study                       how far it is, and the main table
   python -m dinodiet.results outputs/study/RUN                   one run: scores, curves, cost, why it failed
@@ -115,8 +115,8 @@ def _seconds(value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{value}; give seconds, more than 0")
+    if not 0 < seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{value}; give seconds above 0 and up to {MOST_SECONDS:,.0f}, a day")
     return seconds
 
 

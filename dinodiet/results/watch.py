@@ -15,9 +15,9 @@ from dinodiet.io.units import duration
 from dinodiet.results.locate import locate
 from dinodiet.store.grid import read_jobs
 from dinodiet.store.queue import active_jobs
-from dinodiet.store.states import states
+from dinodiet.store.states import IN_WORK, CellState, states
 
-ENDED = ("done", "failed", "stopped", "blocked")
+TO_END = (*IN_WORK, CellState.MISSING)
 CLEARED = "\x1b[H\x1b[2J"  # the cursor to the top, and nothing below it
 PROGRESS = "  running "  # how lines begin that say how far runs are
 
@@ -68,5 +68,5 @@ def still_open(paths: Sequence[Path | str]) -> int:
     for study in {**whole, **single}:
         judged = states(study, active=active_jobs() if read_jobs(study) else None)
         names = None if study in whole else {*single[study]}
-        found += sum(one.state.value not in ENDED for one in judged if names is None or one.run_id in names)
+        found += sum(one.state in TO_END for one in judged if names is None or one.run_id in names)
     return found

@@ -16,9 +16,11 @@ from dinodiet.results.runs import read
 from dinodiet.store.grid import Cell, read_grid, read_jobs
 from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
-from dinodiet.store.states import CellState, CellStatus, state_of, states
+from dinodiet.store.states import IN_WORK, CellState, CellStatus, state_of, states
 
-GOES_ON = ("done", "running", "queued", "held", "missing")  # states of runs that did not end early
+GOES_ON = tuple(
+    state.value for state in (CellState.DONE, *IN_WORK, CellState.MISSING)
+)  # of runs that did not end early
 LARGEST_LOG = 20_000  # bytes at the end of a log of which the last lines are shown
 MOST_NAMED = 10  # runs of one reason
 

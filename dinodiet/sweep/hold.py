@@ -42,4 +42,4 @@ def _do(tasks: Sequence[Task], mode: str, before: CellState, do: Callable[[Seque
         raise UserError(f"mode={mode}: SLURM left {len(still)} runs {before.value}, such as {still[0]}")
 
 
-HELD: dict[str, Callable[[Sequence[Task]], None]] = {"hold": hold, "release": release}
+QUEUE_MODES: dict[str, Callable[[Sequence[Task]], None]] = {"hold": hold, "release": release}

@@ -34,7 +34,7 @@ from dinodiet.io.limits import limit_of
 from dinodiet.run.finished import finished
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.ahead import AHEAD
-from dinodiet.sweep.hold import HELD
+from dinodiet.sweep.hold import QUEUE_MODES
 from dinodiet.sweep.launchers.slurm_schema import SlurmConfig
 from dinodiet.sweep.sweeper import GridSweeper
 from dinodiet.sweep.task import task_of
@@ -118,7 +118,7 @@ def single(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
         Exception: as the run.
     """
     check_alone(choices)
-    if cfg.mode in HELD:
+    if cfg.mode in QUEUE_MODES:
         raise UserError(f"mode: {cfg.mode} is for the jobs of a grid; add -m")
     overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     loader = GlobalHydra.instance().config_loader()

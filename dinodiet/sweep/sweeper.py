@@ -24,7 +24,7 @@ from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
 from dinodiet.sweep.drive import CheckingLauncher, Launcher, as_started
 from dinodiet.sweep.each import run_each
-from dinodiet.sweep.hold import HELD
+from dinodiet.sweep.hold import QUEUE_MODES
 from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.packing import packing_of
 from dinodiet.sweep.run_grid import run_grid
@@ -32,7 +32,7 @@ from dinodiet.sweep.task import Task
 from dinodiet.sweep.together import Cells, cells_of, narrowed, part_cells
 from dinodiet.sweep.told import Told
 
-OF_RUNS = ("train", *AHEAD, *HELD)  # modes that do something with the runs of a grid
+OF_RUNS = ("train", *AHEAD, *QUEUE_MODES)  # modes that do something with the runs of a grid
 MOST_CELLS = 3  # named for one reason to refuse them
 
 
@@ -95,8 +95,8 @@ class GridSweeper(Sweeper):
             AHEAD[first["mode"]](planned, packing_of(launcher))
         elif first["mode"] == "landscape":
             run_landscapes(tasks, launcher)
-        elif first["mode"] in HELD:
-            HELD[first["mode"]](tasks)
+        elif first["mode"] in QUEUE_MODES:
+            QUEUE_MODES[first["mode"]](tasks)
         elif first["mode"] != "train":
             run_each(tasks, launcher)
         else:

@@ -66,7 +66,11 @@ def test_ctrl_c_leaves_in_a_line(study: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--watch", "0"], "--watch: 0; give seconds"), (["--watch", "--html", "x.html"], "--html: not with --watch")],
+    [
+        (["--watch", "0"], "--watch: 0; give seconds above 0"),
+        (["--watch", "1e12"], "--watch: 1e12; give seconds above 0"),
+        (["--watch", "--html", "x.html"], "--html: not with --watch"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(
     words: list[str], told: str, study: Path, capsys: pytest.CaptureFixture[str]
