@@ -13,6 +13,7 @@ from dinodiet.config.groups import CHOICES, EVALUATION_DATASET, REFERENCE_DATASE
 from dinodiet.config.rates import in_steps
 from dinodiet.config.saved import read_settings
 from dinodiet.config.settings import Settings, settings_of
+from dinodiet.config.several import MODES, check_several
 from dinodiet.config.trust import check_trusted
 from dinodiet.errors import UserError
 
@@ -54,6 +55,8 @@ def gate(
 def pass_on(settings: Settings, overrides: Sequence[str] = (), *, quiet: bool = False) -> Settings:
     """Return what a run's settings become behind the gate; see `gate`."""
     own = settings.mode in DOING and settings.checkpoint
+    if settings.mode in MODES:
+        check_several(settings.plain, settings.processes or 1)
     return _own_settings(settings, overrides, quiet=quiet) if own else in_steps(settings)
 
 

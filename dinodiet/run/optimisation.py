@@ -13,10 +13,11 @@ from dinodiet.data.loader import used_batch_size
 from dinodiet.errors import UserError
 from dinodiet.methods.base import MethodBase
 from dinodiet.run.division import division_here
+from dinodiet.run.rows_apart import check_rows_apart
 from dinodiet.schedules import Scalar, scale_peak
 from dinodiet.training.groups import by_depth, heads_apart
 from dinodiet.training.loop import Optimisation
-from dinodiet.training.optim import build_fused, moves_rows_apart
+from dinodiet.training.optim import build_fused
 from dinodiet.types import ParamGroup
 
 
@@ -40,11 +41,8 @@ def build_optimisation(settings: Settings, method: MethodBase, num_images: int) 
         raise UserError("method.trainable: nothing is left to train")
     groups, make = groups or [ParamGroup("none").as_dict()], build(schedule.optimizer, "schedule.optimizer")
     spread, instead = _spread(settings, method)
-    if spread and not moves_rows_apart(make):
-        raise UserError(
-            f"schedule.optimizer: {schedule.optimizer['_target_']} looks at whole weights, and {spread} are spread "
-            f"over the processes; set {instead}, or choose another, as torch.optim.AdamW"
-        )
+    if spread:
+        check_rows_apart(schedule.optimizer, spread, instead)
     return optimisation, build_fused(make, groups)
 
 

@@ -13,6 +13,7 @@ from dinodiet.config.budgets import budgets
 from dinodiet.config.build import build
 from dinodiet.config.parent import check_starts
 from dinodiet.config.settings import Settings
+from dinodiet.config.several import FP16_ROWS, check_several
 from dinodiet.config.signature import Node
 from dinodiet.data.cache.decoded import keep_decoded
 from dinodiet.data.cache.place import kept_in
@@ -25,7 +26,6 @@ from dinodiet.methods.base import MethodBase
 from dinodiet.processes.batches import part_size
 from dinodiet.processes.gathering import is_shared, rank, size
 from dinodiet.run.backbone import build_backbone
-from dinodiet.run.division import division_here
 from dinodiet.run.fits import check_fits
 from dinodiet.run.guarded import Guarded
 from dinodiet.run.optimisation import build_optimisation
@@ -248,19 +248,9 @@ def check_together(settings: Settings, method: MethodBase) -> None:
     Raises:
         UserError: there are several, and the settings ask for that.
     """
-    if settings.record and is_shared():
-        names = ", ".join(settings.record)
-        raise UserError(f"record: {names}: records look at one process, and there are {size()}; leave them out")
-    splits = division_here(settings).splits(method)
-    if splits and settings.precision == "fp16":
-        raise UserError("precision: fp16 scales the loss, which strategy=fsdp cannot; choose bf16, or strategy=ddp")
-    if splits and settings.compile:
-        raise UserError("compile: true compiles whole backbones, which strategy=fsdp splits; use one, or strategy=ddp")
+    check_several(settings.plain, size())
     if settings.precision == "fp16" and method.own_parameters():
-        raise UserError(
-            "precision: fp16 scales the loss of each process, and method.head.sharded spreads the head's rows over "
-            "them; choose bf16, fp32, or method.head.sharded=false"
-        )
+        raise UserError(FP16_ROWS)
 
 
 def check_compared(method: MethodBase, batch_size: int, parts: int) -> None:

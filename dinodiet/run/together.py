@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 
+from dinodiet.config.identity import trains
 from dinodiet.config.settings import Settings
+from dinodiet.config.several import check_several
 from dinodiet.errors import UserError
 from dinodiet.processes.gathering import is_shared
 from dinodiet.processes.group import joined
 from dinodiet.processes.heartbeat import Silent
 from dinodiet.processes.place import place_in
+from dinodiet.run.rows_apart import check_rows_apart
 from dinodiet.run.spawn import given_up, in_processes, log_of, print_to
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import record_ending
@@ -32,6 +35,7 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
     place = place_in(os.environ)
     if place is not None and not is_shared():
         _check_number(settings, place.size)
+        _check_several(settings, place.size)
         if place.rank:
             folder.mkdir(parents=True, exist_ok=True)
             print_to(log_of(folder, place.rank))
@@ -41,6 +45,7 @@ def in_group(work: Callable[[Settings], Any], settings: Settings, folder: Path) 
     _check_gpus(settings, number)
     if number == 1 or is_shared():
         return work(settings)
+    _check_several(settings, number)
     try:
         return in_processes(work, settings, number, folder)
     except Exception as error:
@@ -61,6 +66,20 @@ def processes_of(settings: Settings) -> int:
     if settings.processes is not None:
         return settings.processes
     return max(torch.cuda.device_count(), 1) if settings.device in ("auto", "cuda") else 1
+
+
+def _check_several(settings: Settings, number: int) -> None:
+    """Refuse what so many processes cannot do before any is started; see `check_several`.
+
+    Raises:
+        UserError: also where FSDP of this torch, or the optimiser, cannot split weights.
+    """
+    check_several(settings.plain, number)
+    if settings.strategy == "fsdp" and trains(settings):
+        from dinodiet.training.fsdp import check_torch  # noqa: PLC0415 - imports much of torch
+
+        check_torch()
+        check_rows_apart(settings.schedule.optimizer, "all weights", "strategy=ddp")
 
 
 def _check_gpus(settings: Settings, number: int) -> None:

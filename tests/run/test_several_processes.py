@@ -216,20 +216,6 @@ def test_torchrun_starts_the_same_run(alone: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path) -> None:
-    refused = {
-        ("processes=2", "schedule.batch_size=15"): "2 processes cannot share 15 images evenly; choose 14 or 16",
-        ("processes=2", "record=losses"): "record: losses: records look at one process, and there are 2",
-    }
-    for words, expected in refused.items():
-        code, _, errors = ended(start(tmp_path, *words))
-        assert code == 1
-        assert [line for line in errors.splitlines() if line.startswith("error: ") and expected in line], errors
-        assert "Traceback" not in errors, errors[-6000:]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_grid_is_not_for_torchrun_but_its_runs_may_start_processes(alone: Path, tmp_path: Path) -> None:
     code, _, errors = ended(start(tmp_path, "-m", torchrun=2))
     assert code == 1

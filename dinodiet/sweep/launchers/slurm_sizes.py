@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dinodiet.config.several import check_several
 from dinodiet.errors import UserError
-from dinodiet.processes.batches import check_divided
 from dinodiet.sweep.task import Task
 
 ONE_TASK = "set hydra.launcher.nodes=1 hydra.launcher.tasks_per_node=1"
@@ -43,7 +43,4 @@ def check_tasks(tasks: Sequence[Task], number: int) -> None:
                 f"processes: {asked}, and a job has {number} tasks, a process each; leave processes out, or "
                 f"{ONE_TASK}: the run then starts its processes itself"
             )
-        schedule = task.config["schedule"]
-        sizes = schedule.get("batch_size"), schedule.get("accumulate", 1)
-        if all(isinstance(size, int) and size > 0 for size in sizes):  # else their own check speaks
-            check_divided(*sizes, number)
+        check_several(task.config, number)

@@ -62,6 +62,7 @@ def task(**config: Any) -> Task:
         ({"nodes": 2, "gpus_per_node": 4}, {"processes": 4}, "processes: 4, and a job has 8 tasks"),
         ({"nodes": 2}, {"mode": "landscape"}, "mode: landscape is for one process, and a job has 2 tasks"),
         ({"nodes": 3}, {}, "schedule.batch_size: 3 processes cannot share 64 images evenly; choose 63 or 66"),
+        ({"nodes": 2}, {"record": {"losses": {}}}, "record: losses: records look at one process, and there are 2"),
         ({"runs_per_gpu": 2}, {"processes": 2}, "processes: 2 of a run need a GPU each, and runs_per_gpu=2"),
     ],
 )
