@@ -1,5 +1,7 @@
 """Exceptions that are shown to people as a single line, and that line."""
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: printed as one line, without a traceback.
@@ -10,6 +12,14 @@ class UserError(ValueError):
     def __str__(self) -> str:
         """Return the message as `printable`: a file's name may hold a line break, or bytes that are no text."""
         return printable(super().__str__())
+
+
+class ManyReasons(UserError):  # noqa: N818 - as below
+    """Several mistakes of one command: the message says how many and which keys, and `lines` tell one each."""
+
+    def __init__(self, message: str, lines: Sequence[str]) -> None:
+        super().__init__(message)
+        self.lines = [one_line(Exception(line)) for line in lines]
 
 
 class NotReleased(UserError):  # noqa: N818 - a fact about a model

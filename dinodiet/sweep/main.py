@@ -27,7 +27,7 @@ from dinodiet.config.places import CONF, own_folders, program
 from dinodiet.config.schema import LONGEST, RunConfig
 from dinodiet.config.tuned import with_tuned
 from dinodiet.config.words import as_choice, check_chosen, check_one, quoted
-from dinodiet.errors import MachineLimit, UserError, printable
+from dinodiet.errors import MachineLimit, ManyReasons, UserError, printable
 from dinodiet.io.command import discard_output
 from dinodiet.io.leaving import leave_quietly
 from dinodiet.io.limits import limit_of
@@ -147,7 +147,7 @@ def check_alone(choices: Mapping[str, str | None]) -> None:
 
 
 def tell(error: Exception, words: list[str] | None, show_tracebacks: bool) -> int:
-    """Print an error, a user's mistake as one line and anything else with its traceback; return the exit code.
+    """Print an error, a user's mistake as one line, or one a reason, and anything else with its traceback; return the exit code.
 
     `words` are those that Hydra could not compose: whatever it raised is a mistake in them, or in a file.
     """
@@ -156,7 +156,8 @@ def tell(error: Exception, words: list[str] | None, show_tracebacks: bool) -> in
         words is not None or isinstance(error, (UserError, HydraException, OmegaConfBaseException))
     ):
         traceback.print_exception(error)
-    print(f"error: {explain(error, words or [])}", file=sys.stderr, flush=True)
+    lines = error.lines if isinstance(error, ManyReasons) else []
+    print("\n  ".join([f"error: {explain(error, words or [])}", *lines]), file=sys.stderr, flush=True)
     discard_output()
     return error.EXIT_CODE if isinstance(error, MachineLimit) else 1
 

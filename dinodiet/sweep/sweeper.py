@@ -27,13 +27,13 @@ from dinodiet.sweep.each import run_each
 from dinodiet.sweep.hold import QUEUE_MODES
 from dinodiet.sweep.landscape import run_landscapes
 from dinodiet.sweep.packing import packing_of
+from dinodiet.sweep.refused import refusal
 from dinodiet.sweep.run_grid import run_grid
 from dinodiet.sweep.task import Task
 from dinodiet.sweep.together import Cells, cells_of, narrowed, part_cells
 from dinodiet.sweep.told import Told
 
 OF_RUNS = ("train", *AHEAD, *QUEUE_MODES)  # modes that do something with the runs of a grid
-MOST_CELLS = 3  # named for one reason to refuse them
 
 
 class GridSweeper(Sweeper):
@@ -148,9 +148,9 @@ class GridSweeper(Sweeper):
             what = task.wanted if trains else repr(task.config)
             tasks.setdefault((task.study, task.cell.run_id, what), task)
         if refused:
-            told = "; ".join(_cells(cells) + line for line, cells in refused.items())
             count = sum(map(len, refused.values()))
-            raise UserError(f"{count} of {len(grid)} runs are refused, nothing is started: {told}")
+            reasons = {line: [(cell, 1) for cell in cells] for line, cells in refused.items()}
+            raise refusal(f"{count} of {len(grid)} runs are refused, nothing is started", reasons)
         if len(modes) > 1:
             raise UserError(f"mode: {', '.join(sorted(modes))}; all runs of a grid have one")
         if len(studies := {str(task.study) for task in tasks.values()}) > 1:
@@ -193,13 +193,6 @@ sys.modules[GridSweeper.__module__] = sys.modules[__name__]
 def _swept(overrides: Sequence[str], grid: Sequence[Sequence[str]]) -> str:
     """Return the words of a cell that not all cells have."""
     return " ".join(word for word in overrides if any(word not in cell for cell in grid))
-
-
-def _cells(cells: Sequence[str]) -> str:
-    """Return which cells are refused for one reason, in front of it."""
-    shown = [cell for cell in cells if cell]
-    more = f" and {len(shown) - MOST_CELLS} more" if len(shown) > MOST_CELLS else ""
-    return f"{', '.join(shown[:MOST_CELLS])}{more}: " if shown else ""
 
 
 def _key(override: Override) -> str:

@@ -12,9 +12,7 @@ LARS = "schedule.optimizer={_target_: timm.optim.Lars, _partial_: true}"
 
 def test_an_optimiser_of_whole_weights_is_refused_before_processes_start(tmp_path: Path) -> None:
     settings = gate(composed(tmp_path, LARS, "strategy=fsdp", "processes=2"), CHOICES)
-    with pytest.raises(
-        UserError, match=r"^schedule\.optimizer: timm\.optim\.Lars looks at.*strategy=ddp"
-    ):
+    with pytest.raises(UserError, match=r"^schedule\.optimizer: timm\.optim\.Lars looks at.*strategy=ddp"):
         run(settings)
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ def grid_of(tmp_path: Path) -> list[dict[str, Any]]:
 
 REFUSED = {
     "unknown option": (["model=mae,nomodel"], "1 of 2 runs are refused, nothing is started: model=nomodel"),
-    "bad value": (["schedule.batch_size=8,0,-1"], "2 of 3 runs are refused"),
+    "bad value": (["schedule.batch_size=8,0"], "1 of 2 runs are refused"),
     "text for a number": (["seed=0,x"], "1 of 2 runs are refused, nothing is started: seed=x: seed: 'x'; must be"),
     "one mistake of several cells": (
         ["seed=0,1", "schedule.lr=[1e-3]"],
@@ -52,6 +52,19 @@ def test_an_impossible_grid_is_refused_whole(tmp_path: Path, case: str) -> None:
     assert done.returncode == 1
     assert says in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.glob("*/*/*"))
+
+
+def test_reasons_have_a_line_each_below_a_short_one_that_names_the_keys(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-m", "schedule.batch_size=8,0,-1", "seed=0,1,2,3")
+    assert done.returncode == 1
+    first, *lines = done.stderr.splitlines()
+    assert first == "error: 8 of 12 runs are refused, nothing is started, for 2 reasons: schedule.batch_size"
+    assert [line.partition("schedule.batch_size: ")[0] for line in lines] == [
+        f"  4 runs: schedule.batch_size={value} seed=0, schedule.batch_size={value} seed=1, "
+        f"schedule.batch_size={value} seed=2 and 1 more: "
+        for value in (0, -1)
+    ]
     assert not list(tmp_path.glob("*/*/*"))
 
 

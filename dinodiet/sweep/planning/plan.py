@@ -21,6 +21,7 @@ from dinodiet.sweep.planning.estimate import Estimate, Estimator
 from dinodiet.sweep.planning.pace import Paces, device_here
 from dinodiet.sweep.planning.packed import CONTEXT, check_together, together
 from dinodiet.sweep.progress import counts
+from dinodiet.sweep.refused import refusal
 from dinodiet.sweep.task import Task
 
 BUDGETS = ("labels_per_class", "label_fraction")  # whose draws some seeds may not be able to fill
@@ -64,12 +65,11 @@ def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None =
         _check(packing, todo, text)
         return text
     print(text, flush=True)
-    refused = [
-        f"{name}: {estimates[group[0]]}"
-        for name, group in zip(names, groups, strict=True)
-        if isinstance(estimates[group[0]], UserError)
-    ]
-    raise UserError(f"{len(tasks) - len(sound)} of {len(tasks)} runs cannot be built: {'; '.join(refused)}")
+    refused: dict[str, list[tuple[str, int]]] = {}
+    for name, group in zip(names, groups, strict=True):
+        if isinstance(error := estimates[group[0]], UserError):
+            refused.setdefault(str(error), []).append((name, len(group)))
+    raise refusal(f"{len(tasks) - len(sound)} of {len(tasks)} runs cannot be built", refused)
 
 
 Overrides = dict[str, str]
