@@ -147,7 +147,7 @@ def check_alone(choices: Mapping[str, str | None]) -> None:
 
 
 def tell(error: Exception, words: list[str] | None, show_tracebacks: bool) -> int:
-    """Print an error, a user's mistake as one line, or one a reason, and anything else with its traceback; return the exit code.
+    """Print an error, a user's mistake as a line, or one a reason, all else with its traceback; return the exit code.
 
     `words` are those that Hydra could not compose: whatever it raised is a mistake in them, or in a file.
     """
