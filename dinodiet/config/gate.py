@@ -22,7 +22,7 @@ COMMAND = (
     *("mode", "checkpoint", "tower", "export", "export_dir", "device", "processes", "strategy", "num_workers"),
     *("data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes", "retry"),
     *("detach", "prune", "check_inputs", "trust_targets"),
-    *("figures", "compile", "grad_checkpointing", "views", "embed", "landscape", "keep_every_epochs"),
+    *("figures", "compile", "deterministic", "grad_checkpointing", "views", "embed", "landscape", "keep_every_epochs"),
 )
 # Modes that do something with a run that is there.
 DOING = {

@@ -21,7 +21,8 @@ TEACHER_MODEL = f"model@{TEACHER}"
 # What a run is done with, and not what it is: keys of its configuration that are no part of the directory's name.
 NOT_SCIENCE = (
     *COMMAND,
-    *("name", "checkpoint", "device", "processes", "strategy", "num_workers", "compile", "grad_checkpointing"),
+    *("name", "checkpoint", "device", "processes", "strategy", "num_workers", "compile", "deterministic"),
+    *("grad_checkpointing",),
     *("tracker", RECORD, "data_dir", "outputs_dir", "cache_dir", "decoded_gib", "log_every", "checkpoint_minutes"),
     *("keep_every_epochs", "figures"),
 )

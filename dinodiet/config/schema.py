@@ -105,6 +105,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "fp32"
     compile: bool = False
+    deterministic: bool = False
     grad_checkpointing: bool = False
     processes: int | None = 1
     strategy: str = "ddp"

@@ -149,6 +149,7 @@ class Settings:
     device: str
     precision: Precision
     compile: bool
+    deterministic: bool
     grad_checkpointing: bool
     processes: Annotated[int | None, Range(1, 4096)]
     strategy: StrategyName

@@ -20,6 +20,7 @@ from dinodiet.data.images import fetch
 from dinodiet.data.preprocess import preprocess
 from dinodiet.data.workers import prepare_worker, watched
 from dinodiet.io.files import atomic_file
+from dinodiet.io.host_copy import HostCopy
 from dinodiet.io.locks import read_or_compute
 from dinodiet.processes.helping import asked, in_order_of
 from dinodiet.processes.rows import WHOLE, Share
@@ -123,8 +124,19 @@ def pieces_of(
     memory_format = _memory_format(encoder)
     loaded = in_order(images, runtime.batch_size, runtime.num_workers, pin_memory=_on_gpu(runtime), share=share)
     with eval_mode(encoder):
-        for batch in loaded:
-            yield _forward(encoder, batch, input, runtime, memory_format)
+        yield from _one_behind(_forward(encoder, batch, input, runtime, memory_format) for batch in loaded)
+
+
+def _one_behind(outputs: Iterator[Tensor]) -> Generator[Tensor]:
+    """Yield outputs on the CPU, each when the device has the next one to compute: it never waits for the host."""
+    before: HostCopy | None = None
+    for output in outputs:
+        copied = HostCopy(output)
+        if before is not None:
+            yield before.wait()
+        before = copied
+    if before is not None:
+        yield before.wait()
 
 
 def _on_gpu(runtime: Runtime) -> bool:
@@ -145,7 +157,7 @@ def _forward(
     inputs = preprocess(images, input).contiguous(memory_format=memory_format)
     with runtime.autocast():
         output: Tensor = encoder(inputs)
-    return output.float().cpu()
+    return output.float()
 
 
 def _memory_format(encoder: nn.Module) -> torch.memory_format:

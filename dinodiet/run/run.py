@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from typing import Any
+
+import torch
 
 from dinodiet.config.identity import settings_hash, training_identity, wanted_scores
 from dinodiet.config.parent import parent_of
@@ -53,6 +56,7 @@ from dinodiet.store.code import code_record
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Status
+from dinodiet.training.deterministic import deterministic
 
 # Modes that leave no run behind.
 ALONE: dict[str, Callable[[Settings], dict[str, Any]]] = {
@@ -81,7 +85,7 @@ def run(settings: Settings) -> dict[str, Any]:
     if settings.mode in ALONE:
         if (place := place_in(os.environ)) is not None and place.rank:  # the first process does it
             return {}
-        with leaving_on_signals():
+        with leaving_on_signals(), _as_asked(settings):
             return ALONE[settings.mode](settings)
     results: dict[str, Any] = in_group(take_part, settings, run_dir_of(settings).path)
     return results
@@ -95,7 +99,7 @@ def take_part(settings: Settings) -> dict[str, Any]:
         Exception: as `run`.
     """
     if rank():
-        with leaving_on_signals(), others_told(rank()), limits_told():
+        with leaving_on_signals(), others_told(rank()), limits_told(), _as_asked(settings):
             follow(settings)
         return {}
     results = finished(settings)
@@ -110,14 +114,20 @@ def take_part(settings: Settings) -> dict[str, Any]:
     return results
 
 
+def _as_asked(settings: Settings) -> AbstractContextManager[None]:
+    """Return what has a GPU give the same numbers every time, where that is asked for. A CPU always does."""
+    return deterministic(settings.deterministic and settings.device != "cpu" and torch.cuda.is_available())
+
+
 def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
     results = read_results(run_dir)  # another process may have been first
     first_says(results is None)
     if results is None:
-        return _train(settings, run_dir, status)
+        with _as_asked(settings):
+            return _train(settings, run_dir, status)
     if lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
         status.update(phase="scoring")
-        with alone():
+        with alone(), _as_asked(settings):
             return score_what_is_missing(settings, run_dir)
     return results
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from dinodiet.data.loader import on_device
 from dinodiet.errors import UserError
+from dinodiet.io.host_copy import HostCopy
 from dinodiet.schedules import Scalar, at
 from dinodiet.training.optim import ClipMode, clip_gradients_
 from dinodiet.training.strategy import Alone, Strategy
@@ -139,20 +140,6 @@ def batchnorm_told() -> Iterator[None]:
             "schedule.batch_size: BatchNorm cannot train on one image at a time whose maps shrink to one pixel; choose "
             "2 images or more for each of schedule.accumulate micro-batches, or a model without BatchNorm"
         ) from error
-
-
-class HostCopy:
-    """A number that is being copied from the device to the host."""
-
-    def __init__(self, value: Tensor) -> None:
-        self._value = value.to("cpu", non_blocking=True)
-        self._event = torch.cuda.current_stream(value.device).record_event() if value.is_cuda else None
-
-    def item(self) -> float:
-        """Return the number; wait for it, and for nothing that the device was given after it."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._value.item()
 
 
 def _non_finite(loss: float, optimizer: Optimizer, settings: Optimisation, clock: Clock) -> str:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dinodiet.io.host_copy import HostCopy
 from dinodiet.methods.base import MethodBase
 from dinodiet.schedules import Cosine
 from dinodiet.training import loop as train_module
-from dinodiet.training.loop import HostCopy, NonFiniteLossError, Optimisation, fit, set_rates
+from dinodiet.training.loop import NonFiniteLossError, Optimisation, fit, set_rates
 from dinodiet.types import Backbone, Batch, Clock, ParamGroup, Precision, World
 from tests.small import Pixels
 

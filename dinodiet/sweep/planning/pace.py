@@ -20,7 +20,7 @@ from dinodiet.io.machine import describe_device, pick_device
 from dinodiet.run.division import division_of
 from dinodiet.store.rundir import RunDir
 
-ALIKE = ("precision", "compile", "grad_checkpointing")  # keys of a run that change how long a step takes
+ALIKE = ("precision", "compile", "deterministic", "grad_checkpointing")  # what changes how long a step takes
 
 
 class Paces:
@@ -57,7 +57,7 @@ def kind_of(plain: Mapping[str, Any], choices: Mapping[str, str], processes: int
     shared = {"strategy": "ddp", **EXCHANGE} if processes > 1 else {}
     together = [processes, *(plain.get(key, usual) for key, usual in shared.items())]
     parts = [without_seed(canonical(node), plain["seed"]) for node in (model, plain["method"])]
-    return [*parts, side, batch, together, [plain.get(key) for key in ALIKE]]
+    return [*parts, side, batch, together, [plain.get(key, False) for key in ALIKE]]
 
 
 def _kind(device: str) -> str:
