@@ -38,6 +38,7 @@ class OneRun:
         skipped: evaluators that were left out, with the reason.
         curves: (epoch, value) of the loss and of each validation score, by `loss` and `val/<eval>/<metric>`.
         costs: steps, train_seconds, images_per_second, peak_memory_mb and what else is known, as in results.json.
+        codes: digests of the code that finished it, and of other code that took steps of it before.
         error: the last lines of what a run failed with, or why it stopped; empty where it did neither.
     """
 
@@ -49,6 +50,7 @@ class OneRun:
     skipped: dict[str, str]
     curves: dict[str, list[Point]]
     costs: dict[str, float]
+    codes: list[str]
     error: list[str]
 
     @property
@@ -79,6 +81,7 @@ def one_run(path: Path | str) -> OneRun:
         {str(name): printable(str(reason)) for name, reason in told["skipped"].items()},
         curves_of(run),
         {name: float(results[name]) for name in COSTS if results.get(name) is not None},
+        [str(code) for code in (results.get("code"), *results.get("code_before", ())) if code],
         error_lines(status),
     )
 

@@ -24,7 +24,8 @@ HEADER = ("initial", "final", "change", "relative", "95 % of last")
 def one_run_text(one: OneRun) -> str:
     """Return all that is told of a run."""
     parts = [_title(one), _settings(one), score_table(one.scores), _skipped(one.skipped), _curves(one.curves)]
-    return "\n".join(line for part in [*parts, _costs(one.costs), _error(one)] for line in part)
+    ends = [_costs(one.costs), _codes(one.codes), _error(one)]
+    return "\n".join(line for part in [*parts, *ends] for line in part)
 
 
 def _title(one: OneRun) -> list[str]:
@@ -107,6 +108,13 @@ def _costs(costs: Mapping[str, float]) -> list[str]:
         f"peak memory {costs['peak_memory_mb']:,.0f} MiB" if "peak_memory_mb" in costs else "",
     ]
     return ["", *_wrapped(f"cost: {', '.join(filter(None, told))}", "  ")]
+
+
+def _codes(codes: Sequence[str]) -> list[str]:
+    """Return a line about a run that one code began and another finished."""
+    if len(codes) < 2:
+        return []
+    return _wrapped(f"code: finished by {codes[0]}, from a checkpoint of other code: {', '.join(codes[1:])}", "  ")
 
 
 def _error(one: OneRun) -> list[str]:

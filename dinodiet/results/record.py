@@ -27,6 +27,7 @@ COSTS = {  # what a run cost, and which direction is an improvement
 LABELS = "labels/"  # of scores on a budget of labels: labels/<kind>=<amount>/<rule>/<seed>/<key of a record>
 LABEL_COLUMNS = ("labels_per_class", "label_fraction", "label_seed")  # of runs on budgets of labels
 MACHINE = "machine/"  # device and number of processes that a run was trained with
+CODE_BEFORE = f"{MACHINE}code_before"  # digests of other code that took steps of it, before that which finished it
 NO_CHOICE = ("initial/", "final/", "low/", "high/", "setting/", "better/", "skipped/", "refused/", MACHINE, LABELS)
 
 
@@ -62,6 +63,8 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
         MACHINE + "device": printable(str(results.get("device"))),
         MACHINE + "processes": _scalar(results.get("processes", 1)),
     }
+    if codes := results.get("code_before"):
+        record[CODE_BEFORE] = printable(", ".join(map(str, codes)))
     record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
     record |= {f"refused/{name}": str(reason) for name, reason in results.get("refused", {}).items()}
     return record | _budgets(results.get("budgets", ()))

@@ -29,7 +29,8 @@ class Run:
             scores as `initial/<metric>` and `final/<metric>`, those on validation with `val/` before the metric;
             `low/final/<metric>` and `high/...`: the ends of a test score's interval;
             `better/<metric>`: higher, lower or none; `setting/<eval>/<name>`: what a score was measured with;
-            `skipped/<eval>` with the reason; `machine/device` and `machine/processes`: what it was trained with.
+            `skipped/<eval>` with the reason; `machine/device` and `machine/processes`: what it was trained with;
+            `machine/code_before`: digests of code that began it, where other code finished it.
         state: `done`, or the state of a run without results; see `dinodiet.store.states.CellState`.
     """
 

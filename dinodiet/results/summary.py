@@ -14,7 +14,7 @@ from dinodiet.results.budgets import notes as label_notes
 from dinodiet.results.endings import Style
 from dinodiet.results.plan import planned
 from dinodiet.results.progress import running_lines
-from dinodiet.results.record import evaluator_of, keys_of
+from dinodiet.results.record import CODE_BEFORE, evaluator_of, keys_of
 from dinodiet.results.render import tables
 from dinodiet.results.runs import Found, Run, named, read
 from dinodiet.results.table import Layout, aggregate, layout
@@ -64,7 +64,11 @@ def cells_of(
     waiting = [run for run in kept if run.state != "done"]
     plan = layout(done, waiting, **{**options, "over": tuple(options.get("over", ())) or over_draws(done)})
     cells = aggregate(done, waiting, [run for run in done if (run.study, run.name) in wanted], plan)
-    return cells, plan, [*label_notes(found.runs, done), *setting_notes(done, plan), *gap_notes(done, plan)]
+    return (
+        cells,
+        plan,
+        [*label_notes(found.runs, done), *setting_notes(done, plan), *gap_notes(done, plan), *code_notes(done)],
+    )
 
 
 def setting_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
@@ -119,6 +123,15 @@ def gap_notes(runs: Sequence[Run], plan: Layout) -> list[str]:
         if f"skipped/{name}" in run.record
     }
     return notes + [f"{name} is left out on {dataset}: {reason}" for name, dataset, reason in sorted(reasons)]
+
+
+def code_notes(runs: Sequence[Run]) -> list[str]:
+    """Name the runs that one code began and another finished."""
+    mixed = [run.path for run in runs if CODE_BEFORE in run.record]
+    if not mixed:
+        return []
+    told = f"{len(mixed)} of {len(runs)} runs continued a checkpoint of other code"
+    return [f"{told} (code_before in results.json): {named(mixed, 3)}"]
 
 
 def status(study: Path, found: Found, most: int | None = MOST) -> str:

@@ -39,7 +39,7 @@ from dinodiet.run.landscape.landscape import landscape
 from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.lost import others_told
 from dinodiet.run.monitor import Monitor
-from dinodiet.run.movement import Sums, checked, sums
+from dinodiet.run.movement import checked, sums
 from dinodiet.run.parts import Parts
 from dinodiet.run.recording import Recorder
 from dinodiet.run.sanity import sanity
@@ -52,7 +52,7 @@ from dinodiet.run.train import begin, continued_parts, pace_of, train
 from dinodiet.run.training_artefacts import write_training_artefacts
 from dinodiet.run.views import show_views
 from dinodiet.run.weights import places_of, rebuilds_of, write_weights, write_whole
-from dinodiet.store.code import code_record
+from dinodiet.store.code import code_record, codes_before
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
 from dinodiet.store.status import Status
@@ -135,6 +135,7 @@ def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
 def _train(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
     status.update(phase="building")
     content = checkpoint.load(run_dir, training_identity(settings))
+    console.warn(_other_code(content))
     parts = continued_parts(settings, run_dir, content)
     print(describe(settings, parts, run_dir), flush=True)
     write_settings(settings, run_dir.config)
@@ -163,7 +164,10 @@ def _train_and_score(
             scoring.of(tower).ensure("initial", encoder, shared=True)
     recorder = Recorder(parts.records, run_dir, parts.tracker)
     start = sums(method.towers()[0]) if content is None else content.get("sums")  # older versions keep none
-    monitor = _monitor(settings, run_dir, status, parts, recorder, start)
+    before = {"code_before": codes} if (codes := codes_before(content)) else {}
+    monitor = _monitor(
+        settings, run_dir, status, parts, recorder, {"sums": start, "code": code_record()["code"], **before}
+    )
     if content is not None:
         monitor.restore(content["monitor"])
         print(f"continuing from step {content['step']} of {state.clock.total_steps}", flush=True)
@@ -187,7 +191,7 @@ def _train_and_score(
     show_artefacts(parts.tracker, run_dir.artefacts)
     wait_for_all()
     write_weights(run_dir, method, settings.model, parts.backbone)
-    cost = {**_cost(parts, monitor.train_seconds), "prepare_seconds": prepare_seconds, **moved}
+    cost = {**_cost(parts, monitor.train_seconds), **before, "prepare_seconds": prepare_seconds, **moved}
     epochs = [row for row in run_dir.read_metrics() if any(key.startswith("val/") for key in row)]
     what: dict[str, Any] = {"run_id": run_dir.path.name, "choices": settings.choices, "seed": settings.seed}
     if (parent := parent_of(settings.model)) is not None:
@@ -199,6 +203,13 @@ def _train_and_score(
     results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
     checkpoint.drop(run_dir)
     return results
+
+
+def _other_code(content: Mapping[str, Any] | None) -> list[str]:
+    """Return the warning that a checkpoint is of other code than this, if it is."""
+    if not (codes := codes_before(content)):
+        return []
+    return [f"checkpoint: written by other code ({', '.join(codes)}; this is {code_record()['code']}); results say so"]
 
 
 def _score_finally(scoring: Scoring, settings: Settings, parts: Parts) -> None:
@@ -216,8 +227,9 @@ def _validated(settings: Settings, parts: Parts) -> dict[str, float]:
 
 
 def _monitor(
-    settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder, start: Sums | None
+    settings: Settings, run_dir: RunDir, status: Status, parts: Parts, recorder: Recorder, begun: Mapping[str, Any]
 ) -> Monitor:
+    """Return what hears of every step; `begun` is what checkpoints keep of where the training and its code are from."""
     identity = training_identity(settings)
 
     def save(clock_step: int, seen: dict[str, Any]) -> None:
@@ -227,7 +239,7 @@ def _monitor(
         content = {
             "identity": identity,
             "model": settings.model,
-            "sums": start,
+            **begun,
             **towers,
             "monitor": seen,
             "records": recorder.flush(),

@@ -76,6 +76,15 @@ def code_record() -> dict[str, Any]:
     return {"code": _digest(_code_files()), "git_commit": _commit()}
 
 
+def codes_before(checkpoint: Mapping[str, Any] | None) -> list[str]:
+    """Return the digests of other code than this process's that took steps of what a checkpoint holds, oldest first.
+
+    Of checkpoints of older versions, which say none, nothing is known.
+    """
+    found = [] if checkpoint is None else [*checkpoint.get("code_before", ()), checkpoint.get("code")]
+    return [digest for digest in dict.fromkeys(found) if digest not in (None, code_record()["code"])]
+
+
 def _code_files() -> dict[str, Path]:
     """Return the files of the code by their names from the top."""
     return _files_below(PACKAGE.parent, CODE if ROOT != PACKAGE else CODE[:1])

@@ -57,6 +57,22 @@ def test_a_run_directory_alone_is_shown_by_itself(tmp_path: Path, capsys: pytest
     assert max(map(len, printed.replace(str(directory), "").splitlines())) <= 80
 
 
+def test_code_that_began_a_run_is_told_beside_that_which_finished_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alike, mixed = (studies.results(seed=seed) | {"code": "cccc"} for seed in (0, 1))
+    studies.write(tmp_path, alike)
+    directory = studies.write(tmp_path, mixed | {"code_before": ["aaaa", "bbbb"]})
+    assert main([str(directory)]) == 0
+    assert "  code: finished by cccc, from a checkpoint of other code: aaaa, bbbb\n" in capsys.readouterr().out
+    assert main([str(tmp_path)]) == 0
+    assert f"1 of 2 runs continued a checkpoint of other code (code_before in results.json): {directory}" in (
+        capsys.readouterr().out
+    )
+    assert main([str(tmp_path), "--where", "seed=0"]) == 0
+    assert "other code" not in capsys.readouterr().out
+
+
 def test_options_still_ask_for_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = finished(tmp_path / "study")
     assert main([str(directory), "--phase", "final"]) == 0

@@ -18,10 +18,11 @@ from dinodiet.run import checkpoint
 from dinodiet.run.exclusive import exclusive
 from dinodiet.run.leaving import leaving_on_signals
 from dinodiet.run.monitor import Monitor
+from dinodiet.store.code import code_record
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import Preempted
 from tests.kinds import after_nightly
-from tests.running import CHOICES, composed, results_in, run, scores
+from tests.running import CHOICES, composed, killed_after, results_in, run, scores
 
 
 @pytest.mark.slow
@@ -91,6 +92,24 @@ def test_killed_in_its_last_evaluation_a_run_repeats_that_alone(
     assert checkpoint.read(RunDir(folder).checkpoint)["step"] == undisturbed["steps"]
     monkeypatch.setattr(Monitor, "on_step", lambda *_: pytest.fail("it trains"))
     assert scores(run(cfg, CHOICES)) == scores(undisturbed)
+
+
+def test_a_run_that_continues_a_checkpoint_of_other_code_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg, this = composed(tmp_path, "checkpoint_minutes=0", "schedule.epochs=1"), code_record()["code"]
+    for step, code in ((1, None), (2, "aaaa")):  # checkpoints of older versions say none
+        with killed_after(step, monkeypatch):
+            run(cfg)
+        assert "other code" not in capsys.readouterr().err
+        (folder,) = (tmp_path / "default").iterdir()
+        kept = checkpoint.read(RunDir(folder).checkpoint)
+        assert kept["code"] == this and "code_before" not in kept
+        checkpoint.save(RunDir(folder), {**kept, "code": code})
+    results = run(cfg)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "other code" in line]
+    assert line.startswith("warning: checkpoint: ") and f"aaaa; this is {this}" in line
+    assert (results["code"], results["code_before"]) == (this, ["aaaa"])
 
 
 @pytest.mark.parametrize("method", ["diet", "diet_dual", "dino"])

@@ -8,7 +8,7 @@ import pytest
 
 from dinodiet.errors import UserError
 from dinodiet.store import code
-from dinodiet.store.code import code_folder, code_record, import_folders, take_snapshot
+from dinodiet.store.code import code_folder, code_record, codes_before, import_folders, take_snapshot
 from tests.places import ROOT
 
 SAYS = "import dinodiet, mine, json; from dinodiet.store.code import code_record as r; "
@@ -70,3 +70,10 @@ def test_commit_and_changes_are_told_beside_a_copy(tmp_path: Path, monkeypatch: 
     assert "\n-1\n+2" in changed.with_name(f"{changed.name}.diff").read_text()
     files = sorted(str(path.relative_to(changed)) for path in changed.rglob("*") if path.is_file())
     assert files == ["dinodiet/__init__.py", "launch.py"]
+
+
+def test_digests_of_other_code_are_kept_from_checkpoint_to_checkpoint() -> None:
+    this = code_record()["code"]
+    assert codes_before(None) == codes_before({}) == codes_before({"code": this}) == []
+    assert codes_before({"code": "b", "code_before": ["a"]}) == ["a", "b"]
+    assert codes_before({"code": "a", "code_before": ["a", this, "b"]}) == ["a", "b"]
