@@ -143,7 +143,7 @@ def test_crops_over_bare_resizing(device: torch.device, note: Note) -> None:
     found = pairs(lambda: views(images, torch.Generator().manual_seed(0)), bare, device, sizes.pairs)
     rate = len(images) / statistics.median(ours for ours, _ in found)
     note(f"crops {sizes.crops}", f"{rate:,.0f} images/s")
-    told(note, f"crops {sizes.crops} of {len(images)} images of {sizes.side} px", found, device, 10)
+    told(note, f"crops {sizes.crops} of {len(images)} images of {sizes.side} px", found, device, 6)
 
 
 def test_embedding_over_a_bare_loop(device: torch.device, note: Note) -> None:

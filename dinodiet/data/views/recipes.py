@@ -25,8 +25,8 @@ from dinodiet.types import InputSpec
 Pair = tuple[float, float]
 
 # Pixels (of one channel) of views that are made at once, and of those a CPU's cache holds for the photometry. On a GPU
-# each operation has a price beside its pixels: ten crops of 64 images took 3.8 times as long on an H200 with 2**22, and as
-# long with 2**27. A part needs some 20 bytes a pixel, which on a small GPU the training needs.
+# each operation has a price beside its pixels: ten crops of 64 images took 3.8 times as long on an H200 with 2**22, and
+# as long with 2**27. A part needs some 20 bytes a pixel, which on a small GPU the training needs.
 _CPU_PIXELS, _CACHED_PIXELS, _GPU_PIXELS = 2**19, 2**18, 2**25
 _GPU_SHARE = 2**10  # bytes of a GPU's memory for each of those pixels
 
