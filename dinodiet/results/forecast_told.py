@@ -13,6 +13,7 @@ from dinodiet.io.files import is_number, read_json
 from dinodiet.results.budgets import picked
 from dinodiet.results.forecast import Judged, base_rate, judge, lacking, predict, probability
 from dinodiet.results.forecast_cells import finished_cells, measured, measures_of
+from dinodiet.results.forecast_slopes import slopes_told
 from dinodiet.results.kept_forecasts import NAME, Forecast, add_forecasts, read_forecasts
 from dinodiet.results.plan import planned
 from dinodiet.results.render import grid, number
@@ -46,6 +47,8 @@ def forecast(found: Found, metric: str | None, where: Where) -> str:
         judged = judge(cells, measures)
         lines = [f"{what} from {', '.join(measures)}", *_judged(cells, judged)]
         lines += _write(found, done, where, (metric, cells, measures, judged))
+    if measures and len(cells):
+        lines += slopes_told(cells, measures)
     return "\n".join([*lines, *(part for study in found.studies for part in _kept(study, done, metric))])
 
 

@@ -68,6 +68,7 @@ def test_a_gain_that_follows_a_measure_is_forecast(tmp_path: Path, capsys: pytes
     assert "fitted on 30 finished cells on 5 data sets" in out and "mean absolute error 0.000; of the base" in out
     assert "sign right in 30 of 30" in out and "\n  better than the base rate" in out
     assert f"{len(left)} new forecasts written to" in out
+    assert "by backbone: too few data sets, 5 at the most; needed are 8" in out
     kept = json.loads((tmp_path / "forecast.json").read_text())["forecasts"]
     assert {one["run"]: one["gain"] for one in kept} == pytest.approx(left, abs=1e-4)
     assert all((one["probability"] > 0.99) == (left[one["run"]] > 0) for one in kept)
