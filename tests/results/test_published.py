@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 
 from dinodiet.errors import UserError
 from dinodiet.results.__main__ import main
-from dinodiet.results.against import beside, beside_table
+from dinodiet.results.against import beside, beside_table, written
 from dinodiet.results.published import FOLDER, read_published
 from dinodiet.results.record import science
 from dinodiet.results.runs import Run, read
 from tests.places import ROOT
 from tests.results import studies
-from tests.running import composed
+from tests.running import CHOICES, composed
 
 TABLE = """# Source: a table
 model,published_as,dataset,eval.knn.k,metric,value
@@ -216,7 +216,7 @@ def test_choices_that_remarks_name_are_keys_of_runs(tmp_path: Path) -> None:
     assert isinstance(config, dict)
     keys = science({str(key): value for key, value in config.items()})
     for path in FOLDER.glob("*.csv"):
-        assert {key for key, _ in read_published(path.stem).unless.values()} <= keys.keys()
+        assert {key for key, _ in read_published(path.stem).unless.values()} <= keys.keys() | CHOICES.keys()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)
@@ -226,3 +226,48 @@ def test_models_of_shipped_tables_are_called_as_runs_call_them(path: Path) -> No
     for file in (ROOT / "conf" / "model").glob("*.yaml"):
         labels |= {f"{file.stem}-{size}" for size in yaml.safe_load(file.read_text()).get("names") or {}}
     assert {row["model"] for row in read_published(path.stem).rows} <= labels
+
+
+MEDMNIST_PLUS = read_published("medmnist_plus")
+
+
+def test_what_is_confounded_on_medmnist_plus_has_its_remark() -> None:
+    for row in MEDMNIST_PLUS.rows:
+        evaluator, notes = row["metric"].partition("/")[0], set(row["notes"])
+        assert ("a" in notes) == (row["dataset.source.size"] != "224"), row  # padded there, resized here
+        assert notes & set("bcdf") == set({"knn": "bc", "linear": "d", "finetune": "f"}[evaluator]), row
+        assert ("e" in notes) == (evaluator == "linear" and row["model"] == "resnet-18"), row
+        weights = {"clip-base16": {"g"}, "vit-base": {"h"}, "resnet-18": {"i"}, "dino-base16": set()}
+        assert notes & set("ghi") == weights[row["model"]], row
+        assert {"j", "k"} <= notes, row
+    assert {letter for row in MEDMNIST_PLUS.rows for letter in row["notes"]} == MEDMNIST_PLUS.notes.keys()
+
+
+AS_THERE: dict[str, Any] = {
+    "eval.knn.votes": "uniform",
+    "eval.knn.metric": "euclidean",
+    "method": "frozen",
+    "dataset.limit": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "notes"),
+    [({}, "a"), ({"eval.knn.votes": "similarity"}, "ab"), ({"dataset.limit": 1000}, "aj"), ({"method": "diet"}, "ak")],
+)
+def test_remarks_on_medmnist_plus_are_those_of_how_a_run_was_measured(
+    tmp_path: Path, otherwise: dict[str, Any], notes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_of(tmp_path / "s", 0, 0.5)
+    (run,) = runs_of(tmp_path / "s")
+    there: dict[str, Any] = {
+        "model": "dino-base16",
+        "dataset": "retinamnist",
+        "dataset.source.size": 28,
+        "eval.knn.k": 11,
+    }
+    own = Run(run.study, run.name, {**run.record, **there, **AS_THERE, **otherwise})
+    rows = beside(MEDMNIST_PLUS, [own], KNN, ["final"])
+    assert [*rows["notes"]] == [notes]
+    told = written(rows, MEDMNIST_PLUS, "markdown")
+    assert "* [a] confounded: " in told and ("* [j] whole training sets there" in told) == ("j" in notes)
