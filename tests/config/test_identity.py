@@ -11,6 +11,7 @@ NEUTRAL = (
     *("data_dir=/elsewhere", "checkpoint_minutes=1", "eval=[knn,kmeans]", "eval.batch_size=7", "eval.validation=false"),
     *("eval.every_epochs=2", "eval.knn.k=3", "dataset@eval.dataset=cifar10", "++model.published={digits: {}}"),
     "record=[losses]",
+    "deterministic=true",
 )
 CHANGING = (
     *("seed=1", "schedule.lr=0.1", "dataset.limit=32", "dataset.split_seed=3", "precision=bf16"),
