@@ -21,12 +21,13 @@ def held_out_splits(data: Data) -> dict[str, Any]:
     record = {
         split: _record(images, data.spec.num_labels)
         for split in ("val", "test")
-        if _is_held_out(images := getattr(data, split))
+        if is_held_out(images := getattr(data, split))
     }
     return {"dataset": data.spec.name, **record} if record else {}
 
 
-def _is_held_out(images: object) -> bool:
+def is_held_out(images: object) -> bool:
+    """Return whether images are a split of our own, and not one that was published."""
     return isinstance(images, Subset) and images.held_out is not None
 
 

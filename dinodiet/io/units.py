@@ -24,3 +24,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def operations(number: float) -> str:
+    """Return a number of floating-point operations in words: 3.4 GFLOP, 120.0 PFLOP."""
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f} FLOP"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dinodiet.backbones.freeze import set_trainable
 from dinodiet.config.ranges import Fraction
+from dinodiet.features.trunk_cache import TrunkCache
 from dinodiet.methods.parts.class_rows import shards_in
 from dinodiet.methods.parts.param_groups import weight_decay_groups
 from dinodiet.processes.sharding import Shard
@@ -32,6 +33,7 @@ class MethodBase(nn.Module):
     split: Literal["pretext", "train"] = "pretext"
     trains: ClassVar[bool] = True
     evaluates_teacher: ClassVar[bool] = False
+    trunk: TrunkCache | None = None  # from which views are drawn that went through the frozen blocks before
 
     def __init__(self, backbone: Backbone, *, trainable: str = "all", warmup_fraction: Fraction[float] = 0.0) -> None:
         super().__init__()

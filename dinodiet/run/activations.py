@@ -11,7 +11,7 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from dinodiet.backbones.split import Split
 from dinodiet.methods.base import MethodBase
+from dinodiet.run.flops import Flops
 from dinodiet.types import AUTOCAST, Batch, Clock, DataSpec
 
 
@@ -68,10 +70,15 @@ class Live(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes of one pass through a backbone: kept for its backward pass, and at most while it runs, either way."""
+    """Bytes of one pass through a backbone: kept for its backward pass, and at most while it runs, either way.
+
+    `forward` and `backward` are its floating-point operations.
+    """
 
     kept: int
     peak: int
+    forward: int = 0
+    backward: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,16 @@ class StepCost:
     """Bytes of a step: at its `peak`, and of features for records.
 
     `kept` are those that the method keeps until the next step; to `read` them takes more for a moment, and the
-    `largest` of them is what is measured.
+    `largest` of them is what is measured. `flops` are its floating-point operations, and `waiting` those of one in
+    which the backbones wait.
     """
 
     peak: int
     kept: int = 0
     read: int = 0
     largest: int = 0
+    flops: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,16 +124,21 @@ class Pass:
 
 
 class Reserved:
-    """The bytes that backbones would hold beside the tensors that are `live`: `kept`, and at most (`peak`)."""
+    """The bytes that backbones would hold beside the tensors that are `live`: `kept`, and at most (`peak`).
+
+    `forward` and `backward` are the floating-point operations of their passes.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self.kept = self.peak = 0
+        self.kept = self.peak = self.forward = self.backward = 0
 
     def add(self, cost: Cost) -> None:
         """Count a pass."""
         self.peak = max(self.peak, self._live.now + self.kept + cost.peak)
         self.kept += cost.kept
+        self.forward += cost.forward
+        self.backward += cost.backward
 
 
 class Reserve(nn.Module):
@@ -165,6 +180,7 @@ class Activations:
 
     def __init__(self) -> None:
         self._costs: dict[Any, Cost] = {}
+        self._trunks: dict[str, int] = {}
 
     def peak(
         self,
@@ -177,7 +193,7 @@ class Activations:
         teacher: str | None = None,
         gradients: bool = True,
     ) -> StepCost:
-        """Return the bytes of activations and of gradients at the worst moment of a training step, and of features.
+        """Return what a training step takes: bytes of activations, gradients and features, and its operations.
 
         Args:
             key: names the backbone and what of it is trained.
@@ -190,7 +206,7 @@ class Activations:
         """
         views: Any = method.views
         shapes = [view.shape[1:] for view in views(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.Generator())]
-        live = Live()
+        live, flops = Live(), Flops()
         reserved = Reserved(live)
         names = dict(zip(map(id, method.towers()), [key, *[teacher or key] * len(method.towers())], strict=False))
         for path, module in list(method.named_modules()):
@@ -203,17 +219,26 @@ class Activations:
             method.views = _Views(shapes, views.num_global)  # type: ignore[assignment]
             live.know(method)
             _count_gradients(method, gradients)
-            with live:
+            with live, flops:
                 loss = method(_batch(batch_size, spec), Clock(99, 100, 10))["loss"]
                 after_forward = live.now
                 torch.autograd.backward(loss)
                 peak = max(reserved.peak, reserved.kept + live.peak, after_forward + reserved.kept)
-                return _with_features(method, live, peak)
+                waiting = flops.total + reserved.forward
+                step = StepCost(peak, flops=waiting + reserved.backward, waiting=waiting)
+                return _with_features(method, live, step)
 
-    def evaluation(self, key: str, backbone: nn.Module, batch_size: int, side: int, precision: str) -> int:
-        """Return the bytes of activations of an evaluation's batch."""
+    def evaluation(self, key: str, backbone: nn.Module, batch_size: int, side: int, precision: str) -> Cost:
+        """Return what an evaluation's batch takes."""
         one = Pass(torch.Size((batch_size, 3, side, side)), training=False)
-        return self._cost(key, backbone, one, precision).peak
+        return self._cost(key, backbone, one, precision)
+
+    def trunk(self, key: str, split: Split, side: int) -> int:
+        """Return the floating-point operations of the trunk of a backbone on one image; `key` names the backbone."""
+        named = f"{key} before block {split.first}"
+        if named not in self._trunks:
+            self._trunks[named] = _of_trunk(split, side)
+        return self._trunks[named]
 
     def _cost(self, name: str, backbone: nn.Module, one: Pass, precision: str, gradients: bool = True) -> Cost:
         key = name, one, precision, gradients
@@ -222,14 +247,14 @@ class Activations:
         return self._costs[key]
 
 
-def _with_features(method: MethodBase, live: Live, peak: int) -> StepCost:
+def _with_features(method: MethodBase, live: Live, step: StepCost) -> StepCost:
     """Return what a step takes, with the features that the method has kept of it."""
     before = live.now
     made = [*method.features(Clock(99, 100, 10)).values()]
     storages = {rows.untyped_storage()._cdata: rows.untyped_storage().nbytes() for rows in made}
     read = live.now - before
     sizes = [rows.numel() * rows.element_size() for rows in made]
-    return StepCost(peak, sum(storages.values()) - read, read, max(sizes, default=0))
+    return replace(step, kept=sum(storages.values()) - read, read=read, largest=max(sizes, default=0))
 
 
 def _count_gradients(module: nn.Module, counted: bool) -> None:
@@ -249,13 +274,25 @@ def _measured(backbone: nn.Module, one: Pass, precision: str, gradients: bool) -
     with _disable_current_modes(), _without_memory(precision), torch.set_grad_enabled(one.training):
         network.to_empty(device="cpu")
         _count_gradients(network, gradients)
-        images, live = torch.empty(one.shape), Live(network)
-        with live:
+        images, live, flops = torch.empty(one.shape), Live(network), Flops()
+        with live, flops:
             found = one.run(network, images)
+            forward = flops.total
             kept = live.now if found[0].requires_grad else 0
             if found[0].requires_grad:
                 torch.autograd.backward([part.sum() for part in found])
-    return Cost(kept, live.peak)
+    return Cost(kept, live.peak, forward, flops.total - forward)
+
+
+def _of_trunk(split: Split, side: int) -> int:
+    with _disable_current_modes():
+        own = copy.deepcopy(split)
+    with _disable_current_modes(), _without_memory("fp32"), torch.no_grad():
+        own.backbone.to_empty(device="cpu")
+        flops = Flops()
+        with flops:
+            own.trunk(torch.empty(1, 3, side, side))
+    return flops.total
 
 
 @contextlib.contextmanager

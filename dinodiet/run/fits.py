@@ -97,7 +97,7 @@ def check_scoring_fits(settings: Settings, spec: DataSpec, device: torch.device,
         key = json.dumps([settings.model, spec.image_size, spec.native_size], sort_keys=True)
         small = _is_small(settings, spec, side, most)
         batch = settings.evaluation.batch_size
-        scoring = 0 if small else _seen.evaluation(key, backbone, batch, side, settings.precision)
+        scoring = 0 if small else _seen.evaluation(key, backbone, batch, side, settings.precision).peak
         copies = [] if num_train is None else trained_copies(settings, backbone, spec, num_train)
     except Exception:
         return

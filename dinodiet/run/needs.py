@@ -31,11 +31,31 @@ COPIES = 4  # of the features of a step, at most, while records measure them
 
 
 @dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of a run, see `dinodiet.run.flops`.
+
+    Attributes:
+        step: of a training step of all processes, without a trunk cache.
+        waiting: of one in which the backbone waits, for the part `warmup` of all steps.
+        image: of the backbone on one image that is scored.
+        trunk: of the blocks before the first trained one on one view, where a cache keeps what they make of it; else 0.
+        views: of each image that such a cache keeps.
+    """
+
+    step: float
+    waiting: float
+    warmup: float
+    image: float
+    trunk: float = 0.0
+    views: int = 0
+
+
+@dataclass(frozen=True)
 class Needs:
     """Bytes: `held` by weights, gradients and optimiser state; at the worst moment of a `step` and of a `scoring`.
 
     Of several processes they are those of the first. What evaluators train comes on top of what is held
-    `without_gradients`. `recording` is when records make a row.
+    `without_gradients`. `recording` is when records make a row. `operations` are no bytes.
     """
 
     held: int
@@ -43,6 +63,7 @@ class Needs:
     scoring: int
     without_gradients: int
     recording: int
+    operations: Operations
 
     @property
     def peak(self) -> int:
@@ -129,11 +150,7 @@ def needs(
         UserError: a part refuses its settings, or what it is given.
     """
     backbone: Any = method.towers()[0]
-    trained = [
-        name for name, parameter in backbone.named_parameters() if parameter.requires_grad
-    ]  # autocast keeps them
-    parts = [settings.model, backbone.input.size, settings.grad_checkpointing, structure(backbone), trained]
-    evaluated = json.dumps(parts, sort_keys=True)
+    evaluated = _name_of(settings, backbone)
     key = json.dumps([evaluated, settings.method.get("student")], sort_keys=True)
     teacher = teacher_of(settings.method)
     named = None if teacher is None else json.dumps(teacher, sort_keys=True)
@@ -141,6 +158,7 @@ def needs(
     copied = division.copied(method)
     training = division.whole_at_once(method) + division.gradients_at_once(method)
     cached = method.assume_cached()
+    trunk, method.trunk = method.trunk, None  # what draws from a cache takes less than what computes it anew
     recorded = records_memory(settings, method)
     side, batch = backbone.input.size, micro_batch(settings, images or spec.num_images, division)
     several = division.processes > 1  # gradients then lie in memory of their own, from the first step on
@@ -151,24 +169,42 @@ def needs(
                 if method.trains
                 else StepCost(0)
             )
-        step = cost.peak
-        for tower in cached:  # before the first step, chunk by chunk
-            assert named is not None and isinstance(tower, Backbone)
-            seen = activations.evaluation(named, tower, CHUNK, tower.input.size, settings.precision)
-            step = max(step, seen)
+        filled = [*((named, tower) for tower in cached), *([] if trunk is None else [(evaluated, backbone)])]
+        step = max([cost.peak, *(_chunk(activations, *one, settings.precision) for one in filled)])
         scoring = activations.evaluation(evaluated, backbone, settings.evaluation.batch_size, side, settings.precision)
+        frozen = 0 if trunk is None else activations.trunk(evaluated, trunk.split, side)
     except UserError:
         raise
     except Exception:  # what parts of one's own do with tensors that have no values is up to them
         return None
-    # A step's gradients are among its activations, except for those of the micro-batches before.
-    kept = gradients if settings.schedule.accumulate > 1 or several else 0
+    kept = gradients if settings.schedule.accumulate > 1 or several else 0  # else they are among the activations
     # The features of a step are there until the next one's have been made; rows are measured when it is over.
     image = cost.peak // batch if recorded else 0  # of which one may be seen alone
     recording = image + cost.read + COPIES * cost.largest + max((one.moment for one in recorded), default=0)
     memory += sum(one.kept for one in recorded)
     rest = memory - gradients + cost.kept
-    return Needs(memory, rest + step + kept + training, rest + scoring + copied, rest, rest + gradients + recording)
+    times = used_batch_size(settings.schedule.batch_size, images or spec.num_images) / batch  # in a step
+    operations = Operations(
+        *(cost.flops * times, cost.waiting * times, method.warmup_fraction),
+        *(scoring.forward / settings.evaluation.batch_size, frozen, 0 if trunk is None else trunk.num_views),
+    )
+    most = rest + step + kept + training, rest + scoring.peak + copied, rest, rest + gradients + recording
+    return Needs(memory, *most, operations)
+
+
+def _name_of(settings: Settings, backbone: Any) -> str:
+    """Return what tells a run's backbone, and what of it is trained, apart from others."""
+    trained = [
+        name for name, parameter in backbone.named_parameters() if parameter.requires_grad
+    ]  # autocast keeps them
+    parts = [settings.model, backbone.input.size, settings.grad_checkpointing, structure(backbone), trained]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _chunk(activations: Activations, name: str | None, tower: nn.Module, precision: str) -> int:
+    """Return the bytes at most of what is computed before the first step, chunk by chunk."""
+    assert name is not None and isinstance(tower, Backbone)
+    return activations.evaluation(name, tower, CHUNK, tower.input.size, precision).peak
 
 
 def records_memory(settings: Settings, method: MethodBase) -> list[RecordMemory]:

@@ -12,7 +12,7 @@ from dinodiet.data.loader import used_batch_size
 from dinodiet.run.activations import Activations
 from dinodiet.run.copies import trained_copies, worst
 from dinodiet.run.division import Division
-from dinodiet.run.needs import held, method_on_meta, needs
+from dinodiet.run.needs import Operations, held, method_on_meta, needs
 from dinodiet.run.optimisation import build_optimisation
 from dinodiet.types import Backbone, DataSpec, PlansTraining
 
@@ -27,6 +27,7 @@ class Built:
     trained: int
     memory: int
     peak: int | None = None
+    operations: Operations | None = None
 
 
 def numbers_of(settings: Settings, images: Mapping[str, int]) -> dict[str, int | None]:
@@ -83,7 +84,7 @@ def build_whole(
         return built
     tuning = worst(copies, settings.precision, activations)
     peak = max(needed.peak, needed.without_gradients + tuning)
-    return Built(built.split, built.trains, total, trained, needed.held, peak)
+    return Built(built.split, built.trains, total, trained, needed.held, peak, needed.operations)
 
 
 def without_seeds(value: Any, seed: int) -> Any:

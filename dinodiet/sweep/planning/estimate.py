@@ -21,6 +21,7 @@ from dinodiet.config.precheck import constant_of
 from dinodiet.config.settings import Settings, from_plain
 from dinodiet.config.teacher import teacher_of
 from dinodiet.data.dataset import RawSplits
+from dinodiet.data.held_out import is_held_out
 from dinodiet.data.loader import TrainLoader
 from dinodiet.data.sources.planned import unknown
 from dinodiet.errors import NotOnDisk, UserError, one_line
@@ -35,6 +36,7 @@ from dinodiet.run.parts import build_scorer, clock_of
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.sweep.planning.asked import BySpec
 from dinodiet.sweep.planning.built import Built, build_whole, numbers_of, without_seeds
+from dinodiet.sweep.planning.run_work import Counts, RunWork, work_of
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
 # What changes neither the size of a run nor whether it can be built.
@@ -61,6 +63,7 @@ class Estimate:
         evaluations: evaluators times budgets of labels times scored backbones, before and after the training.
         each: whose memory it is, in words; None: that of the one process there is.
         seconds: of the training, where a rate is known.
+        work: its floating-point operations, where they can be counted.
     """
 
     steps: int | None
@@ -72,6 +75,7 @@ class Estimate:
     evaluations: int | None = None
     each: str | None = None
     seconds: float | None = None
+    work: RunWork | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class _Opened:
     data: Data
     note: str | None = None
     counted: bool = True
+    sized: bool = True  # the numbers of images are those of the set
 
 
 class Estimator:
@@ -138,7 +143,10 @@ class Estimator:
         each = len(PHASES) * len(scored_towers(settings))
         evaluations = each * len(list(scorer.asked)) if known is settings else None
         memory, peak = (built.memory, built.peak) if opened.counted else (None, None)
-        return Estimate(steps, built.parameters, built.trained, memory, peak, opened.note, evaluations)
+        return Estimate(
+            *(steps, built.parameters, built.trained, memory, peak, opened.note, evaluations),
+            work=_work(settings, opened, built, steps),
+        )
 
     def _build(self, settings: Settings, opened: _Opened, backbone: Backbone, division: Division) -> Built:
         """Return what a method needs: of all runs that differ in nothing that it depends on, it is built once."""
@@ -161,6 +169,17 @@ class Estimator:
         kept = [node, spec.image_size, spec.native_size]
         backbone: Backbone = self._once("model", kept, lambda: backbone_on_meta(node, spec))
         return backbone
+
+
+def _work(settings: Settings, opened: _Opened, built: Built, steps: int | None) -> RunWork | None:
+    """Return the floating-point operations of a run; None where images or operations cannot be counted."""
+    elsewhere = settings.evaluation_dataset != settings.dataset
+    if built.operations is None or steps is None or not opened.sized or elsewhere:
+        return None
+    data = opened.data
+    trained, train, val, test = (len(getattr(data, split)) for split in (built.split, "train", "val", "test"))
+    images = Counts(trained, train, val, test, published_val=not is_held_out(data.val))
+    return work_of(settings, built.operations, images, steps if built.trains else 0)
 
 
 def _on_known_labels(settings: Settings, opened: _Opened) -> Settings:
@@ -188,7 +207,8 @@ def open_data(node: dict[str, Any]) -> _Opened:
         except NotOnDisk:
             pass
     limit = node.get("limit")
-    return _Opened(opening(source=unknown(limit or UNKNOWN_COUNT)), "data not found", counted=limit is not None)
+    made_up = opening(source=unknown(limit or UNKNOWN_COUNT))
+    return _Opened(made_up, "data not found", counted=limit is not None, sized=False)
 
 
 def _on_disk(source: dict[str, Any], key: str) -> RawSplits:

@@ -20,6 +20,7 @@ from dinodiet.sweep.packing import Packing
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
 from dinodiet.sweep.planning.pace import Paces, device_here
 from dinodiet.sweep.planning.packed import CONTEXT, check_together, together
+from dinodiet.sweep.planning.shared_work import told as work_told
 from dinodiet.sweep.progress import counts
 from dinodiet.sweep.refused import refusal
 from dinodiet.sweep.task import Task
@@ -60,7 +61,8 @@ def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None =
     shared = [] if packing is None else [_shared(packing, todo)]
     of_each = OF_EACH if any(found.each for *_, found in sound) else ""
     explained = (folded if len(groups) < len(tasks) else EXPLAINED) + of_each
-    text = "\n".join([title, *_aligned(rows), *_totals(sound), *shared, explained])
+    work = work_told((task, found.work) for task, _, found in sound)
+    text = "\n".join([title, *_aligned(rows), *_totals(sound), work, *shared, explained])
     if len(sound) == len(tasks):
         _check(packing, todo, text)
         return text

@@ -22,7 +22,8 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[1].run_dir.status, {"state": "failed", "reason": "loss is nan", "step": 5, "total_steps": 12})
     write_json(tasks[2].run_dir.status, {"state": "killed", "reason": "preempted", "step": 4, "total_steps": 12})
-    title, done, failed, stopped, missing, total, time, evaluations, left_out = plan(tasks, full=True).splitlines()
+    told = plan(tasks, full=True).splitlines()
+    title, done, failed, stopped, missing, total, time, scores, work, left_out = told
     assert title == f"{tasks[0].study}: 4 runs: 1 done, 1 failed, 1 stopped, 1 missing"
     found = Estimator()(tasks[0].settings())
     needs = f"12 steps  {found.parameters / 1e3:.1f} k parameters"  # type: ignore[operator]
@@ -33,7 +34,8 @@ def test_a_line_says_state_and_needs(tmp_path: Path) -> None:
     assert missing.startswith("  missing  method.loss.label_smoothing=0.3 seed=3")
     assert total == f"48 steps in all, 27 of them to do; largest peak {byte_size(found.peak or 0)}"
     assert time.startswith("time unknown: no finished run of that model and method")
-    assert evaluations == "8 evaluations in all, 8 of them to do"
+    assert scores == "8 evaluations in all, 8 of them to do"
+    assert work.startswith("work of ")
     assert "peak: with activations" in left_out
 
 
@@ -53,7 +55,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
     ]
     write_json(tasks[0].run_dir.results, {"evaluations": dict.fromkeys(tasks[0].wanted, True)})
     write_json(tasks[9].run_dir.status, {"state": "failed", "reason": "loss is nan"})
-    title, *groups, _, _, _, explained = plan(tasks).splitlines()
+    title, *groups, _, _, _, _, explained = plan(tasks).splitlines()
     words = [re.split(r"  +", line.strip())[:2] for line in groups]
     assert words == [
         ["1 done, 7 missing", "schedule.epochs=1 method.loss.label_smoothing=0.0,0.2 seed=0..3"],
@@ -61,7 +63,7 @@ def test_runs_that_need_the_same_are_one_line(tmp_path: Path) -> None:
         ["failed", "schedule.epochs=2 method.loss.label_smoothing=0.0 seed=1"],
         ["4 missing", "schedule.epochs=2 method.loss.label_smoothing=0.2 seed=0..3"],
     ]
-    assert len(plan(tasks, full=True).splitlines()) == 16 + 5
+    assert len(plan(tasks, full=True).splitlines()) == 16 + 6
     assert (title.rpartition("/")[2], "plan=full" in explained) == (
         "default: 16 runs: 1 done, 1 failed, 14 missing",
         True,
