@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import pkgutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def preload() -> None:
     torch.set_num_threads(1)
     compose_quickly()
     composed(Path())
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # else whoever is forked from here has no GPU
     with FakeTensorMode():
         torch.zeros(1) + torch.zeros(1)
     gc.collect()

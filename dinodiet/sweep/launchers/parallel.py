@@ -29,6 +29,8 @@ from dinodiet.sweep.packing import Packing, check_alone, memory_in_bytes
 from dinodiet.sweep.progress import Progress
 from dinodiet.sweep.task import Task, printing_to
 
+# What the server imports that runs are forked from. It must not look for GPUs: the runs could then not use them.
+PRELOADED = ["__main__", "dinodiet.run.run", __name__]
 POLL_SECONDS = 2.0
 
 
@@ -86,7 +88,7 @@ class Parallel:
         if self.packing is not None:
             progress.say(self.packing.told(len(tasks)))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", "dinodiet.run.run", __name__])
+        context.set_forkserver_preload(PRELOADED)
         waiting = deque(tasks)
         running: dict[BaseProcess, tuple[Task, int]] = {}
         free = list(range(self._processes))[::-1]

@@ -1,6 +1,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from dinodiet.sweep.drive import drive, statuses_of
 from dinodiet.sweep.launchers import parallel
 from dinodiet.sweep.launchers.parallel import Parallel
 from dinodiet.sweep.task import Task
+from tests.places import ROOT
 from tests.sweep.cells import seeds, starts, table, tasks
 
 KILLS = 20
@@ -30,6 +33,29 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def running_pids(grid: list[Task]) -> list[int]:
     found = [read_json(task.run_dir.status) or {} for task in grid]
     return [status["pid"] for status in found if status.get("state") == "running"]
+
+
+LOOKING = """
+import importlib, torch
+
+def look():
+    raise SystemExit("looked for GPUs")
+
+torch._C._cuda_getDeviceCount = torch._C._cuda_init = look
+for name in {names}:
+    importlib.import_module(name)
+print("imported")
+"""
+
+
+@pytest.mark.slow
+def test_what_runs_are_forked_from_has_not_looked_for_gpus() -> None:
+    """CUDA refuses to work in a process whose parent did."""
+    names = [name for name in parallel.PRELOADED if name != "__main__"]
+    found = subprocess.run(
+        [sys.executable, "-c", LOOKING.format(names=names)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.stdout == "imported\n", found.stderr
 
 
 @pytest.mark.slow
