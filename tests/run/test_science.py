@@ -26,7 +26,8 @@ SEEDS = range(int(os.environ.get("DINODIET_SEEDS", "3")))
 
 def trained(tmp_path: Path, *overrides: str) -> tuple[float, float, list[dict[str, Any]]]:
     """Return k-NN accuracy on test before and after, and the rows of metrics.jsonl."""
-    assert finish(start(tmp_path, *overrides, "eval=knn", "device=cpu"), 540) == 0, printed(tmp_path)
+    words = ("eval=knn", "device=cpu", "figures=false")
+    assert finish(start(tmp_path, *overrides, *words), 540) == 0, printed(tmp_path)
     results = results_in(tmp_path)
     (path,) = tmp_path.glob("*/*/metrics.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
