@@ -48,7 +48,7 @@ def test_the_number_may_be_that_of_a_job(tmp_path: Path) -> None:
 
 
 def test_nothing_is_started_of_a_run_or_grid_that_is_refused(tmp_path: Path) -> None:
-    for words in ((), ("-m", "record=[losses],[parameters]")):
+    for words in ((), ("-m", "seed=0,1")):
         made = launch(tmp_path, *TINY, "record=losses", "processes=2", *words)
         assert made.returncode == 1
         (line,) = made.stderr.splitlines()
