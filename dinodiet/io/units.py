@@ -1,4 +1,4 @@
-"""Numbers in words: bytes, counts and durations. Imports no torch."""
+"""Numbers in words: bytes, counts, durations and energies. Imports no torch."""
 
 from __future__ import annotations
 
@@ -32,3 +32,10 @@ def operations(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return f"{number:.0f} FLOP"
+
+
+def energy(kwh: float) -> str:
+    """Return an energy in kWh in words: 12.3 kWh, 35 Wh, 700 J."""
+    if kwh >= 1:
+        return f"{kwh:,.1f} kWh"
+    return f"{kwh * 1e3:.0f} Wh" if kwh >= 0.01 else f"{kwh * 3.6e6:,.0f} J"

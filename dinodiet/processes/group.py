@@ -59,6 +59,11 @@ def _of_all(value: Any) -> list[Any]:
     return found
 
 
+def of_all(value: Any) -> list[Any]:
+    """Return the values of all processes, in the order of their ranks; each has to ask."""
+    return _of_all(value) if is_shared() else [value]
+
+
 _waiting: list[Any] = []  # the group of those who wait long
 
 

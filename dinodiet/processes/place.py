@@ -42,3 +42,12 @@ def task_in(environment: Mapping[str, str], rendezvous: Path) -> Place | None:
 def machine_name() -> str:
     """Return what this machine is called: in a SLURM job the name of the node."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+SHARING = "DINODIET_RUNS_PER_GPU"  # a launcher that puts several runs on a GPU tells each of them
+
+
+def runs_per_gpu(environment: Mapping[str, str]) -> int:
+    """Return how many runs share the GPU of this process, as the launcher that started it says."""
+    told = environment.get(SHARING, "")
+    return max(int(told), 1) if told.isdecimal() else 1

@@ -17,7 +17,7 @@ from dinodiet.results.marks import Mark, is_settled
 
 Scalar = str | int | float | bool | None
 Record = dict[str, Scalar]
-FORMAT = 10  # to be raised when records change
+FORMAT = 11  # to be raised when records change
 
 
 @dataclass(frozen=True)

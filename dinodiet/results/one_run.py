@@ -10,7 +10,7 @@ from typing import Any
 from dinodiet.errors import UserError, printable
 from dinodiet.io.files import read_json
 from dinodiet.results.curves import VALIDATION, Point, points
-from dinodiet.results.record import COSTS
+from dinodiet.results.record import costs_of
 from dinodiet.results.runs import Found, Run, read
 from dinodiet.results.score_rows import ScoreRow, score_rows
 from dinodiet.results.tidy import differing, text
@@ -19,6 +19,7 @@ from dinodiet.store.grid import read_jobs
 from dinodiet.store.queue import active_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import read_scores, summary
+from dinodiet.store.spent import KEY
 from dinodiet.store.states import CellState, CellStatus, state_of
 from dinodiet.store.status import read_status
 
@@ -37,7 +38,8 @@ class OneRun:
         scores: all test scores.
         skipped: evaluators that were left out, with the reason.
         curves: (epoch, value) of the loss and of each validation score, by `loss` and `val/<eval>/<metric>`.
-        costs: steps, train_seconds, images_per_second, peak_memory_mb and what else is known, as in results.json.
+        costs: steps, train_seconds, images_per_second, peak_memory_mb and what else is known, as in results.json;
+            of a run without results what it has spent so far: device_hours, energy_kwh.
         codes: digests of the code that finished it, and of other code that took steps of it before.
         error: the last lines of what a run failed with, or why it stopped; empty where it did neither.
     """
@@ -80,10 +82,16 @@ def one_run(path: Path | str) -> OneRun:
         score_rows(told, trained=results.get("steps") != 0),
         {str(name): printable(str(reason)) for name, reason in told["skipped"].items()},
         curves_of(run),
-        {name: float(results[name]) for name in COSTS if results.get(name) is not None},
+        _costs(run_dir, results),
         [str(code) for code in (results.get("code"), *results.get("code_before", ())) if code],
         error_lines(status),
     )
+
+
+def _costs(run_dir: RunDir, results: Mapping[str, Any]) -> dict[str, float]:
+    """Return what is known of the costs of a run: by its results, else what its status says was spent so far."""
+    told = costs_of(results or {KEY: (read_status(run_dir) or {}).get(KEY)})
+    return {name: float(value) for name, value in told.items() if value is not None}
 
 
 def _run_of(run_dir: RunDir) -> Run:

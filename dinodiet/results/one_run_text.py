@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from dinodiet.io.units import duration
+from dinodiet.io.units import duration, energy
 from dinodiet.results.curves import VALIDATION, Point
 from dinodiet.results.one_run import OneRun
 from dinodiet.results.score_rows import ScoreRow
@@ -106,6 +106,8 @@ def _costs(costs: Mapping[str, float]) -> list[str]:
         duration(costs["train_seconds"]) if steps and "train_seconds" in costs else "",
         f"{costs['images_per_second']:,.0f} images/s" if "images_per_second" in costs else "",
         f"peak memory {costs['peak_memory_mb']:,.0f} MiB" if "peak_memory_mb" in costs else "",
+        f"{duration(3600 * costs['device_hours'])} of device time in all" if "device_hours" in costs else "",
+        energy(costs["energy_kwh"]) if "energy_kwh" in costs else "",
     ]
     return ["", *_wrapped(f"cost: {', '.join(filter(None, told))}", "  ")]
 

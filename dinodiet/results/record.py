@@ -17,9 +17,10 @@ from dinodiet.errors import printable
 from dinodiet.io.files import LARGEST, is_interval, is_number
 from dinodiet.results.cache import Record, Scalar
 from dinodiet.store.scores import BUDGET_KINDS, FORMAT
+from dinodiet.store.spent import spent_in
 
 COSTS = {  # what a run cost, and which direction is an improvement
-    **dict.fromkeys(("steps", "train_seconds"), "lower"),
+    **dict.fromkeys(("steps", "train_seconds", "device_hours", "energy_kwh"), "lower"),
     "images_per_second": "higher",
     **dict.fromkeys(("peak_memory_mb", "parameters", "trainable_parameters", "embed_dim"), "lower"),
 }
@@ -58,7 +59,7 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
         record |= _intervals(phase, results.get("intervals", {}).get(phase, {}))  # results before they were known
     record |= _scores("setting/", results["settings"]["final"])
     record |= {f"better/{name}": str(direction) for name, direction in results["better"].items()}
-    record |= _scores("final/", {name: results.get(name) for name in COSTS})
+    record |= _scores("final/", costs_of(results))
     record |= {
         MACHINE + "device": printable(str(results.get("device"))),
         MACHINE + "processes": _scalar(results.get("processes", 1)),
@@ -68,6 +69,13 @@ def parse(results: dict[str, Any], run_id: str) -> Record:
     record |= {f"skipped/{name}": str(reason) for name, reason in results["skipped"].items()}
     record |= {f"refused/{name}": str(reason) for name, reason in results.get("refused", {}).items()}
     return record | _budgets(results.get("budgets", ()))
+
+
+def costs_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run cost, None where it is unknown, by its results."""
+    spent = spent_in(results)
+    told = (None, None) if spent is None else (spent.device_hours, spent.energy_kwh)
+    return {name: results.get(name) for name in COSTS} | dict(zip(("device_hours", "energy_kwh"), told, strict=True))
 
 
 def identity(run_id: str, choices: Mapping[str, Any], seed: int, config: dict[str, Any]) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,16 @@ from dinodiet.run.training_artefacts import write_training_artefacts
 from dinodiet.run.weights import Stored, read_encoder, read_whole
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import ScoreFile, budget_rows, read_results, write_results
+from dinodiet.store.spent import KEY as SPENT
 from dinodiet.types import Backbone, Data, Method, Statistics, Tracker
 
 
-def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
+def score_what_is_missing(
+    settings: Settings, run_dir: RunDir, spent: Callable[[], dict[str, Any] | None]
+) -> dict[str, Any]:
     """Score the initial and the final encoder of a finished run where scores are missing; return its results.
 
-    A tracker continues its record of the run with them.
+    A tracker continues its record of the run with them. `spent` returns what the run has spent, this work included.
 
     Raises:
         UserError: the weights or the data are missing or do not fit, or the settings of the tracker are refused.
@@ -62,7 +65,7 @@ def score_what_is_missing(settings: Settings, run_dir: RunDir) -> dict[str, Any]
         _score_classifier(scoring, backbone)
     else:
         scoring.repeat("final", of="initial")
-    results = _rewritten(settings, run_dir)
+    results = _rewritten(settings, run_dir, {SPENT: spent()})
     tracker.start(run_dir.path.name, tracked_config(results["config"], results["choices"]), run_dir.path)
     write_budget_table(run_dir)
     write_training_artefacts(run_dir, trained=results["steps"] != 0, figures=settings.figures)
@@ -178,11 +181,14 @@ def _refuse_other_model(place: Path, theirs: Node, ours: Node) -> None:
     checkpoint.refuse_other_configuration(place, {"model": there}, {"model": here})
 
 
-def _rewritten(settings: Settings, run_dir: RunDir) -> dict[str, Any]:
-    """Write the summary of a finished run anew; the configuration names the evaluators whose scores are there."""
+def _rewritten(settings: Settings, run_dir: RunDir, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write the summary of a finished run anew; the configuration names the evaluators whose scores are there.
+
+    `more` replaces what it said of other things.
+    """
     results = read_results(run_dir)
     if results is None:
         raise UserError(f"checkpoint: {run_dir.results} cannot be read")
     config = dict(results["config"])
     config["eval"] = {**settings.evaluation.evaluators, **config["eval"]}
-    return write_results(run_dir, {**results, "config": config})
+    return write_results(run_dir, {**results, **(more or {}), "config": config})

@@ -28,6 +28,7 @@ from dinodiet.processes.place import place_in
 from dinodiet.run import checkpoint, console, learning
 from dinodiet.run.before_after import put_beside
 from dinodiet.run.described import describe
+from dinodiet.run.devices import devices_of
 from dinodiet.run.embed import embed_images
 from dinodiet.run.embedding_tasks import known_of
 from dinodiet.run.evaluate import evaluate, score_what_is_missing
@@ -55,6 +56,8 @@ from dinodiet.run.weights import places_of, rebuilds_of, write_weights, write_wh
 from dinodiet.store.code import code_record, codes_before
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.scores import lacks, read_results, write_results
+from dinodiet.store.spent import KEY as SPENT
+from dinodiet.store.spent import as_content
 from dinodiet.store.status import Status
 from dinodiet.training.deterministic import deterministic
 
@@ -98,6 +101,7 @@ def take_part(settings: Settings) -> dict[str, Any]:
         OthersLost: another process of the run is gone.
         Exception: as `run`.
     """
+    devices = devices_of(settings)
     if rank():
         with leaving_on_signals(), others_told(rank()), limits_told(), _as_asked(settings):
             follow(settings)
@@ -107,7 +111,8 @@ def take_part(settings: Settings) -> dict[str, Any]:
         first_says(False)
         return results
     run_dir, hashed = run_dir_of(settings), settings_hash(settings)
-    with exclusive(run_dir), Status(run_dir, hashed) as status, leaving_on_signals(), others_told(0), limits_told():
+    recorded = Status(run_dir, hashed, devices)
+    with exclusive(run_dir), recorded as status, leaving_on_signals(), others_told(0), limits_told():
         results = _do(settings, run_dir, status)
     print(console.closing(results, run_dir.path), flush=True)
     console.warn(learning.worsens(results))
@@ -128,7 +133,7 @@ def _do(settings: Settings, run_dir: RunDir, status: Status) -> dict[str, Any]:
     if lacks(results, wanted_scores(settings), validation=settings.evaluation.validation):
         status.update(phase="scoring")
         with alone(), _as_asked(settings):
-            return score_what_is_missing(settings, run_dir)
+            return score_what_is_missing(settings, run_dir, lambda: as_content(status.spent))
     return results
 
 
@@ -200,6 +205,7 @@ def _train_and_score(
         what["teacher"] = taught_by
     if parts.starts:
         what["starts"] = parts.starts
+    cost[SPENT] = as_content(status.spent)
     results = write_results(run_dir, {**what, "epochs": epochs, **cost, "config": settings.plain})
     checkpoint.drop(run_dir)
     return results

@@ -18,6 +18,7 @@ from dinodiet.errors import MachineLimit, UserError, one_line
 from dinodiet.io.files import is_number, overwrite_json, read_json, write_json
 from dinodiet.io.limits import FULL
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.spent import KEY, Devices, Spending, Spent, as_content
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -126,10 +127,11 @@ class Status:
     Args:
         run_dir: where it is kept.
         settings: hash of all settings that the run is started with; a failure belongs to them.
+        devices: what the run holds; each heartbeat notes what it has spent, over all its starts.
     """
 
-    def __init__(self, run_dir: RunDir, settings: str | None = None) -> None:
-        self._run_dir, self._settings = run_dir, settings
+    def __init__(self, run_dir: RunDir, settings: str | None = None, devices: Devices | None = None) -> None:
+        self._run_dir, self._settings, self._devices = run_dir, settings, devices or Devices()
         self._content: dict[str, Any] = {}
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
@@ -137,6 +139,7 @@ class Status:
 
     def __enter__(self) -> Status:
         before = read_status(self._run_dir) or {}
+        self._spending = Spending(self._devices, before)
         self._content = {
             "state": State.RUNNING.value,
             "host": socket.gethostname(),
@@ -151,6 +154,11 @@ class Status:
         self._thread.start()
         _recorded.add(self._run_dir.path.absolute())
         return self
+
+    @property
+    def spent(self) -> Spent | None:
+        """What the run has spent in all its starts, this one up to now; None where an earlier one did not tell."""
+        return self._spending.so_far()
 
     def update(
         self,
@@ -212,7 +220,7 @@ class Status:
             self._write()
 
     def _write(self) -> None:
-        content = {**self._content, "heartbeat": time.time()}
+        content = {**self._content, "heartbeat": time.time(), KEY: as_content(self.spent)}
         with self._write_lock:
             try:
                 write_json(self._run_dir.status, content)

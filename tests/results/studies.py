@@ -76,6 +76,7 @@ def results(
         "epochs": rows,
         "steps": 10 * (epochs + 1),
         "train_seconds": 61.5,
+        "spent": {"seconds": 90.0, "device_seconds": 90.0, "joules": 36_000.0, "starts": 1},
         "images_per_second": 125.0,
         "parameters": 86_580_480,
         "trainable_parameters": 14_175_744,

@@ -50,7 +50,8 @@ def test_a_run_directory_alone_is_shown_by_itself(tmp_path: Path, capsys: pytest
         "not compared: another number of clusters",
         "loss                           3.5 -> 1         █▇▅▄▂▁",
         "knn/accuracy                  0.79 -> 0.84      ▁▅▇█",
-        "cost: 30 steps, 1 min 2 s, 125 images/s, peak memory 1,073 MiB",
+        "cost: 30 steps, 1 min 2 s, 125 images/s, peak memory 1,073 MiB, 1 min 30 s of",
+        "    device time in all, 10 Wh",
     ):
         assert words in printed
     assert "error" not in printed
@@ -98,6 +99,14 @@ def test_a_run_that_was_killed_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert "state: stopped, training, step 4 of 30" in printed
     assert "why it ended:\n    killed: not heard of for" in printed
+
+
+def test_an_unfinished_run_tells_what_it_has_spent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spent = {"seconds": 60.0, "device_seconds": 120.0, "joules": None, "starts": 1}
+    directory = studies.write_status(tmp_path, "run-1", state="preempted", spent=spent, images_per_second=3.0)
+    assert main([str(directory)]) == 0
+    assert "  cost: 2 min 0 s of device time in all\n" in capsys.readouterr().out
+    assert one_run(directory).costs == {"device_hours": 120 / 3600}
 
 
 def test_settings_are_those_in_which_the_study_differs(tmp_path: Path) -> None:

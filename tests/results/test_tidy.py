@@ -28,7 +28,7 @@ def test_a_row_per_run_metric_and_phase(tmp_path: Path) -> None:
     assert list(frame.columns) == PLAIN  # device, folders, what follows from method or seed: none of them a column
     assert set(frame["phase"]) == {"initial", "final", "change"}
     assert frame["model"].unique().tolist() == ["dinov2-base", "mae", "resnet50"]
-    scores = frame[~frame["metric"].isin(["train_seconds", "steps"])]
+    scores = frame[~frame["metric"].isin(["train_seconds", "device_hours", "steps"])]
     assert len(scores[scores["metric"] == "knn/accuracy"]) == len(contents) * 3
     for content in contents:
         run = frame[frame["run"] == content["run_id"]]
@@ -37,7 +37,18 @@ def test_a_row_per_run_metric_and_phase(tmp_path: Path) -> None:
         change = content["final"]["knn/f1"] - content["initial"]["knn/f1"]
         assert value(run, metric="knn/f1", phase="change") == pytest.approx(change)
         assert value(run, metric="train_seconds", phase="final") == 61.5
+        assert value(run, metric="device_hours", phase="final") == 90 / 3600
+        assert value(run, metric="energy_kwh", phase="final") == 0.01
     assert not frame["metric"].isin(["knn/k", "knn/temperature", "linear/C"]).any()
+
+
+def test_what_an_older_run_spent_is_unknown(tmp_path: Path) -> None:
+    content = studies.results()
+    del content["spent"]
+    studies.write(tmp_path, content)
+    for _ in range(2):  # of the file, and of what is kept of it
+        frame = collect(tmp_path)
+        assert frame.loc[frame["metric"].isin(["device_hours", "energy_kwh"]), "value"].isna().tolist() == [True] * 2
 
 
 def test_ends_of_an_interval_stand_beside_its_score_and_nowhere_else(tmp_path: Path) -> None:

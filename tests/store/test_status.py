@@ -10,6 +10,7 @@ from dinodiet.errors import UserError
 from dinodiet.io.files import read_json, write_json
 from dinodiet.store import status as status_module
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.spent import Devices
 from dinodiet.store.status import OthersLost, Preempted, ProcessLost, Status, read_status, record_ending, was_lost
 
 
@@ -125,3 +126,40 @@ def test_a_process_that_lost_the_others_is_no_failure(tmp_path: Path) -> None:
     assert was_lost(read_status(run_dir) or {})
     record_ending(run_dir, UserError("process 1 failed"))
     assert (read_status(run_dir) or {})["state"] == "failed"
+
+
+def spent(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = content(path)["spent"]
+    return found
+
+
+def test_starts_add_up_what_they_spend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_module, "HEARTBEAT_SECONDS", 0.02)
+    with Status(RunDir(tmp_path), devices=Devices(2, lambda: 40.0)):
+        time.sleep(0.1)
+    first = spent(tmp_path)
+    assert first["seconds"] >= 0.1
+    assert first["device_seconds"] == pytest.approx(2 * first["seconds"])
+    assert (first["joules"], first["starts"]) == (0.0, 1)
+    with pytest.raises(ZeroDivisionError), Status(RunDir(tmp_path), devices=Devices(1, lambda: None)):
+        time.sleep(0.1)
+        _ = 1 // 0
+    assert spent(tmp_path)["seconds"] >= first["seconds"] + 0.1
+    assert (spent(tmp_path)["joules"], spent(tmp_path)["starts"]) == (None, 2)
+
+
+def test_what_a_killed_run_spent_is_known_from_its_last_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_module, "HEARTBEAT_SECONDS", 0.02)
+    with Status(RunDir(tmp_path)):
+        begun, deadline = time.monotonic(), time.monotonic() + 60
+        while spent(tmp_path)["seconds"] < 0.1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert 0.1 <= spent(tmp_path)["seconds"] <= time.monotonic() - begun + 1
+        killed = content(tmp_path)
+    write_json(RunDir(tmp_path).status, killed)  # as SIGKILL leaves it
+    with Status(RunDir(tmp_path)) as status:
+        assert status.spent is not None
+        assert status.spent.seconds >= killed["spent"]["seconds"]
+        assert status.spent.starts == 2

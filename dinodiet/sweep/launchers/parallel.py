@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Annotated
 from dinodiet.config.ranges import NonNegative, Positive, Range
 from dinodiet.errors import UserError
 from dinodiet.io.leaving import leave_silently, signals_to
+from dinodiet.processes.place import SHARING
 from dinodiet.store.states import IN_WORK, CellState
 from dinodiet.store.status import Preempted
 from dinodiet.sweep.drive import note_death, statuses_of
@@ -68,6 +70,7 @@ class Parallel:
         packed = None if runs_per_gpu is None else runs_per_gpu * max(1, len(self._gpus))
         self._processes = processes or packed or len(self._gpus) or max(1, cores // 2)
         self._threads = max(1, cores // self._processes)
+        self.sharing = math.ceil(self._processes / max(1, len(self._gpus)))  # runs on one GPU
         self._copies = CodeCopies()
 
     def _packing(self, runs_per_gpu: int, gpu_mem_gb: float | None) -> Packing:
@@ -122,7 +125,7 @@ class Parallel:
 
     def _start(self, context: multiprocessing.context.ForkServerContext, task: Task, slot: int) -> BaseProcess:
         gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        process = context.Process(target=_work, args=(task, self._threads, gpu), name=task.cell.run_id)
+        process = context.Process(target=_work, args=(task, self._threads, gpu, self.sharing), name=task.cell.run_id)
         process.start()
         return process
 
@@ -174,9 +177,10 @@ def _start_server(code: Path) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(task: Task, threads: int, gpu: str | None) -> None:
+def _work(task: Task, threads: int, gpu: str | None, sharing: int) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.environ[SHARING] = str(sharing)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on
     import torch  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from dinodiet.io.leaving import ignore_signals
+from dinodiet.processes.place import SHARING
 from dinodiet.store.grid import read_jobs
 from dinodiet.store.states import CellState
 from dinodiet.store.status import Preempted, State, read_status, slurm_job
@@ -51,6 +52,7 @@ def run_pack_in_job(tasks: Sequence[Task], folder: str) -> None:
     todo = [task for task in tasks if _is_waiting(task)]
     print(f"{start_of_job()}: {len(todo)} of {len(tasks)} runs to do, side by side", flush=True)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(len(tasks))))
+    os.environ[SHARING] = str(max(len(todo), 1))
     with _processes(todo) as running:
         while running:
             for process in [process for process in running if not process.is_alive()]:

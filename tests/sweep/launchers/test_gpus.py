@@ -55,3 +55,13 @@ def test_a_packing_shares_out_the_gpus_that_there_are(monkeypatch: pytest.Monkey
     assert none is not None
     assert none.memory is None
     assert none.told(9) == "2 runs at a time on this machine, which has no GPU"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "runs"), [("2,5", {}, 1), ("2,5", {"processes": 3}, 2), ("2", {"runs_per_gpu": 4}, 4)]
+)
+def test_runs_are_told_how_many_share_their_gpu(
+    gpus: str, options: dict[str, int], runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    assert Parallel(**options, gpu_mem_gb=1.0).sharing == runs
