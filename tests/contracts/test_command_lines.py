@@ -285,7 +285,8 @@ def fault(outcome: Outcome, told: str | None) -> str | None:
     lines = [line for line in outcome.errors.splitlines() if line.strip()]
     if told is None:
         return f"complains: {lines}" if any(line.startswith("error") for line in lines) else None
-    if len(lines) != 1 or not 15 < len(lines[0].removeprefix("error: ")) < 1500:
+    reasons = [line for line in lines[1:] if line.startswith("  ")]  # of a grid that is refused for several
+    if len(lines) != 1 + len(reasons) or not 15 < len(lines[0].removeprefix("error: ")) < 1500:
         return f"{len(lines)} lines: {outcome.errors[-800:]}"
     named = [told] if told else names(outcome.words)
     return None if any(name in lines[0] for name in named) else f"names none of {named}: {lines[0]}"
