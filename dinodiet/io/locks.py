@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import logging
 import time
@@ -54,6 +55,18 @@ def exclusive_writer(
         yield
     finally:
         lock_file.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether another process holds the lock of this file; nothing is written, and a missing file is free."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _remove_leftovers(path: Path) -> None:

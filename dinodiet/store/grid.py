@@ -61,6 +61,11 @@ def jobs_path(study: Path) -> Path:
     return study / ".sweep" / "jobs.json"
 
 
+def submit_lock(study: Path) -> Path:
+    """Return the lock that a command holds while it hands cells of a study to SLURM."""
+    return study / ".sweep" / "submit.lock"
+
+
 def read_jobs(study: Path) -> dict[str, str]:
     """Return the newest SLURM job (such as 12_3) of each cell that was ever submitted, by run id."""
     return {run_id: job for run_id, job in (read_json(jobs_path(study)) or {}).items() if isinstance(job, str)}

@@ -6,18 +6,20 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from dinodiet.store.grid import Cell, read_grid, read_jobs
-from dinodiet.store.queue import is_held
+from dinodiet.io.locks import is_locked
+from dinodiet.store.grid import Cell, read_grid, read_jobs, submit_lock
+from dinodiet.store.queue import active_jobs, is_held
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.status import HEARTBEAT_SECONDS, State, read_status, was_lost, works_here
 
 PROGRESS = ("step", "total_steps", "phase", "loss", "images_per_second", "seconds_left")  # of status.json
 ENDED = (State.KILLED.value, State.STOPPED.value)  # no job continues these, also where one with other runs is active
+GONE = "its SLURM job is gone"
 SILENT_SECONDS = 6 * HEARTBEAT_SECONDS  # a run that has not been heard of for so long is dead
 
 
@@ -83,6 +85,8 @@ def states(
 ) -> list[CellStatus]:
     """Return the state of every cell of a study: those of its newest grid first, then other run directories.
 
+    A cell whose job seems to be gone may have been submitted since `active` was asked for: it is looked at again.
+
     Args:
         study: `outputs/<name>`.
         active: ids of the SLURM jobs that wait or run, perhaps with why; None: SLURM was not asked, and the files are
@@ -97,7 +101,21 @@ def states(
             return CellStatus(run_id, CellState.DONE, study, slurm_job=jobs.get(run_id))
         return state_of(RunDir(study / run_id), job=jobs.get(run_id), active=active, now=now)
 
-    return [judged(run_id) for run_id in _run_ids(study, read_grid(study) if cells is None else cells)]
+    found = [judged(run_id) for run_id in _run_ids(study, read_grid(study) if cells is None else cells)]
+    return _looked_at_again(study, found) if any(cell.reason == GONE for cell in found) else found
+
+
+def _looked_at_again(study: Path, found: list[CellStatus]) -> list[CellStatus]:
+    """Return states in which cells that are being submitted, or were just now, are queued."""
+    if is_locked(submit_lock(study)):
+        return [replace(one, state=CellState.QUEUED, reason=None) if one.reason == GONE else one for one in found]
+    active, jobs = active_jobs(), read_jobs(study)
+    if active is None:
+        return found
+    return [
+        state_of(RunDir(one.directory), job=jobs.get(one.run_id), active=active) if one.reason == GONE else one
+        for one in found
+    ]
 
 
 def _run_ids(study: Path, cells: Iterable[Cell]) -> Iterator[str]:
@@ -159,7 +177,7 @@ def _judge(status: dict[str, Any], waits: bool, asked: bool, death: str | None) 
         reason = death or f"its SLURM job {status.get('slurm_job')} is gone"
     if waits and (state not in ENDED or was_lost(status)) and (asked or state == State.QUEUED.value):
         return CellState.QUEUED, reason
-    return CellState.STOPPED, reason or "its SLURM job is gone"
+    return CellState.STOPPED, reason or GONE
 
 
 def _death(run_dir: RunDir, status: dict[str, Any], now: float) -> str | None:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from dinodiet.io.locks import is_locked
 from dinodiet.store.code import take_snapshot
-from dinodiet.store.grid import read_grid, read_jobs
+from dinodiet.store.grid import read_grid, read_jobs, submit_lock
 from tests.data.sources.test_folder import tree
 from tests.data.sources.test_medmnist import write
 from tests.places import ROOT
@@ -84,10 +85,13 @@ class Study(Sweep):
 
     def truth(self) -> dict[str, str]:
         """Return what directories and squeue say of each run; only its job's number is read by the package."""
+        status = self.status()
+        while is_locked(submit_lock(self.folder / "sweep")):  # jobs are on their way to the queue
+            time.sleep(0.1)
         queue, jobs = self.cluster.queued(), read_jobs(self.folder / "sweep")
         return {
-            name: _state(self.folder / "sweep" / name, status["state"], waits=jobs.get(name) in queue)
-            for name, status in self.status().items()
+            name: _state(self.folder / "sweep" / name, found["state"], waits=jobs.get(name) in queue)
+            for name, found in status.items()
         }
 
     def told(self) -> tuple[Counter[str], dict[str, str]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from dinodiet.io.files import write_json
-from dinodiet.store.grid import Cell, write_grid, write_jobs
+from dinodiet.store.grid import Cell, submit_lock, write_grid, write_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import CellState, CellStatus, state_of, states
 
@@ -106,3 +107,31 @@ def test_a_study_is_its_grid_and_what_else_lies_there(tmp_path: Path) -> None:
         ("a", CellState.QUEUED, "3"),
         ("old", CellState.DONE, None),
     ]
+
+
+def test_what_is_being_submitted_is_queued(tmp_path: Path) -> None:
+    write_grid(tmp_path, [Cell("run", (), {}, 0)])
+    write_json(RunDir(tmp_path / "run").status, {"state": "queued", "reason": None})
+
+    def told() -> CellStatus:
+        (found,) = states(tmp_path, active={})
+        return found
+
+    assert (told().state, told().reason) == (CellState.STOPPED, "its SLURM job is gone")
+    with FileLock(submit_lock(tmp_path)):  # a command waits for sbatch
+        assert (told().state, told().reason) == (CellState.QUEUED, None)
+    assert told().state is CellState.STOPPED
+
+
+def test_a_job_that_came_since_the_queue_was_asked_is_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\necho '7_1|Priority'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    write_grid(tmp_path, [Cell("run", (), {}, 0)])
+    write_json(RunDir(tmp_path / "run").status, {"state": "queued", "reason": None})
+    write_jobs(tmp_path, {"run": "7_1"})
+    assert [cell.state for cell in states(tmp_path, active={"6": "Priority"})] == [CellState.QUEUED]
+    write_jobs(tmp_path, {"run": "6_1"})
+    assert [cell.state for cell in states(tmp_path, active={"6": "Priority"})] == [CellState.STOPPED]

@@ -17,7 +17,7 @@ from dinodiet.errors import UserError, one_line
 from dinodiet.io.files import write_json
 from dinodiet.io.leaving import signals_to
 from dinodiet.store import queue as slurm_queue
-from dinodiet.store.grid import read_jobs, write_jobs
+from dinodiet.store.grid import read_jobs, submit_lock, write_jobs
 from dinodiet.store.rundir import RunDir
 from dinodiet.store.states import IN_WORK, CellState
 from dinodiet.store.status import Preempted, State, read_status
@@ -128,7 +128,7 @@ class Slurm:
 
     def _submit_and_watch(self, tasks: Sequence[Task], progress: Progress) -> None:
         study = tasks[0].study
-        with FileLock(study / ".sweep" / "submit.lock"):  # two commands at once: the second finds the first one's jobs
+        with FileLock(submit_lock(study)):  # two commands at once: the second finds the first one's jobs
             todo = [
                 task
                 for task, status in zip(tasks, statuses_of(tasks), strict=True)

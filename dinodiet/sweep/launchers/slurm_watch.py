@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from dinodiet.errors import UserError, one_line
 from dinodiet.store import queue as slurm_queue
-from dinodiet.store.grid import read_jobs
+from dinodiet.store.grid import read_jobs, submit_lock
 from dinodiet.store.states import IN_WORK, CellState, CellStatus
 from dinodiet.store.status import State, read_status, was_lost
 from dinodiet.sweep.drive import note_death, statuses_of
@@ -85,7 +85,7 @@ class JobWatch:
             progress.say(f"SLURM job {job} ended as {endings.get(job or '', 'gone')} and {what} again")
         study = again[0].task.study
         try:
-            with FileLock(study / ".sweep" / "submit.lock"):
+            with FileLock(submit_lock(study)):
                 self._submit([entry.task for entry in again], progress)
         except UserError as error:  # the others are watched to their end
             progress.say(f"error: {one_line(error)}")
