@@ -15,6 +15,7 @@ from dinodiet.results.budgets import on_budgets, over_draws, picked
 from dinodiet.results.colours import in_colour
 from dinodiet.results.compare import PHASE, compare
 from dinodiet.results.compare_table import notes, report
+from dinodiet.results.cost import cost, cost_text
 from dinodiet.results.curves import curves, quantity, title_of
 from dinodiet.results.disk import disk
 from dinodiet.results.endings import FRAMES, TEXTS, Style
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> None:
         watch(args.paths, args.watch, lambda: _print(args, where))
     elif args.forecast:
         _forecast(args, where)
+    elif args.cost:
+        _cost(args, where)
     elif asks_of_one_run(args):
         print(one_run_text(one_run(args.paths[0])))
     elif args.html or args.serve:
@@ -81,6 +84,16 @@ def _print(args: argparse.Namespace, where: dict[str, list[str]]) -> None:
     if runs and args.tidy:
         write_frame(tidy(select(on_budgets(found.runs), where)), args.tidy)
         print(f"wrote {args.tidy}")
+
+
+def _cost(args: argparse.Namespace, where: dict[str, list[str]]) -> None:
+    found = read(args.paths)
+    for message in found.messages():
+        print(f"warning: {message}", file=sys.stderr)
+    made = cost(found, where)
+    print(in_colour(cost_text(made)))
+    _print_notes(made.notes)
+    _write(args.out, made.rows, lambda style: cost_text(made, style))
 
 
 def _forecast(args: argparse.Namespace, where: dict[str, list[str]]) -> None:

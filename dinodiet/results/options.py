@@ -16,13 +16,14 @@ from dinodiet.results.published import read_published
 LOOPBACK, PORT = "127.0.0.1", 8765
 OF_TABLES = (  # options that a report does not take
     *("rows", "cols", "over", "labels", "phase", "compare", "published", "curves", "heatmap", "out", "tidy"),
-    *("record", "columns", "status", "disk", "clean", "why", "watch", "forecast"),
+    *("record", "columns", "status", "disk", "clean", "why", "watch", "forecast", "cost"),
 )
 SHOWN = ("status", "rows", "cols", "over", "labels", "metric", "phase", "where", "compare", "published")
 ALONE: dict[str, Sequence[str]] = {
     "why": (),
     "watch": SHOWN,
     "forecast": ("metric", "where"),
+    "cost": ("where", "out"),
 }  # options that say what is printed, with those that they take
 SECONDS, MOST_SECONDS = 10.0, 86_400.0  # between two drawings of --watch
 EXAMPLES = """examples:
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
   python -m dinodiet.results outputs/study --metric knn/accuracy,kmeans/nmi --cols metric --where dataset=pathmnist
   python -m dinodiet.results outputs/study --compare method=diet,dino
   python -m dinodiet.results outputs/study --forecast            which cells will gain; kept, and scored afterwards
+  python -m dinodiet.results outputs/study --cost                device hours and kWh, spent and left; also --out
   python -m dinodiet.results outputs/study --compare phase       what the training changed, with interval and tests
   python -m dinodiet.results outputs/frozen_medmnist_plus --against medmnist_plus      or a file of yours
   python -m dinodiet.results outputs/study --out table.tex       or .md, .txt, .csv, .parquet
@@ -66,6 +68,7 @@ def parser() -> Parser:
     every = f"draw states and table again, every {SECONDS:.0f} s, until all runs have ended"
     add("--watch", nargs="?", type=_seconds, const=SECONDS, metavar="SECONDS", help=every)
     add("--forecast", action="store_true", help="which cells will gain, by label-free measures before the training")
+    add("--cost", action="store_true", help="device hours and kWh: spent, and expected of unfinished runs")
     add("--why", action="store_true", help="why runs failed: reason, ends of traceback and log, how to continue")
     add("--rows", type=names, default=[], metavar="COLUMN,...", help="default: model")
     add("--cols", type=names, default=[], metavar="COLUMN,...", help="default: dataset")
