@@ -66,6 +66,22 @@ class SpreadingLauncher(Launcher, Protocol):
     run_processes: int | None
 
 
+@runtime_checkable
+class RemoteLauncher(Protocol):
+    """A launcher that starts runs on other machines.
+
+    Attributes:
+        elsewhere: the kind of device that they have there: cuda or cpu.
+    """
+
+    elsewhere: str
+
+
+def elsewhere(launcher: Launcher) -> str | None:
+    """Return the kind of device that runs have on other machines; None: they are started on this one."""
+    return launcher.elsewhere if isinstance(launcher, RemoteLauncher) else None
+
+
 def as_started(tasks: Sequence[Task], launcher: Launcher) -> Sequence[Task]:
     """Return tasks whose settings name as many processes as a launcher starts of a run."""
     if not isinstance(launcher, SpreadingLauncher) or launcher.run_processes is None:

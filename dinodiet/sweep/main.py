@@ -125,7 +125,7 @@ def single(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
     check_chosen(choices, overrides, loader)
     choices = with_tuned(choices, loader)
     if cfg.mode in AHEAD:
-        AHEAD[cfg.mode]([task_of(cfg, choices, overrides)], None)
+        AHEAD[cfg.mode]([task_of(cfg, choices, overrides)], None, None)
         return
     settings = gate(cfg, choices, overrides)
     if finished(settings) is None:

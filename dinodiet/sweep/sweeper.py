@@ -22,7 +22,7 @@ from dinodiet.errors import UserError, one_line
 from dinodiet.processes.place import place_in
 from dinodiet.sweep.ahead import AHEAD
 from dinodiet.sweep.compose import Composer
-from dinodiet.sweep.drive import CheckingLauncher, Launcher, as_started
+from dinodiet.sweep.drive import CheckingLauncher, Launcher, as_started, elsewhere
 from dinodiet.sweep.each import run_each
 from dinodiet.sweep.hold import QUEUE_MODES
 from dinodiet.sweep.landscape import run_landscapes
@@ -92,7 +92,7 @@ class GridSweeper(Sweeper):
         first = tasks[0].config
         if first["mode"] in AHEAD:
             planned = as_started(tasks, launcher) if first["mode"] == "plan" else tasks
-            AHEAD[first["mode"]](planned, packing_of(launcher))
+            AHEAD[first["mode"]](planned, packing_of(launcher), elsewhere(launcher))
         elif first["mode"] == "landscape":
             run_landscapes(tasks, launcher)
         elif first["mode"] in QUEUE_MODES:

@@ -1,5 +1,6 @@
 """A study that changes while its jobs wait: cells leave and come, jobs are held, inputs are missing."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,20 @@ def test_a_run_without_its_inputs_is_blocked_until_they_are_there(cluster: Clust
     assert code == 0, output
     assert "2 runs: 2 done" in output
     assert cluster.submitted() == before + 2
+
+
+def test_a_limit_is_that_of_finished_runs_of_the_kind(cluster: Cluster, folder: Path) -> None:
+    sweep = Sweep(cluster, folder, *PLAIN, "hydra.launcher.timeout_min=auto")
+    for words, minutes in (("seed=0", 240), ("seed=0,1", 20)):  # nothing tells of the first; then seconds, and ten more
+        code, output = sweep.run(words)
+        assert code == 0, output
+        told = re.search(r"to SLURM as job (\d+), (\d+) min each", output)
+        assert told is not None and int(told[2]) == minutes
+        limits = cluster("sacct", "--noheader", "--allocations", f"--jobs={told[1]}", "--format=TimelimitRaw").split()
+        assert limits == [str(minutes)]
+    planned = sweep.run("seed=0,1,2", "mode=plan")[1]
+    assert "at rates measured on cpu (1 threads)" in planned
+    assert "device hours in all" in planned
 
 
 def test_one_limit_holds_over_all_arrays_of_a_study(cluster: Cluster, folder: Path) -> None:

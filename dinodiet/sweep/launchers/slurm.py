@@ -43,6 +43,7 @@ RESOURCES: dict[str, Any] = {
     "nodes": Annotated[int, Range(1)],
     "tasks_per_node": Annotated[int | None, Range(1)],
 }
+AUTO, LEAST_LIMIT, UNKNOWN_LIMIT = "auto", 10, 240  # minutes: the least that is expected of a run, and of one unknown
 UNUSED = ("submitit_folder", "max_num_timeout")  # the plugin's keys that have no meaning here
 ALONE = ("gpus_per_node", "gpus_per_task", "nodes", "tasks_per_node")  # at most one each where runs share a GPU
 # A task that ends does not end the others, which record why; one that could not report does not leave them for long.
@@ -53,7 +54,8 @@ class Slurm:
     """Submits tasks through submitit and watches them; see `conf/hydra/launcher/slurm.yaml`.
 
     Args:
-        timeout_min: time limit of a job. A run that needs longer is checkpointed, requeued and continued, as often as
+        timeout_min: time limit of a job; `auto`: twice what the longest run of an array is expected to take by finished
+            runs, and ten minutes. A run that needs longer is checkpointed, requeued and continued, as often as
             it makes progress.
         signal_delay_s: how long before the limit the run is told to write its checkpoint.
         array_parallelism: how many jobs of the study run at a time; see `dinodiet.sweep.launchers.slurm_limit`.
@@ -74,7 +76,7 @@ class Slurm:
     def __init__(
         self,
         *,
-        timeout_min: AtLeastOne[int] = 240,
+        timeout_min: AtLeastOne[int] | Literal["auto"] = 240,
         signal_delay_s: NonNegative[int] = 120,
         array_parallelism: AtLeastOne[int] = 256,
         on_interrupt: Literal["cancel", "detach"] = "cancel",
@@ -86,9 +88,10 @@ class Slurm:
     ) -> None:
         for name in RESOURCES.keys() & parameters.keys():
             check_value(parameters[name], RESOURCES[name], name)
-        if signal_delay_s + 60 >= 60 * timeout_min:
+        least = LEAST_LIMIT if isinstance(timeout_min, str) else timeout_min
+        if signal_delay_s + 60 >= 60 * least:
             raise UserError(
-                f"signal_delay_s: {signal_delay_s} s before a limit of {timeout_min} min leaves no time "
+                f"signal_delay_s: {signal_delay_s} s before a limit of {least} min leaves no time "
                 "to train (SLURM may signal a minute early); set it below 60 * timeout_min - 60"
             )
         if runs_per_gpu > 1:
@@ -96,10 +99,7 @@ class Slurm:
         parameters["tasks_per_node"] = tasks_per_node(parameters)
         self._tasks = parameters["tasks_per_node"] * (parameters.get("nodes") or 1)
         self._packing = Packing(runs_per_gpu, memory_in_bytes(gpu_mem_gb))
-        self._limits = {
-            "timeout_min": timeout_min,
-            "signal_delay_s": signal_delay_s,
-        }
+        self._timeout, self._signal_delay = timeout_min, signal_delay_s
         self._at_a_time = array_parallelism
         self._parameters = {key: value for key, value in parameters.items() if key not in UNUSED}
         self._on_interrupt, self._detach, self._poll_seconds = on_interrupt, detach, poll_seconds
@@ -109,6 +109,11 @@ class Slurm:
     def packing(self) -> Packing | None:
         """How runs share GPUs; see `dinodiet.sweep.packing.PackingLauncher`."""
         return self._packing
+
+    @property
+    def elsewhere(self) -> str:
+        """The kind of device that jobs have; see `dinodiet.sweep.drive.RemoteLauncher`."""
+        return "cuda" if self._parameters.get("gpus_per_node") else "cpu"
 
     @property
     def run_processes(self) -> int | None:
@@ -152,9 +157,9 @@ class Slurm:
         before = [read_status(task.run_dir) for task in tasks]
         for task, status in zip(tasks, before, strict=True):
             write_json(task.run_dir.status, {**(status or {}), "state": State.QUEUED.value, "reason": None})
-        packs = self._packing.packs(tasks)
+        packs, minutes = self._packing.packs(tasks), self._minutes(tasks)
         try:
-            jobs = self._sbatch(study, packs, code)
+            jobs = self._sbatch(study, packs, code, minutes)
         except BaseException as error:
             for task, status in zip(tasks, before, strict=True):
                 _put_back(task.run_dir, status)
@@ -165,14 +170,26 @@ class Slurm:
         shared = f", {self._packing.told(len(tasks))}" if self._packing.runs_per_gpu > 1 else ""
         spread = f", {self._tasks} processes each" if self._tasks > 1 else ""
         job = jobs[0].split("_")[0]
-        progress.say(f"submitted {len(tasks)} runs to SLURM as job {job}{shared}{spread}, code {code.name}")
+        limit = f", {minutes} min each" if self._timeout == AUTO else ""
+        progress.say(f"submitted {len(tasks)} runs to SLURM as job {job}{shared}{spread}{limit}, code {code.name}")
 
-    def _sbatch(self, study: Path, packs: Sequence[Sequence[Task]], code: Path) -> list[str]:
+    def _minutes(self, tasks: Sequence[Task]) -> int:
+        """Return the time limit of jobs: as set, or for the longest run of the array; a default where it is unknown."""
+        if self._timeout != AUTO:
+            return int(self._timeout)
+        from dinodiet.sweep.planning.expected import limit_minutes  # noqa: PLC0415 - builds models: needs torch
+        from dinodiet.sweep.planning.plan import estimates_of  # noqa: PLC0415
+
+        found = estimates_of(tasks, elsewhere=self.elsewhere)
+        return limit_minutes(found) or UNKNOWN_LIMIT
+
+    def _sbatch(self, study: Path, packs: Sequence[Sequence[Task]], code: Path, minutes: int) -> list[str]:
         import submitit  # noqa: PLC0415 - only who submits pays for it
 
+        limits = {"timeout_min": minutes, "signal_delay_s": self._signal_delay}
         parameters = {
             key if key in COMMON else f"slurm_{key}": value
-            for key, value in {**self._parameters, **self._limits, **self._shared(study)}.items()
+            for key, value in {**self._parameters, **limits, **self._shared(study)}.items()
             if value is not None
         }
         executor = submitit.AutoExecutor(folder=study / ".sweep" / "jobs" / "%j", cluster="slurm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 
@@ -16,6 +17,7 @@ class SlurmConfig(SlurmQueueConf):  # type: ignore[misc]  # the plugin carries n
     on_interrupt: str = "cancel"
     detach: bool = False
     poll_seconds: float = 5.0
+    timeout_min: Any = 240  # auto, too
     tasks_per_node: int | None = None
     runs_per_gpu: int = 1
     gpu_mem_gb: float | None = None

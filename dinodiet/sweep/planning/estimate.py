@@ -36,6 +36,7 @@ from dinodiet.run.parts import build_scorer, clock_of
 from dinodiet.run.scheduled import check_scheduled
 from dinodiet.sweep.planning.asked import BySpec
 from dinodiet.sweep.planning.built import Built, build_whole, numbers_of, without_seeds
+from dinodiet.sweep.planning.pace import Pace
 from dinodiet.sweep.planning.run_work import Counts, RunWork, work_of
 from dinodiet.types import Backbone, Clock, Data, DataSpec, Images, Runtime, Tracker
 
@@ -63,6 +64,7 @@ class Estimate:
         evaluations: evaluators times budgets of labels times scored backbones, before and after the training.
         each: whose memory it is, in words; None: that of the one process there is.
         seconds: of the training, where a rate is known.
+        pace: of runs like this, where one is known.
         work: its floating-point operations, where they can be counted.
     """
 
@@ -75,6 +77,7 @@ class Estimate:
     evaluations: int | None = None
     each: str | None = None
     seconds: float | None = None
+    pace: Pace | None = None
     work: RunWork | None = None
 
 

@@ -1,4 +1,4 @@
-"""How long a training takes, from the last rate that was measured of the same model, method and device.
+"""How long runs take and what they use, from what was measured last of the same model, method and device.
 
 Rates are those of mode=measure, of this study, and of finished runs of all studies.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,57 @@ from dinodiet.io.files import is_number, read_json
 from dinodiet.io.machine import describe_device, pick_device
 from dinodiet.run.division import division_of
 from dinodiet.store.rundir import RunDir
+from dinodiet.store.spent import spent_in
 
 ALIKE = ("precision", "compile", "deterministic", "grad_checkpointing")  # what changes how long a step takes
+KINDS = ("cuda", "cpu")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long runs of a kind take, and what they use.
+
+    Attributes:
+        step: seconds of a step.
+        device: that this was measured on, in words.
+        rest: seconds of a run beside its steps: starts, scores, what stops lost; None: unknown.
+        devices: how many a run holds.
+        watts: that they use; None: unknown.
+    """
+
+    step: float
+    device: str
+    rest: float | None = None
+    devices: float = 1.0
+    watts: float | None = None
+
+    def whole(self, steps: int) -> float | None:
+        """Return the seconds of a whole run of so many steps."""
+        return None if self.rest is None else steps * self.step + self.rest
 
 
 class Paces:
-    """Finds rates; each kind of training is looked for once."""
+    """Finds paces; each kind of training is looked for once.
 
-    def __init__(self) -> None:
-        self._found: dict[str, float | None] = {}
+    Args:
+        elsewhere: the kind of device, cuda or cpu, that runs have on other machines: what ran on any such tells. None:
+            what ran on the device that they ask for here.
+    """
 
-    def seconds(self, settings: Settings, steps: int | None) -> float | None:
-        """Return how long so many steps of a run take on the device that it asks for here; None: nothing tells."""
-        if not steps or (device := device_here(settings)) is None:
-            return 0.0 if steps == 0 else None
+    def __init__(self, elsewhere: str | None = None) -> None:
+        self._elsewhere = elsewhere
+        self._found: dict[str, Pace | None] = {}
+
+    def of(self, settings: Settings) -> Pace | None:
+        """Return the pace of runs like this; None: nothing tells."""
+        device = self._elsewhere or device_here(settings)
+        if device is None:
+            return None
         what = repr((kind_of(settings.plain, settings.choices, division_of(settings).processes), device))
         if what not in self._found:
-            self._found[what] = _measured(settings, device) or _finished(settings, device)
-        step = self._found[what]
-        return None if step is None else steps * step
+            ended, measured = _finished(settings, device), _measured(settings, device)
+            self._found[what] = replace(ended, step=measured.step) if ended and measured else measured or ended
+        return self._found[what]
 
 
 def device_here(settings: Settings) -> str | None:
@@ -65,17 +98,32 @@ def _kind(device: str) -> str:
     return re.sub(r"^cuda(:\d+)?", "cuda", device)
 
 
-def _measured(settings: Settings, device: str) -> float | None:
-    """Return the seconds of a step that mode=measure found, in one process."""
+def _fits(place: str, device: str) -> bool:
+    """Return whether a place is the device that is asked about, or of that kind."""
+    return place.startswith(device) if device in KINDS else _kind(place) == device
+
+
+def _measured(settings: Settings, device: str) -> Pace | None:
+    """Return the pace that mode=measure found, in one process."""
     rate = read_rates(settings.study).get(rate_id(settings)) if division_of(settings).processes == 1 else None
-    return rate.seconds if rate is not None and _kind(rate.device) == device else None
+    return Pace(rate.seconds, _kind(rate.device)) if rate is not None and _fits(rate.device, device) else None
 
 
-def _finished(settings: Settings, device: str) -> float | None:
-    """Return the seconds of a step of the run of this kind that ended last."""
+def _finished(settings: Settings, device: str) -> Pace | None:
+    """Return the pace of the run of this kind that ended last."""
     wanted = kind_of(settings.plain, settings.choices, division_of(settings).processes)
     alike = (results for results in _newest(settings) if _is(results, wanted, device))
-    return next((settings.schedule.batch_size / float(results["images_per_second"]) for results in alike), None)
+    return next((_pace_of(results, settings.schedule.batch_size) for results in alike), None)
+
+
+def _pace_of(results: Mapping[str, Any], batch_size: int) -> Pace:
+    pace = Pace(batch_size / float(results["images_per_second"]), _kind(str(results["device"])))
+    spent, training = spent_in(results), results.get("train_seconds")
+    if spent is None or not spent.seconds or training is None or not is_number(training):
+        return pace
+    watts = None if spent.joules is None else spent.joules / spent.seconds
+    rest, devices = max(spent.seconds - training, 0.0), spent.device_seconds / spent.seconds
+    return replace(pace, rest=rest, devices=devices, watts=watts)
 
 
 def _is(results: Mapping[str, Any], wanted: list[Any], device: str) -> bool:
@@ -85,7 +133,7 @@ def _is(results: Mapping[str, Any], wanted: list[Any], device: str) -> bool:
         kind = kind_of(results["config"], results["choices"], results.get("processes", 1))
     except (KeyError, AttributeError, TypeError):
         return False
-    return is_number(speed) and speed > 0 and _kind(place) == device and kind == wanted
+    return is_number(speed) and speed > 0 and _fits(place, device) and kind == wanted
 
 
 def _newest(settings: Settings) -> Iterator[dict[str, Any]]:

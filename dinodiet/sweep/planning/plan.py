@@ -18,7 +18,8 @@ from dinodiet.store.states import CellState, CellStatus
 from dinodiet.sweep.drive import statuses_of
 from dinodiet.sweep.packing import Packing
 from dinodiet.sweep.planning.estimate import Estimate, Estimator
-from dinodiet.sweep.planning.pace import Paces, device_here
+from dinodiet.sweep.planning.expected import expected_lines
+from dinodiet.sweep.planning.pace import Pace, Paces, device_here
 from dinodiet.sweep.planning.packed import CONTEXT, check_together, together
 from dinodiet.sweep.planning.shared_work import told as work_told
 from dinodiet.sweep.progress import counts
@@ -34,14 +35,18 @@ EXPLAINED = (
 OF_EACH = "; of several processes that of the first, and no other takes more"
 
 
-def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None = None) -> str:
+def plan(
+    tasks: Sequence[Task], *, full: bool = False, packing: Packing | None = None, elsewhere: str | None = None
+) -> str:
     """Return the plan of a grid: a line for runs that need the same (`full`: for every run), then totals.
+
+    `elsewhere`: the kind of device, cuda or cpu, that the runs have on other machines; None: they are for this one.
 
     Raises:
         UserError: runs that cannot be built: all of them, each with its reason; or the `packing` does not fit into a
             GPU. The plan of the rest is printed.
     """
-    statuses, estimates = statuses_of(tasks), _estimates(tasks)
+    statuses, estimates = statuses_of(tasks), estimates_of(tasks, elsewhere=elsewhere)
     needs = [_needs(status, found) for status, found in zip(statuses, estimates, strict=True)]
     cells = differing(tasks)
     groups = [[number] for number in range(len(tasks))] if full else alike(cells, needs)
@@ -62,7 +67,7 @@ def plan(tasks: Sequence[Task], *, full: bool = False, packing: Packing | None =
     of_each = OF_EACH if any(found.each for *_, found in sound) else ""
     explained = (folded if len(groups) < len(tasks) else EXPLAINED) + of_each
     work = work_told((task, found.work) for task, _, found in sound)
-    text = "\n".join([title, *_aligned(rows), *_totals(sound), work, *shared, explained])
+    text = "\n".join([title, *_aligned(rows), *_totals(sound, elsewhere=elsewhere), work, *shared, explained])
     if len(sound) == len(tasks):
         _check(packing, todo, text)
         return text
@@ -133,8 +138,9 @@ def _state(statuses: Sequence[CellStatus], found: Estimate | UserError) -> str:
     return statuses[0].state.value if len(statuses) == 1 else counts(statuses)
 
 
-def _estimates(tasks: Sequence[Task]) -> list[Estimate | UserError]:
-    estimator, paces = Estimator(), Paces()
+def estimates_of(tasks: Sequence[Task], *, elsewhere: str | None = None) -> list[Estimate | UserError]:
+    """Return what each run needs and takes, or why it cannot be built; what runs share is built once."""
+    estimator, paces = Estimator(), Paces(elsewhere=elsewhere)
     found: dict[str, Estimate | UserError] = {}
     keys = [_sizes(task) for task in tasks]
     for task, key in tqdm(zip(tasks, keys, strict=True), "planning", len(keys), unit="run", leave=False, disable=None):
@@ -143,10 +149,18 @@ def _estimates(tasks: Sequence[Task]) -> list[Estimate | UserError]:
         try:
             settings = task.settings()
             estimate = estimator(settings)
-            found[key] = replace(estimate, seconds=paces.seconds(settings, estimate.steps))
+            pace = paces.of(settings)
+            found[key] = replace(estimate, seconds=_training(pace, estimate.steps), pace=pace)
         except UserError as error:
             found[key] = error
     return [found[key] for key in keys]
+
+
+def _training(pace: Pace | None, steps: int | None) -> float | None:
+    """Return the seconds of so many steps; None: unknown."""
+    if not steps or pace is None:
+        return 0.0 if steps == 0 else None
+    return steps * pace.step
 
 
 def _sizes(task: Task) -> str:
@@ -187,7 +201,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 Sound = Sequence[tuple[Task, CellStatus, Estimate]]  # runs that can be built
 
 
-def _totals(runs: Sound) -> list[str]:
+def _totals(runs: Sound, *, elsewhere: str | None) -> list[str]:
     """Return the sums over the runs that can be built: of steps, of time, and of evaluations."""
     steps = Counter[str]()
     for _, status, found in runs:
@@ -204,31 +218,16 @@ def _totals(runs: Sound) -> list[str]:
     uncounted = f"; runs not counted, whose labels are not here: {len(runs) - len(counted)}"
     return [
         f"{steps['all']:,} steps in all, {steps['to do']:,} of them to do{more}{largest}",
-        *_times(runs),
+        *expected_lines([(status, found) for _, status, found in runs], _asked(runs, elsewhere=elsewhere)),
         f"{evaluations:,} evaluations in all, {to_do:,} of them to do{uncounted if len(counted) < len(runs) else ''}",
     ]
 
 
-def _times(runs: Sound) -> list[str]:
-    """Return how long the trainings take one after another, and for how many nothing tells."""
-    if not runs:
-        return []
-    device = device_here(runs[0][0].settings(quiet=True)) or "the device, which is not here"
-    known = [(status, found.steps or 0, found.seconds) for _, status, found in runs if found.seconds is not None]
-    if not known:
-        return [
-            f"time unknown: no finished run of that model and method, and no mode=measure, tells a rate on {device}"
-        ]
-    whole = sum(seconds for *_, seconds in known)
-    left = sum(
-        seconds * (1 - (status.step or 0) / max(steps, 1))
-        for status, steps, seconds in known
-        if status.state is not CellState.DONE
-    )
-    without = f"; {len(runs) - len(known)} runs have no measured rate" if len(known) < len(runs) else ""
-    return [
-        f"{duration(whole)} of training in all, {duration(left)} of it to do, at rates measured on {device}{without}"
-    ]
+def _asked(runs: Sound, *, elsewhere: str | None) -> str:
+    """Return the device that runs ask for, in words."""
+    if elsewhere is not None or not runs:
+        return "any CPU" if elsewhere == "cpu" else "any GPU"
+    return device_here(runs[0][0].settings(quiet=True)) or "the device, which is not here"
 
 
 def _shared(packing: Packing, todo: Mapping[str, Estimate]) -> str:

@@ -17,6 +17,8 @@ from dinodiet.sweep.task import Task
     [
         ({"timeout_min": 2}, "signal_delay_s: 120 s before a limit"),
         ({"timeout_min": 3}, "signal_delay_s"),
+        ({"timeout_min": "soon"}, "timeout_min: 'soon'; must be"),
+        ({"timeout_min": "auto", "signal_delay_s": 540}, "signal_delay_s: 540 s before a limit of 10 min"),
         ({"cpus_per_task": 0}, "cpus_per_task: 0; must be a whole number of at least 1"),
         ({"gpus_per_node": -1}, "gpus_per_node: -1; must be a whole number of at least 0"),
         ({"array_parallelism": 0}, "array_parallelism: 0; must be a whole number of at least 1"),

@@ -11,7 +11,7 @@ import pytest
 from dinodiet.config.identity import rate_id
 from dinodiet.config.rates import Rate, write_rate
 from dinodiet.io.files import write_json
-from dinodiet.sweep.planning.pace import Paces, device_here
+from dinodiet.sweep.planning.pace import Pace, Paces, device_here
 from dinodiet.sweep.planning.plan import plan
 from dinodiet.sweep.task import Task
 
@@ -27,7 +27,8 @@ def finish(task: Task, speed: float, *, age: float = 0, **changes: Any) -> None:
 
 
 def seconds(task: Task, steps: int = 12) -> float | None:
-    return Paces().seconds(task.settings(), steps)
+    pace = Paces().of(task.settings())
+    return None if pace is None else steps * pace.step
 
 
 def test_the_last_finished_run_of_any_study_tells(tmp_path: Path) -> None:
@@ -39,7 +40,6 @@ def test_the_last_finished_run_of_any_study_tells(tmp_path: Path) -> None:
     assert seconds(task) == 12 * 16 / 8
     finish(cell(tmp_path, "seed=2", "schedule.lr=0.5"), 2.0)
     assert seconds(task) == 12 * 16 / 2
-    assert seconds(task, 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,18 @@ def test_what_was_measured_on_purpose_comes_first(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_here_has_no_rate(tmp_path: Path) -> None:
     finish(cell(tmp_path, "seed=1"), 8.0)
     assert seconds(cell(tmp_path, "device=cuda:7")) is None
+
+
+def test_on_other_machines_any_device_of_the_kind_tells(tmp_path: Path) -> None:
+    task = cell(tmp_path)
+    spent = {"seconds": 100.0, "device_seconds": 400.0, "joules": 50_000.0, "starts": 2}
+    finish(cell(tmp_path, "seed=1"), 8.0, device="cuda:3 (NVIDIA H100)", train_seconds=70.0, spent=spent)
+    assert Paces("cuda").of(task.settings()) == Pace(2.0, "cuda (NVIDIA H100)", rest=30.0, devices=4.0, watts=500.0)
+    assert Paces("cpu").of(task.settings()) is None
+    write_rate(task.settings().study, rate_id(task.settings()), Rate(0.25, 4, "cuda:0 (NVIDIA A100)"))
+    assert Paces("cuda").of(task.settings()) == Pace(0.25, "cuda (NVIDIA H100)", rest=30.0, devices=4.0, watts=500.0)
+    finish(cell(tmp_path, "seed=2"), 4.0, device="cpu (64 threads)")
+    assert Paces("cpu").of(task.settings()) == Pace(4.0, "cpu (64 threads)")
 
 
 def test_the_plan_sums_times_and_says_what_it_lacks(tmp_path: Path) -> None:
