@@ -133,6 +133,7 @@ class Status:
     def __init__(self, run_dir: RunDir, settings: str | None = None, devices: Devices | None = None) -> None:
         self._run_dir, self._settings, self._devices = run_dir, settings, devices or Devices()
         self._content: dict[str, Any] = {}
+        self._spending = Spending(self._devices, {})
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
